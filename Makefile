@@ -1,0 +1,31 @@
+# `make demo` and `make test` each set up all that they need from a bare clone, and are quick the second time.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+SOURCES := $(wildcard ext/*.pyx ext/*.pxd ext/*.c ext/*.h ext/kernels/*.pyx ext/kernels/*.pxd)
+
+.PHONY: demo test lint bench docs clean
+demo: $(READY)
+	$(BIN)/snapserv demo
+
+test: lint
+	$(BIN)/python -m pytest -n auto --dist loadgroup
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+$(READY): setup.py pyproject.toml clients/python/pyproject.toml $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e ./clients/python -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info clients/python/*.egg-info clients/python/build
+	find snapserv -name '*.so' -delete

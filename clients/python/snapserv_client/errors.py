@@ -1,0 +1,235 @@
+"""What can go wrong: one class a code, and the codes are stable.
+
+Every error says what was wrong (``message``), what to do about it (``hint``), whose fault it was (``fault``)
+and carries the facts (``details``). Codes are append-only: a code is never renamed or given another meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+__all__ = [
+    "ERRORS",
+    "AddressError",
+    "BadRequestError",
+    "BusyError",
+    "FrozenError",
+    "InternalError",
+    "NameTakenError",
+    "NodeDiedError",
+    "NotFoundError",
+    "OverBudgetError",
+    "RequestTimeoutError",
+    "SimulationError",
+    "SnapservError",
+    "StepInterruptedError",
+    "ThreadsRunningError",
+    "TooLargeError",
+    "UnauthorizedError",
+    "UnreachableError",
+    "UnsupportedError",
+    "VersionMismatchError",
+    "error_from_wire",
+]
+
+Fault = Literal["caller", "simulation", "server", "machine"]
+
+
+class SnapservError(Exception):
+    """Base of every error that snapserv raises.
+
+    Args:
+        message: What was wrong, naming the argument and what is allowed.
+        hint: What the reader can do next; empty when the message says it all.
+        details: Facts for programs: plain values that msgpack can carry.
+    """
+
+    code: ClassVar[str] = "internal"
+    fault: ClassVar[Fault] = "server"
+
+    def __init__(self, message: str, *, hint: str = "", details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.details: dict[str, Any] = dict(details or {})
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.hint})" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.hint, self.details)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the ``error`` map of a reply."""
+        return {"code": self.code, "message": self.message, "hint": self.hint, "details": self.details}
+
+
+class BadRequestError(SnapservError):
+    """The request is malformed, or an argument has the wrong type, shape or range."""
+
+    code = "bad_request"
+    fault: ClassVar[Fault] = "caller"
+
+
+class NotFoundError(SnapservError):
+    """No such node, tree, field, method or simulation."""
+
+    code = "not_found"
+    fault: ClassVar[Fault] = "caller"
+
+
+class NameTakenError(SnapservError):
+    """The name asked for belongs to another node or tree."""
+
+    code = "name_taken"
+    fault: ClassVar[Fault] = "caller"
+
+
+class FrozenError(SnapservError):
+    """A snapshot was asked to change; branch it and change the branch."""
+
+    code = "frozen"
+    fault: ClassVar[Fault] = "caller"
+
+
+class BusyError(SnapservError):
+    """The server or the client has as many requests in flight as it may; wait for replies."""
+
+    code = "busy"
+    fault: ClassVar[Fault] = "caller"
+
+
+class NodeDiedError(SnapservError):
+    """The process behind the node ended; ``details`` has the signal or exit status and the last whole step."""
+
+    code = "node_died"
+    fault: ClassVar[Fault] = "simulation"
+
+
+class SimulationError(SnapservError):
+    """The simulation's own code raised; ``details["traceback"]`` is its traceback."""
+
+    code = "simulation_error"
+    fault: ClassVar[Fault] = "simulation"
+
+
+class ThreadsRunningError(SnapservError):
+    """The simulation runs threads, which a fork would lose; ``details`` counts and names them."""
+
+    code = "threads_running"
+    fault: ClassVar[Fault] = "simulation"
+
+
+class OverBudgetError(SnapservError):
+    """There is no memory, process or descriptor left for this; ``details`` has the numbers."""
+
+    code = "over_budget"
+    fault: ClassVar[Fault] = "machine"
+
+
+class StepInterruptedError(SnapservError):
+    """The step was interrupted between two ticks; ``details["step"]`` is where the branch stands."""
+
+    code = "interrupted"
+    fault: ClassVar[Fault] = "caller"
+
+
+class UnauthorizedError(SnapservError):
+    """This client may not do that."""
+
+    code = "unauthorized"
+    fault: ClassVar[Fault] = "caller"
+
+
+class VersionMismatchError(SnapservError):
+    """Client and server speak different versions of the protocol."""
+
+    code = "version_mismatch"
+    fault: ClassVar[Fault] = "caller"
+
+
+class TooLargeError(SnapservError):
+    """The request or its reply is larger than the protocol allows."""
+
+    code = "too_large"
+    fault: ClassVar[Fault] = "caller"
+
+
+class InternalError(SnapservError):
+    """A fault of snapserv itself; please report it with the server's log."""
+
+    code = "internal"
+    fault: ClassVar[Fault] = "server"
+
+
+class UnsupportedError(SnapservError):
+    """This kernel, user or file system cannot do that; ``snapserv doctor`` says what it can."""
+
+    code = "unsupported"
+    fault: ClassVar[Fault] = "machine"
+
+
+class AddressError(SnapservError):
+    """The server cannot listen there: address in use, or no permission on the socket's folder."""
+
+    code = "address_unavailable"
+    fault: ClassVar[Fault] = "caller"
+
+
+class UnreachableError(SnapservError):
+    """No server answers at the address; raised by clients, never sent."""
+
+    code = "unreachable"
+    fault: ClassVar[Fault] = "caller"
+
+
+class RequestTimeoutError(SnapservError):
+    """No reply came in time; the request may still be running. Raised by clients, never sent."""
+
+    code = "timeout"
+    fault: ClassVar[Fault] = "caller"
+
+
+ERRORS: dict[str, type[SnapservError]] = {
+    error.code: error
+    for error in (
+        BadRequestError,
+        NotFoundError,
+        NameTakenError,
+        FrozenError,
+        BusyError,
+        NodeDiedError,
+        SimulationError,
+        ThreadsRunningError,
+        OverBudgetError,
+        StepInterruptedError,
+        UnauthorizedError,
+        VersionMismatchError,
+        TooLargeError,
+        InternalError,
+        UnsupportedError,
+        AddressError,
+        UnreachableError,
+        RequestTimeoutError,
+    )
+}
+"""Every error class by its code."""
+
+
+def error_from_wire(error: Mapping[str, Any]) -> SnapservError:
+    """Return the exception that a reply's ``error`` map stands for.
+
+    A code that this version does not know becomes a plain `SnapservError` that keeps it in ``details``.
+    """
+    code = str(error.get("code", ""))
+    details = error.get("details")
+    known = dict(details) if isinstance(details, Mapping) else {}
+    cls = ERRORS.get(code)
+    if cls is None:
+        cls, known = SnapservError, {**known, "code": code}
+    return cls(str(error.get("message", code)), hint=str(error.get("hint", "")), details=known)
+
+
+def _rebuild(cls: type[SnapservError], message: str, hint: str, details: dict[str, Any]) -> SnapservError:
+    return cls(message, hint=hint, details=details)

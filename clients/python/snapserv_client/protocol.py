@@ -1,0 +1,506 @@
+"""The protocol: every verb with its arguments, its result and its errors, declared once.
+
+``docs/protocol.md`` is the reference for people; a test keeps it in step with this module, which the server
+imports too. Frames and arrays are packed by `snapserv_client.wire`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+
+PROTOCOL_VERSION = 1
+
+MAX_NAME_LENGTH = 64
+MAX_TICKS = 1 << 40
+MAX_BRANCHES = 4096
+MAX_PAGE = 10_000
+MAX_IN_FLIGHT = 1024
+
+NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
+"""What a name of a node or tree may look like. A node of a tree other than the first is ``tree/name``."""
+
+
+# ---------------------------------------------------------------------------------------------- header
+
+
+class RequestHeader(msgspec.Struct):
+    """What every request says: ``id`` grows with each new request of a client; a retry repeats it."""
+
+    id: int
+    verb: str
+    node: str | int | None = None
+    args: dict[str, Any] = {}
+
+
+class Progress(msgspec.Struct):
+    """How far a long request has come; ``total`` counts ticks."""
+
+    done: int
+    total: int
+
+
+# ------------------------------------------------------------------------------------ values in results
+
+Rng: TypeAlias = Literal["same", "split"] | int
+Slice: TypeAlias = tuple[int | None, int | None, int | None]
+Region: TypeAlias = list[int | Slice]
+"""A region of a field: for each leading axis an index, or ``[start, stop, step]`` with nulls as in Python."""
+
+
+class NodeInfo(msgspec.Struct):
+    """One node of a tree. ``private_bytes`` is measured only where it is asked for."""
+
+    id: int
+    name: str
+    tree: str
+    kind: Literal["snapshot", "branch"]
+    state: Literal["idle", "busy", "dead"]
+    parent: int | None
+    step: int
+    created: float
+    tags: list[str] = []
+    pinned: bool = False
+    pid: int = 0
+    private_bytes: int | None = None
+    death: str | None = None
+
+
+class FieldInfo(msgspec.Struct):
+    """A field as the simulation declared it, with its shape resolved."""
+
+    name: str
+    dtype: Any
+    shape: list[int]
+    units: str = ""
+    doc: str = ""
+
+
+class MethodInfo(msgspec.Struct):
+    """A method that the author exported for `call`."""
+
+    name: str
+    signature: str
+    doc: str = ""
+
+
+class ArenaInfo(msgspec.Struct):
+    """What simulation memory stands on. ``backing`` is one of huge_tmpfs, memfd, anonymous_thp, anonymous."""
+
+    backing: str
+    reason: str
+    size_bytes: int
+    segment_bytes: int
+    segments: int
+
+
+class HelloResult(msgspec.Struct):
+    """Who answers, and where its events are published."""
+
+    server: str
+    protocol: int
+    name: str
+    pid: int
+    trees: list[str]
+    events: str
+
+
+class SpecResult(msgspec.Struct):
+    """What a tree's simulation is: its fields, and JSON schemas of its inputs and parameters."""
+
+    tree: str
+    simulation: str
+    doc: str
+    fields: list[FieldInfo]
+    inputs: dict[str, Any]
+    params: dict[str, Any]
+    param_values: dict[str, Any]
+    methods: list[MethodInfo]
+    arena: ArenaInfo
+    fork: str
+    setup_s: float
+
+
+class StatsResult(msgspec.Struct):
+    """Counters since the server started; times are microseconds."""
+
+    uptime_s: float
+    nodes: int
+    snapshots: int
+    branches: int
+    dead: int
+    clients: int
+    requests: int
+    errors: int
+    steps: int
+    forks: int
+    fork_us_p50: float
+    fork_us_p99: float
+    in_flight: int
+    descriptors: int
+    threads: int
+    resident_bytes: int
+
+
+class TreeInfo(msgspec.Struct):
+    """One tree: its simulation and the root snapshot that `reset` goes back to."""
+
+    name: str
+    simulation: str
+    root: int
+
+
+class TreeResult(msgspec.Struct):
+    """A page of nodes in order of id; ``next`` is the offset of the page after it."""
+
+    trees: list[TreeInfo]
+    nodes: list[NodeInfo]
+    total: int
+    next: int | None
+
+
+class LogResult(msgspec.Struct):
+    """The lineage of a node, from the root to itself."""
+
+    entries: list[NodeInfo]
+
+
+class StepResult(msgspec.Struct):
+    """Where the branch stands now, and what the last tick put out."""
+
+    step: int
+    ticks: int
+    outputs: Any
+    elapsed_us: int
+
+
+class SnapshotResult(msgspec.Struct):
+    """The new snapshot; ``fork_us`` is the time of the clone in the branch that was copied."""
+
+    node: NodeInfo
+    fork_us: float
+
+
+class BranchResult(msgspec.Struct):
+    """The new branches; ``snapshot`` is the one taken first when a live branch was branched."""
+
+    nodes: list[NodeInfo]
+    snapshot: NodeInfo | None
+
+
+class FieldDiff(msgspec.Struct):
+    """How one field differs: elements changed, their bounding box and the first few of their indices."""
+
+    name: str
+    changed: int
+    total: int
+    box: list[tuple[int, int]]
+    first: list[list[int]]
+
+
+class DiffResult(msgspec.Struct):
+    """How two nodes differ, field by field; only ``compared_bytes`` of each had to be read."""
+
+    fields: list[FieldDiff]
+    compared_bytes: int
+
+
+class ReadResult(msgspec.Struct):
+    """A field or a region of it."""
+
+    value: Any
+    step: int
+
+
+class CallResult(msgspec.Struct):
+    """What the method returned."""
+
+    value: Any
+
+
+class NodeResult(msgspec.Struct):
+    """The node as it is now."""
+
+    node: NodeInfo
+
+
+class DropResult(msgspec.Struct):
+    """The names of the nodes that are gone."""
+
+    dropped: list[str]
+
+
+class InterruptResult(msgspec.Struct):
+    """Whether there was a step to interrupt."""
+
+    interrupted: bool
+
+
+class WatchResult(msgspec.Struct):
+    """Where to SUBscribe; ``sequence`` is the number of the last event published."""
+
+    events: str
+    sequence: int
+
+
+class Event(msgspec.Struct):
+    """Something that happened: frames on the events socket are ``[kind, msgpack of this]``."""
+
+    sequence: int
+    kind: Literal["created", "restored", "dropped", "died", "tagged", "pinned", "tree", "shutdown"]
+    time: float
+    node: NodeInfo | None = None
+    text: str = ""
+
+
+class Empty(msgspec.Struct, forbid_unknown_fields=True):
+    """No arguments, or nothing to say."""
+
+
+# ------------------------------------------------------------------------------------- arguments of verbs
+
+
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_LENGTH, pattern=NAME_PATTERN)]
+NonNegative = Annotated[int, msgspec.Meta(ge=0)]
+PageSize = Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE)]
+Ticks = Annotated[int, msgspec.Meta(ge=1, le=MAX_TICKS)]
+BranchCount = Annotated[int, msgspec.Meta(ge=1, le=MAX_BRANCHES)]
+
+
+class Arguments(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Base of every verb's arguments: a name that is not declared is refused."""
+
+
+class HelloArgs(Arguments):
+    """Who asks: a name for the log, and the newest protocol version it speaks."""
+
+    client: str = ""
+    protocol: int = PROTOCOL_VERSION
+
+
+class SpecArgs(Arguments):
+    """Which tree; the first one by default."""
+
+    tree: str | None = None
+
+
+class TreeArgs(Arguments):
+    """Which page of which tree (all of them by default); ``sizes`` measures private bytes."""
+
+    tree: str | None = None
+    offset: NonNegative = 0
+    limit: PageSize = 1000
+    sizes: bool = False
+
+
+class CreateArgs(Arguments):
+    """Which of the simulations that the server was started with, its name here and its parameters."""
+
+    simulation: str | None = None
+    name: Name | None = None
+    params: dict[str, Any] = {}
+
+
+class StepArgs(Arguments):
+    """How many ticks with which inputs; ``progress`` asks for progress messages."""
+
+    ticks: Ticks = 1
+    inputs: dict[str, Any] = {}
+    progress: bool = False
+
+
+class ResetArgs(Arguments):
+    """Which random stream the fresh branch has."""
+
+    rng: Rng = "same"
+
+
+class ReadArgs(Arguments):
+    """Which field, and which region of it (all of it by default)."""
+
+    field: str
+    region: Region | None = None
+
+
+class WriteArgs(Arguments):
+    """What to write where; the value's shape is the region's, or a scalar that fills it."""
+
+    field: str
+    value: Any
+    region: Region | None = None
+
+
+class CallArgs(Arguments):
+    """Which exported method, with which arguments."""
+
+    method: str
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+
+
+class SnapshotArgs(Arguments):
+    """The new snapshot's name; ``s`` and its id by default."""
+
+    name: Name | None = None
+
+
+class InterruptArgs(Arguments):
+    """With ``force`` the branch's process is killed rather than asked; `restore` or `reset` revives it."""
+
+    force: bool = False
+
+
+class BranchArgs(Arguments):
+    """How many branches, their names, and their random streams."""
+
+    count: BranchCount = 1
+    names: list[Name] | None = None
+    rng: Rng = "same"
+
+
+class RestoreArgs(Arguments):
+    """Which snapshot the branch goes back to, and with which random stream."""
+
+    snapshot: str | int
+    rng: Rng = "same"
+
+
+class DiffArgs(Arguments):
+    """The node to compare with, and which fields (all by default)."""
+
+    other: str | int
+    fields: list[str] | None = None
+
+
+class TagArgs(Arguments):
+    """A further name for the node; ``remove`` takes it away."""
+
+    name: Name
+    remove: bool = False
+
+
+class PinArgs(Arguments):
+    """A pinned snapshot is dropped only after it is unpinned."""
+
+    pinned: bool = True
+
+
+class DropArgs(Arguments):
+    """With ``recursive`` all descendants too; with ``force`` a step that is running is killed."""
+
+    recursive: bool = False
+    force: bool = False
+
+
+# --------------------------------------------------------------------------------------------- the verbs
+
+
+class Verb(msgspec.Struct, frozen=True):
+    """One verb: what it works on, its arguments and result, and the errors of its own.
+
+    ``on`` says what the request's ``node`` must name. ``once`` marks a verb that changes something: the reply
+    to (client, id) is remembered, so that a retry gets the first reply again and nothing happens twice.
+    Every verb can also be answered with one of `COMMON_ERRORS`.
+    """
+
+    name: str
+    on: Literal["server", "branch", "node"]
+    does: str
+    args: type[Arguments | Empty]
+    result: type[msgspec.Struct]
+    errors: tuple[str, ...] = ()
+    once: bool = False
+
+
+COMMON_ERRORS = ("bad_request", "busy", "internal", "too_large", "unauthorized", "version_mismatch")
+_NODE = ("not_found", "node_died")
+_BRANCH = (*_NODE, "frozen")
+_FORK = ("over_budget", "threads_running", "unsupported")
+
+VERBS: dict[str, Verb] = {
+    verb.name: verb
+    for verb in (
+        Verb("hello", "server", "negotiate the version; say who answers", HelloArgs, HelloResult),
+        Verb("ping", "server", "answer at once", Empty, Empty),
+        Verb("spec", "server", "describe a tree's simulation", SpecArgs, SpecResult, ("not_found",)),
+        Verb("stats", "server", "count what happened since the start", Empty, StatsResult),
+        Verb("tree", "server", "list nodes, a page at a time", TreeArgs, TreeResult, ("not_found",)),
+        Verb("watch", "server", "say where events are published", Empty, WatchResult),
+        Verb("shutdown", "server", "end every cell and the server", Empty, Empty, once=True),
+        Verb(
+            "create",
+            "server",
+            "run setup again for another tree",
+            CreateArgs,
+            NodeResult,
+            ("name_taken", "node_died", "not_found", "simulation_error", *_FORK),
+            once=True,
+        ),
+        Verb("log", "node", "list the node's ancestors, root first", Empty, LogResult, ("not_found",)),
+        Verb(
+            "step",
+            "branch",
+            "run ticks, in place",
+            StepArgs,
+            StepResult,
+            (*_BRANCH, "interrupted", "simulation_error"),
+            once=True,
+        ),
+        Verb(
+            "reset", "branch", "go back to the root snapshot", ResetArgs, NodeResult, (*_BRANCH, *_FORK), once=True
+        ),
+        Verb("read", "node", "copy a field or a region of it", ReadArgs, ReadResult, (*_NODE, "unsupported")),
+        Verb("write", "branch", "change a field or a region of it", WriteArgs, Empty, _BRANCH, once=True),
+        Verb(
+            "call",
+            "branch",
+            "run a method that the author exported",
+            CallArgs,
+            CallResult,
+            (*_BRANCH, "simulation_error"),
+            once=True,
+        ),
+        Verb(
+            "snapshot",
+            "branch",
+            "freeze a copy of this moment",
+            SnapshotArgs,
+            SnapshotResult,
+            (*_BRANCH, "name_taken", *_FORK),
+            once=True,
+        ),
+        Verb("interrupt", "branch", "stop the running step after a tick", InterruptArgs, InterruptResult, _BRANCH),
+        Verb(
+            "branch",
+            "node",
+            "make live branches of a snapshot (a live branch is snapshotted first)",
+            BranchArgs,
+            BranchResult,
+            (*_NODE, "name_taken", "simulation_error", *_FORK),
+            once=True,
+        ),
+        Verb(
+            "restore",
+            "branch",
+            "put the branch back to a snapshot",
+            RestoreArgs,
+            NodeResult,
+            (*_BRANCH, "simulation_error", *_FORK),
+            once=True,
+        ),
+        Verb("diff", "node", "compare two nodes, field by field", DiffArgs, DiffResult, (*_NODE, "unsupported")),
+        Verb(
+            "tag",
+            "node",
+            "name the node once more",
+            TagArgs,
+            NodeResult,
+            ("name_taken", "not_found"),
+            once=True,
+        ),
+        Verb("pin", "node", "protect the node from drop", PinArgs, NodeResult, ("not_found",), once=True),
+        Verb("drop", "node", "end the node, not its descendants", DropArgs, DropResult, ("not_found",), once=True),
+    )
+}
+"""Every verb by name."""

@@ -1,0 +1,1 @@
+"""Example simulations: ``counter``, ``wildfire`` and ``gray_scott``."""

@@ -1,0 +1,57 @@
+"""Build the Cython and C of ``ext/`` into the ``snapserv.ext`` package.
+
+Everything else about the distribution is declared in ``pyproject.toml``. This file is the one place for
+compiler directives and flags. Set ``SNAPSERV_DEBUG=1`` for the checked, traced and annotated build: bounds
+and overflow checks on, line tracing for coverage and profilers, an HTML page beside each ``.pyx``, ``-Og -g``.
+"""
+
+from __future__ import annotations
+
+import os
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+DEBUG = os.environ.get("SNAPSERV_DEBUG", "0") not in ("", "0")
+
+DIRECTIVES = {
+    "language_level": 3,
+    "embedsignature": True,
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "initializedcheck": DEBUG,
+    "overflowcheck": DEBUG,
+    "cdivision": not DEBUG,
+    "linetrace": DEBUG,
+}
+MACROS = [("_GNU_SOURCE", "1")]
+COMPILE_ARGS = ["-Og", "-g", "-UNDEBUG"] if DEBUG else ["-O3", "-fno-math-errno"]
+if DEBUG:
+    MACROS.append(("CYTHON_TRACE_NOGIL", "1"))
+
+
+def extension(module: str, *sources: str) -> Extension:
+    """Return the extension ``snapserv.ext.<module>`` made of files of ``ext/``."""
+    return Extension(
+        f"snapserv.ext.{module}",
+        [f"ext/{source}" for source in sources],
+        include_dirs=["ext"],
+        define_macros=MACROS,
+        # -ffp-contract=off: a kernel must give the same bits as its NumPy reference on every x86-64 and ARM64.
+        extra_compile_args=[*COMPILE_ARGS, "-std=gnu11", "-Wall", "-ffp-contract=off"],
+    )
+
+
+setup(
+    ext_modules=cythonize(
+        [
+            extension("fork", "fork.pyx", "clone.c"),
+            extension("memory", "memory.pyx", "huge_tmpfs.c", "clone.c"),
+            extension("kernels.wildfire", "kernels/wildfire.pyx"),
+            extension("kernels.gray_scott", "kernels/gray_scott.pyx"),
+        ],
+        compiler_directives=DIRECTIVES,
+        annotate=DEBUG,
+        build_dir="build/cython",
+    ),
+)

@@ -1,0 +1,1 @@
+"""Compiled modules, built from ``ext/`` by ``setup.py``: fork, memory and the simulation kernels."""

@@ -1,0 +1,1 @@
+"""State kernels of the example simulations: typed, ``nogil``, in place on arena memory."""
