@@ -45,7 +45,7 @@ def extension(module: str, *sources: str) -> Extension:
 setup(
     ext_modules=cythonize(
         [
-            extension("fork", "fork.pyx", "clone.c"),
+            extension("fork", "fork.pyx", "frozen.c", "clone.c"),
             extension("memory", "memory.pyx", "huge_tmpfs.c", "clone.c"),
             extension("kernels.wildfire", "kernels/wildfire.pyx"),
             extension("kernels.gray_scott", "kernels/gray_scott.pyx"),

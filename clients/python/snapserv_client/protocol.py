@@ -346,8 +346,12 @@ class SnapshotArgs(Arguments):
 
 
 class InterruptArgs(Arguments):
-    """With ``force`` the branch's process is killed rather than asked; `restore` or `reset` revives it."""
+    """Which of this client's own steps to stop, even while it still waits for its turn; the running one by default.
 
+    With ``force`` the branch's process is killed rather than asked; `restore` or `reset` revives it.
+    """
+
+    request: int | None = None
     force: bool = False
 
 

@@ -1,0 +1,269 @@
+"""What both clients ask for: each request with how its reply is understood. No sockets and no waiting here."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import EllipsisType
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import msgspec
+import numpy as np
+
+from . import protocol
+from .errors import BadRequestError, InternalError, SnapservError, error_from_wire
+from .wire import MAGIC, Buffer, Frames, pack, unpack
+
+T = TypeVar("T")
+S = TypeVar("S", bound=msgspec.Struct)
+Array: TypeAlias = np.ndarray[Any, Any]
+Index: TypeAlias = int | slice | EllipsisType
+RegionIndex: TypeAlias = Index | tuple[Index, ...] | None
+"""A region as numpy's basic indexing writes it: ``(slice(0, 64), 3)``, ``...``, ``np.s_[:, ::2]``."""
+
+
+@dataclass(frozen=True)
+class Request(Generic[T]):
+    """One request and how to understand its reply.
+
+    Attributes:
+        verb: What is asked.
+        node: What it works on.
+        args: The verb's arguments, plain.
+        understand: Turns the reply's result into what the caller gets.
+        long: Whether it may take as long as it likes; others time out.
+    """
+
+    verb: str
+    node: str | int | None
+    args: dict[str, Any]
+    understand: Callable[[Any], T]
+    long: bool = False
+
+    def frames(self, request_id: int) -> Frames:
+        """Return the message to send."""
+        header: dict[str, Any] = {"id": request_id, "verb": self.verb}
+        if self.node is not None:
+            header["node"] = self.node
+        if self.args:
+            header["args"] = self.args
+        return [MAGIC, *pack(header)]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A message from the server: a progress report, or the final reply of a request."""
+
+    id: int
+    progress: protocol.Progress | None
+    ok: Any
+    error: SnapservError | None
+
+    @staticmethod
+    def parse(frames: Sequence[Buffer]) -> Reply:
+        """Return the message in ``frames``; its arrays are views of them.
+
+        Raises:
+            SnapservError: It is no message of this protocol.
+        """
+        if len(frames) < 2 or bytes(frames[0]) != MAGIC:
+            raise InternalError("the server sent something that is no reply")
+        header = unpack(frames[1], frames[2:])
+        if not isinstance(header, dict) or type(header.get("id")) is not int:
+            raise InternalError("the server sent a reply without an id")
+        error = header.get("error")
+        progress = header.get("progress")
+        return Reply(
+            header["id"],
+            protocol.Progress(**progress) if progress else None,
+            header.get("ok"),
+            error_from_wire(error) if error else None,
+        )
+
+
+# -------------------------------------------------------------------------------------------- the server's verbs
+
+
+def hello(client: str) -> Request[protocol.HelloResult]:
+    """Ask who is there."""
+    return _request(protocol.HelloResult, "hello", client=client, protocol=protocol.PROTOCOL_VERSION)
+
+
+def ping() -> Request[None]:
+    """Ask for an answer."""
+    return Request("ping", None, {}, _nothing)
+
+
+def spec(tree: str | None) -> Request[protocol.SpecResult]:
+    """Ask what a tree's simulation is."""
+    return _request(protocol.SpecResult, "spec", tree=tree)
+
+
+def stats() -> Request[protocol.StatsResult]:
+    """Ask for the counters."""
+    return _request(protocol.StatsResult, "stats")
+
+
+def tree(name: str | None, *, offset: int, sizes: bool) -> Request[protocol.TreeResult]:
+    """Ask for a page of nodes."""
+    return _request(protocol.TreeResult, "tree", tree=name, offset=offset, sizes=sizes)
+
+
+def watch() -> Request[protocol.WatchResult]:
+    """Ask where events are published."""
+    return _request(protocol.WatchResult, "watch")
+
+
+def shutdown() -> Request[None]:
+    """Ask the server to end."""
+    return Request("shutdown", None, {}, _nothing)
+
+
+def create(simulation: str | None, name: str | None, params: Mapping[str, Any]) -> Request[protocol.NodeInfo]:
+    """Ask for another tree."""
+    args = {"simulation": simulation, "name": name, "params": dict(params)}
+    return Request("create", None, args, _node, long=True)
+
+
+# ----------------------------------------------------------------------------------------------- nodes' verbs
+
+
+def log(node: str | int) -> Request[list[protocol.NodeInfo]]:
+    """Ask for a node's lineage."""
+    return Request("log", node, {}, lambda ok: convert(ok, protocol.LogResult).entries)
+
+
+def read(node: str | int, field: str, region: RegionIndex) -> Request[Array]:
+    """Ask for a field or a region of it."""
+    args = {"field": field, "region": region_to_wire(region)}
+    return Request("read", node, args, lambda ok: np.asarray(ok["value"]))
+
+
+def write(node: str | int, field: str, value: Any, region: RegionIndex) -> Request[None]:
+    """Ask to change a field or a region of it."""
+    args = {"field": field, "value": value, "region": region_to_wire(region)}
+    return Request("write", node, args, _nothing)
+
+
+def step(node: str | int, ticks: int, inputs: Mapping[str, Any], *, progress: bool) -> Request[protocol.StepResult]:
+    """Ask for ticks."""
+    args = {"ticks": ticks, "inputs": dict(inputs), "progress": progress}
+    return Request("step", node, args, lambda ok: convert(ok, protocol.StepResult), long=True)
+
+
+def call(node: str | int, method: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Request[Any]:
+    """Ask to run an exported method."""
+    arguments = {"method": method, "args": list(args), "kwargs": dict(kwargs)}
+    return Request("call", node, arguments, lambda ok: ok["value"], long=True)
+
+
+def snapshot(node: str | int, name: str | None) -> Request[protocol.SnapshotResult]:
+    """Ask for a snapshot."""
+    return Request("snapshot", node, {"name": name}, lambda ok: convert(ok, protocol.SnapshotResult))
+
+
+def branch(
+    node: str | int, count: int, names: Sequence[str] | None, rng: protocol.Rng
+) -> Request[protocol.BranchResult]:
+    """Ask for branches."""
+    args = {"count": count, "names": None if names is None else list(names), "rng": rng}
+    return Request("branch", node, args, lambda ok: convert(ok, protocol.BranchResult))
+
+
+def restore(node: str | int, snapshot_: str | int, rng: protocol.Rng) -> Request[protocol.NodeInfo]:
+    """Ask to go back to a snapshot."""
+    return Request("restore", node, {"snapshot": snapshot_, "rng": rng}, _node)
+
+
+def reset(node: str | int, rng: protocol.Rng) -> Request[protocol.NodeInfo]:
+    """Ask to go back to the root."""
+    return Request("reset", node, {"rng": rng}, _node)
+
+
+def interrupt(node: str | int, *, request: int | None = None, force: bool = False) -> Request[bool]:
+    """Ask a step to stop after a tick."""
+    args = {"request": request, "force": force}
+    return Request("interrupt", node, args, lambda ok: convert(ok, protocol.InterruptResult).interrupted)
+
+
+def diff(node: str | int, other: str | int, fields: Sequence[str] | None) -> Request[protocol.DiffResult]:
+    """Ask how two nodes differ."""
+    args = {"other": other, "fields": None if fields is None else list(fields)}
+    return Request("diff", node, args, lambda ok: convert(ok, protocol.DiffResult), long=True)
+
+
+def tag(node: str | int, name: str, *, remove: bool) -> Request[protocol.NodeInfo]:
+    """Ask for a further name."""
+    return Request("tag", node, {"name": name, "remove": remove}, _node)
+
+
+def pin(node: str | int, *, pinned: bool) -> Request[protocol.NodeInfo]:
+    """Ask to protect a node."""
+    return Request("pin", node, {"pinned": pinned}, _node)
+
+
+def drop(node: str | int, *, recursive: bool, force: bool) -> Request[list[str]]:
+    """Ask to end a node."""
+    args = {"recursive": recursive, "force": force}
+    return Request("drop", node, args, lambda ok: convert(ok, protocol.DropResult).dropped)
+
+
+# ------------------------------------------------------------------------------------------------- conversions
+
+
+def region_to_wire(region: RegionIndex) -> list[Any] | None:
+    """Return a region as the protocol writes it.
+
+    Raises:
+        BadRequestError: Something that basic indexing does not allow, or an ellipsis that is not at the end.
+    """
+    if region is None:
+        return None
+    parts = list(region) if isinstance(region, tuple) else [region]
+    if parts and parts[-1] is Ellipsis:
+        parts.pop()
+    wire: list[Any] = []
+    for part in parts:
+        if isinstance(part, slice):
+            wire.append([_bound(part.start), _bound(part.stop), _bound(part.step)])
+        elif part is Ellipsis:
+            raise BadRequestError("region: an ellipsis may only stand at the end", hint="write slice(None) instead")
+        else:
+            wire.append(_bound(part))
+    return wire
+
+
+def convert(ok: Any, kind: type[S]) -> S:
+    """Return a result as the type that the protocol declares.
+
+    Raises:
+        InternalError: The server sent something else.
+    """
+    try:
+        return msgspec.convert(ok, kind)
+    except msgspec.ValidationError as cause:
+        raise InternalError(f"the server sent a malformed {kind.__name__}: {cause}") from cause
+
+
+def _bound(value: Any) -> int | None:
+    if value is None:
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise BadRequestError(
+            f"region: {value!r} is neither an index nor a bound of a slice", hint="ints and slices are allowed"
+        ) from None
+
+
+def _request(kind: type[S], verb: str, **args: Any) -> Request[S]:
+    return Request(verb, None, args, lambda ok: convert(ok, kind))
+
+
+def _node(ok: Any) -> protocol.NodeInfo:
+    return convert(ok, protocol.NodeResult).node
+
+
+def _nothing(ok: Any) -> None:
+    return None

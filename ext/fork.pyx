@@ -1,0 +1,108 @@
+"""The one fork, seen from Python: freeze a copy of this process, or be frozen, and return in the branches.
+
+A function of this module returns in another process than the one that called it: that is the point. It is
+called only where the process has one thread, and runs no Python between the clone and the thaw.
+"""
+
+import sys
+
+from cpython.exc cimport PyErr_SetFromErrno
+
+cdef extern from "Python.h":
+    void PyOS_BeforeFork()
+    void PyOS_AfterFork_Parent()
+    void PyOS_AfterFork_Child()
+
+cdef extern from "clone.h":
+    cdef enum snapserv_fork_mode:
+        SNAPSERV_CLONE3
+        SNAPSERV_FORK
+    snapserv_fork_mode fork_mode "snapserv_fork_mode"(const char **refused)
+
+cdef extern from "frozen.h":
+    cdef enum snapserv_kind:
+        SNAPSERV_REQUEST
+        SNAPSERV_REPLY
+        SNAPSERV_PROGRESS
+        SNAPSERV_CLONE
+        SNAPSERV_HELLO
+        SNAPSERV_FAILED
+        SNAPSERV_INTERRUPT
+    int snapserv_freeze(int control, int child_control, int *thawed)
+    int snapserv_stay_frozen(int control)
+    int snapserv_reopen_files()
+
+REQUEST = SNAPSERV_REQUEST
+REPLY = SNAPSERV_REPLY
+PROGRESS = SNAPSERV_PROGRESS
+CLONE = SNAPSERV_CLONE
+HELLO = SNAPSERV_HELLO
+FAILED = SNAPSERV_FAILED
+INTERRUPT = SNAPSERV_INTERRUPT
+
+
+def mode() -> tuple[str, str]:
+    """Return which primitive makes cells here, and why.
+
+    ``("clone3", "")`` where the kernel makes siblings; ``("fork", reason)`` where clone3(2) or
+    PR_GET_TID_ADDRESS is refused and cells are forked twice for a subreaper to adopt.
+    """
+    cdef const char *refused
+    if fork_mode(&refused) == SNAPSERV_CLONE3:
+        return "clone3", ""
+    return "fork", f"{refused.decode()} is refused"
+
+
+def freeze(control: int, child_control: int) -> int | None:
+    """Clone this process into a frozen sibling that listens on ``child_control``.
+
+    Args:
+        control: This process's own socket, which the sibling closes.
+        child_control: The sibling's socket; closed in this process.
+
+    Returns:
+        None in this process. In every branch that is later thawed from the sibling: the branch's own socket.
+
+    Raises:
+        OSError: The kernel made no process: EAGAIN (too many), ENOMEM.
+    """
+    cdef int thawed = -1
+    PyOS_BeforeFork()
+    cdef int made = snapserv_freeze(control, child_control, &thawed)
+    if made == 0:
+        _after_thaw()
+        return thawed
+    # AfterFork_Parent runs Python code, which may change errno.
+    if made < 0:
+        try:
+            PyErr_SetFromErrno(OSError)
+        finally:
+            PyOS_AfterFork_Parent()
+    PyOS_AfterFork_Parent()
+    return None
+
+
+def stay_frozen(control: int) -> int:
+    """Freeze this very process: it answers clone commands on ``control`` until that is closed, then exits.
+
+    Returns:
+        The branch's own socket, in every branch thawed from here. Never returns in this process.
+    """
+    PyOS_BeforeFork()
+    cdef int thawed = snapserv_stay_frozen(control)
+    _after_thaw()
+    return thawed
+
+
+def reopen_files() -> int:
+    """Give each regular file above stderr its own offset; return how many stay shared (for tests)."""
+    return snapserv_reopen_files()
+
+
+cdef _after_thaw():
+    # The random module asks to be reseeded in a forked child. A branch must continue as the original would.
+    random = sys.modules.get("random")
+    state = random.getstate() if random is not None else None
+    PyOS_AfterFork_Child()
+    if state is not None:
+        random.setstate(state)

@@ -1,0 +1,202 @@
+#include "frozen.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "clone.h"
+
+static int64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Send one small message whole. The socket's buffer is empty when this is called, so it never blocks long. */
+static int send_message(int control, uint32_t kind, const void *payload, size_t size)
+{
+    struct snapserv_prefix prefix = {.kind = kind, .header_bytes = 0, .payload_bytes = size};
+    struct iovec parts[2] = {{&prefix, sizeof prefix}, {(void *)payload, size}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+    ssize_t sent;
+    do
+        sent = sendmsg(control, &message, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    return sent == (ssize_t)(sizeof prefix + size) ? 0 : -1;
+}
+
+static void say_hello(int control, int64_t cloning_since_ns)
+{
+    struct snapserv_hello hello = {.pid = getpid(), .clone_ns = now_ns() - cloning_since_ns};
+    if (send_message(control, SNAPSERV_HELLO, &hello, sizeof hello) < 0)
+        _exit(0); /* the server is gone, and nobody else can want this process */
+}
+
+static void say_failed(int control, int error)
+{
+    int64_t number = error;
+    send_message(control, SNAPSERV_FAILED, &number, sizeof number);
+}
+
+/* Wait for a clone command. Returns the descriptor that came with it, or -1 when the server hung up. */
+static int next_command(int control)
+{
+    for (;;) {
+        struct snapserv_prefix prefix;
+        union {
+            struct cmsghdr align;
+            char room[CMSG_SPACE(sizeof(int))];
+        } ancillary;
+        struct iovec part = {&prefix, sizeof prefix};
+        struct msghdr message = {
+            .msg_iov = &part, .msg_iovlen = 1, .msg_control = ancillary.room, .msg_controllen = sizeof ancillary.room};
+        ssize_t got = recvmsg(control, &message, MSG_CMSG_CLOEXEC | MSG_WAITALL);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got != sizeof prefix)
+            return -1;
+        struct cmsghdr *attached = CMSG_FIRSTHDR(&message);
+        if (attached == NULL || attached->cmsg_type != SCM_RIGHTS)
+            continue; /* no socket to answer on: nothing that could be done */
+        int descriptor;
+        memcpy(&descriptor, CMSG_DATA(attached), sizeof descriptor);
+        if (prefix.kind == SNAPSERV_CLONE)
+            return descriptor;
+        close(descriptor);
+    }
+}
+
+int snapserv_stay_frozen(int control)
+{
+    prctl(PR_SET_NAME, "snap-frozen", 0, 0, 0);
+    for (;;) {
+        int branch_control = next_command(control);
+        if (branch_control < 0)
+            _exit(0);
+        int64_t since = now_ns();
+        pid_t made = snapserv_clone_sibling();
+        if (made == 0) {
+            /* 1. Let go of the snapshot's socket, so that its end is seen when the snapshot ends. */
+            close(control);
+            /* 2. Own file offsets, so that the branch does not move the snapshot's. */
+            snapserv_reopen_files();
+            prctl(PR_SET_NAME, "snap-branch", 0, 0, 0);
+            /* 3. Tell the server who is there; from here on the caller runs Python. */
+            say_hello(branch_control, since);
+            return branch_control;
+        }
+        if (made < 0)
+            say_failed(branch_control, errno);
+        close(branch_control);
+    }
+}
+
+int snapserv_freeze(int control, int child_control, int *thawed)
+{
+    int64_t since = now_ns();
+    pid_t made = snapserv_clone_sibling();
+    if (made != 0) {
+        int error = errno;
+        if (made < 0)
+            say_failed(child_control, error);
+        close(child_control);
+        errno = error;
+        return made < 0 ? -1 : 1;
+    }
+    /* In the child, in this order:
+     * 1. Let go of the parent's socket first: while a copy is open, the parent's death would not be seen. */
+    close(control);
+    /* 2. Own file offsets before anybody can move them: the parent goes on as soon as it is scheduled. */
+    snapserv_reopen_files();
+    /* 3. Only now is this the instant of the snapshot, whole: tell the server. */
+    say_hello(child_control, since);
+    /* 4. Block in C. What returns from here is a branch, in a process of its own. */
+    *thawed = snapserv_stay_frozen(child_control);
+    return 0;
+}
+
+/* --------------------------------------------------------------------------------------------- open files */
+
+enum { MOST_FILES = 256 };
+
+struct open_file {
+    int descriptor;
+    dev_t device;
+    ino_t inode;
+};
+
+/* Whether two descriptors of the parent, `pid`, share one open file description (kcmp(2)). Where the kernel will
+ * not say, assume that they do not: two offsets then part that were one, which only dup() makes. */
+static int same_description(pid_t pid, int a, int b)
+{
+    return syscall(SYS_kcmp, pid, pid, KCMP_FILE, a, b) == 0;
+}
+
+int snapserv_reopen_files(void)
+{
+    /* Two passes, because reopening changes the folder being listed, and because duplicates of a descriptor
+     * must be recognised while all of them still are what they were. */
+    struct open_file files[MOST_FILES];
+    int twin[MOST_FILES];
+    int count = 0, still_shared = 0;
+
+    DIR *listing = opendir("/proc/self/fd");
+    if (listing == NULL)
+        return -1;
+    for (struct dirent *entry; (entry = readdir(listing)) != NULL;) {
+        struct stat status;
+        int descriptor = atoi(entry->d_name);
+        /* stdin, stdout and stderr are meant to be shared: a log that several nodes write must not be
+         * overwritten by each at an offset of its own. */
+        if (descriptor <= 2 || fstat(descriptor, &status) < 0 || !S_ISREG(status.st_mode))
+            continue;
+        if (count == MOST_FILES) {
+            still_shared++;
+            continue;
+        }
+        files[count++] = (struct open_file){descriptor, status.st_dev, status.st_ino};
+    }
+    closedir(listing);
+
+    pid_t self = getpid();
+    for (int i = 0; i < count; i++) {
+        twin[i] = -1;
+        for (int j = 0; j < i && twin[i] < 0; j++)
+            if (files[j].device == files[i].device && files[j].inode == files[i].inode &&
+                same_description(self, files[j].descriptor, files[i].descriptor))
+                twin[i] = files[j].descriptor;
+    }
+    for (int i = 0; i < count; i++) {
+        int descriptor = files[i].descriptor;
+        int on_exec = fcntl(descriptor, F_GETFD) & FD_CLOEXEC ? O_CLOEXEC : 0;
+        if (twin[i] >= 0) {
+            dup3(twin[i], descriptor, on_exec);
+            continue;
+        }
+        char path[40];
+        snprintf(path, sizeof path, "/proc/self/fd/%d", descriptor);
+        off_t offset = lseek(descriptor, 0, SEEK_CUR);
+        int flags = fcntl(descriptor, F_GETFL) & ~(O_CREAT | O_EXCL | O_TRUNC);
+        int own = open(path, flags | O_CLOEXEC);
+        if (own < 0) {
+            still_shared++;
+            continue;
+        }
+        if (offset > 0)
+            lseek(own, offset, SEEK_SET);
+        dup3(own, descriptor, on_exec);
+        close(own);
+    }
+    return still_shared;
+}

@@ -1,0 +1,43 @@
+/* A frozen snapshot: a process that blocks in C and knows one command, "clone a branch". */
+#ifndef SNAPSERV_FROZEN_H
+#define SNAPSERV_FROZEN_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+/* Every message between the server and a cell starts with this, in the machine's byte order: both ends are on
+ * one machine. A message is a prefix, `header_bytes` of msgpack and `payload_bytes` of raw data. */
+struct snapserv_prefix {
+    uint32_t kind;
+    uint32_t header_bytes;
+    uint64_t payload_bytes;
+};
+
+enum snapserv_kind {
+    SNAPSERV_REQUEST = 1,   /* server to a live cell: header, payload, perhaps a descriptor */
+    SNAPSERV_REPLY = 2,     /* cell to server: the final answer to a request */
+    SNAPSERV_PROGRESS = 3,  /* cell to server: header only */
+    SNAPSERV_CLONE = 4,     /* server to a frozen cell: prefix only, with the branch's socket attached */
+    SNAPSERV_HELLO = 5,     /* a new process to the server: struct snapserv_hello */
+    SNAPSERV_FAILED = 6,    /* on the socket meant for a new process: int64_t errno; there is no process */
+    SNAPSERV_INTERRUPT = 7, /* server to a live cell: uint64_t number of the request to stop */
+};
+
+struct snapserv_hello {
+    int64_t pid;
+    int64_t clone_ns; /* from before the clone until the child ran */
+};
+
+/* Clone the caller into a frozen sibling that listens on `child_control`, which is closed in the caller.
+ * Returns 1 in the caller; 0 in a branch thawed from the sibling, with its socket in *thawed; -1 with errno. */
+int snapserv_freeze(int control, int child_control, int *thawed);
+
+/* Be frozen: answer clone commands on `control` until it is closed, then exit. Returns only in a branch: its
+ * control socket. */
+int snapserv_stay_frozen(int control);
+
+/* Give every regular file above stderr an open file description of its own, at the present offset.
+ * Returns how many could not be reopened and stay shared. */
+int snapserv_reopen_files(void);
+
+#endif

@@ -1,0 +1,340 @@
+"""A live cell: the process that holds a simulation, its loop, and the requests it answers.
+
+The first process of a tree runs `main`: it builds the simulation and then freezes for good: it is the master,
+the root snapshot. Every branch is a clone that returns from the freeze with a socket of its own and goes
+round the same loop. There are no threads and no ZeroMQ here, and few imports: what is mapped is forked.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+from snapserv_client.errors import SnapservError
+
+from .arena import Arena
+from .errors import BadRequestError, SimulationError, StepInterruptedError, ThreadsRunningError
+from .ext import fork
+from .link import CellEnd
+from .loading import load_simulation
+from .regions import resolve_region
+from .scoreboard import Scoreboard
+from .simulation import Simulation
+
+CONTROL_DESCRIPTOR = 3
+SCOREBOARD_DESCRIPTOR = 4
+
+PROGRESS_EVERY_S = 0.05
+LISTEN_EVERY_S = 0.001
+MOST_TRACEBACK = 16_000
+
+
+def main() -> NoReturn:
+    """Build the simulation that the server asks for, then be the master, and each of its branches."""
+    scoreboard = Scoreboard(SCOREBOARD_DESCRIPTOR)
+    os.close(SCOREBOARD_DESCRIPTOR)
+    os.set_inheritable(CONTROL_DESCRIPTOR, False)
+    control = CellEnd(CONTROL_DESCRIPTOR)
+    try:
+        _, request, _ = _receive(control)
+        try:
+            simulation, described = _build(request)
+        except SnapservError as error:
+            control.send(fork.REPLY, {"error": error.to_wire()})
+            leave(1)
+        control.send(fork.REPLY, {"ok": described})
+        _freeze_memory()
+        thawed = fork.stay_frozen(control.leave())
+        Cell(simulation, CellEnd(thawed), scoreboard).run()
+    except EOFError:
+        leave(0)
+
+
+def leave(status: int) -> NoReturn:
+    """End this process without the exit handlers of the simulator: they belong to all of its relatives."""
+    _flush()
+    os._exit(status)
+
+
+class Cell:
+    """A branch, seen from inside."""
+
+    def __init__(self, simulation: Simulation, control: CellEnd, scoreboard: Scoreboard) -> None:
+        self._simulation = simulation
+        self._control = control
+        self._scoreboard = scoreboard
+        self._slot = 0
+        self._step = 0
+        self._handlers: dict[str, Callable[[Mapping[str, Any], int | None], Any]] = {
+            "begin": self._begin,
+            "step": self._run_ticks,
+            "write": self._write,
+            "call": self._call,
+            "freeze": self._freeze,
+        }
+
+    def run(self) -> NoReturn:
+        """Answer requests until the server hangs up."""
+        while True:
+            kind, request, descriptor = _receive(self._control)
+            if kind != fork.REQUEST:
+                continue  # an interrupt that came after its step had ended
+            try:
+                reply = {"ok": self._handlers[request["op"]](request, descriptor)}
+            except _Thawed as thawed:
+                # Another process now: the branch made of this one. Whoever asked is answered by the original.
+                self._control = CellEnd(thawed.control)
+                continue
+            except SnapservError as error:
+                reply = {"error": error.to_wire()}
+            self._reply(reply)
+
+    def _reply(self, reply: dict[str, Any]) -> None:
+        try:
+            self._control.send(fork.REPLY, reply)
+        except SnapservError as error:
+            error.hint = error.hint or "the simulation returned it"
+            self._control.send(fork.REPLY, {"error": SimulationError(str(error)).to_wire()})
+
+    # ------------------------------------------------------------------------------------------- requests
+
+    def _begin(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
+        self._slot = request["slot"]
+        self._scoreboard[self._slot] = self._step
+        with _AuthorsCode(f"{type(self._simulation).__name__}.on_branch"):
+            self._simulation.reseed(request["seed"])
+        return {"step": self._step}
+
+    def _run_ticks(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
+        simulation, scoreboard, slot = self._simulation, self._scoreboard, self._slot
+        inputs = simulation.convert_inputs(request["inputs"])
+        ticks: int = request["ticks"]
+        number: int = request["number"]
+        tick = simulation.step
+        outputs: Any = None
+        done = 0
+        began = listened = reported = time.monotonic()
+        try:
+            while done < ticks:
+                outputs = tick(inputs)
+                done += 1
+                scoreboard[slot] = self._step + done
+                now = time.monotonic()
+                if now - listened < LISTEN_EVERY_S:
+                    continue
+                listened = now
+                if self._control.waiting(fork.INTERRUPT, number):
+                    raise StepInterruptedError(f"interrupted after {done:,} of {ticks:,} ticks")
+                if now - reported >= PROGRESS_EVERY_S and done < ticks:
+                    reported = now
+                    self._control.send(fork.PROGRESS, {"done": done, "total": ticks})
+        except EOFError:
+            raise
+        except BaseException as cause:
+            error = _blame(cause, f"{type(simulation).__name__}.step")
+            error.details |= {"step": self._step + done, "ticks": done}
+            raise error from cause
+        finally:
+            self._step += done
+        elapsed_us = round((time.monotonic() - began) * 1e6)
+        return {"step": self._step, "ticks": done, "outputs": outputs, "elapsed_us": elapsed_us}
+
+    def _write(self, request: Mapping[str, Any], _: int | None) -> None:
+        field, value = request["field"], request["value"]
+        array = self._simulation.array(field)
+        region = resolve_region(request["region"], array.shape, what=field)
+        target = array[region.index]
+        try:
+            # An array must fit as it is. A plain number may be any that the dtype can hold.
+            given = value if hasattr(value, "dtype") else _scalar(value, array.dtype)
+            if hasattr(value, "dtype") and not _same_kind(value.dtype, array.dtype):
+                raise BadRequestError(
+                    f"{field}: the value has dtype {value.dtype}, and the field {array.dtype}",
+                    hint="convert it with astype",
+                )
+            if getattr(given, "shape", ()) not in ((), target.shape):
+                raise BadRequestError(
+                    f"{field}: the value has shape {list(given.shape)}, and the region {list(target.shape)}"
+                )
+            array[region.index] = given
+        except (TypeError, ValueError, OverflowError) as cause:
+            raise BadRequestError(f"{field}: {cause}", hint=f"the field has dtype {array.dtype}") from cause
+
+    def _call(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
+        method = self._simulation.exported_method(request["method"])
+        with _AuthorsCode(f"{type(self._simulation).__name__}.{request['method']}"):
+            return {"value": method(*request["args"], **request["kwargs"])}
+
+    def _freeze(self, _: Mapping[str, Any], descriptor: int | None) -> dict[str, Any]:
+        if descriptor is None:
+            raise BadRequestError("a freeze comes with the snapshot's socket")
+        try:
+            refuse_threads()
+        except ThreadsRunningError:
+            os.close(descriptor)
+            raise
+        _freeze_memory()
+        began = time.monotonic_ns()
+        try:
+            thawed = fork.freeze(self._control.fileno(), descriptor)
+        except OSError as cause:
+            raise cannot_clone(cause) from cause
+        if thawed is not None:
+            self._control.leave()
+            raise _Thawed(thawed)
+        fork_us = (time.monotonic_ns() - began) / 1000
+        # Only the clone must not be collected. Kept frozen here, what dies in a cycle would never be freed.
+        gc.unfreeze()
+        return {"fork_us": fork_us}
+
+
+def refuse_threads() -> None:
+    """Check that this process has one thread, since a fork copies only the thread that asks for it.
+
+    Raises:
+        ThreadsRunningError: Counts and names them; the simulation's fault.
+    """
+    tasks = os.listdir("/proc/self/task")
+    if len(tasks) == 1:
+        return
+    names = []
+    for task in tasks:
+        try:
+            with open(f"/proc/self/task/{task}/comm") as comm:
+                names.append(comm.read().strip())
+        except FileNotFoundError:
+            continue  # it ended meanwhile
+    raise ThreadsRunningError(
+        f"the simulation runs {len(tasks)} threads ({', '.join(names)}), and a fork would lose all but one",
+        hint="turn thread pools off: OPENBLAS_NUM_THREADS=1, OMP_NUM_THREADS=1, torch.set_num_threads(1); "
+        "join threads of your own before a step returns",
+        details={"threads": len(tasks), "names": names},
+    )
+
+
+def cannot_clone(cause: OSError) -> SnapservError:
+    """Return the typed error for a clone that the kernel refused."""
+    from .errors import OverBudgetError
+
+    return OverBudgetError(
+        f"the kernel made no process: {os.strerror(cause.errno or 0)}",
+        hint="raise the limit on processes (ulimit -u, pids.max, kernel.pid_max) or drop snapshots",
+        details={"errno": cause.errno},
+    )
+
+
+class _Thawed(BaseException):
+    """Unwinds the request of the process that was copied, in the copy."""
+
+    def __init__(self, control: int) -> None:
+        self.control = control
+
+
+class _AuthorsCode:
+    """Turns what the author's code raises into a typed error that names the method."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, cause: BaseException | None, _: object) -> None:
+        if cause is not None and not isinstance(cause, EOFError):
+            raise _blame(cause, self._what) from cause
+
+
+def _blame(cause: BaseException, what: str) -> SnapservError:
+    """Return the error to report for ``cause``, raised in ``what``; a process that wants to exit may."""
+    if isinstance(cause, SnapservError):
+        return cause
+    if isinstance(cause, SystemExit):
+        leave(cause.code if isinstance(cause.code, int) else 0 if cause.code is None else 1)
+    text = "".join(traceback.format_exception(cause))
+    return SimulationError(
+        f"{what} raised {type(cause).__name__}: {cause}",
+        hint="the traceback is in details",
+        details={"type": type(cause).__name__, "traceback": text[-MOST_TRACEBACK:]},
+    )
+
+
+def _build(request: Mapping[str, Any]) -> tuple[Simulation, dict[str, Any]]:
+    """Return the simulation whose setup has run and whose arena is sealed, and its description."""
+    began = time.monotonic()
+    sys.path[:0] = [path for path in request["path"] if path not in sys.path]
+    kind = load_simulation(request["target"])
+    params = kind.bind(request["params"])
+    with _AuthorsCode(f"{kind.__name__}.setup"):
+        arena = Arena(backing=request["backing"])
+        simulation = kind.build(arena, **params)
+    refuse_threads()
+    arena.seal()
+    described = {
+        "simulation": kind.__name__,
+        "doc": kind.__doc__ or "",
+        "fields": simulation.describe_fields(),
+        "addresses": {name: extent.address for name, extent in arena.extents.items()},
+        "segments": [(segment.address, segment.size_bytes) for segment in arena.segments],
+        "inputs": kind.describe_inputs(),
+        "params": kind.describe_params(),
+        "param_values": {name: _plain(value) for name, value in params.items()},
+        "methods": kind.describe_methods(),
+        "arena": arena.describe(),
+        "fork": " · ".join(part for part in fork.mode() if part),
+        "setup_s": time.monotonic() - began,
+    }
+    return simulation, described
+
+
+def _receive(control: CellEnd) -> tuple[int, dict[str, Any], int | None]:
+    from .link import decode
+
+    prefix, header, payload, descriptor = control.receive()
+    return prefix.kind, decode(header, payload) if header else {}, descriptor
+
+
+def _freeze_memory() -> None:
+    """Prepare for a clone: nothing buffered that both would print, nothing that the collector would touch."""
+    _flush()
+    gc.freeze()
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            continue  # a closed or full terminal must not end a simulation
+
+
+def _scalar(value: Any, dtype: Any) -> Any:
+    import numpy as np
+
+    made = np.asarray(value)
+    if made.dtype.hasobject or (made.dtype.kind in "US") != (dtype.kind in "US"):
+        raise BadRequestError(f"{value!r} is no value of dtype {dtype}")
+    fitted = made.astype(dtype)
+    if dtype.kind in "iub" and not np.array_equal(fitted, made):
+        raise BadRequestError(f"{value!r} does not fit dtype {dtype}")
+    return fitted
+
+
+def _same_kind(given: Any, wanted: Any) -> bool:
+    import numpy as np
+
+    return bool(np.can_cast(given, wanted, "same_kind"))
+
+
+def _plain(value: Any) -> Any:
+    import msgspec
+
+    return msgspec.to_builtins(value, enc_hook=str)
+
+
+if __name__ == "__main__":
+    main()

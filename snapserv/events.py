@@ -1,0 +1,37 @@
+"""Events for whoever watches: published, never waited for, numbered so that a gap is seen."""
+
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+import zmq
+
+from snapserv_client.protocol import Event, NodeInfo
+from snapserv_client.wire import pack
+
+from .listening import bind
+
+EventKind = Literal["created", "restored", "dropped", "died", "tagged", "pinned", "tree", "shutdown"]
+MOST_WAITING = 10_000
+
+
+class Events:
+    """The PUB socket. A watcher that is too slow loses events and sees it by their numbers."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
+        self.sequence = 0
+        self._socket = context.socket(zmq.PUB)
+        self._socket.setsockopt(zmq.LINGER, 200)
+        self._socket.setsockopt(zmq.SNDHWM, MOST_WAITING)
+        self.endpoint = bind(self._socket, endpoint)
+
+    def publish(self, kind: EventKind, node: NodeInfo | None, text: str) -> None:
+        """Send an event to all who watch."""
+        self.sequence += 1
+        event = Event(self.sequence, kind, time.time(), node, text)
+        self._socket.send_multipart([kind.encode(), *pack(event)], zmq.NOBLOCK)
+
+    def close(self) -> None:
+        """Close the socket; what was sent has a moment to leave."""
+        self._socket.close()

@@ -1,0 +1,434 @@
+"""The server's processes: spawning masters, cloning cells, talking to them, and knowing how each one ended.
+
+Every cell is a direct child of the server, whoever cloned it. A cell is watched through its pidfd (its end) and
+its socket (its replies); nothing here waits for either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import struct
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from snapserv_client.wire import Buffer
+
+from .cell import CONTROL_DESCRIPTOR, SCOREBOARD_DESCRIPTOR, cannot_clone
+from .errors import NodeDiedError, SnapservError, error_from_wire
+from .ext import fork
+from .link import HELLO, NUMBER, PREFIX, Prefix, decode, encode
+from .scoreboard import Scoreboard
+
+log = structlog.get_logger(__name__)
+
+ONE_THREAD = {
+    # Thread pools do not survive a fork; see `cell.refuse_threads`.
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    # Sets and dicts of strings iterate alike in every run, so a replay can be compared.
+    "PYTHONHASHSEED": "0",
+}
+READ_BYTES = 1 << 18
+LARGE_BYTES = 1 << 16
+END_WITHIN_S = 5.0
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a process ended: ``signal`` and ``status`` are None where the other one applies."""
+
+    signal: str | None
+    status: int | None
+    asked: bool
+
+    def __str__(self) -> str:
+        return f"killed by {self.signal}" if self.signal else f"exited with status {self.status}"
+
+
+class Cell:
+    """A process of the herd, seen from the server.
+
+    ``ended`` is done when the process is reaped. ``slot`` is the place of a branch in the scoreboard.
+    """
+
+    def __init__(self, herd: Herd, control: socket.socket) -> None:
+        self.pid = 0
+        self.slot: int | None = None
+        self.ended: asyncio.Future[Ending] = herd.loop.create_future()
+        self.on_progress: Callable[[int, int], None] | None = None
+        self.clone_us = 0.0
+        self._herd = herd
+        self._control = control
+        self._pidfd = -1
+        self._hello: asyncio.Future[None] = herd.loop.create_future()
+        self._replies: deque[asyncio.Future[Any]] = deque()
+        self._outgoing: deque[tuple[memoryview, list[int]]] = deque()
+        self._message: tuple[Prefix, bytearray, int] | None = None
+        self._small = b""
+        self._number = 0
+        self._asked_to_end = False
+        control.setblocking(False)
+        herd.loop.add_reader(control, self._on_readable)
+
+    # ------------------------------------------------------------------------------------------- requests
+
+    @property
+    def number(self) -> int:
+        """The number of the request sent last."""
+        return self._number
+
+    async def request(self, op: str, *, descriptor: socket.socket | None = None, **arguments: Any) -> Any:
+        """Ask a live cell, and return its answer.
+
+        Args:
+            op: What it is asked to do; see `snapserv.cell.Cell`.
+            descriptor: A socket to send along; closed here once it is on its way.
+            arguments: Plain values and arrays.
+
+        Raises:
+            NodeDiedError: The process ended before it answered.
+            SnapservError: What the cell answered.
+        """
+        self._number += 1
+        reply: asyncio.Future[Any] = self._herd.loop.create_future()
+        self._replies.append(reply)
+        parts = encode(fork.REQUEST, {"op": op, "number": self._number, **arguments})
+        self._send(parts, [descriptor.detach()] if descriptor else [])
+        if self.ended.done():
+            self._fail(self._death())
+        answer = await reply
+        if "error" in answer:
+            raise error_from_wire(answer["error"])
+        return answer["ok"]
+
+    def interrupt(self, number: int) -> None:
+        """Ask the cell to stop request ``number`` after the tick that it is in."""
+        self._send([PREFIX.pack(fork.INTERRUPT, 0, NUMBER.size) + NUMBER.pack(number)], [])
+
+    def ask_for_clone(self, control: socket.socket) -> None:
+        """Tell a frozen cell to clone a branch that listens on ``control``, which is closed here."""
+        self._send([PREFIX.pack(fork.CLONE, 0, 0)], [control.detach()])
+
+    async def introduced(self) -> None:
+        """Wait until the process has said who it is.
+
+        Raises:
+            OverBudgetError: The kernel made no process.
+            NodeDiedError: Its parent died first.
+        """
+        await asyncio.shield(self._hello)
+
+    def kill(self) -> None:
+        """End the process now; `ended` follows."""
+        self._asked_to_end = True
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        else:
+            self._hang_up()
+
+    # ------------------------------------------------------------------------------------------ the process
+
+    def adopt(self, pid: int) -> None:
+        """Watch the process ``pid``, a child of ours that nobody has reaped."""
+        self.pid = pid
+        self._pidfd = os.pidfd_open(pid)
+        self._herd.loop.add_reader(self._pidfd, self._on_end)
+        self._herd.cells[pid] = self
+
+    def _on_end(self) -> None:
+        result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+        if result is None:
+            return
+        self._herd.loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._pidfd = -1
+        del self._herd.cells[self.pid]
+        self._on_readable()  # it may have answered before it ended
+        self._hang_up()
+        if result.si_code == os.CLD_EXITED:
+            ending = Ending(None, result.si_status, self._asked_to_end)
+        else:
+            ending = Ending(signal.Signals(result.si_status).name, None, self._asked_to_end)
+        self.ended.set_result(ending)
+        self._fail(self._death())
+        self._herd.on_end(self, ending)
+
+    def _death(self) -> NodeDiedError:
+        ending = self.ended.result() if self.ended.done() else None
+        details: dict[str, Any] = {"pid": self.pid}
+        if ending is not None:
+            details |= {"signal": ending.signal, "status": ending.status}
+        if self.slot is not None:
+            details["step"] = self._herd.scoreboard[self.slot]
+        where = f" after step {details['step']:,}" if "step" in details else ""
+        return NodeDiedError(
+            f"the process of this node {ending or 'ended'}{where}",
+            hint="the rest of the tree is unaffected; restore or reset revives a branch",
+            details=details,
+        )
+
+    def _fail(self, error: SnapservError) -> None:
+        if not self._hello.done():
+            self._hello.set_exception(error)
+            self._hello.exception()  # looked at, so that nobody is warned where nobody waits
+        while self._replies:
+            reply = self._replies.popleft()
+            if not reply.done():
+                reply.set_exception(error)
+
+    def _hang_up(self) -> None:
+        if self._control.fileno() >= 0:
+            self._herd.loop.remove_reader(self._control)
+            self._herd.loop.remove_writer(self._control)
+            self._control.close()
+        for _, descriptors in self._outgoing:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        self._outgoing.clear()
+
+    def _on_hang_up(self) -> None:
+        """Handle the end of the stream: the process is ending, or has closed its socket and is of no use."""
+        if self._pidfd < 0 and not self.ended.done():
+            # It never said hello: its parent died with the socket in hand, or refused to clone.
+            self._hang_up()
+            self._fail(self._death())
+            return
+        self._herd.loop.remove_reader(self._control)
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    # --------------------------------------------------------------------------------------------- messages
+
+    def _send(self, parts: list[Buffer], descriptors: list[int]) -> None:
+        if self._control.fileno() < 0:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return
+        for index, part in enumerate(parts):
+            if len(part):
+                self._outgoing.append((memoryview(part).cast("B"), descriptors if index == 0 else []))
+        self._flush()
+
+    def _flush(self) -> None:
+        while self._outgoing:
+            data, descriptors = self._outgoing[0]
+            try:
+                if descriptors:
+                    sent = socket.send_fds(self._control, [data], descriptors, socket.MSG_NOSIGNAL)
+                else:
+                    sent = self._control.send(data, socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                self._herd.loop.add_writer(self._control, self._flush)
+                return
+            except OSError:
+                self._on_hang_up()
+                return
+            for descriptor in descriptors:
+                os.close(descriptor)
+            if sent < len(data):
+                self._outgoing[0] = (data[sent:], [])
+            else:
+                self._outgoing.popleft()
+        self._herd.loop.remove_writer(self._control)
+
+    def _on_readable(self) -> None:
+        while self._control.fileno() >= 0:
+            try:
+                if self._message is None:
+                    data = self._control.recv(READ_BYTES)
+                    if data:
+                        self._take(self._small + data if self._small else data)
+                        if len(data) < READ_BYTES:
+                            return
+                        continue
+                else:
+                    prefix, body, got = self._message
+                    count = self._control.recv_into(memoryview(body)[got:])
+                    if count:
+                        self._message = (prefix, body, got + count)
+                        if got + count == len(body):
+                            self._message = None
+                            self._on_message(prefix, memoryview(body))
+                        continue
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                pass
+            self._on_hang_up()
+            return
+
+    def _take(self, data: bytes) -> None:
+        """Split what arrived into messages; keep the start of the last one."""
+        view, at = memoryview(data), 0
+        while len(data) - at >= PREFIX.size:
+            prefix = Prefix(*PREFIX.unpack_from(data, at))
+            size = prefix.header_bytes + prefix.payload_bytes
+            start = at + PREFIX.size
+            if len(data) - start >= size:
+                self._on_message(prefix, view[start : start + size])
+                at = start + size
+            elif size <= LARGE_BYTES:
+                break
+            else:
+                body = bytearray(size)
+                got = len(data) - start
+                body[:got] = view[start:]
+                self._message = (prefix, body, got)
+                at = len(data)
+        self._small = data[at:]
+
+    def _on_message(self, prefix: Prefix, body: memoryview) -> None:
+        if prefix.kind == fork.REPLY:
+            if self._replies:
+                reply = self._replies.popleft()
+                if not reply.done():
+                    reply.set_result(decode(body[: prefix.header_bytes], body[prefix.header_bytes :]))
+        elif prefix.kind == fork.PROGRESS:
+            if self.on_progress is not None:
+                progress = decode(body[: prefix.header_bytes], b"")
+                self.on_progress(progress["done"], progress["total"])
+        elif prefix.kind == fork.HELLO:
+            pid, clone_ns = HELLO.unpack(body)
+            self.clone_us = clone_ns / 1000
+            self.adopt(pid)
+            if not self._hello.done():
+                self._hello.set_result(None)
+        elif prefix.kind == fork.FAILED:
+            (number,) = struct.unpack("=q", body)
+            self._hang_up()
+            self._fail(cannot_clone(OSError(number, os.strerror(number))))
+
+
+class Herd:
+    """All cells of a server.
+
+    Args:
+        on_end: Called with each cell that ended and how.
+    """
+
+    def __init__(self, on_end: Callable[[Cell, Ending], None]) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.cells: dict[int, Cell] = {}
+        self.on_end = on_end
+        self.scoreboard, self._scoreboard_descriptor = Scoreboard.create()
+
+    async def spawn_master(self, request: Mapping[str, Any]) -> tuple[Cell, dict[str, Any]]:
+        """Start a fresh interpreter, have it set a simulation up, and return its cell and its description.
+
+        Raises:
+            SnapservError: What setup met; nothing is left of the process.
+        """
+        ours, theirs = socket.socketpair()
+        pid = os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-m", "snapserv.cell"],
+            {**os.environ, **{name: os.environ.get(name, value) for name, value in ONE_THREAD.items()}},
+            file_actions=[
+                # Moved out of the way first: one of the two may have the number that the other is to get.
+                (os.POSIX_SPAWN_DUP2, theirs.fileno(), 1000),
+                (os.POSIX_SPAWN_DUP2, self._scoreboard_descriptor, SCOREBOARD_DESCRIPTOR),
+                (os.POSIX_SPAWN_DUP2, 1000, CONTROL_DESCRIPTOR),
+                (os.POSIX_SPAWN_CLOSE, 1000),
+            ],
+            setsid=True,  # Ctrl-C in the server's terminal is the server's affair
+        )
+        theirs.close()
+        cell = Cell(self, ours)
+        cell.adopt(pid)
+        try:
+            return cell, await cell.request("setup", **request)
+        except BaseException:
+            cell.kill()
+            await asyncio.shield(cell.ended)
+            raise
+
+    async def freeze(self, live: Cell) -> tuple[Cell, float]:
+        """Clone a live cell into a frozen one; return it and the microseconds that its parent was held up.
+
+        Raises:
+            SnapservError: The parent has threads, the kernel made no process, or the parent died.
+        """
+        ours, theirs = socket.socketpair()
+        frozen = Cell(self, ours)
+        try:
+            answer = await live.request("freeze", descriptor=theirs)
+            await frozen.introduced()
+        except BaseException:
+            frozen.kill()
+            raise
+        return frozen, float(answer["fork_us"])
+
+    async def thaw(self, frozen: Cell, *, step: int, seed: int | None) -> Cell:
+        """Clone a frozen cell into a live branch that stands at ``step``.
+
+        Raises:
+            SnapservError: The kernel made no process, the snapshot died, or ``on_branch`` raised.
+        """
+        slot = self.scoreboard.take(step)
+        if slot is None:
+            raise cannot_clone(OSError(11, "no place left in the scoreboard"))
+        ours, theirs = socket.socketpair()
+        branch = Cell(self, ours)
+        branch.slot = slot
+        try:
+            frozen.ask_for_clone(theirs)
+            # Sent before the process exists: it waits in the socket, and the branch begins without a round trip.
+            beginning = asyncio.ensure_future(branch.request("begin", slot=slot, seed=seed))
+            try:
+                await branch.introduced()
+            except SnapservError:
+                beginning.cancel()
+                raise
+            await beginning
+        except BaseException:
+            branch.kill()
+            if branch.pid:
+                await asyncio.shield(branch.ended)
+            self.scoreboard.give_back(slot)
+            raise
+        return branch
+
+    async def end(self, cell: Cell) -> None:
+        """Kill a cell, wait until it is reaped and free its place in the scoreboard."""
+        cell.kill()
+        if cell.pid:
+            await asyncio.shield(cell.ended)
+        if cell.slot is not None:
+            self.scoreboard.give_back(cell.slot)
+            cell.slot = None
+
+    def reap_strays(self) -> None:
+        """Reap children that are no cells: what a simulator left behind, or a clone that never said hello."""
+        while True:
+            try:
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if found is None or found.si_pid in self.cells:
+                return
+            log.warning("stray_process_reaped", pid=found.si_pid, status=found.si_status)
+            os.waitid(os.P_PID, found.si_pid, os.WEXITED | os.WNOHANG)
+
+    async def close(self) -> None:
+        """End every cell and wait until all are reaped."""
+        cells = list(self.cells.values())
+        for cell in cells:
+            cell.kill()
+        if cells:
+            await asyncio.wait([asyncio.shield(cell.ended) for cell in cells], timeout=END_WITHIN_S)
+        self.reap_strays()
+        self.scoreboard.close()
+        os.close(self._scoreboard_descriptor)

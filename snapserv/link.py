@@ -1,0 +1,129 @@
+"""The link between the server and a cell: messages over a Unix stream socket.
+
+A message is a prefix (kind, header bytes, payload bytes; see ``ext/frozen.h``), a header and a payload. The
+header is the number of buffers, their sizes, and the same msgpack that clients are sent; the payload is the
+buffers. The functions here turn values into bytes and back; who blocks and who does not is the callers' affair.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Any, NamedTuple
+
+from snapserv_client.wire import Buffer, pack, unpack
+
+PREFIX = struct.Struct("=IIQ")
+HELLO = struct.Struct("=qq")
+NUMBER = struct.Struct("=Q")
+MOST_PAYLOAD_BYTES = 1 << 36
+
+
+class Prefix(NamedTuple):
+    """The fixed start of every message."""
+
+    kind: int
+    header_bytes: int
+    payload_bytes: int
+
+
+def encode(kind: int, value: Any) -> list[Buffer]:
+    """Return the parts of a message that carries ``value``; arrays are not copied."""
+    header, *buffers = pack(value)
+    sizes = struct.pack(f"=I{len(buffers)}Q", len(buffers), *map(len, buffers))
+    prefix = PREFIX.pack(kind, len(sizes) + len(header), sum(map(len, buffers)))
+    return [b"".join((prefix, sizes, header)), *buffers]
+
+
+def decode(header: Buffer, payload: Buffer) -> Any:
+    """Return the value of a message; its arrays are views of ``payload``."""
+    (count,) = struct.unpack_from("=I", header)
+    start = 4 + 8 * count
+    if not count:
+        return unpack(memoryview(header)[start:])
+    view, buffers, offset = memoryview(payload), [], 0
+    for size in struct.unpack_from(f"={count}Q", header, 4):
+        buffers.append(view[offset : offset + size])
+        offset += size
+    return unpack(memoryview(header)[start:], buffers)
+
+
+class CellEnd:
+    """A cell's end of its link: it blocks."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._socket = socket.socket(fileno=descriptor)
+        self._socket.setblocking(True)
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._socket.fileno()
+
+    def leave(self) -> int:
+        """Return the descriptor, which is the caller's from now on."""
+        return self._socket.detach()
+
+    def receive(self) -> tuple[Prefix, bytearray, bytearray, int | None]:
+        """Wait for a message; return its prefix, header, payload and the descriptor that came with it.
+
+        Raises:
+            EOFError: The server is gone.
+        """
+        try:
+            start, descriptors, _, _ = socket.recv_fds(self._socket, PREFIX.size, 1, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError as cause:
+            raise EOFError from cause
+        if len(start) < PREFIX.size:
+            start += self._exactly(PREFIX.size - len(start))
+        prefix = Prefix(*PREFIX.unpack(start))
+        header = self._exactly(prefix.header_bytes)
+        payload = self._exactly(prefix.payload_bytes)
+        return prefix, header, payload, descriptors[0] if descriptors else None
+
+    def send(self, kind: int, value: Any) -> None:
+        """Send a message whole.
+
+        Raises:
+            BadRequestError: ``value`` holds something that cannot be sent.
+            EOFError: The server is gone.
+        """
+        try:
+            for part in encode(kind, value):
+                self._socket.sendall(part)
+        except (BrokenPipeError, ConnectionResetError) as cause:
+            raise EOFError from cause
+
+    def waiting(self, kind: int, number: int) -> bool:
+        """Return whether a message of ``kind`` that carries ``number`` has come, without waiting.
+
+        Messages with other numbers are late and dropped. Only while a request runs, when nothing else may come.
+
+        Raises:
+            EOFError: The server is gone.
+        """
+        while True:
+            try:
+                start = self._socket.recv(PREFIX.size, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return False
+            except ConnectionResetError as cause:
+                raise EOFError from cause
+            if len(start) < PREFIX.size:
+                start += self._exactly(PREFIX.size - len(start))
+            prefix = Prefix(*PREFIX.unpack(start))
+            payload = self._exactly(prefix.payload_bytes)
+            if prefix.kind == kind and NUMBER.unpack(payload)[0] == number:
+                return True
+
+    def _exactly(self, size: int) -> bytearray:
+        data = bytearray(size)
+        view, got = memoryview(data), 0
+        while got < size:
+            try:
+                count = self._socket.recv_into(view[got:])
+            except ConnectionResetError as cause:
+                raise EOFError from cause
+            if count == 0:
+                raise EOFError
+            got += count
+        return data

@@ -1,0 +1,122 @@
+"""Where the server listens: the folder and lock of an ipc socket, and what goes wrong with addresses."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import zmq
+
+from .errors import AddressError, BadRequestError
+
+MOST_PATH_BYTES = 107
+"""sockaddr_un.sun_path holds 108 bytes, one of them the end (unix(7))."""
+
+
+@dataclass
+class Place:
+    """An address made ready to bind, and what must be removed when the server ends."""
+
+    endpoint: str
+    events_endpoint: str
+    files: list[Path] = field(default_factory=list)
+    lock: int | None = None
+
+    def leave(self) -> None:
+        """Remove the socket files and release the lock; last of all, so that nobody else is disturbed."""
+        for path in self.files:
+            path.unlink(missing_ok=True)
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
+
+
+def prepare(endpoint: str) -> Place:
+    """Return ``endpoint`` ready to bind.
+
+    An ipc socket's folder is made for this user alone where it is missing, and a lock beside the socket keeps a
+    second server off: ZeroMQ would take over the socket file of a running one.
+
+    Raises:
+        BadRequestError: Neither ``ipc://PATH`` nor ``tcp://HOST:PORT``.
+        AddressError: In use, no permission, or the path is too long.
+    """
+    scheme, separator, rest = endpoint.partition("://")
+    if not separator or scheme not in ("ipc", "tcp") or not rest:
+        raise BadRequestError(f"{endpoint!r} is no endpoint", hint="write ipc:///PATH or tcp://HOST:PORT")
+    if scheme == "tcp":
+        host, colon, port = rest.rpartition(":")
+        if not colon or not (port.isdigit() or port == "*"):
+            raise BadRequestError(f"{endpoint!r} names no port", hint="write tcp://HOST:PORT")
+        return Place(endpoint, f"tcp://{host}:*")
+    path = Path(rest).absolute()
+    events = path.with_name(path.name + ".events")
+    if len(os.fsencode(events)) > MOST_PATH_BYTES:
+        raise AddressError(
+            f"{path} is too long for a socket", hint=f"at most {MOST_PATH_BYTES - len('.events')} bytes"
+        )
+    _make_folder(path.parent)
+    place = Place(f"ipc://{path}", f"ipc://{events}")
+    lock_path = path.with_name(path.name + ".lock")
+    try:
+        place.lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fcntl.flock(place.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as cause:
+        os.close(place.lock or -1)
+        raise AddressError(
+            f"a server listens on {place.endpoint} already",
+            hint="choose another with --name or --endpoint, or end that one with: snapserv shutdown",
+            details={"endpoint": place.endpoint},
+        ) from cause
+    except PermissionError as cause:
+        raise _no_permission(path.parent) from cause
+    place.files = [path, events, lock_path]
+    return place
+
+
+def bind(socket: zmq.Socket[bytes], endpoint: str) -> str:
+    """Bind, and return the address with the port that was chosen.
+
+    Raises:
+        AddressError: In use, no permission, or no such address.
+    """
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as cause:
+        if cause.errno == errno.EADDRINUSE:
+            raise AddressError(
+                f"{endpoint} is in use", hint="choose another port", details={"endpoint": endpoint}
+            ) from cause
+        if cause.errno == errno.EACCES:
+            raise AddressError(f"no permission to listen on {endpoint}") from cause
+        raise AddressError(f"cannot listen on {endpoint}: {cause.strerror}") from cause
+    bound: bytes = socket.getsockopt(zmq.LAST_ENDPOINT)
+    return bound.rstrip(b"\0").decode()
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+    except (PermissionError, FileExistsError, NotADirectoryError) as cause:
+        raise _no_permission(folder) from cause
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _no_permission(folder)
+    shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
+    if status.st_uid not in (os.getuid(), 0) or shared:
+        raise AddressError(
+            f"others may replace files in {folder}, and a socket there could be anybody's",
+            hint=f"chmod 700 {folder}, or choose another folder with --endpoint",
+        )
+
+
+def _no_permission(folder: Path) -> AddressError:
+    return AddressError(
+        f"no permission to make a socket in {folder}",
+        hint="choose another place with --endpoint ipc:///PATH, or set XDG_RUNTIME_DIR",
+        details={"folder": str(folder)},
+    )

@@ -1,0 +1,381 @@
+"""Nodes with their processes: what it takes to make, revive and end them. Knows nothing of clients.
+
+`Forest` says what there is; `Herd` has the processes; this module keeps the two in step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import structlog
+
+from snapserv_client.protocol import ArenaInfo, FieldInfo, MethodInfo, NodeInfo, Rng, SpecResult
+from snapserv_client.wire import dtype_from_wire
+
+from .errors import FrozenError, NameTakenError, NodeDiedError, NotFoundError
+from .herd import Cell, Ending, Herd
+from .lanes import Lane, Turn
+from .reading import FieldPlace
+from .tree import Forest, NameInUseError, Node, Tree
+
+log = structlog.get_logger(__name__)
+
+EventKind = Literal["created", "restored", "dropped", "died", "tagged", "pinned", "tree", "shutdown"]
+Publish = Callable[[EventKind, NodeInfo | None, str], None]
+
+REMEMBERED_FORKS = 4096
+_GOLDEN = 0x9E3779B97F4A7C15
+_MASK = (1 << 64) - 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all nodes of a tree have in common: the description of the simulation and where its fields lie."""
+
+    spec: SpecResult
+    places: list[FieldPlace]
+    segments: list[tuple[int, int]]
+    file_backed: bool
+
+
+@dataclass
+class Counters:
+    """What happened since the server started."""
+
+    steps: int = 0
+    forks: int = 0
+    fork_us: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED_FORKS))
+
+
+class Nodes:
+    """All nodes of a server.
+
+    Args:
+        publish: Called with each event.
+        backing: The arena's backing to use; the best that there is by default.
+        search_path: Where masters look for modules, before their own path.
+    """
+
+    def __init__(self, publish: Publish, *, backing: str | None, search_path: list[str]) -> None:
+        self.forest = Forest()
+        self.counters = Counters()
+        self.herd = Herd(self._on_end)
+        self._publish = publish
+        self._backing = backing
+        self._search_path = search_path
+        self._plans: dict[str, Plan] = {}
+        self._cells: dict[int, Cell] = {}
+        self._lanes: dict[int, Lane] = {}
+        self._nodes_of_cells: dict[Cell, Node] = {}
+        self._deaths: dict[int, NodeDiedError] = {}
+
+    # ----------------------------------------------------------------------------------------------- looking
+
+    def find(self, reference: str | int) -> Node:
+        """Return the node that a client named.
+
+        Raises:
+            NotFoundError: There is none; the message says where to look.
+        """
+        node = self.forest.find(reference)
+        if node is None:
+            raise NotFoundError(f"no node {reference!r}", hint="list the nodes with tree")
+        return node
+
+    def branch(self, reference: str | int) -> Node:
+        """Return the branch that a client named.
+
+        Raises:
+            NotFoundError: There is no such node.
+            FrozenError: It is a snapshot.
+        """
+        node = self.find(reference)
+        if node.kind != "branch":
+            raise FrozenError(
+                f"{node.path} is a snapshot, and snapshots never change", hint="branch it, and change the branch"
+            )
+        return node
+
+    def tree(self, name: str | None) -> Tree:
+        """Return a tree by name; the first one for None.
+
+        Raises:
+            NotFoundError: There is no such tree.
+        """
+        trees = self.forest.trees
+        tree = next(iter(trees.values()), None) if name is None else trees.get(name)
+        if tree is None or tree.name not in self._plans:
+            raise NotFoundError(f"no tree {name!r}", hint=f"trees: {', '.join(self._plans) or 'none yet'}")
+        return tree
+
+    def plan(self, node: Node) -> Plan:
+        """Return what all nodes of the node's tree have in common."""
+        return self._plans[node.tree.name]
+
+    def spec(self, tree: Tree) -> SpecResult:
+        """Return the description of a tree's simulation."""
+        return self._plans[tree.name].spec
+
+    def lane(self, node: Node) -> Lane:
+        """Return the queue of requests to a node."""
+        return self._lanes[node.id]
+
+    def cell(self, node: Node) -> Cell:
+        """Return the process behind a node.
+
+        Raises:
+            NotFoundError: The node was dropped meanwhile.
+            NodeDiedError: The process ended.
+        """
+        if node.id in self._deaths:
+            raise self._deaths[node.id]
+        cell = self._cells.get(node.id)
+        if cell is None:
+            raise NotFoundError(f"{node.path} was dropped")
+        return cell
+
+    def info(self, node: Node, *, private_bytes: int | None = None) -> NodeInfo:
+        """Return the node as clients see it."""
+        cell = self._cells.get(node.id)
+        if node.death is not None:
+            state: Literal["idle", "busy", "dead"] = "dead"
+        else:
+            state = "busy" if self._lanes[node.id].busy else "idle"
+        if node.kind == "branch" and cell is not None and cell.slot is not None:
+            node.step = self.herd.scoreboard[cell.slot]
+        return NodeInfo(
+            id=node.id,
+            name=node.path,
+            tree=node.tree.name,
+            kind=node.kind,
+            state=state,
+            parent=node.parent,
+            step=node.step,
+            created=node.created,
+            tags=list(node.tags),
+            pinned=node.pinned,
+            pid=cell.pid if cell is not None and node.death is None else 0,
+            private_bytes=private_bytes,
+            death=node.death,
+        )
+
+    # ------------------------------------------------------------------------------------------------ making
+
+    async def create(self, target: str, *, name: str, params: Mapping[str, Any]) -> Node:
+        """Run a simulation's setup in a process of its own; return the new tree's branch ``main``.
+
+        Raises:
+            NameTakenError: There is a tree of that name.
+            SnapservError: What setup met.
+        """
+        try:
+            tree = self.forest.plant(name, target)
+        except NameInUseError as cause:
+            raise NameTakenError(str(cause)) from cause
+        try:
+            master, described = await self.herd.spawn_master(
+                {"target": target, "params": params, "backing": self._backing, "path": self._search_path}
+            )
+        except BaseException:
+            self.forest.fell(tree)
+            raise
+        plan = self._plans[name] = _plan(name, described)
+        tree.simulation = plan.spec.simulation
+        root = self._settle(tree, "snapshot", None, master, name="root", step=0)
+        tree.root = root.id
+        self._publish("tree", self.info(root), tree.simulation)
+        return await self.make_branch(root, name="main", rng="same")
+
+    async def take_snapshot(self, branch: Node, *, name: str | None) -> tuple[Node, float]:
+        """Freeze a copy of a branch, whose turn the caller holds; return it and the fork's microseconds.
+
+        Raises:
+            NameTakenError: The name belongs to a node of the tree.
+            SnapservError: The branch has threads, the kernel made no process, or the branch died.
+        """
+        self.check_free(branch.tree, name)
+        frozen, fork_us = await self.herd.freeze(self.cell(branch))
+        self._count_fork(fork_us)
+        try:
+            parent = self.forest.nodes.get(branch.parent or 0)
+            snapshot = self._settle(
+                branch.tree, "snapshot", parent, frozen, name=name, step=self.info(branch).step
+            )
+        except NameTakenError:
+            await self.herd.end(frozen)
+            raise
+        # The branch goes on from here: its past is the snapshot.
+        self.forest.move(branch, snapshot)
+        return snapshot, fork_us
+
+    async def make_branch(self, snapshot: Node, *, name: str | None, rng: Rng) -> Node:
+        """Clone a live branch of a snapshot.
+
+        Raises:
+            NameTakenError: The name belongs to a node of the tree.
+            SnapservError: The kernel made no process, the snapshot died, or ``on_branch`` raised.
+        """
+        self.check_free(snapshot.tree, name)
+        # The id comes first, because a branch's own random stream is derived from it.
+        node = self.forest.add(
+            snapshot.tree, "branch", snapshot, name=name, step=snapshot.step, now=time.time()
+        )
+        lane = self._lanes[node.id] = Lane()
+        async with Turn(lane):  # whoever names it already waits until it is there
+            try:
+                cell = await self.herd.thaw(self.cell(snapshot), step=snapshot.step, seed=seed_of(rng, node.id))
+            except BaseException:
+                del self._lanes[node.id]
+                self.forest.remove(node)
+                raise
+            self._count_fork(cell.clone_us)
+            self._put(node, cell)
+        self._publish("created", self.info(node), "")
+        return node
+
+    async def revive(self, branch: Node, snapshot: Node, *, rng: Rng) -> None:
+        """Put a branch, whose turn the caller holds, back to a snapshot; a dead one lives again.
+
+        Raises:
+            SnapservError: The kernel made no process, the snapshot died, or ``on_branch`` raised; the branch is
+                then what it was.
+        """
+        cell = await self.herd.thaw(self.cell(snapshot), step=snapshot.step, seed=seed_of(rng, branch.id))
+        self._count_fork(cell.clone_us)
+        await self._end_cell(branch)
+        branch.death = None
+        self._deaths.pop(branch.id, None)
+        self._put(branch, cell)
+        self.forest.move(branch, snapshot)
+        self._publish("restored", self.info(branch), snapshot.path)
+
+    async def drop(self, node: Node) -> None:
+        """End a node, whose turn the caller holds; its descendants live on."""
+        await self._end_cell(node)
+        self._deaths.pop(node.id, None)
+        self._publish("dropped", self.info(node), "")
+        del self._lanes[node.id]
+        self.forest.remove(node)
+
+    def tag(self, node: Node, name: str, *, remove: bool) -> None:
+        """Give a node a further name, or take one away.
+
+        Raises:
+            NameTakenError: The name belongs to another node.
+            NotFoundError: The tag to take away is none of the node's.
+        """
+        try:
+            if remove:
+                self.forest.untag(node, name)
+            else:
+                self.forest.tag(node, name)
+        except NameInUseError as cause:
+            raise NameTakenError(str(cause)) from cause
+        except KeyError as cause:
+            raise NotFoundError(f"{node.path} has no tag {name!r}", hint=f"tags: {node.tags}") from cause
+        self._publish("tagged", self.info(node), name)
+
+    def pin(self, node: Node, *, pinned: bool) -> None:
+        """Protect a node from being dropped, or no longer."""
+        node.pinned = pinned
+        self._publish("pinned", self.info(node), "")
+
+    def check_free(self, tree: Tree, name: str | None) -> None:
+        """Raise NameTakenError where ``name`` belongs to a node of ``tree``."""
+        if name is None:
+            return
+        try:
+            self.forest.check_free(tree, name)
+        except NameInUseError as cause:
+            raise NameTakenError(str(cause), hint="choose another name, or drop that node") from cause
+
+    async def close(self) -> None:
+        """End every process."""
+        await self.herd.close()
+
+    # --------------------------------------------------------------------------------------------- processes
+
+    def _settle(
+        self, tree: Tree, kind: Literal["snapshot", "branch"], parent: Node | None, cell: Cell, *, name: str | None, step: int
+    ) -> Node:
+        self.check_free(tree, name)
+        node = self.forest.add(tree, kind, parent, name=name, step=step, now=time.time())
+        self._lanes[node.id] = Lane()
+        self._put(node, cell)
+        self._publish("created", self.info(node), "")
+        return node
+
+    def _put(self, node: Node, cell: Cell) -> None:
+        self._cells[node.id] = cell
+        self._nodes_of_cells[cell] = node
+        if cell.ended.done():
+            self._on_end(cell, cell.ended.result())
+
+    async def _end_cell(self, node: Node) -> None:
+        cell = self._cells.pop(node.id, None)
+        if cell is not None:
+            self._nodes_of_cells.pop(cell, None)
+            await self.herd.end(cell)
+
+    def _on_end(self, cell: Cell, ending: Ending) -> None:
+        node = self._nodes_of_cells.pop(cell, None)
+        if node is None:
+            return
+        info = self.info(node)
+        node.death = str(ending)
+        error = NodeDiedError(
+            f"the process of {node.path} {ending} after step {info.step:,}",
+            hint="the rest of the tree is unaffected; restore or reset revives a branch",
+            details={"signal": ending.signal, "status": ending.status, "step": info.step, "pid": cell.pid},
+        )
+        self._deaths[node.id] = error
+        log.warning("node_died", node=node.path, pid=cell.pid, signal=ending.signal, status=ending.status)
+        self._publish("died", self.info(node), str(ending))
+
+    def _count_fork(self, microseconds: float) -> None:
+        self.counters.forks += 1
+        self.counters.fork_us.append(microseconds)
+
+
+def seed_of(rng: Rng, node_id: int) -> int | None:
+    """Return the seed that a branch is given: None keeps the stream, ``"split"`` derives one from its id.
+
+    The derivation is the splitmix64 mixer (Steele, Lea, Flood, 2014), so that neighbouring ids give seeds that
+    have nothing in common.
+    """
+    if rng == "same":
+        return None
+    if isinstance(rng, int):
+        return rng
+    mixed = (node_id * _GOLDEN) & _MASK
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
+    return (mixed ^ (mixed >> 31)) >> 1
+
+
+def _plan(tree: str, described: Mapping[str, Any]) -> Plan:
+    fields = [FieldInfo(**info) for info in described["fields"]]
+    arena = ArenaInfo(**described["arena"])
+    spec = SpecResult(
+        tree=tree,
+        simulation=described["simulation"],
+        doc=described["doc"],
+        fields=fields,
+        inputs=described["inputs"],
+        params=described["params"],
+        param_values=described["param_values"],
+        methods=[MethodInfo(**info) for info in described["methods"]],
+        arena=arena,
+        fork=described["fork"],
+        setup_s=described["setup_s"],
+    )
+    places = [
+        FieldPlace(info.name, described["addresses"][info.name], dtype_from_wire(info.dtype), tuple(info.shape))
+        for info in fields
+    ]
+    segments = [(address, size) for address, size in described["segments"]]
+    return Plan(spec, places, segments, file_backed=arena.backing in ("huge_tmpfs", "memfd"))

@@ -1,0 +1,177 @@
+"""Read fields of other processes, and compare them, without waking them.
+
+The memory of a frozen snapshot never changes, and a branch is idle while the server holds its turn, so the
+bytes can be copied by process_vm_readv(2) from outside: no wake-up, no copy-on-write, any number of readers.
+Everything here may take long and runs in a worker thread; it touches nothing that the event loop changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from snapserv_client.protocol import DiffResult, FieldDiff
+
+from .errors import NodeDiedError, NotFoundError, TooLargeError, UnsupportedError
+from .ext import memory
+from .regions import ResolvedRegion, runs_of
+
+Array = np.ndarray[Any, Any]
+
+PAGE = 4096
+CHUNK_BYTES = 8 << 20
+FIRST_INDICES = 16
+
+
+@dataclass(frozen=True)
+class FieldPlace:
+    """Where a field lies in every cell of its tree."""
+
+    name: str
+    address: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the field in bytes."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+
+def read_region(pid: int, place: FieldPlace, region: ResolvedRegion, *, most_bytes: int) -> Array:
+    """Return a copy of a region of a field of the process ``pid``.
+
+    Raises:
+        TooLargeError: More than ``most_bytes``.
+        NodeDiedError: The process ended.
+        UnsupportedError: This machine does not let one process read another.
+    """
+    offsets, run = runs_of(region.box, place.shape, place.dtype.itemsize)
+    size = len(offsets) * run
+    if size > most_bytes:
+        raise TooLargeError(
+            f"{place.name}: the region is {size:,} bytes, and {most_bytes:,} are allowed in one reply",
+            hint="read a smaller region at a time",
+        )
+    box = np.empty([count for _, count in region.box], place.dtype)
+    if size:
+        _copy(pid, offsets + np.uint64(place.address), run, box.reshape(-1).view(np.uint8))
+    return box[region.inside] if place.shape else box
+
+
+def compare(
+    places: Sequence[FieldPlace], a: int, b: int, segments: Iterable[tuple[int, int]] | None
+) -> DiffResult:
+    """Return how the fields of two processes differ.
+
+    Args:
+        places: The fields to compare; both processes have them at the same addresses.
+        a: One process's pid.
+        b: The other's.
+        segments: Where both stand on the same base image, its segments (address, bytes): only pages that one of
+            the two no longer shares with it are read. None compares everything.
+    """
+    dirty = None if segments is None else _private_pages(segments, (a, b))
+    results, compared = [], 0
+    for place in places:
+        found: list[Array] = []
+        for low, high in _ranges_within(place, dirty):
+            compared += high - low
+            found.append(_differing(place, a, b, low, high))
+        flat = np.concatenate(found) if found else np.empty(0, np.int64)
+        results.append(_describe(place, flat))
+    return DiffResult(results, compared)
+
+
+def _copy(pid: int, addresses: Array, run: int, into: Array) -> None:
+    try:
+        memory.read_process(pid, addresses, run, into)
+    except ProcessLookupError as cause:
+        raise NodeDiedError("the node ended while it was read") from cause
+    except PermissionError as cause:
+        raise UnsupportedError(
+            "this user may not read the memory of its own child processes",
+            hint="allow process_vm_readv in the container's seccomp profile, or set kernel.yama.ptrace_scope to 1",
+        ) from cause
+
+
+def _private_pages(segments: Iterable[tuple[int, int]], pids: Sequence[int]) -> Array:
+    """Return the address ranges that any of the processes holds privately: sorted, apart, uint64 (n, 2)."""
+    ranges = [
+        memory.scan_private(pid, address, address + size) for address, size in segments for pid in pids
+    ]
+    joined = np.concatenate(ranges) if ranges else np.empty((0, 2), np.uint64)
+    if not len(joined):
+        return joined
+    joined = joined[np.argsort(joined[:, 0], kind="stable")]
+    reach = np.maximum.accumulate(joined[:, 1])
+    starts = np.concatenate(([True], joined[1:, 0] > reach[:-1]))
+    ends = np.concatenate((starts[1:], [True]))
+    return np.stack((joined[starts, 0], reach[ends]), axis=1)
+
+
+def _ranges_within(place: FieldPlace, dirty: Array | None) -> Iterable[tuple[int, int]]:
+    """Yield ranges of offsets in a field that must be compared, whole elements, at most a chunk long."""
+    itemsize = place.dtype.itemsize
+    if not place.nbytes or not itemsize:
+        return
+    if dirty is None:
+        spans = [(0, place.nbytes)]
+    else:
+        first = np.searchsorted(dirty[:, 1], place.address, side="right")
+        last = np.searchsorted(dirty[:, 0], place.address + place.nbytes, side="left")
+        spans = [
+            (max(0, int(low) - place.address), min(place.nbytes, int(high) - place.address))
+            for low, high in dirty[first:last]
+        ]
+    reached = 0
+    chunk = max(1, CHUNK_BYTES // itemsize) * itemsize
+    for low, high in spans:
+        # An element that lies across two pages is compared once.
+        low = max(reached, low // itemsize * itemsize)
+        high = min(place.nbytes, -(-high // itemsize) * itemsize)
+        for start in range(low, high, chunk):
+            yield start, min(start + chunk, high)
+        reached = max(reached, high)
+
+
+def _differing(place: FieldPlace, a: int, b: int, low: int, high: int) -> Array:
+    """Return the flat indices of the elements whose bytes differ, in a range of offsets."""
+    address = np.array([place.address + low], np.uint64)
+    ours, theirs = np.empty(high - low, np.uint8), np.empty(high - low, np.uint8)
+    _copy(a, address, high - low, ours)
+    _copy(b, address, high - low, theirs)
+    itemsize = place.dtype.itemsize
+    if itemsize in (1, 2, 4, 8):
+        kind = f"u{itemsize}"
+        changed = ours.view(kind) != theirs.view(kind)
+    else:
+        changed = (ours != theirs).reshape(-1, itemsize).any(axis=1)
+    return np.flatnonzero(changed) + low // itemsize
+
+
+def _describe(place: FieldPlace, flat: Array) -> FieldDiff:
+    total = int(np.prod(place.shape, dtype=np.int64))
+    if not len(flat):
+        return FieldDiff(place.name, 0, total, [], [])
+    indices = np.unravel_index(flat, place.shape) if place.shape else ()
+    box = [(int(axis.min()), int(axis.max()) + 1) for axis in indices]
+    first = [[int(axis[i]) for axis in indices] for i in range(min(len(flat), FIRST_INDICES))]
+    return FieldDiff(place.name, len(flat), total, box, first)
+
+
+def place_of(places: Sequence[FieldPlace], name: str) -> FieldPlace:
+    """Return the field called ``name``.
+
+    Raises:
+        NotFoundError: No such field; the message lists those that exist.
+    """
+    for place in places:
+        if place.name == name:
+            return place
+    raise NotFoundError(
+        f"no field {name!r}", hint=f"fields: {', '.join(place.name for place in places) or 'none'}"
+    )

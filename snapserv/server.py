@@ -1,0 +1,367 @@
+"""The front door: ZeroMQ on one side, turns and handlers on the other, in one event loop that never waits.
+
+The server owns the tree and the processes, and holds no simulation memory. Requests come in on a ROUTER, each
+becomes a task, and its reply goes out when it is ready; long copies are made in a few worker threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import difflib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+import zmq
+
+from snapserv_client.endpoint import default_endpoint
+from snapserv_client.protocol import MAX_IN_FLIGHT, PROTOCOL_VERSION, VERBS, Progress, RequestHeader, Verb
+from snapserv_client.wire import MAGIC, MAX_BUFFERS, MAX_MESSAGE_BYTES, Frames, convert, pack, unpack
+
+from .errors import (
+    BadRequestError,
+    BusyError,
+    InternalError,
+    NotFoundError,
+    SnapservError,
+    StepInterruptedError,
+    TooLargeError,
+    VersionMismatchError,
+)
+from .events import Events
+from .ext import fork
+from .listening import bind, prepare
+from .nodes import Nodes
+from .sessions import Session, Sessions
+from .verbs import HANDLERS, Call
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+WORKERS = 2
+MOST_WAITING = 1000
+BATCH = 64
+SWEEP_EVERY_S = 1.0
+PR_SET_CHILD_SUBREAPER = 36
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What to serve and where.
+
+    Args:
+        targets: Simulations, as `snapserv.loading.load_simulation` takes them; the first one's ``setup`` is run
+            at once, the others are there for ``create``.
+        params: Parameters of the first one's ``setup``.
+        endpoint: Where to listen; the user's default ipc socket for None.
+        backing: The arena's backing; the best that there is for None.
+        ready_fd: A descriptor that gets one line of JSON when the server answers, or why it does not.
+        exit_with_stdin: End when standard input is closed: the server then never outlives who started it.
+    """
+
+    targets: list[str]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    endpoint: str | None = None
+    backing: str | None = None
+    ready_fd: int | None = None
+    exit_with_stdin: bool = False
+
+
+def serve(options: ServeOptions, *, on_ready: Callable[[Server], None] | None = None) -> None:
+    """Serve until SIGTERM, SIGINT or ``shutdown``; then end every cell and leave nothing behind.
+
+    Args:
+        options: What to serve and where.
+        on_ready: Called once the first tree stands and requests are answered.
+
+    Raises:
+        SnapservError: The server could not start: the address, or what ``setup`` met.
+    """
+
+    def report(outcome: dict[str, Any]) -> None:
+        if options.ready_fd is not None:
+            with os.fdopen(options.ready_fd, "w") as ready:
+                ready.write(json.dumps(outcome, default=str) + "\n")
+
+    async def run() -> None:
+        server = Server(options)
+        try:
+            await server.start()
+            report({"endpoint": server.endpoint, "pid": os.getpid()})
+            if on_ready is not None:
+                on_ready(server)
+            await server.stopped()
+        finally:
+            await server.close()
+
+    try:
+        asyncio.run(run())
+    except SnapservError as error:
+        report({"error": error.to_wire()})
+        raise
+
+
+class Server:
+    """A running server; see `serve`."""
+
+    def __init__(self, options: ServeOptions) -> None:
+        self.options = options
+        self.began = time.monotonic()
+        self.sessions = Sessions()
+        self.calls: dict[tuple[bytes, int], Call] = {}
+        self.requests = 0
+        self.errors = 0
+        self._loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._planted = asyncio.Event()
+        self._workers = ThreadPoolExecutor(WORKERS, "snapserv-copy")
+        self._drain_planned = False
+        self._closers = contextlib.ExitStack()
+        place = prepare(options.endpoint or default_endpoint())
+        self._closers.callback(place.leave)
+        try:
+            context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+            self._closers.callback(context.term)
+            self._router = context.socket(zmq.ROUTER)
+            self._closers.callback(self._router.close, 0)
+            self._router.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+            self._router.setsockopt(zmq.SNDHWM, MOST_WAITING)
+            self._router.setsockopt(zmq.RCVHWM, MOST_WAITING)
+            # A client that reconnects takes its name over, and a reply that cannot be sent is an error to log.
+            self._router.setsockopt(zmq.ROUTER_HANDOVER, 1)
+            self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+            self.endpoint = bind(self._router, place.endpoint)
+            self.name = self.endpoint.rsplit("/", 1)[-1].removesuffix(".sock")
+            self.events = Events(context, place.events_endpoint)
+            self._closers.callback(self.events.close)
+        except BaseException:
+            self._closers.close()
+            raise
+        self.nodes = Nodes(self.events.publish, backing=options.backing, search_path=[os.getcwd(), *_own_path()])
+
+    # -------------------------------------------------------------------------------------------- a server's life
+
+    async def start(self) -> None:
+        """Answer requests, and run the first simulation's setup.
+
+        Raises:
+            SnapservError: What setup met.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self.stop, signal.Signals(number).name)
+        if self.options.exit_with_stdin:
+            self._loop.add_reader(sys.stdin.fileno(), self._on_stdin)
+        if fork.mode()[0] == "fork":
+            _become_subreaper()
+        self._loop.add_reader(self._router.getsockopt(zmq.FD), self._drain)
+        self._drain()
+        self._loop.call_later(SWEEP_EVERY_S, self._sweep)
+        stopping = asyncio.ensure_future(self._stop.wait())
+        creating = asyncio.ensure_future(
+            self.nodes.create(self.options.targets[0], name="default", params=self.options.params)
+        )
+        try:
+            await asyncio.wait((creating, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if creating.done():
+                await creating
+        finally:
+            stopping.cancel()
+            if not creating.done():
+                creating.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await creating
+        self._planted.set()
+        log.info("serving", endpoint=self.endpoint, simulation=self.options.targets[0], pid=os.getpid())
+
+    async def stopped(self) -> None:
+        """Wait until somebody wants the server to end."""
+        await self._stop.wait()
+
+    def stop(self, reason: str) -> None:
+        """Have the server end soon; requests that run are given up."""
+        if not self._stop.is_set():
+            log.info("stopping", reason=reason)
+            # A moment later, so that the reply to `shutdown` is on its way.
+            self._loop.call_soon(self._stop.set)
+
+    async def close(self) -> None:
+        """End every cell, close every socket and remove every file."""
+        self.events.publish("shutdown", None, "")
+        self._loop.remove_reader(self._router.getsockopt(zmq.FD))
+        tasks = [call.task for call in self.calls.values() if call.task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
+        await self.nodes.close()
+        self._workers.shutdown()
+        self._closers.close()
+        log.info("stopped")
+
+    async def planted(self) -> None:
+        """Wait until the first tree stands."""
+        if not self._planted.is_set():
+            await self._planted.wait()
+
+    async def in_thread(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Run a long copy in a worker thread."""
+        return await self._loop.run_in_executor(self._workers, lambda: work(*args, **kwargs))
+
+    def target(self, simulation: str | None) -> str:
+        """Return which of the served simulations a client means, by its class name; the first for None.
+
+        Raises:
+            NotFoundError: It is none of them: a client cannot name what the server was not started with.
+        """
+        targets = {target.rpartition(":")[2]: target for target in self.options.targets}
+        if simulation is None:
+            return self.options.targets[0]
+        if simulation not in targets:
+            raise NotFoundError(f"no simulation {simulation!r} is served", hint=f"served: {', '.join(targets)}")
+        return targets[simulation]
+
+    # ------------------------------------------------------------------------------------------------- requests
+
+    def _drain(self) -> None:
+        """Take in what has come. ZeroMQ's descriptor says only that something changed, so look again later."""
+        self._drain_planned = False
+        for _ in range(BATCH):
+            try:
+                client, *frames = self._router.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            self._receive(client, frames)
+        self._plan_drain()
+
+    def _plan_drain(self) -> None:
+        if not self._drain_planned:
+            self._drain_planned = True
+            self._loop.call_soon(self._drain)
+
+    def _receive(self, client: bytes, frames: list[bytes]) -> None:
+        self.requests += 1
+        request_id = 0
+        try:
+            if not frames or frames[0] != MAGIC:
+                if frames and frames[0][:2] == MAGIC[:2]:
+                    raise VersionMismatchError(
+                        f"this server speaks version {PROTOCOL_VERSION} of the protocol",
+                        details={"protocol": PROTOCOL_VERSION},
+                    )
+                log.warning("not_our_protocol", client=client.hex())
+                return
+            if len(frames) < 2 or len(frames) > MAX_BUFFERS + 2:
+                raise BadRequestError(f"a message of {len(frames)} frames, and 2 to {MAX_BUFFERS + 2} are allowed")
+            raw = unpack(frames[1], frames[2:])
+            if isinstance(raw, dict) and type(raw.get("id")) is int:
+                request_id = raw["id"]
+            header = convert(raw, RequestHeader, what="header")
+            self._accept(client, header)
+        except SnapservError as error:
+            self.errors += 1
+            self._send(client, pack({"id": request_id, "error": error.to_wire()}))
+
+    def _accept(self, client: bytes, header: RequestHeader) -> None:
+        """Start a request, or answer a retry from memory.
+
+        Raises:
+            SnapservError: It is not started.
+        """
+        verb = VERBS.get(header.verb)
+        if verb is None:
+            close = difflib.get_close_matches(header.verb, VERBS, n=1)
+            raise BadRequestError(
+                f"no verb {header.verb!r}", hint=f"did you mean {close[0]!r}?" if close else "see docs/protocol.md"
+            )
+        session = self.sessions.of(client)
+        if header.id in session.running:
+            return  # a retry of a request that still runs: its reply is on its way
+        if verb.once:
+            reply = session.recall(header.id)
+            if reply is not None:
+                self._send(client, reply)
+                return
+        if len(session.running) >= MAX_IN_FLIGHT:
+            raise BusyError(
+                f"{MAX_IN_FLIGHT} requests of this client are in flight", hint="wait for replies before sending more"
+            )
+        args = convert(header.args, verb.args, what=verb.name)
+        call = Call(self, client, header.id, header.node)
+        call.progress = lambda done, total: self._send(
+            client, pack({"id": header.id, "progress": Progress(done, total)})
+        )
+        session.running.add(header.id)
+        self.calls[client, header.id] = call
+        call.task = self._loop.create_task(self._run(call, session, verb, args))
+
+    async def _run(self, call: Call, session: Session, verb: Verb, args: msgspec.Struct) -> None:
+        try:
+            result = await HANDLERS[verb.name](call, args)
+            frames = pack({"id": call.id, "ok": result})
+        except SnapservError as error:
+            frames = self._failed(call, error)
+        except asyncio.CancelledError:
+            frames = self._failed(call, StepInterruptedError("given up before it began"))
+        except Exception:
+            # The one place for our own mistakes: the client must get a reply, and the log the traceback.
+            log.exception("internal_error", verb=verb.name, node=call.node)
+            frames = self._failed(call, InternalError(f"{verb.name} failed inside the server", hint="see its log"))
+        if verb.once:
+            session.remember(call.id, frames)
+        session.running.discard(call.id)
+        self.calls.pop((call.client, call.id), None)
+        self._send(call.client, frames)
+
+    def _failed(self, call: Call, error: SnapservError) -> Frames:
+        self.errors += 1
+        try:
+            return pack({"id": call.id, "error": error.to_wire()})
+        except (TooLargeError, BadRequestError):
+            plain = type(error)(error.message[:1000], hint=error.hint[:1000])
+            return pack({"id": call.id, "error": plain.to_wire()})
+
+    def _send(self, client: bytes, frames: Frames) -> None:
+        try:
+            self._router.send_multipart([client, MAGIC, *frames], zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            log.warning("slow_client", client=client.hex())
+        except zmq.ZMQError as cause:
+            if cause.errno != zmq.EHOSTUNREACH:
+                raise
+            log.info("client_gone", client=client.hex())
+        self._plan_drain()
+
+    # ------------------------------------------------------------------------------------------------ housekeeping
+
+    def _sweep(self) -> None:
+        self.nodes.herd.reap_strays()
+        self._loop.call_later(SWEEP_EVERY_S, self._sweep)
+
+    def _on_stdin(self) -> None:
+        if not os.read(sys.stdin.fileno(), 4096):
+            self._loop.remove_reader(sys.stdin.fileno())
+            self.stop("standard input was closed")
+
+
+def _become_subreaper() -> None:
+    """Have orphans of cells become children of this process (prctl(2), PR_SET_CHILD_SUBREAPER)."""
+    import ctypes
+
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise InternalError(f"PR_SET_CHILD_SUBREAPER: {os.strerror(number)}")
+
+
+def _own_path() -> list[str]:
+    """Return the part of this process's module path that a fresh interpreter would not have."""
+    return [path for path in sys.path if path]
+

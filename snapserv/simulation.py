@@ -1,0 +1,295 @@
+"""What an author subclasses: a simulation, its fields in the arena, its parameters and its inputs."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
+
+import msgspec
+import numpy as np
+
+from snapserv_client.protocol import FieldInfo, MethodInfo
+from snapserv_client.wire import dtype_to_wire
+
+from .arena import Arena
+from .errors import BadRequestError, NotFoundError, SimulationError
+
+if TYPE_CHECKING:
+    from typing import Self
+
+Array = np.ndarray[Any, Any]
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+class Field:
+    """A numpy array of simulation state, in the arena, zero-filled before ``setup``.
+
+    Args:
+        dtype: Any numpy dtype without Python objects; structured ones work.
+        shape: Sizes of the axes. A name is a parameter of ``setup``, or an attribute that ``setup`` sets before
+            it first touches the field. ``()`` is a scalar field.
+        units: Unit of the values, for people and clients.
+        doc: What the values mean.
+
+    Assigning to the attribute writes into the array: ``self.temperature = 300.0``.
+    """
+
+    def __init__(self, dtype: Any, shape: Sequence[int | str] = (), *, units: str = "", doc: str = "") -> None:
+        self.dtype = np.dtype(dtype)
+        self.shape = tuple(shape)
+        self.units = units
+        self.doc = doc
+        self.name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Field: ...
+    @overload
+    def __get__(self, instance: Simulation, owner: type) -> Array: ...
+    def __get__(self, instance: Simulation | None, owner: type) -> Field | Array:
+        if instance is None:
+            return self
+        array = instance._arrays.get(self.name)
+        return instance._allocate(self) if array is None else array
+
+    def __set__(self, instance: Simulation, value: Any) -> None:
+        array = self.__get__(instance, type(instance))
+        if value is not array:
+            array[...] = value
+
+    def resolve(self, sizes: Callable[[str], Any]) -> tuple[int, ...] | None:
+        """Return the shape with its names replaced by ``sizes(name)``, or None while one is not known."""
+        resolved = [sizes(size) if isinstance(size, str) else size for size in self.shape]
+        if any(size is None for size in resolved):
+            return None
+        return tuple(int(size) for size in resolved)
+
+
+def exported(method: Method) -> Method:
+    """Mark a method of a simulation as one that clients may run with ``call``."""
+    method.__dict__["exported"] = True
+    return method
+
+
+class NoInputs(msgspec.Struct):
+    """The inputs of a simulation that declares none."""
+
+
+class Simulation:
+    """Base class of simulations. Override ``setup`` and ``step``; see docs/writing-a-simulation.md.
+
+    State is the fields, which live in the arena, and any other attribute, which is ordinary Python state.
+    Both are forked with the process, so neither needs code to save or restore it.
+    """
+
+    Inputs: ClassVar[type[msgspec.Struct]] = NoInputs
+    fields: ClassVar[dict[str, Field]] = {}
+
+    _arrays: dict[str, Array]
+    _params: dict[str, Any]
+    _arena: Arena
+    _rng: np.random.Generator | None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = {name: value for name, value in vars(cls).items() if isinstance(value, Field)}
+        for name in own:
+            if hasattr(Simulation, name):
+                raise TypeError(f"{cls.__name__}.{name}: a field may not be called like a part of Simulation")
+        cls.fields = {**cls.fields, **own}
+
+    def setup(self) -> None:
+        """Fill the fields and set other state, once a tree. Its keyword parameters are the simulation's."""
+
+    def step(self, inputs: Any) -> Mapping[str, Any] | None:
+        """Advance by one tick, in place.
+
+        Args:
+            inputs: The request's inputs, validated: an instance of ``Inputs``.
+
+        Returns:
+            Outputs for the client: plain values, numpy scalars and arrays; or None.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no step method")
+
+    def on_branch(self, seed: int | None) -> None:
+        """Make a new branch different from its siblings, in its own process, before its first step.
+
+        Args:
+            seed: None where the branch keeps its random stream (``rng="same"``); otherwise a seed of its own,
+                with which ``self.rng`` has been reseeded already.
+        """
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """The simulation's random generator, seeded from ``setup``'s parameter ``seed`` (0 without one)."""
+        if self._rng is None:
+            self._rng = np.random.default_rng(self._params.get("seed", 0))
+        return self._rng
+
+    @classmethod
+    def build(cls, arena: Arena | None = None, /, **params: Any) -> Self:
+        """Return an instance whose ``setup`` has run in this process, on an arena of its own by default.
+
+        This is how a simulation is tested without a server. The arena is not sealed.
+
+        Raises:
+            BadRequestError: An unknown parameter or one of the wrong type; the caller's fault.
+            OverBudgetError: The arena does not fit in this machine's memory.
+            SimulationError: A field has a shape that stays unknown; the author's fault.
+        """
+        simulation = cls.__new__(cls)
+        simulation._arrays = {}
+        simulation._params = cls.bind(params)
+        simulation._arena = Arena() if arena is None else arena
+        simulation._rng = None
+        for field in cls.fields.values():
+            shape = field.resolve(simulation._params.get)
+            if shape is not None:
+                simulation._arrays[field.name] = simulation._arena.allocate(field.name, field.dtype, shape)
+        simulation.setup(**simulation._params)
+        for field in cls.fields.values():
+            field.__get__(simulation, cls)
+        return simulation
+
+    def reseed(self, seed: int | None) -> None:
+        """Give a branch its random stream, then call `on_branch`."""
+        if seed is not None:
+            self._rng = np.random.default_rng(seed)
+        self.on_branch(seed)
+
+    # ------------------------------------------------------------------------------------ described for clients
+
+    @classmethod
+    def bind(cls, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return ``setup``'s parameters with defaults filled in, checked against its annotations.
+
+        Raises:
+            BadRequestError: Names the parameter, what was wrong and what is allowed.
+        """
+        kind = cls._params_struct()
+        _refuse_unknown(params, kind.__struct_fields__, f"parameter of {cls.__name__}.setup")
+        try:
+            bound = msgspec.convert(dict(params), kind, strict=False)
+        except msgspec.ValidationError as cause:
+            raise BadRequestError(f"parameters of {cls.__name__}: {cause}".replace("`$.", "`")) from cause
+        return {name: getattr(bound, name) for name in kind.__struct_fields__}
+
+    @classmethod
+    def convert_inputs(cls, raw: Mapping[str, Any]) -> msgspec.Struct:
+        """Return ``raw`` as an instance of ``Inputs``.
+
+        Raises:
+            BadRequestError: Names the input, what was wrong and what is allowed.
+        """
+        _refuse_unknown(raw, cls.Inputs.__struct_encode_fields__, f"input of {cls.__name__}")
+        try:
+            return msgspec.convert(raw, cls.Inputs)
+        except msgspec.ValidationError as cause:
+            raise BadRequestError(f"inputs of {cls.__name__}: {cause}".replace("`$.", "`")) from cause
+
+    @classmethod
+    def describe_inputs(cls) -> dict[str, Any]:
+        """Return the JSON schema of the inputs."""
+        return _schema(cls.Inputs)
+
+    @classmethod
+    def describe_params(cls) -> dict[str, Any]:
+        """Return the JSON schema of ``setup``'s parameters."""
+        return _schema(cls._params_struct())
+
+    @classmethod
+    def describe_methods(cls) -> list[MethodInfo]:
+        """Return the methods that clients may call."""
+        return [
+            MethodInfo(name, str(inspect.signature(method)), inspect.getdoc(method) or "")
+            for name, method in inspect.getmembers(cls, callable)
+            if getattr(method, "exported", False)
+        ]
+
+    def describe_fields(self) -> list[FieldInfo]:
+        """Return the fields with their shapes resolved."""
+        return [
+            FieldInfo(name, dtype_to_wire(field.dtype), list(self._arrays[name].shape), field.units, field.doc)
+            for name, field in self.fields.items()
+        ]
+
+    def array(self, name: str) -> Array:
+        """Return the array of the field called ``name``.
+
+        Raises:
+            NotFoundError: No such field; the message lists those that exist.
+        """
+        try:
+            return self._arrays[name]
+        except KeyError:
+            raise NotFoundError(
+                f"{type(self).__name__} has no field {name!r}", hint=f"fields: {', '.join(self.fields) or 'none'}"
+            ) from None
+
+    def exported_method(self, name: str) -> Callable[..., Any]:
+        """Return the bound method ``name``, if the author exported it.
+
+        Raises:
+            NotFoundError: No such method, or one that is not exported.
+        """
+        method = getattr(type(self), name, None)
+        if not getattr(method, "exported", False):
+            names = ", ".join(info.name for info in self.describe_methods()) or "none"
+            raise NotFoundError(
+                f"{type(self).__name__} exports no method {name!r}", hint=f"exported methods: {names}"
+            )
+        bound: Callable[..., Any] = getattr(self, name)
+        return bound
+
+    @classmethod
+    def _params_struct(cls) -> type[msgspec.Struct]:
+        hints = typing.get_type_hints(cls.setup)
+        fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+        for parameter in list(inspect.signature(cls.setup).parameters.values())[1:]:
+            if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+                raise SimulationError(
+                    f"{cls.__name__}.setup takes *{parameter.name}", hint="name every parameter of setup"
+                )
+            kind = hints.get(parameter.name, Any)
+            if parameter.default is parameter.empty:
+                fields.append((parameter.name, kind))
+            else:
+                fields.append((parameter.name, kind, parameter.default))
+        return msgspec.defstruct(f"{cls.__name__}Params", fields, kw_only=True)
+
+    def _allocate(self, field: Field) -> Array:
+        def size(name: str) -> Any:
+            return self._params.get(name, getattr(self, name, None))
+
+        shape = field.resolve(size)
+        if shape is None:
+            raise SimulationError(
+                f"{type(self).__name__}.{field.name}: the shape {field.shape} is not known yet",
+                hint="each name in a shape is a parameter of setup, or an attribute set before the field is used",
+            )
+        array = self._arena.allocate(field.name, field.dtype, shape)
+        self._arrays[field.name] = array
+        return array
+
+
+def _refuse_unknown(given: Mapping[str, Any], known: Sequence[str], what: str) -> None:
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise BadRequestError(
+                f"{name!r} is no {what}", hint=f"{hint}allowed: {', '.join(known) or 'none'}"
+            )
+
+
+def _schema(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    def plain(other: type) -> dict[str, Any]:
+        return {"description": getattr(other, "__name__", str(other))}
+
+    return msgspec.json.schema(kind, schema_hook=plain)

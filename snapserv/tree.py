@@ -1,0 +1,166 @@
+"""Nodes, names and lineage: plain data. No processes and no I/O; this module imports nothing of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["snapshot", "branch"]
+
+
+class NameInUseError(ValueError):
+    """The name belongs to a node or tree already."""
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """A point of a tree: a frozen snapshot or a live branch.
+
+    ``parent`` is the node whose moment this one started from; a restored branch changes parents. ``death`` says
+    how the process ended, if it ended by itself; such a node stays in the tree until it is dropped or revived.
+    """
+
+    id: int
+    name: str
+    tree: Tree
+    kind: Kind
+    parent: int | None
+    step: int
+    created: float
+    tags: list[str] = field(default_factory=list)
+    pinned: bool = False
+    death: str | None = None
+    children: dict[int, None] = field(default_factory=dict)
+
+    @property
+    def path(self) -> str:
+        """The name that clients use: the name alone in the first tree, ``tree/name`` in others."""
+        return self.name if self.tree.first else f"{self.tree.name}/{self.name}"
+
+
+@dataclass(eq=False, slots=True)
+class Tree:
+    """All nodes that stand on one base image. The root is a snapshot and is never dropped."""
+
+    name: str
+    simulation: str
+    first: bool
+    names: dict[str, Node] = field(default_factory=dict)
+    root: int = 0
+
+
+class Forest:
+    """The trees of a server, and its nodes by id and by name."""
+
+    def __init__(self) -> None:
+        self.trees: dict[str, Tree] = {}
+        self.nodes: dict[int, Node] = {}
+        self._last_id = 0
+
+    def plant(self, name: str, simulation: str) -> Tree:
+        """Add an empty tree.
+
+        Raises:
+            NameInUseError: There is a tree of that name.
+        """
+        if name in self.trees:
+            raise NameInUseError(f"there is a tree called {name!r} already")
+        tree = Tree(name, simulation, first=not self.trees)
+        self.trees[name] = tree
+        return tree
+
+    def fell(self, tree: Tree) -> None:
+        """Remove a tree that has no nodes."""
+        del self.trees[tree.name]
+
+    def add(self, tree: Tree, kind: Kind, parent: Node | None, *, name: str | None, step: int, now: float) -> Node:
+        """Add a node; without a name it is called ``s`` or ``b`` and its id.
+
+        Raises:
+            NameInUseError: The name belongs to a node of the tree.
+        """
+        if name is not None:
+            self.check_free(tree, name)
+        self._last_id += 1
+        while name is None or name in tree.names:
+            name = f"{kind[0]}{self._last_id}" if name is None else f"{name}_"
+        node = Node(self._last_id, name, tree, kind, parent.id if parent else None, step, now)
+        tree.names[name] = node
+        self.nodes[node.id] = node
+        if parent:
+            parent.children[node.id] = None
+        return node
+
+    def move(self, node: Node, parent: Node) -> None:
+        """Make ``parent`` the node whose moment ``node`` starts from now."""
+        former = self.nodes.get(node.parent or 0)
+        if former:
+            del former.children[node.id]
+        node.parent = parent.id
+        parent.children[node.id] = None
+
+    def remove(self, node: Node) -> None:
+        """Remove a node. Its descendants stay, and are listed below its nearest ancestor that exists."""
+        del self.nodes[node.id]
+        for name in (node.name, *node.tags):
+            del node.tree.names[name]
+        former = self.nodes.get(node.parent or 0)
+        if former:
+            del former.children[node.id]
+            former.children.update(node.children)
+        for child in node.children:
+            self.nodes[child].parent = node.parent
+
+    def check_free(self, tree: Tree, name: str) -> None:
+        """Raise NameInUseError where ``name`` belongs to a node of ``tree``."""
+        if name in tree.names:
+            raise NameInUseError(f"there is a node called {name!r} already")
+
+    def tag(self, node: Node, name: str) -> None:
+        """Give ``node`` a further name.
+
+        Raises:
+            NameInUseError: The name belongs to another node.
+        """
+        if node.tree.names.get(name) is node:
+            return
+        self.check_free(node.tree, name)
+        node.tree.names[name] = node
+        node.tags.append(name)
+
+    def untag(self, node: Node, name: str) -> None:
+        """Take a further name away.
+
+        Raises:
+            KeyError: It is not a tag of the node.
+        """
+        if name not in node.tags:
+            raise KeyError(name)
+        node.tags.remove(name)
+        del node.tree.names[name]
+
+    def find(self, reference: str | int) -> Node | None:
+        """Return the node with that id, name (in the first tree) or ``tree/name``; None without one."""
+        if isinstance(reference, int):
+            return self.nodes.get(reference)
+        tree_name, slash, name = reference.rpartition("/")
+        if slash:
+            tree = self.trees.get(tree_name)
+        else:
+            tree = next((tree for tree in self.trees.values() if tree.first), None)
+        return tree.names.get(name) if tree else None
+
+    def ancestors(self, node: Node) -> list[Node]:
+        """Return the lineage of ``node``: its nearest ancestors that exist, from the root to itself."""
+        chain = [node]
+        while (parent := self.nodes.get(chain[-1].parent or 0)) is not None:
+            chain.append(parent)
+        return chain[::-1]
+
+    def descendants(self, node: Node) -> Iterator[Node]:
+        """Yield every node below ``node``, children before grandchildren."""
+        level = [node]
+        while level:
+            level = [self.nodes[child] for above in level for child in above.children]
+            yield from level

@@ -1,0 +1,445 @@
+"""What each verb does: one coroutine a verb, from checked arguments to the result that is sent.
+
+A handler takes its turn (see `snapserv.lanes`) before it awaits anything, so that requests to one node run in
+the order in which they came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+import snapserv
+from snapserv_client import protocol
+from snapserv_client.protocol import PROTOCOL_VERSION
+from snapserv_client.wire import MAX_MESSAGE_BYTES
+
+from . import accounting, reading
+from .errors import (
+    BadRequestError,
+    NotFoundError,
+    SnapservError,
+    VersionMismatchError,
+)
+from .herd import Cell
+from .lanes import Turn
+from .regions import resolve_region
+from .tree import Node
+
+if TYPE_CHECKING:
+    from .server import Server
+
+INLINE_BYTES = 1 << 18
+"""A copy below this size takes less time than handing it to a worker thread."""
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """One request being served. ``stepping`` is the cell and number of its step, once that runs."""
+
+    server: Server
+    client: bytes
+    id: int
+    node: str | int | None
+    progress: Callable[[int, int], None] | None = None
+    stepping: tuple[Cell, int] | None = None
+    task: asyncio.Task[None] | None = field(default=None)
+
+    @property
+    def reference(self) -> str | int:
+        """The node that the request names.
+
+        Raises:
+            BadRequestError: It names none.
+        """
+        if self.node is None:
+            raise BadRequestError("the request names no node", hint="set node to a name or an id")
+        return self.node
+
+
+Handler = Callable[[Call, Any], Awaitable[msgspec.Struct]]
+HANDLERS: dict[str, Handler] = {}
+"""The handler of every verb of the protocol."""
+
+
+def handles(verb: str) -> Callable[[Handler], Handler]:
+    """Register the handler of ``verb``."""
+
+    def register(handler: Handler) -> Handler:
+        HANDLERS[verb] = handler
+        return handler
+
+    return register
+
+
+# ----------------------------------------------------------------------------------------- about the server
+
+
+@handles("hello")
+async def hello(call: Call, args: protocol.HelloArgs) -> protocol.HelloResult:
+    if args.protocol != PROTOCOL_VERSION:
+        raise VersionMismatchError(
+            f"the client speaks version {args.protocol} of the protocol, and this server {PROTOCOL_VERSION}",
+            hint=f"install snapserv-client {snapserv.__version__}",
+        )
+    server = call.server
+    return protocol.HelloResult(
+        server=snapserv.__version__,
+        protocol=PROTOCOL_VERSION,
+        name=server.name,
+        pid=os.getpid(),
+        trees=list(server.nodes.forest.trees),
+        events=server.events.endpoint,
+    )
+
+
+@handles("ping")
+async def ping(call: Call, args: protocol.Empty) -> protocol.Empty:
+    return protocol.Empty()
+
+
+@handles("spec")
+async def spec(call: Call, args: protocol.SpecArgs) -> protocol.SpecResult:
+    await call.server.planted()
+    nodes = call.server.nodes
+    return nodes.spec(nodes.tree(args.tree))
+
+
+@handles("stats")
+async def stats(call: Call, args: protocol.Empty) -> protocol.StatsResult:
+    server, nodes = call.server, list(call.server.nodes.forest.nodes.values())
+    counters = server.nodes.counters
+    times = sorted(counters.fork_us)
+    return protocol.StatsResult(
+        uptime_s=time.monotonic() - server.began,
+        nodes=len(nodes),
+        snapshots=sum(node.kind == "snapshot" for node in nodes),
+        branches=sum(node.kind == "branch" for node in nodes),
+        dead=sum(node.death is not None for node in nodes),
+        clients=len(server.sessions),
+        requests=server.requests,
+        errors=server.errors,
+        steps=counters.steps,
+        forks=counters.forks,
+        fork_us_p50=times[len(times) // 2] if times else 0.0,
+        fork_us_p99=times[len(times) * 99 // 100] if times else 0.0,
+        in_flight=len(server.calls),
+        descriptors=len(os.listdir("/proc/self/fd")),
+        threads=len(os.listdir("/proc/self/task")),
+        resident_bytes=accounting.resident_bytes(os.getpid()),
+    )
+
+
+@handles("tree")
+async def tree(call: Call, args: protocol.TreeArgs) -> protocol.TreeResult:
+    await call.server.planted()
+    nodes = call.server.nodes
+    if args.tree is not None:
+        nodes.tree(args.tree)
+    listed = [node for node in nodes.forest.nodes.values() if args.tree in (None, node.tree.name)]
+    page = listed[args.offset : args.offset + args.limit]
+    sizes: list[int | None] = [None] * len(page)
+    if args.sizes:
+        sizes = await call.server.in_thread(_measure, [_measurable(call.server, node) for node in page])
+    after = args.offset + len(page)
+    return protocol.TreeResult(
+        trees=[
+            protocol.TreeInfo(tree.name, tree.simulation, tree.root)
+            for tree in nodes.forest.trees.values()
+            if tree.root and args.tree in (None, tree.name)
+        ],
+        nodes=[
+            nodes.info(node, private_bytes=size)
+            for node, size in zip(page, sizes, strict=True)
+            if node.id in nodes.forest.nodes
+        ],
+        total=len(listed),
+        next=after if after < len(listed) else None,
+    )
+
+
+@handles("watch")
+async def watch(call: Call, args: protocol.Empty) -> protocol.WatchResult:
+    events = call.server.events
+    return protocol.WatchResult(events.endpoint, events.sequence)
+
+
+@handles("shutdown")
+async def shutdown(call: Call, args: protocol.Empty) -> protocol.Empty:
+    call.server.stop("a client asked for it")
+    return protocol.Empty()
+
+
+@handles("create")
+async def create(call: Call, args: protocol.CreateArgs) -> protocol.NodeResult:
+    await call.server.planted()
+    server = call.server
+    target = server.target(args.simulation)
+    name = args.name
+    if name is None:
+        number = len(server.nodes.forest.trees) + 1
+        while (name := f"t{number}") in server.nodes.forest.trees:
+            number += 1
+    main = await server.nodes.create(target, name=name, params=args.params)
+    return protocol.NodeResult(server.nodes.info(main))
+
+
+# ---------------------------------------------------------------------------------------------- about nodes
+
+
+@handles("log")
+async def log(call: Call, args: protocol.Empty) -> protocol.LogResult:
+    await call.server.planted()
+    nodes = call.server.nodes
+    chain = nodes.forest.ancestors(nodes.find(call.reference))
+    return protocol.LogResult([nodes.info(node) for node in chain])
+
+
+@handles("read")
+async def read(call: Call, args: protocol.ReadArgs) -> protocol.ReadResult:
+    await call.server.planted()
+    nodes = call.server.nodes
+    node = nodes.find(call.reference)
+    place = reading.place_of(nodes.plan(node).places, args.field)
+    region = resolve_region(args.region, place.shape, what=place.name)
+    async with Turn(shared=[nodes.lane(node)]):
+        pid = nodes.cell(node).pid
+        copy = call.server.in_thread if place.nbytes > INLINE_BYTES else _inline
+        value = await copy(reading.read_region, pid, place, region, most_bytes=MAX_MESSAGE_BYTES)
+        return protocol.ReadResult(value, nodes.info(node).step)
+
+
+@handles("diff")
+async def diff(call: Call, args: protocol.DiffArgs) -> protocol.DiffResult:
+    await call.server.planted()
+    nodes = call.server.nodes
+    a, b = nodes.find(call.reference), nodes.find(args.other)
+    plan, other = nodes.plan(a), nodes.plan(b)
+    if plan.places != other.places:
+        raise BadRequestError(
+            f"{a.path} and {b.path} cannot be compared: their fields differ",
+            hint="compare nodes of one tree, or of trees made with the same shapes",
+        )
+    wanted = [place.name for place in plan.places] if args.fields is None else args.fields
+    places = [reading.place_of(plan.places, name) for name in wanted]
+    segments = plan.segments if plan is other and plan.file_backed else None
+    async with Turn(shared=[nodes.lane(a), nodes.lane(b)]):
+        pids = nodes.cell(a).pid, nodes.cell(b).pid
+        return await call.server.in_thread(reading.compare, places, *pids, segments)
+
+
+@handles("tag")
+async def tag(call: Call, args: protocol.TagArgs) -> protocol.NodeResult:
+    await call.server.planted()
+    nodes = call.server.nodes
+    node = nodes.find(call.reference)
+    nodes.tag(node, args.name, remove=args.remove)
+    return protocol.NodeResult(nodes.info(node))
+
+
+@handles("pin")
+async def pin(call: Call, args: protocol.PinArgs) -> protocol.NodeResult:
+    await call.server.planted()
+    nodes = call.server.nodes
+    node = nodes.find(call.reference)
+    nodes.pin(node, pinned=args.pinned)
+    return protocol.NodeResult(nodes.info(node))
+
+
+@handles("drop")
+async def drop(call: Call, args: protocol.DropArgs) -> protocol.DropResult:
+    await call.server.planted()
+    nodes = call.server.nodes
+    node = nodes.find(call.reference)
+    doomed = [node, *nodes.forest.descendants(node)] if args.recursive else [node]
+    for each in doomed:
+        if each.id == each.tree.root:
+            raise BadRequestError(
+                f"{each.path} is the root of its tree, which everything stands on",
+                hint="shutdown ends the server",
+            )
+        if each.pinned:
+            raise BadRequestError(f"{each.path} is pinned", hint="unpin it first")
+    if args.force:
+        for each in doomed:
+            if nodes.lane(each).busy and each.death is None:
+                nodes.cell(each).kill()
+    dropped = []
+    async with Turn(*(nodes.lane(each) for each in doomed)):
+        for each in reversed(doomed):
+            if each.id in nodes.forest.nodes:
+                await nodes.drop(each)
+                dropped.append(each.path)
+    return protocol.DropResult(dropped)
+
+
+@handles("branch")
+async def branch(call: Call, args: protocol.BranchArgs) -> protocol.BranchResult:
+    await call.server.planted()
+    nodes = call.server.nodes
+    node = nodes.find(call.reference)
+    names: list[str | None] = list(args.names or [])
+    if args.names is not None and len(names) != args.count:
+        raise BadRequestError(f"{args.count} branches and {len(names)} names", hint="give one name each")
+    if len(set(names)) != len(names):
+        raise BadRequestError("two of the branches have the same name")
+    for name in names:
+        nodes.check_free(node.tree, name)
+    taken = None
+    source = node
+    lane = nodes.lane(node)
+    async with Turn(lane) if node.kind == "branch" else Turn(shared=[lane]):
+        if node.kind == "branch":
+            source, _ = await nodes.take_snapshot(node, name=None)
+            taken = nodes.info(source)
+        made: list[Node] = []
+        try:
+            for index in range(args.count):
+                name = names[index] if names else None
+                made.append(await nodes.make_branch(source, name=name, rng=args.rng))
+        except SnapservError:
+            # All of them or none: who asked cannot know the names of some.
+            for each in (*made, *([source] if taken else [])):
+                await nodes.drop(each)
+            raise
+        return protocol.BranchResult([nodes.info(each) for each in made], taken)
+
+
+# ------------------------------------------------------------------------------------------- about branches
+
+
+@handles("step")
+async def step(call: Call, args: protocol.StepArgs) -> protocol.StepResult:
+    await call.server.planted()
+    nodes = call.server.nodes
+    node = nodes.branch(call.reference)
+    async with Turn(nodes.lane(node)):
+        cell = nodes.cell(node)
+        cell.on_progress = call.progress if args.progress else None
+        call.stepping = cell, cell.number + 1
+        try:
+            result = await cell.request("step", ticks=args.ticks, inputs=args.inputs)
+            nodes.counters.steps += args.ticks
+        finally:
+            call.stepping = None
+            cell.on_progress = None
+            node.step = nodes.info(node).step
+        return protocol.StepResult(**result)
+
+
+@handles("interrupt")
+async def interrupt(call: Call, args: protocol.InterruptArgs) -> protocol.InterruptResult:
+    nodes = call.server.nodes
+    node = nodes.branch(call.reference)
+    if args.force:
+        busy = nodes.lane(node).busy
+        if busy:
+            nodes.cell(node).kill()
+        return protocol.InterruptResult(busy)
+    if args.request is not None:
+        mine = call.server.calls.get((call.client, args.request))
+        if mine is None or mine.task is None:
+            return protocol.InterruptResult(False)
+        if mine.stepping is None:
+            mine.task.cancel()
+            return protocol.InterruptResult(True)
+        running = mine.stepping
+    else:
+        cell = nodes.cell(node)
+        found = (other.stepping for other in call.server.calls.values() if other.stepping)
+        at_node = next((stepping for stepping in found if stepping[0] is cell), None)
+        if at_node is None:
+            return protocol.InterruptResult(False)
+        running = at_node
+    running[0].interrupt(running[1])
+    return protocol.InterruptResult(True)
+
+
+@handles("write")
+async def write(call: Call, args: protocol.WriteArgs) -> protocol.Empty:
+    await call.server.planted()
+    nodes = call.server.nodes
+    node = nodes.branch(call.reference)
+    place = reading.place_of(nodes.plan(node).places, args.field)
+    resolve_region(args.region, place.shape, what=place.name)
+    async with Turn(nodes.lane(node)):
+        await nodes.cell(node).request("write", field=args.field, value=args.value, region=args.region)
+    return protocol.Empty()
+
+
+@handles("call")
+async def call_method(call: Call, args: protocol.CallArgs) -> protocol.CallResult:
+    await call.server.planted()
+    nodes = call.server.nodes
+    node = nodes.branch(call.reference)
+    if args.method not in (method.name for method in nodes.plan(node).spec.methods):
+        names = ", ".join(method.name for method in nodes.plan(node).spec.methods) or "none"
+        raise NotFoundError(f"no exported method {args.method!r}", hint=f"exported methods: {names}")
+    async with Turn(nodes.lane(node)):
+        answer = await nodes.cell(node).request(
+            "call", method=args.method, args=args.args, kwargs=args.kwargs
+        )
+        return protocol.CallResult(answer["value"])
+
+
+@handles("snapshot")
+async def snapshot(call: Call, args: protocol.SnapshotArgs) -> protocol.SnapshotResult:
+    await call.server.planted()
+    nodes = call.server.nodes
+    node = nodes.branch(call.reference)
+    async with Turn(nodes.lane(node)):
+        taken, fork_us = await nodes.take_snapshot(node, name=args.name)
+        return protocol.SnapshotResult(nodes.info(taken), fork_us)
+
+
+@handles("reset")
+async def reset(call: Call, args: protocol.ResetArgs) -> protocol.NodeResult:
+    await call.server.planted()
+    nodes = call.server.nodes
+    node = nodes.branch(call.reference)
+    return await _revive(call, node, nodes.find(node.tree.root), args.rng)
+
+
+@handles("restore")
+async def restore(call: Call, args: protocol.RestoreArgs) -> protocol.NodeResult:
+    await call.server.planted()
+    nodes = call.server.nodes
+    node, source = nodes.branch(call.reference), nodes.find(args.snapshot)
+    if source.kind != "snapshot":
+        raise BadRequestError(
+            f"{source.path} is a live branch", hint="restore from a snapshot; snapshot the branch first"
+        )
+    if source.tree is not node.tree:
+        raise BadRequestError(f"{node.path} and {source.path} are of different trees")
+    return await _revive(call, node, source, args.rng)
+
+
+async def _revive(call: Call, node: Node, source: Node, rng: protocol.Rng) -> protocol.NodeResult:
+    nodes = call.server.nodes
+    async with Turn(nodes.lane(node), shared=[nodes.lane(source)]):
+        if node.id not in nodes.forest.nodes:
+            raise NotFoundError(f"{node.path} was dropped")
+        await nodes.revive(node, source, rng=rng)
+        return protocol.NodeResult(nodes.info(node))
+
+
+# ------------------------------------------------------------------------------------------------ helpers
+
+
+def _measurable(server: Server, node: Node) -> tuple[int, list[tuple[int, int]]]:
+    pid = 0 if node.death is not None else server.nodes.info(node).pid
+    return pid, server.nodes.plan(node).segments
+
+
+def _measure(places: list[tuple[int, list[tuple[int, int]]]]) -> list[int | None]:
+    return [accounting.private_bytes(pid, segments) if pid else None for pid, segments in places]
+
+
+async def _inline(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return work(*args, **kwargs)

@@ -1,0 +1,165 @@
+"""Fixtures: real servers in processes of their own, and the check that nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snapserv_client import Server, connect
+
+ROOT = Path(__file__).resolve().parents[1]
+START_WITHIN_S = 60.0
+END_WITHIN_S = 20.0
+
+
+class ServerProcess:
+    """A server that the tests started."""
+
+    def __init__(self, process: subprocess.Popen[bytes], endpoint: str, log: Path) -> None:
+        self.process = process
+        self.pid = process.pid
+        self.endpoint = endpoint
+        self.log = log
+
+    def connect(self, **options: Any) -> Server:
+        """Return a new client."""
+        return connect(self.endpoint, timeout_s=10.0, **options)
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """End it and return its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(END_WITHIN_S)
+
+
+def start_server(
+    folder: Path, *targets: str, params: dict[str, Any] | None = None, prefix: tuple[str, ...] = (), **env: str
+) -> ServerProcess:
+    """Start ``snapserv serve`` and wait until it answers; raise AssertionError with its log where it does not."""
+    ready, told = os.pipe()
+    endpoint = f"ipc://{folder}/s.sock"
+    log = folder / "server.log"
+    command = [*prefix, sys.executable, "-m", "snapserv", "serve", *targets, "--endpoint", endpoint]
+    command += ["--ready-fd", str(told), "--log-json"]
+    for name, value in (params or {}).items():
+        command += ["--param", f"{name}={json.dumps(value)}"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, pass_fds=[told], cwd=ROOT, stdout=output, stderr=output, env={**os.environ, **env}
+        )
+    os.close(told)
+    with os.fdopen(ready) as answer:
+        readable, _, _ = select.select([answer], [], [], START_WITHIN_S)
+        line = answer.readline() if readable else ""
+    if not line or "error" in (outcome := json.loads(line)):
+        process.kill()
+        process.wait()
+        raise AssertionError(f"the server did not start: {line}\n{log.read_text()}")
+    return ServerProcess(process, outcome["endpoint"], log)
+
+
+@pytest.fixture
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., ServerProcess]]:
+    """Start servers; at the end each must exit with 0 and leave no process, socket or file behind."""
+    started: list[tuple[ServerProcess, Path]] = []
+
+    def start(*targets: str, **options: Any) -> ServerProcess:
+        folder = tmp_path_factory.mktemp("serve")
+        server = start_server(folder, *targets, **options)
+        started.append((server, folder))
+        return server
+
+    yield start
+    for server, folder in started:
+        status = server.end()
+        assert status in (0, -signal.SIGKILL), server.log.read_text()
+        assert_nothing_left(server, folder)
+
+
+@pytest.fixture(scope="session")
+def _walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("walk")
+    server = start_server(folder, "tests.simulations:Walk")
+    yield server
+    assert server.end() == 0, server.log.read_text()
+    assert_nothing_left(server, folder)
+
+
+@pytest.fixture
+def endpoint(_walk: ServerProcess) -> str:
+    """The address of a server of `tests.simulations.Walk`, shared by the tests of a worker."""
+    return _walk.endpoint
+
+
+@pytest.fixture
+def server(_walk: ServerProcess) -> Iterator[Server]:
+    """A client of the shared server, whose tree is as it was at first: main, reset, and nothing else."""
+    with _walk.connect() as client:
+        clear(client)
+        client.branch("main").reset()
+        before = statistics(_walk.pid)
+        yield client
+        clear(client)
+        client.branch("main").reset()
+        assert_settles(lambda: statistics(_walk.pid), before)
+
+
+def clear(client: Server) -> None:
+    """Drop all but root and main."""
+    for node in reversed(client.tree().nodes):
+        if node.name.rpartition("/")[2] in ("root", "main"):
+            continue
+        found = client.node(node.name)
+        if node.pinned:
+            found.pin(False)
+        found.drop(force=True)
+
+
+def statistics(pid: int) -> dict[str, int]:
+    """Return what a process holds: descriptors, threads that are not worker threads, children."""
+    children = [
+        child
+        for task in os.listdir(f"/proc/{pid}/task")
+        for child in Path(f"/proc/{pid}/task/{task}/children").read_text().split()
+    ]
+    return {"descriptors": len(os.listdir(f"/proc/{pid}/fd")), "children": len(children)}
+
+
+def assert_settles(measure: Callable[[], Any], wanted: Any, *, within_s: float = 10.0) -> None:
+    """Wait until ``measure()`` gives ``wanted``; fail with what it gave last."""
+    import time
+
+    deadline = time.monotonic() + within_s
+    while (measured := measure()) != wanted:
+        assert time.monotonic() < deadline, f"{measured} is not {wanted}"
+        select.select([], [], [], 0.01)
+
+
+def session_processes(pid: int) -> list[int]:
+    """Return the processes whose command line or parent says that they belong to the server ``pid``."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit():
+            continue
+        try:
+            fields = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(entry))
+    return found
+
+
+def assert_nothing_left(server: ServerProcess, folder: Path) -> None:
+    """Assert that a server that ended left no process, no socket and no lock."""
+    assert session_processes(server.pid) == []
+    assert sorted(path.name for path in folder.iterdir() if path.name != "server.log") == []

@@ -1,0 +1,192 @@
+"""Simulations that the tests serve: small, deterministic, and able to fail in every way that matters."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import signal
+import tempfile
+import threading
+import time
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from snapserv import Field, Simulation, exported
+
+
+class Walk(Simulation):
+    """A random walk of many walkers."""
+
+    position = Field("f8", shape=("cols",), units="m", doc="where each walker stands")
+    count = Field("i8", doc="ticks so far")
+
+    class Inputs(msgspec.Struct):
+        drift: float = 0.0
+
+    def setup(self, cols: int = 1000, seed: int = 0) -> None:
+        self.history: list[int] = []
+
+    def step(self, inputs: Inputs) -> dict[str, Any]:
+        self.position += self.rng.standard_normal(self.position.size) + inputs.drift
+        self.count += 1
+        self.history.append(int(self.count))
+        return {"mean": float(self.position.mean()), "count": int(self.count)}
+
+    @exported
+    def total(self) -> float:
+        """Return the sum of all positions."""
+        return float(self.position.sum())
+
+    @exported
+    def echo(self, value: Any) -> Any:
+        """Return what was given."""
+        return value
+
+    @exported
+    def past(self) -> list[int]:
+        """Return the ticks that this branch remembers in its Python heap."""
+        return self.history
+
+    @exported
+    def process(self) -> dict[str, int]:
+        """Return who runs this."""
+        return {"pid": os.getpid(), "parent": os.getppid(), "thread": threading.get_native_id()}
+
+    def hidden(self) -> None:
+        """Not exported."""
+
+
+class Trouble(Simulation):
+    """Fails as it is told to, at a tick that is named."""
+
+    count = Field("i8")
+    pages = Field("u1", shape=("pages", 4096))
+
+    class Inputs(msgspec.Struct):
+        how: str = ""
+        at: int = 0
+
+    def setup(self, pages: int = 4, how: str = "") -> None:
+        if how:
+            self.fail(how)
+
+    def step(self, inputs: Inputs) -> None:
+        if inputs.how and int(self.count) + 1 == inputs.at:
+            self.fail(inputs.how)
+        self.count += 1
+
+    @exported
+    def fail(self, how: str) -> None:
+        """Fail: the name says how."""
+        match how:
+            case "raise":
+                raise ValueError("told to raise")
+            case "segfault":
+                ctypes.string_at(0)
+            case "abort":
+                os.abort()
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "exit":
+                raise SystemExit(7)
+            case "hang":
+                while True:
+                    pass
+            case "sleep":
+                time.sleep(3600)
+            case "threads":
+                threading.Thread(target=threading.Event().wait, name="pool-worker", daemon=True).start()
+            case "unsendable":
+                raise AssertionError("use give_object")
+            case "close-everything":
+                os.closerange(3, 256)
+
+    @exported
+    def give_object(self) -> Any:
+        """Return something that no message can carry."""
+        return object()
+
+    @exported
+    def touch(self, first: int, last: int, value: int) -> None:
+        """Write ``value`` into pages."""
+        self.pages[first:last] = value
+
+
+class Heap(Simulation):
+    """Keeps its state where only a fork finds it: generators, the random module, an open file, C state."""
+
+    total = Field("f8")
+
+    def setup(self, seed: int = 0) -> None:
+        random.seed(seed)
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115 - open for life, as engines keep their data files
+        self.file.write(np.arange(100_000, dtype="<i8").tobytes())
+        self.file.seek(0)
+        self.fibonacci = self._fibonacci()
+        self.libc = ctypes.CDLL(None)
+        self.libc.srand(seed + 1)
+
+    def _fibonacci(self) -> Any:
+        a, b = 0, 1
+        while True:
+            yield a
+            a, b = b, (a + b) % 1_000_003
+
+    def step(self, inputs: Any) -> dict[str, Any]:
+        outputs = {
+            "random": random.random(),
+            "fibonacci": next(self.fibonacci),
+            "file": int.from_bytes(os.read(self.file.fileno(), 8), "little"),
+            "rand": self.libc.rand(),
+            "rng": float(self.rng.random()),
+        }
+        self.total += sum(outputs.values())
+        return outputs
+
+
+class Branching(Simulation):
+    """Notes how it was branched."""
+
+    value = Field("f8")
+
+    def setup(self, seed: int = 0) -> None:
+        self.seeds: list[int | None] = []
+        self.fail_on_branch = False
+
+    def step(self, inputs: Any) -> dict[str, float]:
+        self.value = self.rng.random()
+        return {"value": float(self.value)}
+
+    def on_branch(self, seed: int | None) -> None:
+        if self.fail_on_branch:
+            raise RuntimeError("told to fail on branch")
+        self.seeds.append(seed)
+
+    @exported
+    def seeds_so_far(self) -> list[int | None]:
+        """Return the seed of each branching in this one's past."""
+        return self.seeds
+
+    @exported
+    def fail_next(self) -> None:
+        """Make every branch from now on fail to begin."""
+        self.fail_on_branch = True
+
+
+class Big(Simulation):
+    """An arena of a given size, and a step that dirties pages of it."""
+
+    memory = Field("u1", shape=("nbytes",))
+
+    class Inputs(msgspec.Struct):
+        pages: int = 0
+        stride: int = 4096
+
+    def setup(self, nbytes: int = 1 << 20, fill: int = 1) -> None:
+        self.memory[:] = fill
+
+    def step(self, inputs: Inputs) -> None:
+        self.memory[: inputs.pages * inputs.stride : inputs.stride] += 1
