@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-
 from snapserv_client import errors, protocol, wire
 
 PAGE = Path(__file__).with_name("protocol.md")
@@ -85,11 +84,10 @@ def values() -> str:
     seen: dict[str, type[msgspec.Struct]] = {}
 
     def collect(kind: Any) -> None:
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-            if kind.__name__ not in seen:
-                seen[kind.__name__] = kind
-                for field in msgspec.structs.fields(kind):
-                    collect(field.type)
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__name__ not in seen:
+            seen[kind.__name__] = kind
+            for field in msgspec.structs.fields(kind):
+                collect(field.type)
         for part in typing.get_args(kind):
             collect(part)
 
@@ -173,7 +171,9 @@ def _type(kind: Any) -> str:
         return "map"
     if kind is type(None):
         return "nil"
-    return {str: "string", int: "int", float: "float", bool: "bool", Any: "any value"}.get(kind) or f"`{kind.__name__}`"
+    return {str: "string", int: "int", float: "float", bool: "bool", Any: "any value"}.get(
+        kind
+    ) or f"`{kind.__name__}`"
 
 
 def _plain(value: Any) -> str:

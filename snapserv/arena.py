@@ -2,8 +2,8 @@
 
 While ``setup`` runs, each segment is a shared mapping of a file of its own, preferably of huge pages. Sealing maps
 the same file privately at the same address: from then on writes go to copies of single pages. fork copies no page
-tables of a segment that nobody has written, and that is why a snapshot of 8 GiB costs what one of 64 MiB does. A file
-for each segment keeps the kernel from merging neighbours into one area, which it would then copy whole.
+tables of a segment that nobody has written, and that is why a snapshot of 8 GiB costs what one of 64 MiB does.
+A file for each segment keeps the kernel from merging neighbours into one area, which it would then copy whole.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from snapserv_client.protocol import ArenaInfo
 
 from .backings import choose
@@ -220,9 +219,7 @@ class Arena:
         for segment in self.segments:
             segment.size_bytes = min(segment.size_bytes, self._start + used - segment.address)
             if segment.descriptor >= 0:
-                memory.map_file(
-                    segment.address, segment.size_bytes, segment.descriptor, shared=False, huge=True
-                )
+                memory.map_file(segment.address, segment.size_bytes, segment.descriptor, shared=False, huge=True)
                 os.close(segment.descriptor)
                 segment.descriptor = -1
         memory.unmap(self._start + used, self._capacity - used)

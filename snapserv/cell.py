@@ -148,7 +148,7 @@ class Cell:
         field, value = request["field"], request["value"]
         array = self._simulation.array(field)
         region = resolve_region(request["region"], array.shape, what=field)
-        target = array[region.index]
+        target = array[region.select]
         try:
             # An array must fit as it is. A plain number may be any that the dtype can hold.
             given = value if hasattr(value, "dtype") else _scalar(value, array.dtype)
@@ -161,7 +161,7 @@ class Cell:
                 raise BadRequestError(
                     f"{field}: the value has shape {list(given.shape)}, and the region {list(target.shape)}"
                 )
-            array[region.index] = given
+            array[region.select] = given
         except (TypeError, ValueError, OverflowError) as cause:
             raise BadRequestError(f"{field}: {cause}", hint=f"the field has dtype {array.dtype}") from cause
 

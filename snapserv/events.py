@@ -6,7 +6,6 @@ import time
 from typing import Literal
 
 import zmq
-
 from snapserv_client.protocol import Event, NodeInfo
 from snapserv_client.wire import pack
 

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-
 from snapserv_client.wire import Buffer
 
 from .cell import CONTROL_DESCRIPTOR, SCOREBOARD_DESCRIPTOR, cannot_clone

@@ -94,8 +94,8 @@ def bind(socket: zmq.Socket[bytes], endpoint: str) -> str:
         if cause.errno == errno.EACCES:
             raise AddressError(f"no permission to listen on {endpoint}") from cause
         raise AddressError(f"cannot listen on {endpoint}: {cause.strerror}") from cause
-    bound: bytes = socket.getsockopt(zmq.LAST_ENDPOINT)
-    return bound.rstrip(b"\0").decode()
+    bound = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+    return bound.rstrip("\0")
 
 
 def _make_folder(folder: Path) -> None:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import structlog
-
 from snapserv_client.protocol import ArenaInfo, FieldInfo, MethodInfo, NodeInfo, Rng, SpecResult
 from snapserv_client.wire import dtype_from_wire
 
@@ -202,9 +201,7 @@ class Nodes:
         self._count_fork(fork_us)
         try:
             parent = self.forest.nodes.get(branch.parent or 0)
-            snapshot = self._settle(
-                branch.tree, "snapshot", parent, frozen, name=name, step=self.info(branch).step
-            )
+            snapshot = self._settle(branch.tree, "snapshot", parent, frozen, name=name, step=self.info(branch).step)
         except NameTakenError:
             await self.herd.end(frozen)
             raise
@@ -221,9 +218,7 @@ class Nodes:
         """
         self.check_free(snapshot.tree, name)
         # The id comes first, because a branch's own random stream is derived from it.
-        node = self.forest.add(
-            snapshot.tree, "branch", snapshot, name=name, step=snapshot.step, now=time.time()
-        )
+        node = self.forest.add(snapshot.tree, "branch", snapshot, name=name, step=snapshot.step, now=time.time())
         lane = self._lanes[node.id] = Lane()
         async with Turn(lane):  # whoever names it already waits until it is there
             try:
@@ -300,7 +295,14 @@ class Nodes:
     # --------------------------------------------------------------------------------------------- processes
 
     def _settle(
-        self, tree: Tree, kind: Literal["snapshot", "branch"], parent: Node | None, cell: Cell, *, name: str | None, step: int
+        self,
+        tree: Tree,
+        kind: Literal["snapshot", "branch"],
+        parent: Node | None,
+        cell: Cell,
+        *,
+        name: str | None,
+        step: int,
     ) -> Node:
         self.check_free(tree, name)
         node = self.forest.add(tree, kind, parent, name=name, step=step, now=time.time())

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
 from snapserv_client.protocol import DiffResult, FieldDiff
 
 from .errors import NodeDiedError, NotFoundError, TooLargeError, UnsupportedError
@@ -62,9 +61,7 @@ def read_region(pid: int, place: FieldPlace, region: ResolvedRegion, *, most_byt
     return box[region.inside] if place.shape else box
 
 
-def compare(
-    places: Sequence[FieldPlace], a: int, b: int, segments: Iterable[tuple[int, int]] | None
-) -> DiffResult:
+def compare(places: Sequence[FieldPlace], a: int, b: int, segments: Iterable[tuple[int, int]] | None) -> DiffResult:
     """Return how the fields of two processes differ.
 
     Args:
@@ -100,9 +97,7 @@ def _copy(pid: int, addresses: Array, run: int, into: Array) -> None:
 
 def _private_pages(segments: Iterable[tuple[int, int]], pids: Sequence[int]) -> Array:
     """Return the address ranges that any of the processes holds privately: sorted, apart, uint64 (n, 2)."""
-    ranges = [
-        memory.scan_private(pid, address, address + size) for address, size in segments for pid in pids
-    ]
+    ranges = [memory.scan_private(pid, address, address + size) for address, size in segments for pid in pids]
     joined = np.concatenate(ranges) if ranges else np.empty((0, 2), np.uint64)
     if not len(joined):
         return joined
@@ -172,6 +167,4 @@ def place_of(places: Sequence[FieldPlace], name: str) -> FieldPlace:
     for place in places:
         if place.name == name:
             return place
-    raise NotFoundError(
-        f"no field {name!r}", hint=f"fields: {', '.join(place.name for place in places) or 'none'}"
-    )
+    raise NotFoundError(f"no field {name!r}", hint=f"fields: {', '.join(place.name for place in places) or 'none'}")

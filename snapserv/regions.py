@@ -15,11 +15,11 @@ Array = np.ndarray[Any, Any]
 class ResolvedRegion(NamedTuple):
     """A region against the shape of its field.
 
-    ``index`` is what numpy is indexed with. ``box`` is the smallest block of whole rows of memory around it: for
+    ``select`` is what numpy is indexed with. ``box`` is the smallest block of whole rows of memory around it: for
     each axis the first element and how many; ``inside`` indexes the box to give the region.
     """
 
-    index: tuple[int | slice, ...]
+    select: tuple[int | slice, ...]
     box: tuple[tuple[int, int], ...]
     inside: tuple[int | slice, ...]
 

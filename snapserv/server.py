@@ -22,7 +22,6 @@ from typing import Any, TypeVar
 import msgspec
 import structlog
 import zmq
-
 from snapserv_client.endpoint import default_endpoint
 from snapserv_client.protocol import MAX_IN_FLIGHT, PROTOCOL_VERSION, VERBS, Progress, RequestHeader, Verb
 from snapserv_client.wire import MAGIC, MAX_BUFFERS, MAX_MESSAGE_BYTES, Frames, convert, pack, unpack
@@ -162,7 +161,7 @@ class Server:
             self._loop.add_reader(sys.stdin.fileno(), self._on_stdin)
         if fork.mode()[0] == "fork":
             _become_subreaper()
-        self._loop.add_reader(self._router.getsockopt(zmq.FD), self._drain)
+        self._loop.add_reader(int(self._router.getsockopt(zmq.FD)), self._drain)
         self._drain()
         self._loop.call_later(SWEEP_EVERY_S, self._sweep)
         stopping = asyncio.ensure_future(self._stop.wait())
@@ -196,7 +195,7 @@ class Server:
     async def close(self) -> None:
         """End every cell, close every socket and remove every file."""
         self.events.publish("shutdown", None, "")
-        self._loop.remove_reader(self._router.getsockopt(zmq.FD))
+        self._loop.remove_reader(int(self._router.getsockopt(zmq.FD)))
         tasks = [call.task for call in self.calls.values() if call.task is not None]
         for task in tasks:
             task.cancel()
@@ -292,7 +291,7 @@ class Server:
                 return
         if len(session.running) >= MAX_IN_FLIGHT:
             raise BusyError(
-                f"{MAX_IN_FLIGHT} requests of this client are in flight", hint="wait for replies before sending more"
+                f"{MAX_IN_FLIGHT} requests of this client are in flight", hint="wait for replies first"
             )
         args = convert(header.args, verb.args, what=verb.name)
         call = Call(self, client, header.id, header.node)
@@ -364,4 +363,3 @@ def _become_subreaper() -> None:
 def _own_path() -> list[str]:
     """Return the part of this process's module path that a fresh interpreter would not have."""
     return [path for path in sys.path if path]
-

@@ -44,9 +44,7 @@ class Session:
         """Keep ``reply`` for a retry; the oldest replies make room."""
         self.replies[request_id] = reply
         self.reply_bytes += _size(reply)
-        while len(self.replies) > 1 and (
-            len(self.replies) > MOST_REPLIES or self.reply_bytes > MOST_REPLY_BYTES
-        ):
+        while len(self.replies) > 1 and (len(self.replies) > MOST_REPLIES or self.reply_bytes > MOST_REPLY_BYTES):
             oldest, gone = self.replies.popitem(last=False)
             self.reply_bytes -= _size(gone)
             self.forgotten = max(self.forgotten, oldest)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 import msgspec
 import numpy as np
-
 from snapserv_client.protocol import FieldInfo, MethodInfo
 from snapserv_client.wire import dtype_to_wire
 
@@ -283,9 +282,7 @@ def _refuse_unknown(given: Mapping[str, Any], known: Sequence[str], what: str) -
         if name not in known:
             close = difflib.get_close_matches(str(name), known, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
-            raise BadRequestError(
-                f"{name!r} is no {what}", hint=f"{hint}allowed: {', '.join(known) or 'none'}"
-            )
+            raise BadRequestError(f"{name!r} is no {what}", hint=f"{hint}allowed: {', '.join(known) or 'none'}")
 
 
 def _schema(kind: type[msgspec.Struct]) -> dict[str, Any]:

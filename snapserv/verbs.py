@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-
-import snapserv
 from snapserv_client import protocol
 from snapserv_client.protocol import PROTOCOL_VERSION
 from snapserv_client.wire import MAX_MESSAGE_BYTES
+
+import snapserv
 
 from . import accounting, reading
 from .errors import (
@@ -181,12 +181,10 @@ async def create(call: Call, args: protocol.CreateArgs) -> protocol.NodeResult:
     await call.server.planted()
     server = call.server
     target = server.target(args.simulation)
-    name = args.name
-    if name is None:
-        number = len(server.nodes.forest.trees) + 1
-        while (name := f"t{number}") in server.nodes.forest.trees:
-            number += 1
-    main = await server.nodes.create(target, name=name, params=args.params)
+    number = len(server.nodes.forest.trees) + 1
+    while f"t{number}" in server.nodes.forest.trees:
+        number += 1
+    main = await server.nodes.create(target, name=args.name or f"t{number}", params=args.params)
     return protocol.NodeResult(server.nodes.info(main))
 
 
@@ -382,9 +380,7 @@ async def call_method(call: Call, args: protocol.CallArgs) -> protocol.CallResul
         names = ", ".join(method.name for method in nodes.plan(node).spec.methods) or "none"
         raise NotFoundError(f"no exported method {args.method!r}", hint=f"exported methods: {names}")
     async with Turn(nodes.lane(node)):
-        answer = await nodes.cell(node).request(
-            "call", method=args.method, args=args.args, kwargs=args.kwargs
-        )
+        answer = await nodes.cell(node).request("call", method=args.method, args=args.args, kwargs=args.kwargs)
         return protocol.CallResult(answer["value"])
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from snapserv_client import Server, connect
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,3 +5,56 @@ not load ZeroMQ, which does not survive a fork.
 """
 
 from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import aio
+    from .display import Diff, Tree
+    from .endpoint import default_endpoint
+    from .errors import SnapservError
+    from .private import local
+    from .protocol import Event, NodeInfo, StepResult
+    from .sync import Branch, Server, Snapshot, connect
+
+_PLACES = {
+    "Branch": "sync",
+    "Diff": "display",
+    "Event": "protocol",
+    "NodeInfo": "protocol",
+    "Server": "sync",
+    "Snapshot": "sync",
+    "SnapservError": "errors",
+    "StepResult": "protocol",
+    "Tree": "display",
+    "connect": "sync",
+    "default_endpoint": "endpoint",
+    "local": "private",
+}
+
+__all__ = [
+    "Branch",
+    "Diff",
+    "Event",
+    "NodeInfo",
+    "Server",
+    "SnapservError",
+    "Snapshot",
+    "StepResult",
+    "Tree",
+    "aio",
+    "connect",
+    "default_endpoint",
+    "local",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "aio":
+        return importlib.import_module(".aio", __name__)
+    if name in _PLACES:
+        value = getattr(importlib.import_module(f".{_PLACES[name]}", __name__), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

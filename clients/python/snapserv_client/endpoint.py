@@ -11,7 +11,7 @@ ENDPOINT_VARIABLE = "SNAPSERV_ENDPOINT"
 def socket_folder() -> Path:
     """Return the folder of this user's sockets: under XDG_RUNTIME_DIR, or in /tmp where that is not set."""
     runtime = os.environ.get("XDG_RUNTIME_DIR")
-    return Path(runtime) / "snapserv" if runtime else Path(f"/tmp/snapserv-{os.getuid()}")  # noqa: S108
+    return Path(runtime) / "snapserv" if runtime else Path(f"/tmp/snapserv-{os.getuid()}")
 
 
 def default_endpoint(name: str = "default") -> str:

@@ -234,6 +234,14 @@ def region_to_wire(region: RegionIndex) -> list[Any] | None:
     return wire
 
 
+def events_endpoint(endpoint: str, events: str) -> str:
+    """Return where to subscribe: for TCP, the server's port on the host that this client reaches it by."""
+    if not endpoint.startswith("tcp://"):
+        return events
+    host = endpoint.removeprefix("tcp://").rpartition(":")[0]
+    return f"tcp://{host}:{events.rpartition(':')[2]}"
+
+
 def convert(ok: Any, kind: type[S]) -> S:
     """Return a result as the type that the protocol declares.
 

@@ -99,7 +99,7 @@ def array_bytes(array: np.ndarray[Any, Any]) -> memoryview:
     if array.dtype.hasobject:
         raise BadRequestError(f"an array of dtype {array.dtype} cannot be sent: it holds Python objects")
     contiguous = np.ascontiguousarray(array)
-    return memoryview(contiguous.reshape(-1).view(np.uint8)) if array.size else memoryview(b"")
+    return contiguous.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
 
 
 def dtype_to_wire(dtype: np.dtype[Any]) -> Any:

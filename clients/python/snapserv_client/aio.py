@@ -1,0 +1,406 @@
+"""The client for asyncio: the same names as `snapserv_client`, awaited. Many requests may be in flight at once.
+
+Cancelling the task that awaits a step interrupts the step: the branch stops between two ticks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+from . import protocol, requests
+from .display import Diff, NodeDisplay, ServerDisplay, Tree
+from .endpoint import chosen_endpoint
+from .errors import BadRequestError, InternalError, RequestTimeoutError, SnapservError
+from .private import START_WITHIN_S, PrivateServer
+from .protocol import Event, NodeInfo, Rng, SpecResult, StatsResult, StepResult
+from .requests import Array, RegionIndex, Reply, Request
+from .sync import REQUEST_TIMEOUT_S, Progress, refuse_missing_socket, routing_id, unreachable
+from .wire import unpack
+
+__all__ = ["Branch", "Server", "Snapshot", "connect", "local"]
+
+T = TypeVar("T")
+
+
+async def connect(
+    endpoint: str | None = None, *, timeout_s: float = 1.0, request_timeout_s: float | None = REQUEST_TIMEOUT_S
+) -> Server:
+    """Connect to a server; see `snapserv_client.connect`.
+
+    Raises:
+        UnreachableError: Nobody answers there; says how to start a server.
+        VersionMismatchError: The server speaks another version of the protocol.
+    """
+    server = Server(Connection(chosen_endpoint(endpoint), request_timeout_s))
+    try:
+        await server.greet(timeout_s)
+    except BaseException:
+        await server.close()
+        raise
+    return server
+
+
+async def local(
+    target: str | type, /, *, backing: str | None = None, start_within_s: float = START_WITHIN_S, **params: Any
+) -> Server:
+    """Start a private server and connect to it; see `snapserv_client.local`."""
+    started = await asyncio.to_thread(PrivateServer, target, backing, start_within_s, params)
+    try:
+        server = await connect(started.endpoint, timeout_s=10.0)
+    except BaseException:
+        await asyncio.to_thread(started.end)
+        raise
+    server._on_close = started.end
+    return server
+
+
+class Connection:
+    """A DEALER socket, one task that reads it, and the futures of the requests in flight."""
+
+    def __init__(self, endpoint: str, timeout_s: float | None) -> None:
+        self.endpoint = endpoint
+        self.timeout_s = timeout_s
+        self.closed = False
+        self._owner = os.getpid()
+        refuse_missing_socket(endpoint)
+        self._context = zmq.asyncio.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.ROUTING_ID, routing_id())
+        try:
+            self._socket.connect(endpoint)
+        except zmq.ZMQError as cause:
+            self._context.destroy(0)
+            raise BadRequestError(
+                f"{endpoint!r} is no endpoint: {cause.strerror}", hint="write ipc:///PATH or tcp://HOST:PORT"
+            ) from cause
+        self._last_id = 0
+        self._waiting: dict[int, tuple[asyncio.Future[Any], Progress | None]] = {}
+        self._reader = asyncio.get_running_loop().create_task(self._read())
+
+    async def run(
+        self, request: Request[T], *, timeout_s: float | None = None, progress: Progress | None = None
+    ) -> T:
+        """Send a request and await its result; see `snapserv_client.sync.Connection.run`."""
+        if self.closed or self._owner != os.getpid():
+            raise BadRequestError("the connection is closed, or another process's", hint="connect again")
+        self._last_id += 1
+        request_id = self._last_id
+        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting[request_id] = (reply, progress)
+        limit = timeout_s if timeout_s is not None or request.long else self.timeout_s
+        try:
+            await self._socket.send_multipart(request.frames(request_id), copy=False)
+            async with asyncio.timeout(limit):
+                return request.understand(await reply)
+        except TimeoutError as cause:
+            raise RequestTimeoutError(
+                f"no reply to {request.verb} within {limit:g} s",
+                hint="it may still be running; interrupt stops a step",
+            ) from cause
+        except asyncio.CancelledError:
+            if request.verb == "step" and request.node is not None and not self.closed:
+                self._last_id += 1
+                stop = requests.interrupt(request.node, request=request_id)
+                await self._socket.send_multipart(stop.frames(self._last_id))
+            raise
+        finally:
+            self._waiting.pop(request_id, None)
+
+    def subscribe(self, endpoint: str) -> zmq.asyncio.Socket:
+        """Return a SUB socket on the server's events, which the caller closes."""
+        socket = self._context.socket(zmq.SUB)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.SUBSCRIBE, b"")
+        socket.connect(endpoint)
+        return socket
+
+    async def close(self) -> None:
+        """Close the socket; requests that are in flight get an error. In a forked child it only forgets it."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._owner != os.getpid():
+            return
+        self._reader.cancel()
+        await asyncio.gather(self._reader, return_exceptions=True)
+        for reply, _ in self._waiting.values():
+            if not reply.done():
+                reply.set_exception(BadRequestError("the connection was closed", hint="connect again"))
+        self._context.destroy(linger=0)
+
+    async def _read(self) -> None:
+        while True:
+            frames = await self._socket.recv_multipart(copy=False)
+            try:
+                reply = Reply.parse([frame.buffer for frame in frames])
+            except SnapservError as error:
+                self._fail(InternalError(f"the server sent nonsense: {error}"))
+                continue
+            future, progress = self._waiting.get(reply.id, (None, None))
+            if future is None or future.done():
+                continue  # late: its caller gave up
+            if reply.error is not None:
+                future.set_exception(reply.error)
+            elif reply.progress is None:
+                future.set_result(reply.ok)
+            elif progress is not None:
+                try:
+                    progress(reply.progress.done, reply.progress.total)
+                except Exception as error:  # noqa: BLE001 - it is the caller's, and goes to the caller
+                    future.set_exception(error)
+
+    def _fail(self, error: SnapservError) -> None:
+        for reply, _ in self._waiting.values():
+            if not reply.done():
+                reply.set_exception(error)
+
+
+class Server(ServerDisplay):
+    """A server, as one client sees it. Use it in an ``async with`` block, or `close` it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._on_close: Callable[[], None] | None = None
+        self.hello: protocol.HelloResult | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """The address."""
+        return self._connection.endpoint
+
+    async def greet(self, timeout_s: float) -> protocol.HelloResult:
+        """Negotiate the protocol's version."""
+        try:
+            self.hello = await self._run(requests.hello("snapserv-client.aio"), timeout_s=timeout_s)
+        except RequestTimeoutError as cause:
+            raise unreachable(self.endpoint) from cause
+        return self.hello
+
+    async def ping(self) -> float:
+        """Return the seconds that a round trip takes."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        await self._run(requests.ping())
+        return clock() - began
+
+    async def spec(self, tree: str | None = None) -> SpecResult:
+        """Return what a tree's simulation is."""
+        return await self._run(requests.spec(tree))
+
+    async def stats(self) -> StatsResult:
+        """Return what happened since the server started."""
+        return await self._run(requests.stats())
+
+    async def tree(self, tree: str | None = None, *, sizes: bool = False) -> Tree:
+        """Return all nodes, of one tree or of all; with ``sizes`` their private bytes are measured."""
+        page = await self._run(requests.tree(tree, offset=0, sizes=sizes))
+        nodes = list(page.nodes)
+        while page.next is not None:
+            page = await self._run(requests.tree(tree, offset=page.next, sizes=sizes))
+            nodes += page.nodes
+        return Tree(page.trees, nodes)
+
+    async def node(self, name: str | int) -> Branch | Snapshot:
+        """Return a node by name, id or tag."""
+        info = (await self._run(requests.log(name)))[-1]
+        return Branch(self, info) if info.kind == "branch" else Snapshot(self, info)
+
+    async def branch(self, name: str | int) -> Branch:
+        """Return a live branch by name, id or tag."""
+        node = await self.node(name)
+        if not isinstance(node, Branch):
+            raise BadRequestError(f"{node.name} is a snapshot", hint="server.snapshot(name) returns snapshots")
+        return node
+
+    async def snapshot(self, name: str | int) -> Snapshot:
+        """Return a snapshot by name, id or tag."""
+        node = await self.node(name)
+        if not isinstance(node, Snapshot):
+            raise BadRequestError(f"{node.name} is a branch", hint="server.branch(name) returns branches")
+        return node
+
+    async def create(self, simulation: str | None = None, name: str | None = None, **params: Any) -> Branch:
+        """Make another tree and return its branch ``main``."""
+        return Branch(self, await self._run(requests.create(simulation, name, params)))
+
+    async def diff(self, a: Node | str, b: Node | str, fields: Sequence[str] | None = None) -> Diff:
+        """Return how two nodes differ, field by field."""
+        result = await self._run(requests.diff(_reference(a), _reference(b), fields))
+        names = [node.name if isinstance(node, Node) else node for node in (a, b)]
+        return Diff(names[0], names[1], result.fields, result.compared_bytes)
+
+    async def watch(self) -> AsyncIterator[Event]:
+        """Yield events as they happen, until the server ends."""
+        where = await self._run(requests.watch())
+        socket = self._connection.subscribe(requests.events_endpoint(self.endpoint, where.events))
+        try:
+            while True:
+                _, header, *buffers = await socket.recv_multipart()
+                event = msgspec.convert(unpack(header, buffers), Event)
+                yield event
+                if event.kind == "shutdown":
+                    return
+        finally:
+            socket.close()
+
+    async def shutdown(self) -> None:
+        """End the server and every cell of it."""
+        await self._run(requests.shutdown())
+
+    async def close(self) -> None:
+        """Close the connection; a private server (`local`) ends with it."""
+        await self._connection.close()
+        if self._on_close is not None:
+            on_close, self._on_close = self._on_close, None
+            await asyncio.to_thread(on_close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, cause: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _run(
+        self, request: Request[T], *, timeout_s: float | None = None, progress: Progress | None = None
+    ) -> T:
+        return await self._connection.run(request, timeout_s=timeout_s, progress=progress)
+
+
+class Node(NodeDisplay):
+    """A point of a tree; see `snapserv_client.sync.Node`."""
+
+    def __init__(self, server: Server, info: NodeInfo) -> None:
+        self._server = server
+        self.last = info
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        return self.last.name
+
+    @property
+    def id(self) -> int:
+        """The id, which never changes."""
+        return self.last.id
+
+    @property
+    def endpoint(self) -> str:
+        """Where the server is."""
+        return self._server.endpoint
+
+    async def info(self) -> NodeInfo:
+        """Return what the server knows of it now."""
+        self.last = (await self._run(requests.log(self.id)))[-1]
+        return self.last
+
+    async def log(self) -> list[NodeInfo]:
+        """Return its lineage, from the root to itself."""
+        return await self._run(requests.log(self.id))
+
+    async def read(self, field: str, region: RegionIndex = None) -> Array:
+        """Return a copy of a field, or of a region of it."""
+        return await self._run(requests.read(self.id, field, region))
+
+    async def branch(
+        self,
+        count: int | None = None,
+        *,
+        name: str | None = None,
+        names: Sequence[str] | None = None,
+        rng: Rng = "same",
+    ) -> Any:
+        """Make live branches that continue from here: one, or a list where ``count`` or ``names`` is given."""
+        wanted = names if names is not None else None if name is None else [name]
+        number = count if count is not None else 1 if wanted is None else len(wanted)
+        result = await self._run(requests.branch(self.id, number, wanted, rng))
+        branches = [Branch(self._server, info) for info in result.nodes]
+        return branches[0] if count is None and names is None else branches
+
+    async def diff(self, other: Node | str, fields: Sequence[str] | None = None) -> Diff:
+        """Return how another node differs from this one, field by field."""
+        return await self._server.diff(self, other, fields)
+
+    async def tag(self, name: str, *, remove: bool = False) -> None:
+        """Give it a further name, or take one away."""
+        self.last = await self._run(requests.tag(self.id, name, remove=remove))
+
+    async def pin(self, pinned: bool = True) -> None:
+        """Protect it from `drop`, or no longer."""
+        self.last = await self._run(requests.pin(self.id, pinned=pinned))
+
+    async def drop(self, *, recursive: bool = False, force: bool = False) -> list[str]:
+        """End it; return the names of what is gone."""
+        return await self._run(requests.drop(self.id, recursive=recursive, force=force))
+
+    async def _run(
+        self, request: Request[T], *, timeout_s: float | None = None, progress: Progress | None = None
+    ) -> T:
+        return await self._server._run(request, timeout_s=timeout_s, progress=progress)
+
+
+class Snapshot(Node):
+    """A frozen moment. ``fork_us`` is what taking it cost the branch, where this client took it."""
+
+    def __init__(self, server: Server, info: NodeInfo, fork_us: float | None = None) -> None:
+        super().__init__(server, info)
+        self.fork_us = fork_us
+
+
+class Branch(Node):
+    """A live simulation; see `snapserv_client.sync.Branch`."""
+
+    async def step(
+        self,
+        ticks: int = 1,
+        *,
+        progress: Progress | None = None,
+        timeout_s: float | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        **named_inputs: Any,
+    ) -> StepResult:
+        """Run ticks, all with the same inputs, in one request."""
+        given = {**(inputs or {}), **named_inputs}
+        request = requests.step(self.id, ticks, given, progress=progress is not None)
+        result = await self._run(request, timeout_s=timeout_s, progress=progress)
+        self.last.step = result.step
+        return result
+
+    async def snapshot(self, name: str | None = None) -> Snapshot:
+        """Freeze a copy of this moment."""
+        result = await self._run(requests.snapshot(self.id, name))
+        return Snapshot(self._server, result.node, result.fork_us)
+
+    async def restore(self, snapshot: Snapshot | str | int, *, rng: Rng = "same") -> None:
+        """Go back to a snapshot; the branch keeps its name, and lives again if it had died."""
+        self.last = await self._run(requests.restore(self.id, _reference(snapshot), rng))
+
+    async def reset(self, *, rng: Rng = "same") -> None:
+        """Go back to the moment after setup."""
+        self.last = await self._run(requests.reset(self.id, rng))
+
+    async def write(self, field: str, value: Any, region: RegionIndex = None) -> None:
+        """Change a field or a region of it; a scalar fills it, an array must have its shape."""
+        await self._run(requests.write(self.id, field, value, region))
+
+    async def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Run a method that the author exported, and return what it returns."""
+        return await self._run(requests.call(self.id, method, args, kwargs))
+
+    async def interrupt(self, *, force: bool = False) -> bool:
+        """Stop the step that runs, after its tick; return whether one ran. ``force`` kills the process."""
+        return await self._run(requests.interrupt(self.id, force=force))
+
+
+def _reference(node: Node | str | int) -> str | int:
+    return node.id if isinstance(node, Node) else node

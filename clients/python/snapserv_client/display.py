@@ -1,0 +1,152 @@
+"""How servers, trees, nodes and differences look: in a terminal, and in a notebook."""
+
+from __future__ import annotations
+
+import html
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from .protocol import FieldDiff, HelloResult, NodeInfo, TreeInfo
+
+STATES = {"idle": "", "busy": "busy", "dead": "dead"}
+
+
+class ServerDisplay:
+    """The looks of a server."""
+
+    hello: HelloResult | None
+
+    @property
+    def endpoint(self) -> str:
+        """The address."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        trees = f" · {', '.join(self.hello.trees)}" if self.hello else ""
+        return f"<Server {self.endpoint}{trees}>"
+
+    def _repr_html_(self) -> str:
+        return f"<code>{html.escape(repr(self))}</code>"
+
+
+class NodeDisplay:
+    """The looks of a node, from what is known of it without asking."""
+
+    last: NodeInfo
+
+    @property
+    def endpoint(self) -> str:
+        """Where the server is."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {describe(self.last)} · {self.endpoint}>"
+
+    def _repr_html_(self) -> str:
+        return f"<code>{html.escape(repr(self))}</code>"
+
+
+def describe(node: NodeInfo) -> str:
+    """Return a node in one line."""
+    parts = [node.name, f"step {node.step:,}"]
+    parts += [f"#{tag}" for tag in node.tags]
+    if node.pinned:
+        parts.append("pinned")
+    if node.private_bytes is not None:
+        parts.append(f"{node.private_bytes / (1 << 20):,.1f} MiB private")
+    if node.death:
+        parts.append(node.death)
+    elif STATES[node.state]:
+        parts.append(node.state)
+    return " · ".join(parts)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """All nodes of a server, or of one of its trees, in order of id."""
+
+    trees: list[TreeInfo]
+    nodes: list[NodeInfo]
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __iter__(self) -> Iterator[NodeInfo]:
+        return iter(self.nodes)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{stem}{mark(node)} {describe(node)}" for stem, node in self.rows())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+    def children(self) -> dict[int | None, list[NodeInfo]]:
+        """Return the nodes below each node; those without a listed parent are under None."""
+        known = {node.id for node in self.nodes}
+        below: dict[int | None, list[NodeInfo]] = defaultdict(list)
+        for node in self.nodes:
+            below[node.parent if node.parent in known else None].append(node)
+        return below
+
+    def rows(self) -> Iterator[tuple[str, NodeInfo]]:
+        """Yield every node with the lines that lead to it, each below its parent."""
+        below = self.children()
+        waiting = [("", "", node) for node in reversed(below[None])]
+        while waiting:
+            stem, indent, node = waiting.pop()
+            yield stem, node
+            children = below.get(node.id, [])
+            for child in reversed(children):
+                last = child is children[-1]
+                waiting.append((indent + ("└─ " if last else "├─ "), indent + ("   " if last else "│  "), child))
+
+
+def mark(node: NodeInfo) -> str:
+    """Return the sign of a node's kind: a snapshot stands still, a branch goes on."""
+    if node.state == "dead":
+        return "✗"
+    return "●" if node.kind == "snapshot" else "▶"
+
+
+@dataclass(frozen=True)
+class Diff:
+    """How node ``b`` differs from node ``a``; only ``compared_bytes`` of each had to be read."""
+
+    a: str
+    b: str
+    fields: list[FieldDiff]
+    compared_bytes: int
+
+    @property
+    def same(self) -> bool:
+        """Whether no element of any field differs."""
+        return not any(field.changed for field in self.fields)
+
+    def __getitem__(self, name: str) -> FieldDiff:
+        for field in self.fields:
+            if field.name == name:
+                return field
+        raise KeyError(name)
+
+    def __str__(self) -> str:
+        rows = [(field.name, f"{field.changed:,}", f"{field.total:,}", where(field)) for field in self.fields]
+        return f"{self.a} → {self.b}\n" + "\n".join(_aligned([("field", "changed", "of", "where"), *rows]))
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
+def where(field: FieldDiff) -> str:
+    """Return the box that holds every difference, as a region."""
+    return ", ".join(f"{low}:{high}" for low, high in field.box)
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> Iterable[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

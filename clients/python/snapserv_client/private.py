@@ -1,0 +1,135 @@
+"""A private server for a notebook or a test: started here, ended with its connection, never outliving us."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from .errors import BadRequestError, RequestTimeoutError, SnapservError, UnreachableError, error_from_wire
+from .sync import Server, connect
+
+START_WITHIN_S = 600.0
+END_WITHIN_S = 20.0
+
+
+def local(
+    target: str | type, /, *, backing: str | None = None, start_within_s: float = START_WITHIN_S, **params: Any
+) -> Server:
+    """Start a private server and connect to it; closing the connection ends it.
+
+    Args:
+        target: ``"module:Class"``, ``"path/to/file.py:Class"`` or the class itself; a class of a notebook or of a
+            script is taken by value.
+        backing: The arena's backing; the best that there is by default.
+        start_within_s: How long ``setup`` may take.
+        **params: Parameters of ``setup``.
+
+    Raises:
+        UnreachableError: snapserv, the server's package, is not installed here.
+        SnapservError: What the start of the server met: no such simulation, or its setup raised.
+    """
+    started = PrivateServer(target, backing, start_within_s, params)
+    try:
+        server = connect(started.endpoint, timeout_s=10.0)
+    except BaseException:
+        started.end()
+        raise
+    server._on_close = started.end
+    return server
+
+
+class PrivateServer:
+    """A server process whose socket is in a folder of its own."""
+
+    def __init__(
+        self, target: str | type, backing: str | None, start_within_s: float, params: dict[str, Any]
+    ) -> None:
+        if importlib.util.find_spec("snapserv") is None:
+            raise UnreachableError("the server is not installed here", hint="pip install snapserv")
+        self._folder = Path(tempfile.mkdtemp(prefix="snapserv-"))
+        try:
+            named = target if isinstance(target, str) else _named(target, self._folder)
+            self._start(named, backing, start_within_s, params)
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
+
+    def _start(self, target: str, backing: str | None, start_within_s: float, params: dict[str, Any]) -> None:
+        ready, told = os.pipe()
+        self.endpoint = f"ipc://{self._folder}/s.sock"
+        command = [sys.executable, "-m", "snapserv", "serve", target, "--endpoint", self.endpoint]
+        # Its standard input is ours to close: when this process ends, however it ends, the server ends too.
+        command += ["--ready-fd", str(told), "--exit-with-stdin", "--quiet"]
+        if backing is not None:
+            command += ["--backing", backing]
+        for name, value in params.items():
+            command += ["--param", f"{name}={json.dumps(value)}"]
+        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, pass_fds=[told], env={**os.environ, "PYTHONPATH": path},
+                start_new_session=True,  # Ctrl-C is for this process, which then decides
+            )  # fmt: skip
+        except BaseException:
+            os.close(ready)
+            raise
+        finally:
+            os.close(told)
+        with os.fdopen(ready) as answer:
+            readable, _, _ = select.select([answer], [], [], start_within_s)
+            line = answer.readline() if readable else ""
+        if not readable:
+            self.end()
+            raise RequestTimeoutError(
+                f"setup took longer than {start_within_s:g} s", hint="give it more time with start_within_s"
+            )
+        outcome = json.loads(line) if line else {}
+        if "endpoint" not in outcome:
+            self.end()
+            raise _failure(outcome)
+
+    def end(self) -> None:
+        """End the server, and remove its folder."""
+        process = self._process
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            process.wait(END_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _named(kind: type, folder: Path) -> str:
+    """Return how a fresh interpreter finds the class: by name where it can import it, by value otherwise."""
+    if kind.__module__ != "__main__" and "<locals>" not in kind.__qualname__:
+        return f"{kind.__module__}:{kind.__qualname__}"
+    try:
+        import cloudpickle
+    except ImportError as cause:
+        raise BadRequestError(
+            f"{kind.__qualname__} is defined in a notebook or script, and cloudpickle is missing",
+            hint="pip install cloudpickle, or put the class into a module",
+        ) from cause
+    path = folder / "simulation.pickle"
+    path.write_bytes(cloudpickle.dumps(kind))
+    return f"pickle:{path}"
+
+
+def _failure(outcome: dict[str, Any]) -> SnapservError:
+    if "error" in outcome:
+        error = error_from_wire(outcome["error"])
+        traceback = error.details.get("traceback")
+        if traceback:
+            error.add_note(str(traceback))
+        return error
+    return UnreachableError("the private server ended before it answered", hint="see what it printed")

@@ -1,0 +1,484 @@
+"""The synchronous client: `connect`, and the server, branches and snapshots that it gives.
+
+A connection belongs to the thread and the process that made it, because its ZeroMQ socket does: every use from
+elsewhere is refused with a clear error. Threads that need the server make a connection each.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+import zmq
+
+from . import protocol, requests
+from .display import Diff, NodeDisplay, ServerDisplay, Tree
+from .endpoint import chosen_endpoint
+from .errors import BadRequestError, RequestTimeoutError, SnapservError, UnreachableError
+from .protocol import Event, NodeInfo, Rng, SpecResult, StatsResult, StepResult
+from .requests import Array, RegionIndex, Reply, Request
+from .wire import unpack
+
+T = TypeVar("T")
+Progress = Callable[[int, int], None]
+
+REQUEST_TIMEOUT_S = 60.0
+INTERRUPT_WITHIN_S = 5.0
+
+
+def connect(
+    endpoint: str | None = None, *, timeout_s: float = 1.0, request_timeout_s: float | None = REQUEST_TIMEOUT_S
+) -> Server:
+    """Connect to a server.
+
+    Args:
+        endpoint: ``ipc:///PATH`` or ``tcp://HOST:PORT``; SNAPSERV_ENDPOINT or the user's default server otherwise.
+        timeout_s: How long the server may take to answer the first time.
+        request_timeout_s: How long any request may take that does not run the simulation's code; None for ever.
+
+    Raises:
+        UnreachableError: Nobody answers there; says how to start a server.
+        VersionMismatchError: The server speaks another version of the protocol.
+    """
+    server = Server(Connection(chosen_endpoint(endpoint), request_timeout_s))
+    try:
+        server.greet(timeout_s)
+    except BaseException:
+        server.close()
+        raise
+    return server
+
+
+def routing_id() -> bytes:
+    """Return a name for a new client that no other has; it never begins with a zero byte."""
+    return b"c" + os.urandom(15)
+
+
+def refuse_missing_socket(endpoint: str) -> None:
+    """Raise UnreachableError at once where an ipc endpoint's socket file does not exist."""
+    if endpoint.startswith("ipc://") and not Path(endpoint.removeprefix("ipc://")).exists():
+        raise unreachable(endpoint)
+
+
+def unreachable(endpoint: str) -> UnreachableError:
+    """Return the error for a server that is not there."""
+    return UnreachableError(
+        f"no server answers at {endpoint}",
+        hint="start one with: snapserv serve MODULE:CLASS",
+        details={"endpoint": endpoint},
+    )
+
+
+class Connection:
+    """A DEALER socket, and the requests that are in flight on it."""
+
+    def __init__(self, endpoint: str, timeout_s: float | None) -> None:
+        self.endpoint = endpoint
+        self.timeout_s = timeout_s
+        self._owner = (os.getpid(), threading.get_ident())
+        refuse_missing_socket(endpoint)
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.ROUTING_ID, routing_id())
+        try:
+            self._socket.connect(endpoint)
+        except zmq.ZMQError as cause:
+            self._context.destroy(0)
+            raise BadRequestError(
+                f"{endpoint!r} is no endpoint: {cause.strerror}", hint="write ipc:///PATH or tcp://HOST:PORT"
+            ) from cause
+        self._last_id = 0
+        self.closed = False
+
+    def run(self, request: Request[T], *, timeout_s: float | None = None, progress: Progress | None = None) -> T:
+        """Send a request and wait for its result.
+
+        Args:
+            request: What to ask.
+            timeout_s: How long to wait; the connection's own timeout by default, for ever where the request runs
+                the simulation's code.
+            progress: Called with ticks done and wanted.
+
+        Raises:
+            RequestTimeoutError: No reply in time. The connection stays usable; a late reply is dropped.
+            SnapservError: What the server answered.
+            KeyboardInterrupt: Ctrl-C; a step that was running has stopped between two ticks.
+        """
+        self._check_owner()
+        self._last_id += 1
+        request_id = self._last_id
+        self._socket.send_multipart(request.frames(request_id), copy=False)
+        limit = timeout_s if timeout_s is not None or request.long else self.timeout_s
+        try:
+            return self._result(request, request_id, limit, progress)
+        except KeyboardInterrupt:
+            if request.verb == "step":
+                self._stop(request, request_id)
+            raise
+
+    def close(self) -> None:
+        """Close the socket. In a forked child it only forgets it: it is the parent's."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._owner[0] == os.getpid():
+            self._context.destroy(linger=0)
+
+    def subscribe(self, endpoint: str) -> zmq.Socket[bytes]:
+        """Return a SUB socket on the server's events, which the caller closes."""
+        self._check_owner()
+        socket = self._context.socket(zmq.SUB)
+        socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.SUBSCRIBE, b"")
+        socket.connect(endpoint)
+        return socket
+
+    def _result(
+        self, request: Request[T], request_id: int, timeout_s: float | None, progress: Progress | None
+    ) -> T:
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            left = None if deadline is None else max(0, round((deadline - time.monotonic()) * 1000))
+            if not self._socket.poll(left):
+                raise RequestTimeoutError(
+                    f"no reply to {request.verb} within {timeout_s:g} s",
+                    hint="it may still be running; interrupt stops a step",
+                )
+            frames = self._socket.recv_multipart(copy=False)
+            reply = Reply.parse([frame.buffer for frame in frames])
+            if reply.id != request_id:
+                continue  # late: its caller gave up
+            if reply.progress is not None:
+                if progress is not None:
+                    progress(reply.progress.done, reply.progress.total)
+                continue
+            if reply.error is not None:
+                raise reply.error
+            return request.understand(reply.ok)
+
+    def _stop(self, request: Request[Any], request_id: int) -> None:
+        """Interrupt a step and wait until it has stopped, so that the branch stands still when this returns."""
+        node = request.node
+        if node is None:
+            return
+        self._last_id += 1
+        interrupt = requests.interrupt(node, request=request_id)
+        self._socket.send_multipart(interrupt.frames(self._last_id))
+        try:
+            self._result(request, request_id, INTERRUPT_WITHIN_S, None)
+        except SnapservError:
+            return  # `interrupted`, as it should be, or the step had ended with an error of its own
+
+    def _check_owner(self) -> None:
+        if self.closed:
+            raise BadRequestError("the connection is closed", hint="connect again")
+        if self._owner != (os.getpid(), threading.get_ident()):
+            raise BadRequestError(
+                "a connection belongs to the thread and process that made it",
+                hint="connect again here, or use snapserv_client.aio for many requests at once",
+            )
+
+
+class Server(ServerDisplay):
+    """A server, as one client sees it. Use it in a ``with`` block, or `close` it."""
+
+    def __init__(self, connection: Connection, on_close: Callable[[], None] | None = None) -> None:
+        self._connection = connection
+        self._on_close = on_close
+        self.hello: protocol.HelloResult | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """The address."""
+        return self._connection.endpoint
+
+    def greet(self, timeout_s: float) -> protocol.HelloResult:
+        """Negotiate the protocol's version.
+
+        Raises:
+            UnreachableError: No answer in time.
+        """
+        try:
+            self.hello = self._run(requests.hello("snapserv-client"), timeout_s=timeout_s)
+        except RequestTimeoutError as cause:
+            raise unreachable(self.endpoint) from cause
+        return self.hello
+
+    def ping(self) -> float:
+        """Return the seconds that a round trip takes."""
+        began = time.perf_counter()
+        self._run(requests.ping())
+        return time.perf_counter() - began
+
+    def spec(self, tree: str | None = None) -> SpecResult:
+        """Return what a tree's simulation is: fields, inputs, parameters, methods, arena."""
+        return self._run(requests.spec(tree))
+
+    def stats(self) -> StatsResult:
+        """Return what happened since the server started."""
+        return self._run(requests.stats())
+
+    def tree(self, tree: str | None = None, *, sizes: bool = False) -> Tree:
+        """Return all nodes, of one tree or of all; with ``sizes`` their private bytes are measured."""
+        page = self._run(requests.tree(tree, offset=0, sizes=sizes))
+        nodes = list(page.nodes)
+        while page.next is not None:
+            page = self._run(requests.tree(tree, offset=page.next, sizes=sizes))
+            nodes += page.nodes
+        return Tree(page.trees, nodes)
+
+    def node(self, name: str | int) -> Branch | Snapshot:
+        """Return a node by name, id or tag.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        return self._wrap(self._run(requests.log(name))[-1])
+
+    def branch(self, name: str | int) -> Branch:
+        """Return a live branch by name, id or tag.
+
+        Raises:
+            NotFoundError: There is none.
+            BadRequestError: It is a snapshot.
+        """
+        node = self.node(name)
+        if not isinstance(node, Branch):
+            raise BadRequestError(f"{node.name} is a snapshot", hint="server.snapshot(name) returns snapshots")
+        return node
+
+    def snapshot(self, name: str | int) -> Snapshot:
+        """Return a snapshot by name, id or tag.
+
+        Raises:
+            NotFoundError: There is none.
+            BadRequestError: It is a live branch.
+        """
+        node = self.node(name)
+        if not isinstance(node, Snapshot):
+            raise BadRequestError(f"{node.name} is a branch", hint="server.branch(name) returns branches")
+        return node
+
+    def create(self, simulation: str | None = None, name: str | None = None, **params: Any) -> Branch:
+        """Make another tree and return its branch ``main``; the simulation is one that the server serves."""
+        return Branch(self, self._run(requests.create(simulation, name, params)))
+
+    def diff(self, a: Node | str, b: Node | str, fields: Sequence[str] | None = None) -> Diff:
+        """Return how two nodes differ, field by field."""
+        result = self._run(requests.diff(_reference(a), _reference(b), fields))
+        return Diff(str(_name(a)), str(_name(b)), result.fields, result.compared_bytes)
+
+    def watch(self, *, timeout_s: float | None = None) -> Iterator[Event]:
+        """Yield events as they happen, until the server ends or none came for ``timeout_s``."""
+        where = self._run(requests.watch())
+        socket = self._connection.subscribe(requests.events_endpoint(self.endpoint, where.events))
+        try:
+            while socket.poll(None if timeout_s is None else round(timeout_s * 1000)):
+                _, header, *buffers = socket.recv_multipart()
+                event = msgspec.convert(unpack(header, buffers), Event)
+                yield event
+                if event.kind == "shutdown":
+                    return
+        finally:
+            socket.close()
+
+    def shutdown(self) -> None:
+        """End the server and every cell of it."""
+        self._run(requests.shutdown())
+
+    def close(self) -> None:
+        """Close the connection; a private server (`snapserv_client.local`) ends with it."""
+        self._connection.close()
+        if self._on_close is not None:
+            on_close, self._on_close = self._on_close, None
+            on_close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, cause: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not self._connection.closed:
+            warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=2)
+            self.close()
+
+    def _run(self, request: Request[T], *, timeout_s: float | None = None, progress: Progress | None = None) -> T:
+        return self._connection.run(request, timeout_s=timeout_s, progress=progress)
+
+    def _wrap(self, info: NodeInfo) -> Branch | Snapshot:
+        return Branch(self, info) if info.kind == "branch" else Snapshot(self, info)
+
+
+class Node(NodeDisplay):
+    """A point of a tree. ``last`` is what the server said of it last; `info` asks again."""
+
+    def __init__(self, server: Server, info: NodeInfo) -> None:
+        self._server = server
+        self.last = info
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        return self.last.name
+
+    @property
+    def id(self) -> int:
+        """The id, which never changes."""
+        return self.last.id
+
+    @property
+    def endpoint(self) -> str:
+        """Where the server is."""
+        return self._server.endpoint
+
+    def info(self) -> NodeInfo:
+        """Return what the server knows of it now."""
+        self.last = self._run(requests.log(self.id))[-1]
+        return self.last
+
+    def log(self) -> list[NodeInfo]:
+        """Return its lineage, from the root to itself."""
+        return self._run(requests.log(self.id))
+
+    def read(self, field: str, region: RegionIndex = None) -> Array:
+        """Return a copy of a field, or of a region of it: a view of the received message, not writable.
+
+        Args:
+            field: Its name.
+            region: Basic indexing, as ``(slice(0, 64), 3)`` or ``np.s_[:64, 3]``.
+        """
+        return self._run(requests.read(self.id, field, region))
+
+    def branch(
+        self,
+        count: int | None = None,
+        *,
+        name: str | None = None,
+        names: Sequence[str] | None = None,
+        rng: Rng = "same",
+    ) -> Any:
+        """Make live branches that continue from here; of a live branch, a snapshot is taken first.
+
+        Args:
+            count: How many; one by default.
+            name: The name of a single branch.
+            names: The names of several.
+            rng: ``"same"``, identical siblings; ``"split"``, a random stream of its own each; an int, that seed.
+
+        Returns:
+            A `Branch`, or a list of them where ``count`` or ``names`` is given.
+        """
+        wanted = names if names is not None else None if name is None else [name]
+        number = count if count is not None else 1 if wanted is None else len(wanted)
+        result = self._run(requests.branch(self.id, number, wanted, rng))
+        branches = [Branch(self._server, info) for info in result.nodes]
+        return branches[0] if count is None and names is None else branches
+
+    def diff(self, other: Node | str, fields: Sequence[str] | None = None) -> Diff:
+        """Return how another node differs from this one, field by field."""
+        return self._server.diff(self, other, fields)
+
+    def tag(self, name: str, *, remove: bool = False) -> None:
+        """Give it a further name, or take one away."""
+        self.last = self._run(requests.tag(self.id, name, remove=remove))
+
+    def pin(self, pinned: bool = True) -> None:
+        """Protect it from `drop`, or no longer."""
+        self.last = self._run(requests.pin(self.id, pinned=pinned))
+
+    def drop(self, *, recursive: bool = False, force: bool = False) -> list[str]:
+        """End it; return the names of what is gone. Descendants live on unless ``recursive``."""
+        return self._run(requests.drop(self.id, recursive=recursive, force=force))
+
+    def _run(self, request: Request[T], *, timeout_s: float | None = None, progress: Progress | None = None) -> T:
+        return self._server._run(request, timeout_s=timeout_s, progress=progress)
+
+
+class Snapshot(Node):
+    """A frozen moment. ``fork_us`` is what taking it cost the branch, where this client took it."""
+
+    def __init__(self, server: Server, info: NodeInfo, fork_us: float | None = None) -> None:
+        super().__init__(server, info)
+        self.fork_us = fork_us
+
+
+class Branch(Node):
+    """A live simulation."""
+
+    def step(
+        self,
+        ticks: int = 1,
+        *,
+        progress: Progress | None = None,
+        timeout_s: float | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        **named_inputs: Any,
+    ) -> StepResult:
+        """Run ticks, all with the same inputs, in one request.
+
+        Args:
+            ticks: How many.
+            progress: Called with ticks done and wanted, now and then.
+            timeout_s: How long to wait; for ever by default.
+            inputs: Inputs whose names are no Python names, or those of other arguments.
+            **named_inputs: The other inputs.
+
+        Raises:
+            SimulationError: The simulation raised; ``details`` has its traceback and the last whole step.
+            NodeDiedError: Its process ended.
+            StepInterruptedError: Somebody interrupted it.
+            BadRequestError: An input is wrong; says which.
+        """
+        given = {**(inputs or {}), **named_inputs}
+        request = requests.step(self.id, ticks, given, progress=progress is not None)
+        result = self._run(request, timeout_s=timeout_s, progress=progress)
+        self.last.step = result.step
+        return result
+
+    def snapshot(self, name: str | None = None) -> Snapshot:
+        """Freeze a copy of this moment."""
+        result = self._run(requests.snapshot(self.id, name))
+        return Snapshot(self._server, result.node, result.fork_us)
+
+    def restore(self, snapshot: Snapshot | str | int, *, rng: Rng = "same") -> None:
+        """Go back to a snapshot; the branch keeps its name, and lives again if it had died."""
+        self.last = self._run(requests.restore(self.id, _reference(snapshot), rng))
+
+    def reset(self, *, rng: Rng = "same") -> None:
+        """Go back to the moment after setup."""
+        self.last = self._run(requests.reset(self.id, rng))
+
+    def write(self, field: str, value: Any, region: RegionIndex = None) -> None:
+        """Change a field or a region of it; a scalar fills it, an array must have its shape."""
+        self._run(requests.write(self.id, field, value, region))
+
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Run a method that the author exported, and return what it returns."""
+        return self._run(requests.call(self.id, method, args, kwargs))
+
+    def interrupt(self, *, force: bool = False) -> bool:
+        """Stop the step that runs, after its tick; return whether one ran. ``force`` kills the process."""
+        return self._run(requests.interrupt(self.id, force=force))
+
+
+def _reference(node: Node | str | int) -> str | int:
+    return node.id if isinstance(node, Node) else node
+
+
+def _name(node: Node | str | int) -> str | int:
+    return node.name if isinstance(node, Node) else node
+
+
+__all__ = ["Branch", "Connection", "Node", "Server", "Snapshot", "connect"]

@@ -1,0 +1,5 @@
+"""``python -m snapserv`` is ``snapserv``."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,102 @@
+"""Commands on fields: read, write, diff."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from snapserv_client.display import where
+
+from .nodes import BranchName, NodeName
+from .options import Endpoint, Json, connected, region_of, value_of
+from .output import plain, show, table
+
+FieldName = Annotated[str, typer.Argument(metavar="FIELD", help="A field's name.")]
+RegionText = Annotated[str | None, typer.Option("--region", help="START:STOP[:STEP] or INDEX, one an axis.")]
+CORNER = 8
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (read, write, diff):
+        app.command()(command)
+
+
+def read(
+    node: NodeName,
+    field: FieldName,
+    region: RegionText = None,
+    npy: Annotated[Path | None, typer.Option(help="Save as a .npy file.")] = None,
+    png: Annotated[Path | None, typer.Option(help="Save a two-dimensional field as a picture.")] = None,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+) -> None:
+    """Read a field of a node: a summary, and a file if asked."""
+    with connected(endpoint, as_json=as_json) as server:
+        array = server.node(node).read(field, region_of(region))
+        if npy is not None:
+            np.save(npy, array)
+        if png is not None:
+            from .picture import save_png
+
+            save_png(png, array, f"{node} · {field}")
+    summary: dict[str, Any] = {"node": node, "field": field, **plain(array), **_extremes(array)}
+    summary |= {name: str(path) for name, path in (("npy", npy), ("png", png)) if path is not None}
+
+    def people() -> Any:
+        rows = table(f"{node} · {field}", f"{array.dtype} {list(array.shape)}")
+        for name, value in _extremes(array).items():
+            rows.add_row(name, str(value))
+        for name, path in (("npy", npy), ("png", png)):
+            if path is not None:
+                rows.add_row(name, str(path))
+        if npy is None and png is None:
+            corner = array[tuple(slice(0, CORNER) for _ in array.shape)] if array.shape else array
+            rows.add_row("values" if corner.size == array.size else "corner", str(corner))
+        return rows
+
+    show(summary, as_json=as_json, people=people)
+
+
+def write(
+    node: BranchName,
+    field: FieldName,
+    value: Annotated[str, typer.Argument(help="A JSON value, or @FILE.npy.")],
+    region: RegionText = None,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+) -> None:
+    """Write a field of a branch, or a region of it."""
+    with connected(endpoint, as_json=as_json) as server:
+        server.branch(node).write(field, value_of(value), region_of(region))
+    show({"node": node, "field": field}, as_json=as_json, people=lambda: f"wrote {field} of {node}")
+
+
+def diff(
+    a: Annotated[str, typer.Argument(help="A node.")],
+    b: Annotated[str, typer.Argument(help="The node to compare with it.")],
+    field: Annotated[list[str] | None, typer.Option(help="Only these fields.")] = None,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+) -> None:
+    """Say how two nodes differ, field by field."""
+    with connected(endpoint, as_json=as_json) as server:
+        found = server.diff(a, b, field)
+
+    def people() -> Any:
+        rows = table("field", ">changed", ">of", "where", title=f"{a} → {b}")
+        for each in found.fields:
+            rows.add_row(each.name, f"{each.changed:,}", f"{each.total:,}", where(each))
+        return rows
+
+    value = {"a": a, "b": b, "same": found.same, "fields": found.fields, "compared_bytes": found.compared_bytes}
+    show(value, as_json=as_json, people=people)
+
+
+def _extremes(array: np.ndarray[Any, Any]) -> dict[str, Any]:
+    if not array.size or array.dtype.kind not in "biuf":
+        return {}
+    return {"min": plain(array.min()), "max": plain(array.max()), "mean": plain(array.mean(dtype=np.float64))}

@@ -1,0 +1,228 @@
+"""Commands on nodes: step, snapshot, branch, restore, reset, drop, tag, pin, interrupt, call, create, log, tree."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from snapserv_client import Branch, NodeInfo
+from snapserv_client.display import describe, mark
+
+from .options import Endpoint, Json, Rng, connected, pairs, parsed, rng_of
+from .output import mebibytes, progress_bar, show, table
+
+NodeName = Annotated[str, typer.Argument(metavar="NODE", help="A node's name, tag or TREE/NAME.")]
+BranchName = Annotated[str, typer.Argument(metavar="BRANCH", help="A live branch.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (tree, step, snapshot, branch, restore, reset, drop, tag, pin, interrupt, call, create, log):
+        app.command()(command)
+
+
+def tree(
+    name: Annotated[str | None, typer.Argument(help="One tree; all by default.")] = None,
+    sizes: Annotated[bool, typer.Option(help="Measure each node's private memory.")] = False,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+) -> None:
+    """Show all nodes as a tree."""
+    with connected(endpoint, as_json=as_json) as server:
+        found = server.tree(name, sizes=sizes)
+
+    def people() -> Any:
+        from rich.tree import Tree as RichTree
+
+        below = found.children()
+        root = RichTree(f"[bold]{server.endpoint}[/]", hide_root=False)
+        waiting = [(root, node) for node in reversed(below[None])]
+        while waiting:
+            above, node = waiting.pop()
+            style = "red" if node.state == "dead" else "blue" if node.kind == "snapshot" else "green"
+            here = above.add(f"[{style}]{mark(node)}[/] {describe(node)}")
+            waiting += [(here, child) for child in reversed(below.get(node.id, []))]
+        return root
+
+    show({"trees": found.trees, "nodes": found.nodes}, as_json=as_json, people=people)
+
+
+def step(
+    node: BranchName,
+    ticks: Annotated[int, typer.Argument(help="How many ticks.")] = 1,
+    inputs: Annotated[list[str] | None, typer.Option("--input", "-i", help="NAME=VALUE; JSON values.")] = None,
+    progress: Annotated[bool, typer.Option(help="A progress bar on a terminal.")] = True,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+) -> None:
+    """Run ticks of a branch. Ctrl-C stops it between two ticks."""
+    with connected(endpoint, as_json=as_json) as server, progress_bar(f"step {node}", enabled=progress) as bar:
+        given = pairs(inputs or [], "input")
+        result = server.branch(node).step(ticks, inputs=given, progress=bar)
+
+    def people() -> Any:
+        rows = table(f"{node} · step {result.step:,}", f"{result.elapsed_us / 1000:,.1f} ms")
+        outputs = result.outputs if isinstance(result.outputs, dict) else {"output": result.outputs}
+        for key, value in outputs.items():
+            rows.add_row(str(key), str(value))
+        return rows
+
+    show(result, as_json=as_json, people=people)
+
+
+def snapshot(
+    node: BranchName,
+    name: Annotated[str | None, typer.Argument(help="The snapshot's name.")] = None,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+) -> None:
+    """Freeze a copy of a branch."""
+    with connected(endpoint, as_json=as_json) as server:
+        taken = server.branch(node).snapshot(name)
+    show(
+        {"node": taken.last, "fork_us": taken.fork_us},
+        as_json=as_json,
+        people=lambda: f"{_line(taken.last)} · fork {(taken.fork_us or 0) / 1000:.2f} ms",
+    )
+
+
+def branch(
+    node: NodeName,
+    names: Annotated[list[str] | None, typer.Argument(help="Names of the branches.")] = None,
+    count: Annotated[int | None, typer.Option("--count", "-n", help="How many, where they have no names.")] = None,
+    rng: Rng = "same",
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+) -> None:
+    """Make live branches of a snapshot (a live branch is snapshotted first)."""
+    with connected(endpoint, as_json=as_json) as server:
+        made = server.node(node).branch(count if count or names else 1, names=names or None, rng=rng_of(rng))
+    show([each.last for each in made], as_json=as_json, people=lambda: _lines([each.last for each in made]))
+
+
+def restore(
+    node: BranchName,
+    snapshot: Annotated[str, typer.Argument(help="The snapshot to go back to.")],
+    rng: Rng = "same",
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+) -> None:
+    """Put a branch back to a snapshot; a dead branch lives again."""
+    with connected(endpoint, as_json=as_json) as server:
+        found = server.branch(node)
+        found.restore(snapshot, rng=rng_of(rng))
+    show(found.last, as_json=as_json, people=lambda: _line(found.last))
+
+
+def reset(node: BranchName, rng: Rng = "same", endpoint: Endpoint = None, as_json: Json = False) -> None:
+    """Put a branch back to the moment after setup."""
+    with connected(endpoint, as_json=as_json) as server:
+        found = server.branch(node)
+        found.reset(rng=rng_of(rng))
+    show(found.last, as_json=as_json, people=lambda: _line(found.last))
+
+
+def drop(
+    names: Annotated[list[str], typer.Argument(metavar="NODE...", help="Nodes to end.")],
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="And all of their descendants.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Kill a step that runs.")] = False,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+) -> None:
+    """End nodes; their descendants live on."""
+    gone: list[str] = []
+    with connected(endpoint, as_json=as_json) as server:
+        for name in names:
+            gone += server.node(name).drop(recursive=recursive, force=force)
+    show({"dropped": gone}, as_json=as_json, people=lambda: f"dropped {', '.join(gone)}")
+
+
+def tag(
+    node: NodeName,
+    name: Annotated[str, typer.Argument(help="The further name.")],
+    remove: Annotated[bool, typer.Option(help="Take it away.")] = False,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+) -> None:
+    """Give a node a further name."""
+    with connected(endpoint, as_json=as_json) as server:
+        found = server.node(node)
+        found.tag(name, remove=remove)
+    show(found.last, as_json=as_json, people=lambda: _line(found.last))
+
+
+def pin(
+    node: NodeName,
+    unpin: Annotated[bool, typer.Option("--unpin", help="No longer protect it.")] = False,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+) -> None:
+    """Protect a node from drop."""
+    with connected(endpoint, as_json=as_json) as server:
+        found = server.node(node)
+        found.pin(not unpin)
+    show(found.last, as_json=as_json, people=lambda: _line(found.last))
+
+
+def interrupt(
+    node: BranchName,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Kill the process.")] = False,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+) -> None:
+    """Stop the step that runs, after its tick."""
+    with connected(endpoint, as_json=as_json) as server:
+        stopped = server.branch(node).interrupt(force=force)
+    show({"interrupted": stopped}, as_json=as_json, people=lambda: "interrupted" if stopped else "nothing ran")
+
+
+def call(
+    node: BranchName,
+    method: Annotated[str, typer.Argument(help="A method that the author exported.")],
+    args: Annotated[list[str] | None, typer.Argument(help="Arguments, JSON; NAME=VALUE for keywords.")] = None,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+) -> None:
+    """Run a method of the simulation."""
+    positional = [parsed(text) for text in args or [] if "=" not in text]
+    with connected(endpoint, as_json=as_json) as server:
+        keywords = pairs([text for text in args or [] if "=" in text], "argument")
+        value = server.branch(node).call(method, *positional, **keywords)
+    show({"value": value}, as_json=as_json, people=lambda: str(value))
+
+
+def create(
+    name: Annotated[str | None, typer.Argument(help="The new tree's name.")] = None,
+    simulation: Annotated[str | None, typer.Option(help="A class that the server was started with.")] = None,
+    param: Annotated[list[str] | None, typer.Option("--param", "-p", help="NAME=VALUE for setup.")] = None,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+) -> None:
+    """Run setup again, for another tree."""
+    with connected(endpoint, as_json=as_json) as server:
+        made: Branch = server.create(simulation, name, **pairs(param or [], "param"))
+    show(made.last, as_json=as_json, people=lambda: _line(made.last))
+
+
+def log(node: NodeName, endpoint: Endpoint = None, as_json: Json = False) -> None:
+    """Show a node's lineage, from the root to itself."""
+    with connected(endpoint, as_json=as_json) as server:
+        entries = server.node(node).log()
+    show(entries, as_json=as_json, people=lambda: _lines(entries))
+
+
+def _line(node: NodeInfo) -> str:
+    return f"{mark(node)} {describe(node)}"
+
+
+def _lines(nodes: list[NodeInfo]) -> Any:
+    rows = table("", "node", "kind", ">step", "state", ">pid", ">private MiB")
+    for node in nodes:
+        rows.add_row(
+            mark(node), node.name, node.kind, f"{node.step:,}", node.death or node.state, str(node.pid or ""),
+            mebibytes(node.private_bytes),
+        )  # fmt: skip
+    return rows
+
+

@@ -1,0 +1,96 @@
+"""Commands that look at a server: status, spec, watch; and shutdown."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from snapserv_client.display import describe
+
+from .options import Endpoint, Json, connected
+from .output import mebibytes, plain, results, show, table
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (status, spec, watch, shutdown):
+        app.command()(command)
+
+
+def status(endpoint: Endpoint = None, as_json: Json = False) -> None:
+    """Say what runs there and how it is doing."""
+    with connected(endpoint, as_json=as_json) as server:
+        hello, stats = server.hello, server.stats()
+        specs = [server.spec(tree.name) for tree in server.tree().trees]
+
+    def people() -> Any:
+        rows = table("snapserv " + (hello.server if hello else ""), server.endpoint)
+        for each in specs:
+            size = mebibytes(each.arena.size_bytes)
+            rows.add_row(f"tree {each.tree}", f"{each.simulation} · {size} MiB of {each.arena.backing}")
+        rows.add_row("nodes", f"{stats.snapshots} snapshots, {stats.branches} branches, {stats.dead} dead")
+        rows.add_row("requests", f"{stats.requests:,} ({stats.errors:,} errors), {stats.in_flight} in flight")
+        rows.add_row("steps", f"{stats.steps:,}")
+        p50, p99 = stats.fork_us_p50 / 1000, stats.fork_us_p99 / 1000
+        rows.add_row("forks", f"{stats.forks:,} · p50 {p50:.2f} ms · p99 {p99:.2f} ms")
+        rows.add_row("up", f"{stats.uptime_s:,.0f} s · {stats.clients} clients")
+        rows.add_row("server", f"{mebibytes(stats.resident_bytes)} MiB · {stats.descriptors} descriptors")
+        return rows
+
+    show({"hello": hello, "stats": stats, "specs": specs}, as_json=as_json, people=people)
+
+
+def spec(
+    tree: Annotated[str | None, typer.Argument(help="Which tree; the first by default.")] = None,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+) -> None:
+    """Describe a simulation: fields, inputs, parameters, methods."""
+    with connected(endpoint, as_json=as_json) as server:
+        found = server.spec(tree)
+
+    def people() -> Any:
+        rows = table("what", "name", "type", "meaning", title=f"{found.simulation}\n{found.doc}")
+        for field in found.fields:
+            kind = f"{field.dtype} {field.shape} {field.units}".rstrip()
+            rows.add_row("field", field.name, kind, field.doc)
+        for what, schema in (("input", found.inputs), ("param", found.params)):
+            for name, kind in _properties(schema).items():
+                rows.add_row(what, name, str(kind.get("type", kind)), str(kind.get("default", "")))
+        for method in found.methods:
+            rows.add_row("method", method.name, method.signature, method.doc.partition("\n")[0])
+        return rows
+
+    show(found, as_json=as_json, people=people)
+
+
+def watch(
+    count: Annotated[int | None, typer.Option("--count", "-n", help="End after so many events.")] = None,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+) -> None:
+    """Print events as they happen; with --json one document a line."""
+    with connected(endpoint, as_json=as_json) as server:
+        for number, event in enumerate(server.watch(), 1):
+            if as_json:
+                print(json.dumps(plain(event)), flush=True)
+            else:
+                what = describe(event.node) if event.node else ""
+                results.print(f"{event.sequence:>6} {event.kind:<9} {what} {event.text}".rstrip(), highlight=False)
+            if number == count:
+                return
+
+
+def shutdown(endpoint: Endpoint = None, as_json: Json = False) -> None:
+    """End the server and all of its nodes."""
+    with connected(endpoint, as_json=as_json) as server:
+        server.shutdown()
+    show({"shutdown": server.endpoint}, as_json=as_json, people=lambda: f"{server.endpoint} ends")
+
+
+def _properties(schema: dict[str, Any]) -> dict[str, Any]:
+    name = str(schema.get("$ref", "")).rpartition("/")[2]
+    properties = schema.get("$defs", {}).get(name, schema).get("properties", {})
+    return dict(properties)

@@ -1,0 +1,117 @@
+"""Options that many commands share, and how their text becomes values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from snapserv.errors import BadRequestError, SnapservError
+from snapserv_client import Server, connect
+
+from .output import exit_code, report
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Endpoint = Annotated[
+    str | None,
+    typer.Option(
+        "--endpoint", "-e", envvar="SNAPSERV_ENDPOINT", help="ipc:///PATH or tcp://HOST:PORT.", show_default=False
+    ),
+]
+Rng = Annotated[str, typer.Option("--rng", help="same, split, or an integer seed.")]
+
+
+@contextmanager
+def failing(*, as_json: bool) -> Iterator[None]:
+    """Turn a typed error into what the user reads and the exit code."""
+    try:
+        yield
+    except SnapservError as error:
+        report(error, as_json=as_json)
+        raise typer.Exit(exit_code(error)) from error
+
+
+@contextmanager
+def connected(endpoint: str | None, *, as_json: bool) -> Iterator[Server]:
+    """Yield a connection to the server that is meant."""
+    with failing(as_json=as_json), connect(endpoint) as server:
+        yield server
+
+
+def pairs(texts: list[str], what: str) -> dict[str, Any]:
+    """Return ``name=value`` texts as a mapping; a value is JSON where it parses, and text otherwise.
+
+    Raises:
+        BadRequestError: One has no ``=``.
+    """
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise BadRequestError(f"{what} {text!r} is not NAME=VALUE", hint=f"write --{what} NAME=VALUE")
+        values[name] = parsed(value)
+    return values
+
+
+def parsed(text: str) -> Any:
+    """Return a text as JSON where it parses, and as it is otherwise."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def rng_of(text: str) -> Any:
+    """Return the random stream policy that ``--rng`` names.
+
+    Raises:
+        BadRequestError: Neither a policy nor an integer.
+    """
+    if text in ("same", "split"):
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise BadRequestError(f"--rng {text!r}", hint="same, split, or an integer seed") from None
+
+
+def region_of(text: str | None) -> tuple[int | slice, ...] | None:
+    """Return the region that ``--region`` writes, as ``0:64,10,::2``.
+
+    Raises:
+        BadRequestError: It is not written like that.
+    """
+    if text is None:
+        return None
+    parts: list[int | slice] = []
+    try:
+        for axis in text.split(","):
+            bounds = [int(bound) if bound.strip() else None for bound in axis.split(":")]
+            if len(bounds) == 1 and bounds[0] is not None:
+                parts.append(bounds[0])
+            elif 2 <= len(bounds) <= 3:
+                parts.append(slice(*bounds))
+            else:
+                raise ValueError(axis)
+    except ValueError:
+        raise BadRequestError(f"--region {text!r}", hint="write START:STOP[:STEP] or INDEX, one an axis, with commas") from None
+    return tuple(parts)
+
+
+def value_of(text: str) -> Any:
+    """Return what ``write`` writes: a JSON value, or the array of ``@FILE.npy``.
+
+    Raises:
+        BadRequestError: The file is no array.
+    """
+    if not text.startswith("@"):
+        return parsed(text)
+    try:
+        return np.load(Path(text[1:]), allow_pickle=False)
+    except (OSError, ValueError) as cause:
+        raise BadRequestError(f"{text[1:]}: {cause}", hint="a file of numpy.save is wanted") from cause

@@ -1,0 +1,106 @@
+"""What commands print: one JSON document with ``--json``, tables and trees for people otherwise.
+
+Results go to stdout, everything else to stderr.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from snapserv.errors import SnapservError
+
+EXIT_CODES = {"simulation": 1, "caller": 2, "machine": 4, "server": 5}
+"""What a command exits with, by whose fault the error was; 3 where no server answers, 130 after Ctrl-C."""
+EXIT_UNREACHABLE = 3
+
+MOST_LISTED = 10_000
+errors = Console(stderr=True)
+results = Console()
+
+
+def show(value: Any, *, as_json: bool, people: Callable[[], Any]) -> None:
+    """Print a result: ``value`` as JSON, or what ``people`` returns for rich to render."""
+    if as_json:
+        print(json.dumps(plain(value)))
+        return
+    rendered = people()
+    if rendered is not None:
+        results.print(rendered)
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it; arrays become their shape, dtype and, where they are small, values."""
+    if isinstance(value, np.ndarray):
+        described: dict[str, Any] = {"dtype": str(value.dtype), "shape": list(value.shape)}
+        if value.size <= MOST_LISTED:
+            described["values"] = plain(value.tolist())
+        return described
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, msgspec.Struct):
+        return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, complex):
+        return [value.real, value.imag]
+    if isinstance(value, float) and not np.isfinite(value):
+        return str(value)  # JSON has no NaN
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def exit_code(error: SnapservError) -> int:
+    """Return what a command exits with after ``error``."""
+    return EXIT_UNREACHABLE if error.code in ("unreachable", "timeout") else EXIT_CODES[error.fault]
+
+
+def report(error: SnapservError, *, as_json: bool) -> None:
+    """Print an error: its code, what was wrong, what to do, and the simulation's traceback if there is one."""
+    if as_json:
+        print(json.dumps({"error": plain(error.to_wire())}))
+        return
+    traceback = error.details.get("traceback")
+    if traceback:
+        errors.print(str(traceback).rstrip(), style="dim", markup=False, highlight=False)
+    errors.print(f"[bold red]{error.code}[/] ", end="")
+    errors.print(error.message, markup=False, highlight=False)
+    if error.hint:
+        errors.print(f"→ {error.hint}", style="cyan", markup=False, highlight=False)
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """Return an empty table in the style of all of them; a column that begins with ``>`` is right-aligned."""
+    made = Table(title=title, title_justify="left", header_style="bold", border_style="dim")
+    for column in columns:
+        made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left")
+    return made
+
+
+def mebibytes(size: int | None) -> str:
+    """Return a size in MiB, or nothing where it is not known."""
+    return "" if size is None else f"{size / (1 << 20):,.1f}"
+
+
+@contextmanager
+def progress_bar(title: str, *, enabled: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """Yield what reports progress to a bar on stderr; None where there is nobody to see it."""
+    if not (enabled and errors.is_terminal):
+        yield None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=errors, transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,69 @@
+"""``serve``: run a simulation and answer clients."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from snapserv import backings, logs
+from snapserv_client import default_endpoint
+
+from .options import Endpoint, failing, pairs
+
+if TYPE_CHECKING:
+    from snapserv.server import Server
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(serve)
+
+
+def serve(
+    targets: Annotated[list[str], typer.Argument(metavar="MODULE:CLASS...", help="Simulations; FILE.py:CLASS works.")],
+    param: Annotated[list[str] | None, typer.Option("--param", "-p", help="NAME=VALUE for setup.")] = None,
+    name: Annotated[str | None, typer.Option(help="Listen on this user's socket of that name.")] = None,
+    endpoint: Endpoint = None,
+    backing: Annotated[str | None, typer.Option(help=f"Arena backing: {', '.join(backings.NAMES)}.")] = None,
+    log_json: Annotated[bool, typer.Option(help="Log in JSON.")] = False,
+    quiet: Annotated[bool, typer.Option(help="Log only warnings and errors.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON once requests are answered.")] = False,
+    ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
+    exit_with_stdin: Annotated[bool, typer.Option(hidden=True)] = False,
+) -> None:
+    """Run a simulation's setup, then answer clients until SIGTERM, Ctrl-C or `snapserv shutdown`."""
+    from snapserv.server import ServeOptions
+    from snapserv.server import serve as run
+
+    logs.configure(as_json=log_json, quiet=quiet)
+    with failing(as_json=as_json):
+        options = ServeOptions(
+            targets=targets,
+            params=pairs(param or [], "param"),
+            endpoint=default_endpoint(name) if name is not None else endpoint,
+            backing=backing,
+            ready_fd=ready_fd,
+            exit_with_stdin=exit_with_stdin,
+        )
+        run(options, on_ready=None if quiet else lambda server: _announce(server, as_json=as_json))
+
+
+def _announce(server: Server, *, as_json: bool) -> None:
+    from .output import errors, mebibytes, show, table
+
+    spec = server.nodes.spec(server.nodes.tree(None))
+    if as_json:
+        show({"endpoint": server.endpoint, "spec": spec}, as_json=True, people=lambda: None)
+        sys.stdout.flush()
+        return
+    facts = table("serving", spec.simulation)
+    facts.add_row("endpoint", server.endpoint)
+    facts.add_row("setup", f"{spec.setup_s:.2f} s")
+    facts.add_row("arena", f"{mebibytes(spec.arena.size_bytes)} MiB · {spec.arena.backing}: {spec.arena.reason}")
+    facts.add_row("fork", spec.fork)
+    for field in spec.fields:
+        facts.add_row("field", f"{field.name} · {field.dtype} {field.shape} {field.units}".rstrip())
+    errors.print(facts)
+    errors.print("try: snapserv status · snapserv step main 10 · snapserv snapshot main · snapserv tree", style="dim")
