@@ -8,6 +8,7 @@ round the same loop. There are no threads and no ZeroMQ here, and few imports: w
 from __future__ import annotations
 
 import gc
+import inspect
 import os
 import sys
 import time
@@ -276,7 +277,7 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, dict[str, Any]]:
     arena.seal()
     described = {
         "simulation": kind.__name__,
-        "doc": kind.__doc__ or "",
+        "doc": inspect.getdoc(kind) or "",
         "fields": simulation.describe_fields(),
         "addresses": {name: extent.address for name, extent in arena.extents.items()},
         "segments": [(segment.address, segment.size_bytes) for segment in arena.segments],

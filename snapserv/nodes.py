@@ -290,6 +290,7 @@ class Nodes:
 
     async def close(self) -> None:
         """End every process."""
+        self._nodes_of_cells.clear()  # nobody needs to hear of these deaths
         await self.herd.close()
 
     # --------------------------------------------------------------------------------------------- processes

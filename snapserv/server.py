@@ -290,9 +290,7 @@ class Server:
                 self._send(client, reply)
                 return
         if len(session.running) >= MAX_IN_FLIGHT:
-            raise BusyError(
-                f"{MAX_IN_FLIGHT} requests of this client are in flight", hint="wait for replies first"
-            )
+            raise BusyError(f"{MAX_IN_FLIGHT} requests of this client are in flight", hint="wait for replies first")
         args = convert(header.args, verb.args, what=verb.name)
         call = Call(self, client, header.id, header.node)
         call.progress = lambda done, total: self._send(

@@ -422,7 +422,7 @@ async def _revive(call: Call, node: Node, source: Node, rng: protocol.Rng) -> pr
         if node.id not in nodes.forest.nodes:
             raise NotFoundError(f"{node.path} was dropped")
         await nodes.revive(node, source, rng=rng)
-        return protocol.NodeResult(nodes.info(node))
+    return protocol.NodeResult(nodes.info(node))
 
 
 # ------------------------------------------------------------------------------------------------ helpers

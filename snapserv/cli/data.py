@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-
 from snapserv_client.display import where
 
 from .nodes import BranchName, NodeName

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
-
 from snapserv_client import Branch, NodeInfo
 from snapserv_client.display import describe, mark
 
@@ -224,5 +223,3 @@ def _lines(nodes: list[NodeInfo]) -> Any:
             mebibytes(node.private_bytes),
         )  # fmt: skip
     return rows
-
-

@@ -6,7 +6,6 @@ import json
 from typing import Annotated, Any
 
 import typer
-
 from snapserv_client.display import describe
 
 from .options import Endpoint, Json, connected

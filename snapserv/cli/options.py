@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from snapserv_client import Server, connect
 
 from snapserv.errors import BadRequestError, SnapservError
-from snapserv_client import Server, connect
 
 from .output import exit_code, report
 
@@ -99,7 +99,9 @@ def region_of(text: str | None) -> tuple[int | slice, ...] | None:
             else:
                 raise ValueError(axis)
     except ValueError:
-        raise BadRequestError(f"--region {text!r}", hint="write START:STOP[:STEP] or INDEX, one an axis, with commas") from None
+        raise BadRequestError(
+            f"--region {text!r}", hint="write START:STOP[:STEP] or INDEX, one an axis, with commas"
+        ) from None
     return tuple(parts)
 
 

@@ -6,9 +6,9 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from snapserv_client import default_endpoint
 
 from snapserv import backings, logs
-from snapserv_client import default_endpoint
 
 from .options import Endpoint, failing, pairs
 
@@ -22,7 +22,9 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    targets: Annotated[list[str], typer.Argument(metavar="MODULE:CLASS...", help="Simulations; FILE.py:CLASS works.")],
+    targets: Annotated[
+        list[str], typer.Argument(metavar="MODULE:CLASS...", help="Simulations; FILE.py:CLASS works.")
+    ],
     param: Annotated[list[str] | None, typer.Option("--param", "-p", help="NAME=VALUE for setup.")] = None,
     name: Annotated[str | None, typer.Option(help="Listen on this user's socket of that name.")] = None,
     endpoint: Endpoint = None,
@@ -66,4 +68,6 @@ def _announce(server: Server, *, as_json: bool) -> None:
     for field in spec.fields:
         facts.add_row("field", f"{field.name} · {field.dtype} {field.shape} {field.units}".rstrip())
     errors.print(facts)
-    errors.print("try: snapserv status · snapserv step main 10 · snapserv snapshot main · snapserv tree", style="dim")
+    errors.print(
+        "try: snapserv status · snapserv step main 10 · snapserv snapshot main · snapserv tree", style="dim"
+    )

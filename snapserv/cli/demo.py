@@ -1,0 +1,183 @@
+"""``demo``: one fire on real terrain, four futures."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from snapserv_client import aio
+
+from .options import Json, failing
+from .output import errors, mebibytes, results, show, table
+
+SIMULATION = "snapserv.examples.wildfire:Wildfire"
+SNAPSHOT = "before-the-wind-turns"
+WIND_M_PER_S = 8.0
+
+
+@dataclass(frozen=True)
+class Future:
+    """One what-if: the inputs of every tick from the snapshot on."""
+
+    name: str
+    title: str
+    inputs: dict[str, Any]
+
+
+def futures(rows: int, cols: int) -> list[Future]:
+    """Return the four what-ifs: three winds, and the first wind against a firebreak in its way."""
+    eastward = {"wind": [WIND_M_PER_S, 0.0]}
+    col = cols // 2 + cols // 8
+    firebreak = [[rows // 4, col, rows * 3 // 4, col]]
+    return [
+        Future("west-wind", "west wind", eastward),
+        Future("north-wind", "north wind", {"wind": [0.0, -WIND_M_PER_S]}),
+        Future("east-wind", "east wind", {"wind": [-WIND_M_PER_S, 0.0]}),
+        Future("firebreak", "west wind, firebreak", {**eastward, "firebreaks": firebreak}),
+    ]
+
+
+@dataclass
+class Outcome:
+    """What became of a branch."""
+
+    future: Future
+    step: int
+    burnt_ha: float
+    private_bytes: int
+    state: np.ndarray[Any, Any]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(demo)
+
+
+def demo(
+    rows: Annotated[int, typer.Option(min=64, help="Cells from north to south.")] = 4096,
+    cols: Annotated[int, typer.Option(min=64, help="Cells from west to east.")] = 4096,
+    before: Annotated[int, typer.Option(min=1, help="Ticks before the snapshot.")] = 400,
+    after: Annotated[int, typer.Option(min=1, help="Ticks of every future.")] = 800,
+    out: Annotated[Path, typer.Option(help="Where the picture goes.")] = Path("demo/wildfire.png"),
+    as_json: Json = False,
+) -> None:
+    """Burn real terrain, snapshot the fire, and let it go on under four different winds at once."""
+    began = time.monotonic()
+    with failing(as_json=as_json):
+        facts = asyncio.run(_run(rows, cols, before, after, out))
+    facts["seconds"] = round(time.monotonic() - began, 1)
+    if as_json:
+        show(facts, as_json=True, people=lambda: None)
+        return
+    results.print(f"picture: {out.absolute()}", soft_wrap=True)
+    results.print(f"done in {facts['seconds']} s", style="dim")
+
+
+async def _run(rows: int, cols: int, before: int, after: int, out: Path) -> dict[str, Any]:
+    with errors.status(f"setting up {rows} × {cols} cells of real terrain"):
+        server = await aio.local(SIMULATION, rows=rows, cols=cols)
+    async with server:
+        spec = await server.spec()
+        arena = spec.arena
+        errors.print(f"arena {mebibytes(arena.size_bytes)} MiB of {arena.backing} · setup {spec.setup_s:.1f} s")
+        main = await server.branch("main")
+        with _bars() as bars:
+            bar = bars.add_task("before", total=before)
+            await main.step(before, wind=[2.0, 1.0], progress=lambda done, _: bars.update(bar, completed=done))
+            bars.update(bar, completed=before)
+        clock = time.perf_counter()
+        snapshot = await main.snapshot(SNAPSHOT)
+        snapshot_ms = (time.perf_counter() - clock) * 1000
+        plans = futures(rows, cols)
+        branches = await snapshot.branch(names=[plan.name for plan in plans])
+        outcomes = await _go_on(branches, plans, after)
+        tree = await server.tree(sizes=True)
+        sizes = {node.name: node.private_bytes or 0 for node in tree.nodes}
+        for outcome in outcomes:
+            outcome.private_bytes = sizes[outcome.future.name]
+        elevation = await main.read("elevation")
+    rows_of_table = _table(outcomes, arena.size_bytes, snapshot_ms)
+    results.print(rows_of_table)
+    results.print(str(tree), highlight=False, markup=False)
+    with errors.status("drawing"):
+        _draw(out, elevation, outcomes)
+    return {
+        "endpoint": server.endpoint,
+        "arena_bytes": arena.size_bytes,
+        "backing": arena.backing,
+        "snapshot_ms": snapshot_ms,
+        "fork_us": snapshot.fork_us,
+        "futures": [
+            {
+                "name": outcome.future.name,
+                "step": outcome.step,
+                "burnt_ha": outcome.burnt_ha,
+                "private_bytes": outcome.private_bytes,
+            }
+            for outcome in outcomes
+        ],
+        "picture": str(out),
+    }
+
+
+async def _go_on(branches: list[aio.Branch], plans: list[Future], ticks: int) -> list[Outcome]:
+    """Step all branches at once, each with a bar of its own."""
+    with _bars() as bars:
+
+        async def go_on(branch: aio.Branch, plan: Future) -> Outcome:
+            bar = bars.add_task(plan.title, total=ticks)
+            result = await branch.step(
+                ticks, inputs=plan.inputs, progress=lambda done, _: bars.update(bar, completed=done)
+            )
+            bars.update(bar, completed=ticks)
+            state = await branch.read("state")
+            return Outcome(plan, result.step, float(result.outputs["burnt_ha"]), 0, state)
+
+        return await asyncio.gather(*(go_on(branch, plan) for branch, plan in zip(branches, plans, strict=True)))
+
+
+def _bars() -> Any:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description:>22}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} ticks"),
+        TimeElapsedColumn(),
+        console=errors,
+    )
+
+
+def _table(outcomes: list[Outcome], arena_bytes: int, snapshot_ms: float) -> Any:
+    rows = table("future", ">step", ">burnt ha", ">private MiB", ">still common", ">ms to snapshot")
+    for outcome in outcomes:
+        common = 1 - outcome.private_bytes / arena_bytes
+        rows.add_row(
+            outcome.future.title,
+            f"{outcome.step:,}",
+            f"{outcome.burnt_ha:,.0f}",
+            mebibytes(outcome.private_bytes),
+            f"{common:.1%}",
+            f"{snapshot_ms:.2f}",
+        )
+    return rows
+
+
+def _draw(out: Path, elevation: np.ndarray[Any, Any], outcomes: list[Outcome]) -> None:
+    from .picture import draw_fires
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    draw_fires(
+        out,
+        elevation,
+        {outcome.future.title: outcome.state for outcome in outcomes},
+        {
+            outcome.future.title: f"{outcome.burnt_ha:,.0f} ha burnt · {outcome.private_bytes / (1 << 20):,.0f} MiB its own"
+            for outcome in outcomes
+        },
+    )

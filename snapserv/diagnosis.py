@@ -1,0 +1,207 @@
+"""What this kernel and this user can do: facts for ``snapserv doctor``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+from snapserv_client.endpoint import socket_folder
+
+from . import backings
+from .arena import Arena, available_bytes
+from .errors import SnapservError
+from .ext import fork, memory
+from .listening import prepare
+
+Verdict = Literal["ok", "weak", "missing"]
+
+
+class Finding(msgspec.Struct):
+    """One thing that was looked at.
+
+    Attributes:
+        what: The thing.
+        verdict: ``ok``; ``weak``, snapserv runs but worse; ``missing``, it does not run.
+        found: What it is like here.
+        improve: How to get better; empty where nothing is.
+    """
+
+    what: str
+    verdict: Verdict
+    found: str
+    improve: str = ""
+
+
+class Diagnosis(msgspec.Struct):
+    """All findings, and whether snapserv can run."""
+
+    runs: bool
+    backing: str
+    findings: list[Finding]
+
+
+def diagnose() -> Diagnosis:
+    """Try everything out that snapserv stands on, on this machine and as this user."""
+    findings = [
+        *_platform(),
+        _fork(),
+        *_backings(),
+        _private_pages(),
+        _reading(),
+        _pidfd(),
+        *_limits(),
+        _memory(),
+        _overcommit(),
+        _sockets(),
+        *_packages(),
+    ]
+    runs = not any(finding.verdict == "missing" for finding in findings)
+    try:
+        backing = backings.choose().name
+    except SnapservError:
+        backing = ""
+    return Diagnosis(runs, backing, findings)
+
+
+def _platform() -> Iterator[Finding]:
+    release = platform.release()
+    version = tuple(int(part) for part in release.split("-")[0].split(".")[:2])
+    if version >= (6, 7):
+        yield Finding("kernel", "ok", f"Linux {release}")
+    else:
+        yield Finding("kernel", "weak", f"Linux {release}", "Linux 6.7 finds private pages with one system call")
+    yield Finding("user", "ok", "root" if os.geteuid() == 0 else f"uid {os.geteuid()}")
+
+
+def _fork() -> Finding:
+    mode, reason = fork.mode()
+    if mode == "clone3":
+        return Finding("fork", "ok", "clone3 with CLONE_PARENT: every cell is the server's own child")
+    return Finding("fork", "weak", f"fork() twice and a subreaper: {reason}", "allow it in the seccomp profile")
+
+
+def _backings() -> Iterator[Finding]:
+    used = False
+    for backing in backings.probe():
+        if backing.available and not used:
+            used = True
+            verdict: Verdict = "ok" if backing.name == "huge_tmpfs" else "weak"
+            yield Finding(f"arena: {backing.name}", verdict, f"used: {backing.reason}", backing.improve)
+        elif backing.available:
+            yield Finding(f"arena: {backing.name}", "ok", f"not needed: {backing.reason}")
+        else:
+            yield Finding(f"arena: {backing.name}", "weak", backing.reason, backing.improve)
+
+
+def _private_pages() -> Finding:
+    arena = Arena()
+    try:
+        field = arena.allocate("probe", "u1", (4 * memory.PAGE,))
+        arena.seal()
+        field[memory.PAGE] = 1
+        pages = arena.private_pages()
+    finally:
+        arena.close()
+    if not pages.exact:
+        return Finding("private pages", "weak", "without a base image all present pages are counted")
+    if pages.count != 1:
+        return Finding("private pages", "weak", f"{pages.count} pages were found where 1 was written")
+    return Finding("private pages", "ok", "found by PAGEMAP_SCAN, or by reading pagemap on older kernels")
+
+
+def _reading() -> Finding:
+    here = np.arange(8, dtype=np.uint8)
+    there = np.zeros(8, np.uint8)
+    address = np.array([here.ctypes.data], np.uint64)
+    try:
+        memory.read_process(os.getpid(), address, 8, there)
+    except OSError as cause:
+        return Finding(
+            "reading snapshots",
+            "missing",
+            f"neither process_vm_readv nor /proc/PID/mem: {cause.strerror}",
+            "allow process_vm_readv in the seccomp profile; kernel.yama.ptrace_scope must be 0 or 1",
+        )
+    scope = _text("/proc/sys/kernel/yama/ptrace_scope")
+    if scope in ("2", "3") and os.geteuid() != 0:
+        return Finding("reading snapshots", "missing", f"kernel.yama.ptrace_scope is {scope}", "set it to 0 or 1")
+    return Finding("reading snapshots", "ok", "process_vm_readv")
+
+
+def _pidfd() -> Finding:
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError as cause:
+        return Finding("pidfd", "missing", cause.strerror or "refused", "Linux 5.3 or later, and no filter on it")
+    return Finding("pidfd", "ok", "the end of every cell is seen at once")
+
+
+def _limits() -> Iterator[Finding]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    nodes = hard // 2 if hard != resource.RLIM_INFINITY else 1 << 30
+    verdict: Verdict = "ok" if nodes >= 1000 else "weak"
+    yield Finding(
+        "descriptors",
+        verdict,
+        f"{soft:,} of at most {hard:,}: {nodes:,} nodes",
+        "" if nodes >= 1000 else "ulimit -n 65536",
+    )
+    pids = int(_text("/proc/sys/kernel/pid_max") or 0)
+    users = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    most = pids if users == resource.RLIM_INFINITY else min(pids, users)
+    yield Finding(
+        "processes",
+        "ok" if most >= 1000 else "weak",
+        f"{most:,} at most, one a node",
+        "" if most >= 1000 else "ulimit -u, sysctl kernel.pid_max",
+    )
+    areas = int(_text("/proc/sys/vm/max_map_count") or 0)
+    gibibytes = areas * 64 // 1024
+    yield Finding("areas", "ok", f"{areas:,} in a process: an arena of {gibibytes:,} GiB in segments of 64 MiB")
+
+
+def _memory() -> Finding:
+    room = available_bytes()
+    return Finding("memory", "ok" if room > 1 << 30 else "weak", f"{room / (1 << 30):.1f} GiB available")
+
+
+def _overcommit() -> Finding:
+    if _text("/proc/sys/vm/overcommit_memory") == "2":
+        return Finding(
+            "overcommit",
+            "weak",
+            "strict: each cell is charged for the whole arena, though it shares it",
+            "sysctl vm.overcommit_memory=0",
+        )
+    return Finding("overcommit", "ok", "private mappings are charged when they are written")
+
+
+def _sockets() -> Finding:
+    folder = socket_folder()
+    try:
+        prepare(f"ipc://{folder}/doctor-{os.getpid()}.sock").leave()
+    except SnapservError as error:
+        return Finding("socket folder", "missing", error.message, error.hint)
+    return Finding("socket folder", "ok", str(folder))
+
+
+def _packages() -> Iterator[Finding]:
+    for name in ("snapserv", "snapserv-client", "pyzmq", "msgpack", "msgspec", "numpy"):
+        try:
+            yield Finding(f"package {name}", "ok", importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(f"package {name}", "weak", "not installed, only on the path", f"pip install {name}")
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
