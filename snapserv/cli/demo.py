@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,12 @@ from snapserv_client import aio
 from .options import Json, failing
 from .output import errors, mebibytes, results, show, table
 
+Array = np.ndarray[Any, Any]
+
 SIMULATION = "snapserv.examples.wildfire:Wildfire"
 SNAPSHOT = "before-the-wind-turns"
 WIND_M_PER_S = 8.0
+M2_PER_HA = 10_000.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,15 @@ def futures(rows: int, cols: int) -> list[Future]:
     ]
 
 
+@dataclass(frozen=True)
+class Past:
+    """What all futures have in common: the fire at the snapshot."""
+
+    step: int
+    state: Array
+    cell_m: float
+
+
 @dataclass
 class Outcome:
     """What became of a branch."""
@@ -50,7 +63,7 @@ class Outcome:
     step: int
     burnt_ha: float
     private_bytes: int
-    state: np.ndarray[Any, Any]
+    state: Array
 
 
 def register(app: typer.Typer) -> None:
@@ -88,7 +101,9 @@ async def _run(rows: int, cols: int, before: int, after: int, out: Path) -> dict
         main = await server.branch("main")
         with _bars() as bars:
             bar = bars.add_task("before", total=before)
-            await main.step(before, wind=[2.0, 1.0], progress=lambda done, _: bars.update(bar, completed=done))
+            burnt = await main.step(
+                before, wind=[2.0, 1.0], progress=lambda done, _: bars.update(bar, completed=done)
+            )
             bars.update(bar, completed=before)
         clock = time.perf_counter()
         snapshot = await main.snapshot(SNAPSHOT)
@@ -101,11 +116,13 @@ async def _run(rows: int, cols: int, before: int, after: int, out: Path) -> dict
         for outcome in outcomes:
             outcome.private_bytes = sizes[outcome.future.name]
         elevation = await main.read("elevation")
+        cell_ha = burnt.outputs["burnt_ha"] / int(await main.read("burnt_cells"))
+        past = Past(before, await snapshot.read("state"), math.sqrt(cell_ha * M2_PER_HA))
     rows_of_table = _table(outcomes, arena.size_bytes, snapshot_ms)
     results.print(rows_of_table)
     results.print(str(tree), highlight=False, markup=False)
     with errors.status("drawing"):
-        _draw(out, elevation, outcomes)
+        _draw(out, elevation, past, outcomes)
     return {
         "endpoint": server.endpoint,
         "arena_bytes": arena.size_bytes,
@@ -168,16 +185,20 @@ def _table(outcomes: list[Outcome], arena_bytes: int, snapshot_ms: float) -> Any
     return rows
 
 
-def _draw(out: Path, elevation: np.ndarray[Any, Any], outcomes: list[Outcome]) -> None:
+def _draw(out: Path, elevation: Array, past: Past, outcomes: list[Outcome]) -> None:
     from .picture import draw_fires
 
-    out.parent.mkdir(parents=True, exist_ok=True)
+    titled = {outcome.future.title: outcome for outcome in outcomes}
     draw_fires(
         out,
         elevation,
-        {outcome.future.title: outcome.state for outcome in outcomes},
+        {title: each.state for title, each in titled.items()},
         {
-            outcome.future.title: f"{outcome.burnt_ha:,.0f} ha burnt · {outcome.private_bytes / (1 << 20):,.0f} MiB its own"
-            for outcome in outcomes
+            title: f"{each.burnt_ha:,.0f} ha burnt · {mebibytes(each.private_bytes)} MiB"
+            for title, each in titled.items()
         },
+        title=f"One fire, four futures: {outcomes[0].step - past.step:,} ticks after the snapshot at {past.step:,}",
+        before=past.state,
+        winds={title: each.future.inputs["wind"] for title, each in titled.items()},
+        cell_m=past.cell_m,
     )

@@ -198,7 +198,7 @@ def _relief(elevation: Array) -> Array:
 
 
 def _paint(relief: Array, state: Array, factor: int) -> Array:
-    """Lay the fire over the relief. What is thin must stay visible when the map is shrunk: the fire's edge, a line."""
+    """Lay the fire over the relief. What is thin must stay visible on a shrunk map: the fire's edge, a line."""
     from matplotlib.colors import to_rgb
 
     def lay(picture: Array, code: int, cover: Array) -> Array:
@@ -237,32 +237,45 @@ def _outline(panel: Axes, before: Array, factor: int) -> None:
 
 
 def _wind_arrow(panel: Axes, wind: tuple[float, float]) -> None:
+    """Draw the wind in the upper right corner: its speed, and an arrow the way that it blows."""
+    from matplotlib.patches import FancyBboxPatch
+
     speed = float(np.hypot(*wind))
-    box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
-    if speed == 0:
-        panel.text(
-            0.96, 0.955, "calm", transform=panel.transAxes, color=INK, size=10, ha="right", va="top", bbox=box
-        )
-        return
+    left, bottom, width, height = 0.71, 0.905, 0.265, 0.065
+    box = FancyBboxPatch(
+        (left, bottom),
+        width,
+        height,
+        boxstyle="round,pad=0,rounding_size=0.012",
+        facecolor="white",
+        edgecolor="none",
+        alpha=0.85,
+        transform=panel.transAxes,
+        zorder=3,
+    )
+    panel.add_patch(box)
+    label = f"wind {speed:.3g} m/s" if speed else "no wind"
     panel.text(
-        0.96,
-        0.955,
-        f"wind {speed:g} m/s          ",
+        left + 0.02,
+        bottom + height / 2,
+        label,
         transform=panel.transAxes,
         color=INK,
         size=10,
-        ha="right",
-        va="top",
-        bbox=box,
+        va="center",
+        zorder=4,
     )
-    middle, half = np.array([0.915, 0.94]), 0.026 * np.array(wind) / speed
-    panel.annotate(
-        "",
-        xy=tuple(middle + half),
-        xytext=tuple(middle - half),
-        xycoords="axes fraction",
-        arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.6, "mutation_scale": 13},
-    )
+    if speed:
+        middle = np.array([left + width - height * 0.6, bottom + height / 2])
+        half = 0.025 * np.array(wind) / speed
+        panel.annotate(
+            "",
+            xy=tuple(middle + half),
+            xytext=tuple(middle - half),
+            xycoords="axes fraction",
+            arrowprops={"arrowstyle": "-|>", "color": INK, "linewidth": 1.6, "mutation_scale": 13},
+            zorder=4,
+        )
 
 
 def _scale_bar(panel: Axes, width: int, pixel_m: float) -> None:

@@ -22,9 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    targets: Annotated[
-        list[str], typer.Argument(metavar="MODULE:CLASS...", help="Simulations; FILE.py:CLASS works.")
-    ],
+    targets: Annotated[list[str], typer.Argument(metavar="MODULE:CLASS...", help="Or FILE.py:CLASS.")],
     param: Annotated[list[str] | None, typer.Option("--param", "-p", help="NAME=VALUE for setup.")] = None,
     name: Annotated[str | None, typer.Option(help="Listen on this user's socket of that name.")] = None,
     endpoint: Endpoint = None,
