@@ -48,8 +48,12 @@ class GrayScott(Simulation):
             seed: Of the squares' places and of the noise of 1% that breaks the symmetry.
 
         Raises:
-            BadRequestError: A torus without cells; the caller's fault.
+            BadRequestError: A parameter out of its range; the caller's fault.
         """
+        if rows < 1 or cols < 1 or seed < 0:
+            raise BadRequestError(
+                f"rows is {rows}, cols is {cols} and seed is {seed}", hint="at least 1, 1 and 0 are allowed"
+            )
         self.u = 1.0
         for row, col in [(rows // 2, cols // 2), *self._places(rows, cols)]:
             at = np.ix_(np.arange(row - 10, row + 10) % rows, np.arange(col - 10, col + 10) % cols)

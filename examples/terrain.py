@@ -164,13 +164,14 @@ def _lakes(elevation: Array) -> Array:
     around = np.lib.stride_tricks.sliding_window_view(np.pad(elevation, 1, mode="edge"), (3, 3))
     level = np.ptp(around, axis=(2, 3)) == 0
     near = np.lib.stride_tricks.sliding_window_view(np.pad(np.where(level, elevation, np.nan), 1), (3, 3))
-    return (near == elevation[:, :, None, None]).any(axis=(2, 3)).astype(np.float32)
+    lakes: Array = (near == elevation[:, :, None, None]).any(axis=(2, 3)).astype(np.float32)
+    return lakes
 
 
 def _noise(seed: int) -> Array:
     """Return smooth noise of mean 0 and deviation 1, shape (NOISE_SIZE, NOISE_SIZE): six octaves of values."""
     rng = np.random.default_rng(seed)
-    total = np.zeros((NOISE_SIZE, NOISE_SIZE), np.float32)
+    total: Array = np.zeros((NOISE_SIZE, NOISE_SIZE), np.float32)
     for octave in range(6):
         knots = 6 * 2**octave
         at = np.linspace(0, knots - 1, NOISE_SIZE)
@@ -179,4 +180,5 @@ def _noise(seed: int) -> Array:
         eased = whole + part * part * (3 - 2 * part)  # no creases along the knots' lines
         total += resample(rng.standard_normal((knots, knots)), eased, eased) * np.float32(0.62**octave)
     total -= total.mean()
-    return total / total.std()
+    total /= total.std()
+    return total

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 import numpy as np
 
-from snapserv import Field, Simulation
+from snapserv import Field, Simulation, exported
 from snapserv.errors import BadRequestError
 from snapserv.ext.kernels import wildfire as kernel
 
@@ -200,6 +200,11 @@ class Wildfire(Simulation):
         """Take another random stream where the branch has a seed of its own."""
         if seed is not None:
             self._reseed(seed)
+
+    @exported
+    def cell_side_m(self) -> float:
+        """Return the side of a cell in metres: the scale of the map."""
+        return self.cell_m
 
     @property
     def _at_top(self) -> bool:

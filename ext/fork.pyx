@@ -28,6 +28,7 @@ cdef extern from "frozen.h":
         SNAPSERV_HELLO
         SNAPSERV_FAILED
         SNAPSERV_INTERRUPT
+        SNAPSERV_FROZE
     int snapserv_freeze(int control, int child_control, int *thawed)
     int snapserv_stay_frozen(int control)
     int snapserv_reopen_files()
@@ -39,6 +40,7 @@ CLONE = SNAPSERV_CLONE
 HELLO = SNAPSERV_HELLO
 FAILED = SNAPSERV_FAILED
 INTERRUPT = SNAPSERV_INTERRUPT
+FROZE = SNAPSERV_FROZE
 
 
 def mode() -> tuple[str, str]:
@@ -57,7 +59,8 @@ def freeze(control: int, child_control: int) -> int | None:
     """Clone this process into a frozen sibling that listens on ``child_control``.
 
     Args:
-        control: This process's own socket, which the sibling closes.
+        control: This process's own socket, which the sibling closes. The server is answered on it as soon as there
+            is a sibling.
         child_control: The sibling's socket; closed in this process.
 
     Returns:

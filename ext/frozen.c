@@ -108,7 +108,10 @@ int snapserv_freeze(int control, int child_control, int *thawed)
     pid_t made = snapserv_clone_sibling();
     if (made != 0) {
         int error = errno;
-        if (made < 0)
+        int64_t clone_ns = now_ns() - since;
+        if (made > 0)
+            send_message(control, SNAPSERV_FROZE, &clone_ns, sizeof clone_ns);
+        else
             say_failed(child_control, error);
         close(child_control);
         errno = error;
@@ -151,23 +154,29 @@ int snapserv_reopen_files(void)
     int twin[MOST_FILES];
     int count = 0, still_shared = 0;
 
-    DIR *listing = opendir("/proc/self/fd");
-    if (listing == NULL)
+    /* Not opendir(3), which allocates: each page of the heap that is written now is a page copied. */
+    int listing = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (listing < 0)
         return -1;
-    for (struct dirent *entry; (entry = readdir(listing)) != NULL;) {
-        struct stat status;
-        int descriptor = atoi(entry->d_name);
-        /* stdin, stdout and stderr are meant to be shared: a log that several nodes write must not be
-         * overwritten by each at an offset of its own. */
-        if (descriptor <= 2 || fstat(descriptor, &status) < 0 || !S_ISREG(status.st_mode))
-            continue;
-        if (count == MOST_FILES) {
-            still_shared++;
-            continue;
+    _Alignas(struct dirent64) char entries[2048];
+    for (long size; (size = syscall(SYS_getdents64, listing, entries, sizeof entries)) > 0;) {
+        for (long at = 0; at < size;) {
+            struct dirent64 *entry = (struct dirent64 *)(entries + at);
+            struct stat status;
+            int descriptor = atoi(entry->d_name);
+            at += entry->d_reclen;
+            /* stdin, stdout and stderr are meant to be shared: a log that several nodes write must not be
+             * overwritten by each at an offset of its own. */
+            if (descriptor <= 2 || fstat(descriptor, &status) < 0 || !S_ISREG(status.st_mode))
+                continue;
+            if (count == MOST_FILES) {
+                still_shared++;
+                continue;
+            }
+            files[count++] = (struct open_file){descriptor, status.st_dev, status.st_ino};
         }
-        files[count++] = (struct open_file){descriptor, status.st_dev, status.st_ino};
     }
-    closedir(listing);
+    close(listing);
 
     pid_t self = getpid();
     for (int i = 0; i < count; i++) {

@@ -21,6 +21,7 @@ enum snapserv_kind {
     SNAPSERV_HELLO = 5,     /* a new process to the server: struct snapserv_hello */
     SNAPSERV_FAILED = 6,    /* on the socket meant for a new process: int64_t errno; there is no process */
     SNAPSERV_INTERRUPT = 7, /* server to a live cell: uint64_t number of the request to stop */
+    SNAPSERV_FROZE = 8,     /* cell to server: the answer to "freeze": int64_t nanoseconds of the clone */
 };
 
 struct snapserv_hello {
@@ -28,7 +29,9 @@ struct snapserv_hello {
     int64_t clone_ns; /* from before the clone until the child ran */
 };
 
-/* Clone the caller into a frozen sibling that listens on `child_control`, which is closed in the caller.
+/* Clone the caller into a frozen sibling that listens on `child_control`, which is closed in the caller. The caller
+ * answers the server here, on `control`: Python's first steps after a clone touch a hundred pages and copy each of
+ * them, and the server need not wait for that.
  * Returns 1 in the caller; 0 in a branch thawed from the sibling, with its socket in *thawed; -1 with errno. */
 int snapserv_freeze(int control, int child_control, int *thawed);
 

@@ -91,6 +91,8 @@ class Cell:
                 # Another process now: the branch made of this one. Whoever asked is answered by the original.
                 self._control = CellEnd(thawed.control)
                 continue
+            except _AnsweredError:
+                continue
             except SnapservError as error:
                 reply = {"error": error.to_wire()}
             self._reply(reply)
@@ -171,7 +173,7 @@ class Cell:
         with _AuthorsCode(f"{type(self._simulation).__name__}.{request['method']}"):
             return {"value": method(*request["args"], **request["kwargs"])}
 
-    def _freeze(self, _: Mapping[str, Any], descriptor: int | None) -> dict[str, Any]:
+    def _freeze(self, _: Mapping[str, Any], descriptor: int | None) -> NoReturn:
         if descriptor is None:
             raise BadRequestError("a freeze comes with the snapshot's socket")
         try:
@@ -180,7 +182,6 @@ class Cell:
             os.close(descriptor)
             raise
         _freeze_memory()
-        began = time.monotonic_ns()
         try:
             thawed = fork.freeze(self._control.fileno(), descriptor)
         except OSError as cause:
@@ -188,10 +189,9 @@ class Cell:
         if thawed is not None:
             self._control.leave()
             raise _Thawed(thawed)
-        fork_us = (time.monotonic_ns() - began) / 1000
         # Only the clone must not be collected. Kept frozen here, what dies in a cycle would never be freed.
         gc.unfreeze()
-        return {"fork_us": fork_us}
+        raise _AnsweredError
 
 
 def refuse_threads() -> None:
@@ -234,6 +234,10 @@ class _Thawed(BaseException):
 
     def __init__(self, control: int) -> None:
         self.control = control
+
+
+class _AnsweredError(Exception):
+    """The request was answered already, from C."""
 
 
 class _AuthorsCode:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Literal
 
@@ -23,13 +24,18 @@ class Events:
         self._socket = context.socket(zmq.PUB)
         self._socket.setsockopt(zmq.LINGER, 200)
         self._socket.setsockopt(zmq.SNDHWM, MOST_WAITING)
+        self._loop = asyncio.get_running_loop()
         self.endpoint = bind(self._socket, endpoint)
 
     def publish(self, kind: EventKind, node: NodeInfo | None, text: str) -> None:
-        """Send an event to all who watch."""
+        """Send an event to all who watch, after what is being done now: nobody waits for watchers."""
         self.sequence += 1
         event = Event(self.sequence, kind, time.time(), node, text)
-        self._socket.send_multipart([kind.encode(), *pack(event)], zmq.NOBLOCK)
+        self._loop.call_soon(self._send, event)
+
+    def _send(self, event: Event) -> None:
+        if not self._socket.closed:
+            self._socket.send_multipart([event.kind.encode(), *pack(event)], zmq.NOBLOCK)
 
     def close(self) -> None:
         """Close the socket; what was sent has a moment to leave."""

@@ -77,6 +77,7 @@ class Cell:
         self._small = b""
         self._number = 0
         self._asked_to_end = False
+        self._waits_to_write = False
         control.setblocking(False)
         herd.loop.add_reader(control, self._on_readable)
 
@@ -230,6 +231,7 @@ class Cell:
                 else:
                     sent = self._control.send(data, socket.MSG_NOSIGNAL)
             except BlockingIOError:
+                self._waits_to_write = True
                 self._herd.loop.add_writer(self._control, self._flush)
                 return
             except OSError:
@@ -241,7 +243,9 @@ class Cell:
                 self._outgoing[0] = (data[sent:], [])
             else:
                 self._outgoing.popleft()
-        self._herd.loop.remove_writer(self._control)
+        if self._waits_to_write:
+            self._waits_to_write = False
+            self._herd.loop.remove_writer(self._control)
 
     def _on_readable(self) -> None:
         while self._control.fileno() >= 0:
@@ -295,6 +299,11 @@ class Cell:
                 reply = self._replies.popleft()
                 if not reply.done():
                     reply.set_result(decode(body[: prefix.header_bytes], body[prefix.header_bytes :]))
+        elif prefix.kind == fork.FROZE:
+            (clone_ns,) = struct.unpack("=q", body)
+            reply = self._replies.popleft()
+            if not reply.done():
+                reply.set_result({"ok": clone_ns / 1000})
         elif prefix.kind == fork.PROGRESS:
             if self.on_progress is not None:
                 progress = decode(body[: prefix.header_bytes], b"")
@@ -363,12 +372,12 @@ class Herd:
         ours, theirs = socket.socketpair()
         frozen = Cell(self, ours)
         try:
-            answer = await live.request("freeze", descriptor=theirs)
+            fork_us: float = await live.request("freeze", descriptor=theirs)
             await frozen.introduced()
         except BaseException:
             frozen.kill()
             raise
-        return frozen, float(answer["fork_us"])
+        return frozen, fork_us
 
     async def thaw(self, frozen: Cell, *, step: int, seed: int | None) -> Cell:
         """Clone a frozen cell into a live branch that stands at ``step``.

@@ -16,7 +16,7 @@ from snapserv_client.wire import Buffer, pack, unpack
 PREFIX = struct.Struct("=IIQ")
 HELLO = struct.Struct("=qq")
 NUMBER = struct.Struct("=Q")
-MOST_PAYLOAD_BYTES = 1 << 36
+USUAL_BYTES = 1 << 16
 
 
 class Prefix(NamedTuple):
@@ -54,6 +54,7 @@ class CellEnd:
     def __init__(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
         self._socket.setblocking(True)
+        self._rest = b""
 
     def fileno(self) -> int:
         """Return the descriptor."""
@@ -63,21 +64,31 @@ class CellEnd:
         """Return the descriptor, which is the caller's from now on."""
         return self._socket.detach()
 
-    def receive(self) -> tuple[Prefix, bytearray, bytearray, int | None]:
+    def receive(self) -> tuple[Prefix, memoryview, memoryview, int | None]:
         """Wait for a message; return its prefix, header, payload and the descriptor that came with it.
 
         Raises:
             EOFError: The server is gone.
         """
-        try:
-            start, descriptors, _, _ = socket.recv_fds(self._socket, PREFIX.size, 1, socket.MSG_CMSG_CLOEXEC)
-        except ConnectionResetError as cause:
-            raise EOFError from cause
-        if len(start) < PREFIX.size:
-            start += self._exactly(PREFIX.size - len(start))
-        prefix = Prefix(*PREFIX.unpack(start))
-        header = self._exactly(prefix.header_bytes)
-        payload = self._exactly(prefix.payload_bytes)
+        data, descriptors = self._rest, []
+        if len(data) < PREFIX.size:
+            try:
+                more, descriptors, _, _ = socket.recv_fds(self._socket, USUAL_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+            except ConnectionResetError as cause:
+                raise EOFError from cause
+            data += more
+            if len(data) < PREFIX.size:
+                data += self._exactly(PREFIX.size - len(data))
+        prefix = Prefix(*PREFIX.unpack_from(data))
+        end = PREFIX.size + prefix.header_bytes + prefix.payload_bytes
+        body = memoryview(data)[PREFIX.size : end]
+        self._rest = data[end:]
+        if len(data) < end:
+            whole = bytearray(end - PREFIX.size)
+            whole[: len(body)] = body
+            self._fill(memoryview(whole)[len(body) :])
+            body = memoryview(whole)
+        header, payload = body[: prefix.header_bytes], body[prefix.header_bytes :]
         return prefix, header, payload, descriptors[0] if descriptors else None
 
     def send(self, kind: int, value: Any) -> None:
@@ -102,28 +113,28 @@ class CellEnd:
             EOFError: The server is gone.
         """
         while True:
-            try:
-                start = self._socket.recv(PREFIX.size, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return False
-            except ConnectionResetError as cause:
-                raise EOFError from cause
-            if len(start) < PREFIX.size:
-                start += self._exactly(PREFIX.size - len(start))
-            prefix = Prefix(*PREFIX.unpack(start))
-            payload = self._exactly(prefix.payload_bytes)
+            if not self._rest:
+                try:
+                    self._rest = self._socket.recv(USUAL_BYTES, socket.MSG_DONTWAIT)
+                except BlockingIOError:
+                    return False
+                except ConnectionResetError as cause:
+                    raise EOFError from cause
+            prefix, _, payload, _ = self.receive()
             if prefix.kind == kind and NUMBER.unpack(payload)[0] == number:
                 return True
 
-    def _exactly(self, size: int) -> bytearray:
+    def _exactly(self, size: int) -> bytes:
         data = bytearray(size)
-        view, got = memoryview(data), 0
-        while got < size:
+        self._fill(memoryview(data))
+        return bytes(data)
+
+    def _fill(self, view: memoryview) -> None:
+        while view:
             try:
-                count = self._socket.recv_into(view[got:])
+                count = self._socket.recv_into(view)
             except ConnectionResetError as cause:
                 raise EOFError from cause
             if count == 0:
                 raise EOFError
-            got += count
-        return data
+            view = view[count:]

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import structlog
+import uvloop
 import zmq
 from snapserv_client.endpoint import default_endpoint
 from snapserv_client.protocol import MAX_IN_FLIGHT, PROTOCOL_VERSION, VERBS, Progress, RequestHeader, Verb
@@ -103,7 +104,7 @@ def serve(options: ServeOptions, *, on_ready: Callable[[Server], None] | None = 
             await server.close()
 
     try:
-        asyncio.run(run())
+        uvloop.run(run())
     except SnapservError as error:
         report({"error": error.to_wire()})
         raise
@@ -203,6 +204,7 @@ class Server:
             await asyncio.wait(tasks, timeout=1.0)
         await self.nodes.close()
         self._workers.shutdown()
+        await asyncio.sleep(0)  # the events published last go out
         self._closers.close()
         log.info("stopped")
 
@@ -231,18 +233,17 @@ class Server:
     # ------------------------------------------------------------------------------------------------- requests
 
     def _drain(self) -> None:
-        """Take in what has come. ZeroMQ's descriptor says only that something changed, so look again later."""
+        """Take in what has come. ZeroMQ's descriptor tells of changes only, so whoever sends looks again."""
         self._drain_planned = False
         for _ in range(BATCH):
-            try:
-                client, *frames = self._router.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
+            if not self._router.getsockopt(zmq.EVENTS) & zmq.POLLIN:
                 return
+            client, *frames = self._router.recv_multipart(zmq.NOBLOCK)
             self._receive(client, frames)
         self._plan_drain()
 
     def _plan_drain(self) -> None:
-        if not self._drain_planned:
+        if not self._drain_planned and self._router.getsockopt(zmq.EVENTS) & zmq.POLLIN:
             self._drain_planned = True
             self._loop.call_soon(self._drain)
 
@@ -328,7 +329,8 @@ class Server:
 
     def _send(self, client: bytes, frames: Frames) -> None:
         try:
-            self._router.send_multipart([client, MAGIC, *frames], zmq.NOBLOCK, copy=False)
+            # Large arrays are handed over without a copy; for a small reply that costs more than it saves.
+            self._router.send_multipart([client, MAGIC, *frames], zmq.NOBLOCK, copy=len(frames) == 1)
         except zmq.Again:
             log.warning("slow_client", client=client.hex())
         except zmq.ZMQError as cause:

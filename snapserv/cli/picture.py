@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from snapserv.errors import BadRequestError, UnsupportedError
-from snapserv.ext.kernels import wildfire
+from ..errors import BadRequestError, UnsupportedError
+from ..ext.kernels import wildfire
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,6 +22,9 @@ Array = np.ndarray[Any, Any]
 
 PANEL_PIXELS = 1024
 """Maps are drawn with at most so many pixels a side."""
+PANEL_IN = 4.6
+DOTS_PER_INCH = 230
+"""With `PANEL_IN`, a little more than a dot for each of a panel's pixels, so that none is dropped."""
 FEW_VALUES = 12
 """A field of integers with no more values than this is drawn with a colour for each."""
 
@@ -74,9 +77,8 @@ def draw_fires(
     factor = -(-max(elevation.shape) // PANEL_PIXELS)
     relief = _relief(_mean(elevation, factor))
     height, width = relief.shape[:2]
-    panel_in = 4.6
-    figure_in = (panel_in * len(states) + 0.3, panel_in * min(height / width, 4) + 1.75)
-    figure = Figure(figsize=figure_in, dpi=200, facecolor="white")
+    figure_in = (PANEL_IN * len(states) + 0.3, PANEL_IN * min(height / width, 4) + 1.75)
+    figure = Figure(figsize=figure_in, dpi=DOTS_PER_INCH, facecolor="white")
     figure.subplots_adjust(
         left=0.15 / figure_in[0],
         right=1 - 0.15 / figure_in[0],
@@ -134,7 +136,9 @@ def save_png(path: Path | str, array2d: Array, title: str, *, units: str = "") -
     else:
         shown = np.ma.masked_invalid(_mean(array2d, factor))
     longest = max(rows, cols)
-    figure = Figure(figsize=(7 * max(cols / longest, 0.25) + 1.6, 7 * max(rows / longest, 0.12) + 0.9), dpi=200)
+    figure = Figure(
+        figsize=(7 * max(cols / longest, 0.25) + 1.6, 7 * max(rows / longest, 0.12) + 0.9), dpi=DOTS_PER_INCH
+    )
     panel = figure.subplots()
     colours = colormaps["viridis"].resampled(len(values)) if few else colormaps["viridis"]
     norm = BoundaryNorm(np.arange(len(values) + 1) - 0.5, len(values)) if few and len(values) > 1 else None
@@ -161,18 +165,19 @@ def _save(figure: Any, path: Path | str) -> None:
     figure.savefig(path, format="png", bbox_inches=None)
 
 
-def _blocks(array: Array, factor: int) -> Array:
-    """Return a view of shape (rows, factor, columns, factor) of as many whole blocks as there are, one at least."""
-    rows, cols = (size // factor for size in array.shape)
-    if rows == 0 or cols == 0:  # narrower than a block: repeat its edge
-        short = [(0, max(0, factor - size)) for size in array.shape]
-        return _blocks(np.pad(array, short, mode="edge"), factor)
-    return array[: rows * factor, : cols * factor].reshape(rows, factor, cols, factor)
-
-
 def _mean(array: Array, factor: int) -> Array:
-    mean: Array = _blocks(array, factor).mean(axis=(1, 3), dtype=np.float64)
-    return mean
+    """Return the means of all whole blocks of ``factor`` × ``factor``; a map narrower than one has its edge repeated."""
+    short = [(0, max(0, factor - size)) for size in array.shape]
+    if any(missing for _, missing in short):
+        array = np.pad(array, short, mode="edge")
+    rows, cols = (size // factor for size in array.shape)
+    total: Array = np.zeros((rows, cols))
+    with np.errstate(invalid="ignore"):  # infinities of both signs in one block
+        for row in range(factor):  # faster than a reduction over two short axes
+            for col in range(factor):
+                total += array[row : rows * factor : factor, col : cols * factor : factor]
+    total /= factor**2
+    return total
 
 
 def _share(state: Array, code: int, factor: int) -> Array:
@@ -202,7 +207,8 @@ def _paint(relief: Array, state: Array, factor: int) -> Array:
     from matplotlib.colors import to_rgb
 
     def lay(picture: Array, code: int, cover: Array) -> Array:
-        return picture * (1 - cover) + np.array(to_rgb(COLOURS[code][0])) * cover
+        laid: Array = picture * (1 - cover) + np.array(to_rgb(COLOURS[code][0])) * cover
+        return laid
 
     light = relief.mean(axis=2, keepdims=True)
     picture = lay(relief, wildfire.NO_FUEL, 0.85 * _share(state, wildfire.NO_FUEL, factor))
@@ -210,7 +216,9 @@ def _paint(relief: Array, state: Array, factor: int) -> Array:
     charred = np.array(to_rgb(COLOURS[wildfire.BURNT][0])) * (0.55 + 1.1 * light)
     picture = picture * (1 - 0.93 * burnt) + charred * 0.93 * burnt
     picture = lay(picture, wildfire.WET, 0.75 * _share(state, wildfire.WET, factor))
-    picture = lay(picture, wildfire.FIREBREAK, _spread(_share(state, wildfire.FIREBREAK, factor) > 0))
+    line = _spread(_share(state, wildfire.FIREBREAK, factor) > 0)
+    picture = picture * (1 - 0.6 * _spread(line))  # a dark rim, for the light line to show on light ground
+    picture = lay(picture, wildfire.FIREBREAK, line)
     burning = (_share(state, wildfire.BURNING, factor) > 0).astype(float)
     picture = lay(picture, wildfire.BURNING, 0.75 * _spread(burning))
     glowing = burning * np.array(to_rgb("#ffd23f"))
@@ -221,7 +229,8 @@ def _spread(mask: Array) -> Array:
     """Return the mask, shape (rows, columns, 1), widened by a pixel to each side."""
     padded = np.pad(mask[:, :, 0].astype(float), 1)
     rows, cols = mask.shape[:2]
-    return np.max([padded[r : r + rows, c : c + cols] for r in range(3) for c in range(3)], axis=0)[:, :, None]
+    wide: Array = np.max([padded[r : r + rows, c : c + cols] for r in range(3) for c in range(3)], axis=0)
+    return wide[:, :, None]
 
 
 def _outline(panel: Axes, before: Array, factor: int) -> None:

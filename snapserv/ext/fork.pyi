@@ -5,6 +5,7 @@ CLONE: int
 HELLO: int
 FAILED: int
 INTERRUPT: int
+FROZE: int
 
 def mode() -> tuple[str, str]: ...
 def freeze(control: int, child_control: int) -> int | None: ...

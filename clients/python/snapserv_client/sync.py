@@ -24,7 +24,7 @@ from .endpoint import chosen_endpoint
 from .errors import BadRequestError, RequestTimeoutError, SnapservError, UnreachableError
 from .protocol import Event, NodeInfo, Rng, SpecResult, StatsResult, StepResult
 from .requests import Array, RegionIndex, Reply, Request
-from .wire import unpack
+from .wire import Frames, unpack
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
@@ -115,7 +115,8 @@ class Connection:
         self._check_owner()
         self._last_id += 1
         request_id = self._last_id
-        self._socket.send_multipart(request.frames(request_id), copy=False)
+        frames = request.frames(request_id)
+        self._socket.send_multipart(frames, copy=len(frames) <= 2)
         limit = timeout_s if timeout_s is not None or request.long else self.timeout_s
         try:
             return self._result(request, request_id, limit, progress)
@@ -146,14 +147,19 @@ class Connection:
     ) -> T:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            left = None if deadline is None else max(0, round((deadline - time.monotonic()) * 1000))
-            if not self._socket.poll(left):
+            left = -1 if deadline is None else max(0, round((deadline - time.monotonic()) * 1000))
+            self._socket.setsockopt(zmq.RCVTIMEO, left)
+            try:
+                frames: Frames = [self._socket.recv()]
+            except zmq.Again:
                 raise RequestTimeoutError(
                     f"no reply to {request.verb} within {timeout_s:g} s",
                     hint="it may still be running; interrupt stops a step",
-                )
-            frames = self._socket.recv_multipart(copy=False)
-            reply = Reply.parse([frame.buffer for frame in frames])
+                ) from None
+            while self._socket.getsockopt(zmq.RCVMORE):
+                # Only buffers are worth receiving without a copy.
+                frames.append(self._socket.recv() if len(frames) < 2 else self._socket.recv(copy=False).buffer)
+            reply = Reply.parse(frames)
             if reply.id != request_id:
                 continue  # late: its caller gave up
             if reply.progress is not None:
