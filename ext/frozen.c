@@ -196,7 +196,9 @@ int snapserv_reopen_files(void)
         char path[40];
         snprintf(path, sizeof path, "/proc/self/fd/%d", descriptor);
         off_t offset = lseek(descriptor, 0, SEEK_CUR);
-        int flags = fcntl(descriptor, F_GETFL) & ~(O_CREAT | O_EXCL | O_TRUNC);
+        /* What belongs to the description, and not what made the file: O_TMPFILE would make another. */
+        int flags = fcntl(descriptor, F_GETFL) &
+                    (O_ACCMODE | O_APPEND | O_DIRECT | O_DSYNC | O_NOATIME | O_NONBLOCK | O_SYNC);
         int own = open(path, flags | O_CLOEXEC);
         if (own < 0) {
             still_shared++;

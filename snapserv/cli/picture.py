@@ -166,7 +166,7 @@ def _save(figure: Any, path: Path | str) -> None:
 
 
 def _mean(array: Array, factor: int) -> Array:
-    """Return the means of all whole blocks of ``factor`` × ``factor``; a map narrower than one has its edge repeated."""
+    """Return the means of whole blocks of ``factor`` × ``factor``; a narrower map has its edge repeated."""
     short = [(0, max(0, factor - size)) for size in array.shape]
     if any(missing for _, missing in short):
         array = np.pad(array, short, mode="edge")
