@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -20,10 +21,15 @@ enum step { FSOPEN, HUGE, SIZE, CREATE, FSMOUNT, TMPFILE, TRUNCATE, NAMESPACE, P
 static const char *const STEPS[] = {"fsopen", "huge=always", "size", "create", "fsmount",
                                     "O_TMPFILE", "ftruncate", "user namespace", "passing the descriptor"};
 
-/* See fsopen(2), tmpfs(5). Only system calls: it also runs in a child that was cloned raw. */
-static int open_in_this_namespace(uint64_t size, enum step *step)
+/* What the child needs, written before it is cloned: it makes system calls and nothing else. */
+struct request {
+    uint64_t size;
+    char limit[32], user_map[64], group_map[64];
+};
+
+/* See fsopen(2), tmpfs(5). */
+static int open_in_this_namespace(const struct request *request, enum step *step)
 {
-    char limit[32];
     int mount = -1, file = -1, error;
     int context = syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC_);
 
@@ -33,11 +39,8 @@ static int open_in_this_namespace(uint64_t size, enum step *step)
     *step = HUGE;
     if (syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING_, "huge", "always", 0) < 0)
         goto out;
-    /* Sized for its one file, rounded up to whole huge pages: whoever fills it gets ENOSPC from fallocate and
-     * never a SIGBUS. */
-    snprintf(limit, sizeof limit, "%llu", (unsigned long long)((size + (2u << 20) - 1) & ~(uint64_t)((2u << 20) - 1)));
     *step = SIZE;
-    if (syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING_, "size", limit, 0) < 0)
+    if (syscall(SYS_fsconfig, context, FSCONFIG_SET_STRING_, "size", request->limit, 0) < 0)
         goto out;
     *step = CREATE;
     if (syscall(SYS_fsconfig, context, FSCONFIG_CMD_CREATE_, NULL, NULL, 0) < 0)
@@ -51,7 +54,7 @@ static int open_in_this_namespace(uint64_t size, enum step *step)
     if (file < 0)
         goto out;
     *step = TRUNCATE;
-    if (ftruncate(file, (off_t)size) < 0) {
+    if (ftruncate(file, (off_t)request->size) < 0) {
         error = errno;
         close(file);
         file = -1;
@@ -77,18 +80,15 @@ static int write_whole(const char *path, const char *text)
 }
 
 /* In the child: become root of a namespace of one user (user_namespaces(7)). */
-static int enter_namespace(uid_t user, gid_t group)
+static int enter_namespace(const struct request *request)
 {
-    char map[64];
     if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
         return -1;
     if (write_whole("/proc/self/setgroups", "deny") < 0 && errno != ENOENT)
         return -1;
-    snprintf(map, sizeof map, "%u %u 1", user, user);
-    if (write_whole("/proc/self/uid_map", map) < 0)
+    if (write_whole("/proc/self/uid_map", request->user_map) < 0)
         return -1;
-    snprintf(map, sizeof map, "%u %u 1", group, group);
-    return write_whole("/proc/self/gid_map", map);
+    return write_whole("/proc/self/gid_map", request->group_map);
 }
 
 struct outcome {
@@ -138,31 +138,36 @@ static int take(int from, struct outcome *outcome)
     struct cmsghdr *attached = CMSG_FIRSTHDR(&message);
     if (attached != NULL && attached->cmsg_type == SCM_RIGHTS)
         memcpy(&descriptor, CMSG_DATA(attached), sizeof descriptor);
+    else if (outcome->error == 0) /* it was sent, and there was no room for it here (MSG_CTRUNC, unix(7)) */
+        *outcome = (struct outcome){EMFILE, PASS};
     return descriptor;
 }
 
-static int open_in_user_namespace(uint64_t size, enum step *step)
+static int open_in_user_namespace(const struct request *request, enum step *step)
 {
     int pair[2], file;
     struct outcome outcome = {0, NAMESPACE};
-    uid_t user = geteuid();
-    gid_t group = getegid();
+    sigset_t all, before;
 
     *step = NAMESPACE;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return -1;
+    /* The child must not run the handlers of its parent: Python's write to a pipe that the two share. */
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before);
     pid_t child = snapserv_clone_child();
     if (child == 0) {
-        if (enter_namespace(user, group) < 0) {
+        if (enter_namespace(request) < 0) {
             outcome.error = errno;
             file = -1;
         } else {
-            file = open_in_this_namespace(size, &outcome.step);
+            file = open_in_this_namespace(request, &outcome.step);
             outcome.error = file < 0 ? errno : 0;
         }
         _exit(pass(pair[1], file, outcome) < 0);
     }
     int error = errno;
+    sigprocmask(SIG_SETMASK, &before, NULL);
     close(pair[1]);
     if (child < 0) {
         close(pair[0]);
@@ -180,10 +185,19 @@ static int open_in_user_namespace(uint64_t size, enum step *step)
 
 int snapserv_open_huge_tmpfs(uint64_t size, const char **refused)
 {
+    const uint64_t huge_page = 2u << 20;
+    struct request request = {.size = size};
     enum step step;
-    int file = open_in_this_namespace(size, &step);
+
+    /* Sized for its one file, rounded up to whole huge pages: whoever fills it gets ENOSPC from fallocate and
+     * never a SIGBUS. */
+    snprintf(request.limit, sizeof request.limit, "%llu",
+             (unsigned long long)((size + huge_page - 1) & ~(huge_page - 1)));
+    snprintf(request.user_map, sizeof request.user_map, "%u %u 1", geteuid(), geteuid());
+    snprintf(request.group_map, sizeof request.group_map, "%u %u 1", getegid(), getegid());
+    int file = open_in_this_namespace(&request, &step);
     if (file < 0 && (errno == EPERM || errno == EACCES))
-        file = open_in_user_namespace(size, &step);
+        file = open_in_user_namespace(&request, &step);
     *refused = file < 0 ? STEPS[step] : "";
     return file;
 }

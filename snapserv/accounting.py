@@ -29,7 +29,7 @@ def resident_bytes(pid: int) -> int:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (FileNotFoundError, ProcessLookupError):
         return 0
-    return pages * 4096
+    return pages * memory.PAGE
 
 
 def proportional_bytes(pid: int) -> int:

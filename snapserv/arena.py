@@ -8,8 +8,10 @@ A file for each segment keeps the kernel from merging neighbours into one area, 
 
 from __future__ import annotations
 
+import errno
+import operator
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,14 +28,14 @@ Array = np.ndarray[Any, Any]
 PAGE = memory.PAGE
 SEGMENT_BYTES = 64 << 20
 CAPACITY_BYTES = 1 << 40
-LEAST_CAPACITY_BYTES = 1 << 32
+LEAST_CAPACITY_BYTES = 1 << 28
 SPARED_BYTES = 64 << 20
 """Left to the rest of the machine when an arena asks for memory."""
 
 
 @dataclass(frozen=True)
 class Extent:
-    """Where a field lies: ``nbytes`` from ``address`` on, page-aligned."""
+    """Where a field lies: ``nbytes`` from ``address`` on, page-aligned, laid out as the array is."""
 
     name: str
     address: int
@@ -77,10 +79,12 @@ class PrivatePages:
 class Arena:
     """Memory for the fields of one simulation.
 
+    The memory lasts as long as the arena or one of its arrays is referred to, or until `close`.
+
     Args:
         backing: One of `snapserv.backings.NAMES`; the best that there is by default.
         segment_bytes: Size of a segment, a multiple of 2 MiB.
-        capacity_bytes: Address space to reserve until it is sealed.
+        capacity_bytes: Address space to reserve until it is sealed, a multiple of 2 MiB.
 
     Raises:
         BadRequestError: No such backing, or a size that is no multiple.
@@ -94,23 +98,26 @@ class Arena:
         segment_bytes: int = SEGMENT_BYTES,
         capacity_bytes: int = CAPACITY_BYTES,
     ) -> None:
-        if segment_bytes <= 0 or segment_bytes % memory.HUGE_PAGE:
-            raise BadRequestError(
-                f"segment_bytes is {segment_bytes:,}", hint="a positive multiple of 2 MiB is allowed"
-            )
+        self.segments: list[Segment] = []
+        for name, size in (("segment_bytes", segment_bytes), ("capacity_bytes", capacity_bytes)):
+            if size <= 0 or size % memory.HUGE_PAGE:
+                raise BadRequestError(f"{name} is {size:,}", hint="a positive multiple of 2 MiB is allowed")
         self._backing = choose(backing)
         self.segment_bytes = segment_bytes
-        self.segments: list[Segment] = []
         self.extents: dict[str, Extent] = {}
         self.sealed = False
-        self._start, self._capacity = _reserve(capacity_bytes)
+        self._reserved = _reserve(capacity_bytes)
         self._used = 0
-        self._mapped = 0
 
     @property
     def backing(self) -> str:
         """The name of the backing in use."""
         return self._backing.name
+
+    @property
+    def reason(self) -> str:
+        """What that backing gives."""
+        return self._backing.reason
 
     @property
     def size_bytes(self) -> int:
@@ -119,81 +126,90 @@ class Arena:
 
     def describe(self) -> ArenaInfo:
         """Return what clients are told of it."""
-        return ArenaInfo(
-            self.backing, self._backing.reason, self.size_bytes, self.segment_bytes, len(self.segments)
-        )
+        return ArenaInfo(self.backing, self.reason, self.size_bytes, self.segment_bytes, len(self.segments))
 
     # -------------------------------------------------------------------------------------------- before sealing
 
     def allocate(self, name: str, dtype: Any, shape: Sequence[int]) -> Array:
-        """Return a new zero-filled array in the arena, page-aligned; it stays valid until `close`.
+        """Return a new zero-filled array in the arena, page-aligned; it stays valid over `seal`, until `close`.
 
         Its pages are taken from the kernel here and now, so that a machine that has too few says so here, and no
         kernel of the simulation is ever ended by SIGBUS.
 
         Raises:
-            BadRequestError: The arena is sealed, the name is taken, the dtype holds Python objects, or the shape
-                is negative; the author's fault.
+            BadRequestError: The arena is sealed, the name is taken, the dtype holds Python objects or has no
+                size, or there is no such shape; the author's fault.
             OverBudgetError: More than the machine has left; ``details`` has the numbers.
         """
-        kind = np.dtype(dtype)
-        sizes = tuple(int(size) for size in shape)
         if self.sealed:
             raise BadRequestError(f"field {name}: the arena is sealed", hint="allocate fields in setup")
         if name in self.extents:
             raise BadRequestError(f"field {name}: there is one of that name already")
-        if kind.hasobject:
-            raise BadRequestError(
-                f"field {name}: dtype {kind} holds Python objects, which cannot live in the arena",
-                hint="use a numeric or structured dtype, or keep the value in an ordinary attribute",
-            )
-        if any(size < 0 for size in sizes):
-            raise BadRequestError(f"field {name}: the shape {list(sizes)} has a negative size")
+        kind, sizes = _layout(name, dtype, shape)
         nbytes = kind.itemsize
         for size in sizes:  # not numpy's product, which wraps around
             nbytes *= size
-        address = self._start + self._used
+        if nbytes:
+            _admit(name, nbytes)
+        try:
+            np.broadcast_to(np.empty((), kind), sizes)  # numpy's own limits, before any memory is taken
+        except ValueError as cause:
+            raise BadRequestError(f"field {name}: shape {list(sizes)}: {cause}") from cause
+        offset = self._used
         if nbytes:
             self._grow(name, nbytes)
-        self.extents[name] = Extent(name, address, kind, sizes, nbytes)
-        return np.ndarray(sizes, kind, buffer=memory.view(address, nbytes) if nbytes else bytearray(1))
+        self.extents[name] = Extent(name, self._reserved.address + offset, kind, sizes, nbytes)
+        room = memoryview(self._reserved)[offset : offset + nbytes] if nbytes else bytearray(1)
+        return np.ndarray(sizes, kind, buffer=room)
 
     def _grow(self, name: str, nbytes: int) -> None:
-        pages = -(-nbytes // PAGE) * PAGE
-        _admit(name, pages)
-        if self._used + pages > self._capacity:
+        low, high = self._used, self._used + -(-nbytes // PAGE) * PAGE
+        if high > self._reserved.size:
             raise OverBudgetError(
-                f"field {name}: {nbytes:,} bytes do not fit in the {self._capacity:,} bytes of address space",
-                details={"wanted": nbytes, "capacity": self._capacity},
+                f"field {name}: {nbytes:,} bytes do not fit in the {self._reserved.size - low:,} bytes of address "
+                "space that are left",
+                hint="raise ulimit -v, or make the field smaller",
+                details={"wanted": nbytes, "available": self._reserved.size - low},
             )
-        low, high = self._used, self._used + pages
+        kept = len(self.segments)
         try:
-            while self._mapped < high:
+            while self.size_bytes < high:
                 self._add_segment()
-            for segment in self.segments:
-                first = max(low, segment.address - self._start)
-                last = min(high, segment.address - self._start + segment.size_bytes)
-                if first < last and segment.descriptor >= 0:
-                    offset = first - (segment.address - self._start)
-                    os.posix_fallocate(segment.descriptor, offset, last - first)
+            # The one that was there before is the last to take pages: fallocate takes all that it is asked for or
+            # none, so that what has to be undone is new segments.
+            for segment in reversed(self.segments):
+                start = segment.address - self._reserved.address
+                first, last = max(low, start), min(high, start + segment.size_bytes)
+                if first >= last:
+                    break
+                if segment.descriptor >= 0:
+                    os.posix_fallocate(segment.descriptor, first - start, last - first)
+                else:
+                    self._reserved.populate(first, last - first)
         except OSError as cause:
+            self._undo_segments(kept)
             raise OverBudgetError(
-                f"field {name}: the kernel has no {nbytes:,} bytes for it: {cause.strerror}",
-                hint="free memory, raise the memory limit of the container, or make the field smaller",
+                f"field {name}: the kernel has no {nbytes:,} bytes for it: {os.strerror(cause.errno or 0)}",
+                hint=_MORE_FILES if cause.errno == errno.EMFILE else _MORE_MEMORY,
                 details={"wanted": nbytes, "errno": cause.errno},
             ) from cause
         self._used = high
 
     def _add_segment(self) -> None:
-        address, size = self._start + self._mapped, self.segment_bytes
-        if self._backing.has_base:
-            descriptor = self._open(size)
-            memory.map_file(address, size, descriptor, shared=True, huge=True)
+        offset = self.size_bytes
+        size = min(self.segment_bytes, self._reserved.size - offset)
+        descriptor = self._open(size) if self._backing.has_base else -1
+        self.segments.append(Segment(self._reserved.address + offset, size, descriptor))
+        if descriptor >= 0:
+            self._reserved.map_file(offset, size, descriptor, shared=True)
         else:
-            descriptor = -1
-            memory.map_anonymous(address, size, huge=self.backing == "anonymous_thp")
-        self.segments.append(Segment(address, size, descriptor))
-        self._mapped += size
+            self._reserved.map_anonymous(offset, size, huge=self.backing == "anonymous_thp")
+
+    def _undo_segments(self, kept: int) -> None:
+        for segment in self.segments[kept:]:
+            self._reserved.blank(segment.address - self._reserved.address, segment.size_bytes)
+            _close_file(segment)
+        del self.segments[kept:]
 
     def _open(self, size: int) -> int:
         if self.backing == "huge_tmpfs":
@@ -212,18 +228,27 @@ class Arena:
 
         Raises:
             BadRequestError: It is sealed already.
+            OverBudgetError: The machine promises no more memory than it has (vm.overcommit_memory = 2), and private
+                copies of all of it would be too much. The arena is of no more use then.
         """
         if self.sealed:
             raise BadRequestError("the arena is sealed already")
         used = -(-self._used // memory.HUGE_PAGE) * memory.HUGE_PAGE
         for segment in self.segments:
-            segment.size_bytes = min(segment.size_bytes, self._start + used - segment.address)
-            if segment.descriptor >= 0:
-                memory.map_file(segment.address, segment.size_bytes, segment.descriptor, shared=False, huge=True)
-                os.close(segment.descriptor)
-                segment.descriptor = -1
-        memory.unmap(self._start + used, self._capacity - used)
-        self._mapped = self._capacity = used
+            offset = segment.address - self._reserved.address
+            segment.size_bytes = min(segment.size_bytes, used - offset)
+            if segment.descriptor < 0:
+                continue
+            try:
+                self._reserved.map_file(offset, segment.size_bytes, segment.descriptor, shared=False)
+            except OSError as cause:
+                raise OverBudgetError(
+                    f"the arena of {used:,} bytes cannot be mapped privately: {cause.strerror}",
+                    hint="set vm.overcommit_memory to 0 or 1, or make the fields smaller",
+                    details={"wanted": used, "errno": cause.errno},
+                ) from cause
+            _close_file(segment)
+        self._reserved.shrink(used)
         self.sealed = True
 
     def private_pages(self, name: str | None = None) -> PrivatePages:
@@ -247,21 +272,58 @@ class Arena:
 
     def close(self) -> None:
         """Unmap everything. No array of the arena may be touched afterwards."""
+        self._reserved.release()
         for segment in self.segments:
-            if segment.descriptor >= 0:
-                os.close(segment.descriptor)
-                segment.descriptor = -1
-        memory.unmap(self._start, self._capacity)
-        self._capacity = self._mapped = self._used = 0
+            _close_file(segment)
         self.segments.clear()
         self.extents.clear()
+        self._used = 0
+
+    def __del__(self) -> None:
+        # The reservation gives itself back, once no array needs it either; descriptors are plain numbers.
+        for segment in self.segments:
+            _close_file(segment)
 
 
-def _reserve(capacity: int) -> tuple[int, int]:
+_MORE_MEMORY = "free memory, raise the memory limit of the container, or make the field smaller"
+_MORE_FILES = "raise ulimit -n, or use larger segments: until it is sealed, each holds a descriptor"
+
+
+def _close_file(segment: Segment) -> None:
+    if segment.descriptor >= 0:
+        os.close(segment.descriptor)
+        segment.descriptor = -1
+
+
+def _layout(name: str, dtype: Any, shape: Sequence[int]) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Return dtype and shape as the array will have them; refuse what cannot be a field."""
+    try:
+        kind = np.dtype(dtype)
+        sizes = tuple(operator.index(size) for size in shape)
+    except (TypeError, ValueError) as cause:
+        raise BadRequestError(
+            f"field {name}: {cause}", hint="a field takes a dtype of numpy and a sequence of integers as its shape"
+        ) from cause
+    if kind.subdtype is not None:  # (4,) of three floats each is an array of floats, (4, 3)
+        kind, inner = kind.subdtype
+        sizes += inner
+    if kind.hasobject:
+        raise BadRequestError(
+            f"field {name}: dtype {kind} holds Python objects, which cannot live in the arena",
+            hint="use a numeric or structured dtype, or keep the value in an ordinary attribute",
+        )
+    if not kind.itemsize and kind.names is None:
+        raise BadRequestError(f"field {name}: dtype {kind} has no size", hint=f"say how long: {kind.kind}16")
+    if any(size < 0 for size in sizes):
+        raise BadRequestError(f"field {name}: the shape {list(sizes)} has a negative size")
+    return kind, sizes
+
+
+def _reserve(capacity: int) -> memory.Reservation:
     """Reserve address space, less of it where a limit (RLIMIT_AS) refuses so much."""
     while True:
         try:
-            return memory.reserve(capacity), capacity
+            return memory.Reservation(capacity)
         except OSError as cause:
             if capacity <= LEAST_CAPACITY_BYTES:
                 raise UnsupportedError(
@@ -271,33 +333,57 @@ def _reserve(capacity: int) -> tuple[int, int]:
 
 
 def _admit(name: str, wanted: int) -> None:
-    """Refuse what the machine or the control group surely has no room for."""
+    """Refuse what the machine or a control group surely has no room for."""
     room = available_bytes()
     if wanted > room - SPARED_BYTES:
         raise OverBudgetError(
-            f"field {name} needs {wanted:,} bytes, and {max(0, room):,} are available",
-            hint="free memory, raise the memory limit of the container, or make the field smaller",
-            details={"wanted": wanted, "available": room},
+            f"field {name} needs {wanted:,} bytes, and {max(0, room - SPARED_BYTES):,} are available",
+            hint=_MORE_MEMORY,
+            # An author's slip can ask for more than the integers of the wire can say.
+            details={"wanted": min(wanted, (1 << 63) - 1), "available": max(0, room - SPARED_BYTES)},
         )
 
 
-def available_bytes() -> int:
-    """Return the memory that can be had without swapping: of the machine, or of the control group if that is less.
+def available_bytes(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the memory that can be had without swapping: of the machine, or of a control group that has less.
 
-    Sources: MemAvailable of proc_meminfo(5); memory.max of cgroup v2, memory.limit_in_bytes of v1.
+    Sources: MemAvailable of proc_meminfo(5); cgroups(7), of version 2 memory.max and memory.current, of version 1
+    memory.limit_in_bytes and memory.usage_in_bytes, of this process's group and all above it. Pages of files
+    count as used there, though the kernel drops the inactive ones before it refuses anything.
     """
     room = 1 << 62
-    for line in Path("/proc/meminfo").read_text().splitlines():
+    for line in (proc / "meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
             room = int(line.split()[1]) * 1024
-    for limit, usage in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-    ):
-        try:
-            allowed, used = Path(limit).read_text().strip(), int(Path(usage).read_text())
-        except OSError:
-            continue
-        if allowed != "max":
-            room = min(room, int(allowed) - used)
+    for folder in _control_groups(proc, groups):
+        for limit, usage, cached in (
+            ("memory.max", "memory.current", "inactive_file"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+        ):
+            try:
+                allowed, used = (folder / limit).read_text().strip(), int((folder / usage).read_text())
+                statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            except OSError:
+                continue
+            if allowed != "max":
+                room = min(room, int(allowed) - used + int(statistics.get(cached, 0)))
     return room
+
+
+def _control_groups(proc: Path, groups: Path) -> Iterator[Path]:
+    """Yield the folders of the groups that bound this process's memory, the innermost first."""
+    try:
+        lines = (proc / "self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        number, controllers, path = line.split(":", 2)
+        if number != "0" and "memory" not in controllers.split(","):
+            continue
+        root = groups if number == "0" else groups / "memory"
+        # In a container without a namespace of its own the path is the host's, and the root is the container's.
+        folder = root / path.lstrip("/")
+        while folder != root and folder.is_relative_to(root):
+            yield folder
+            folder = folder.parent
+        yield root

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import importlib.metadata
 import os
 import platform
+import re
 import resource
+import stat
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -21,6 +26,14 @@ from .ext import fork, memory
 from .listening import prepare
 
 Verdict = Literal["ok", "weak", "missing"]
+
+DESCRIPTORS_A_NODE = 2
+"""The server holds a socket and a pidfd for every node."""
+DESCRIPTORS_OF_ITS_OWN = 64
+ENOUGH_NODES = 1000
+SEGMENT_MIB = 64
+PAGEMAP_SCAN = 0xC0606610
+"""_IOWR('f', 16, struct pm_scan_arg): the ioctl of Documentation/admin-guide/mm/pagemap.rst."""
 
 
 class Finding(msgspec.Struct):
@@ -53,6 +66,8 @@ def diagnose() -> Diagnosis:
         *_platform(),
         _fork(),
         *_backings(),
+        _huge_pages(),
+        _pagemap_scan(),
         _private_pages(),
         _reading(),
         _pidfd(),
@@ -72,7 +87,7 @@ def diagnose() -> Diagnosis:
 
 def _platform() -> Iterator[Finding]:
     release = platform.release()
-    version = tuple(int(part) for part in release.split("-")[0].split(".")[:2])
+    version = tuple(int(part) for part in re.findall(r"\d+", release)[:2])
     if version >= (6, 7):
         yield Finding("kernel", "ok", f"Linux {release}")
     else:
@@ -100,6 +115,26 @@ def _backings() -> Iterator[Finding]:
             yield Finding(f"arena: {backing.name}", "weak", backing.reason, backing.improve)
 
 
+def _huge_pages() -> Finding:
+    folder = "/sys/kernel/mm/transparent_hugepage"
+    found = " · ".join(f"{name} {_text(f'{folder}/{name}') or 'unknown'}" for name in ("enabled", "shmem_enabled"))
+    if not os.path.isdir(folder):
+        return Finding("huge pages", "weak", "not in this kernel", "use a kernel with CONFIG_TRANSPARENT_HUGEPAGE")
+    return Finding("huge pages", "ok", found)
+
+
+def _pagemap_scan() -> Finding:
+    # Of no pages: the kernel looks at the arguments, and that is all.
+    empty = bytearray(struct.pack("12Q", 96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0))
+    try:
+        with open("/proc/self/pagemap", "rb") as pagemap:
+            fcntl.ioctl(pagemap, PAGEMAP_SCAN, empty)
+    except OSError as cause:
+        reason = "not in this kernel" if cause.errno == errno.ENOTTY else cause.strerror or "refused"
+        return Finding("PAGEMAP_SCAN", "weak", f"{reason}: pagemap is read instead, which is slower", "Linux 6.7")
+    return Finding("PAGEMAP_SCAN", "ok", "one system call lists the private pages of a segment")
+
+
 def _private_pages() -> Finding:
     arena = Arena()
     try:
@@ -113,7 +148,7 @@ def _private_pages() -> Finding:
         return Finding("private pages", "weak", "without a base image all present pages are counted")
     if pages.count != 1:
         return Finding("private pages", "weak", f"{pages.count} pages were found where 1 was written")
-    return Finding("private pages", "ok", "found by PAGEMAP_SCAN, or by reading pagemap on older kernels")
+    return Finding("private pages", "ok", "a written page is found, and only that one")
 
 
 def _reading() -> Finding:
@@ -145,26 +180,31 @@ def _pidfd() -> Finding:
 
 def _limits() -> Iterator[Finding]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    nodes = hard // 2 if hard != resource.RLIM_INFINITY else 1 << 30
-    verdict: Verdict = "ok" if nodes >= 1000 else "weak"
+    nodes = max(0, soft - DESCRIPTORS_OF_ITS_OWN) // DESCRIPTORS_A_NODE
+    verdict: Verdict = "ok" if nodes >= ENOUGH_NODES else "weak"
     yield Finding(
         "descriptors",
         verdict,
         f"{soft:,} of at most {hard:,}: {nodes:,} nodes",
-        "" if nodes >= 1000 else "ulimit -n 65536",
+        "" if verdict == "ok" else f"ulimit -n {min(hard, 65536)}, before snapserv serve",
     )
     pids = int(_text("/proc/sys/kernel/pid_max") or 0)
     users = resource.getrlimit(resource.RLIMIT_NPROC)[1]
     most = pids if users == resource.RLIM_INFINITY else min(pids, users)
     yield Finding(
         "processes",
-        "ok" if most >= 1000 else "weak",
+        "ok" if most >= ENOUGH_NODES else "weak",
         f"{most:,} at most, one a node",
-        "" if most >= 1000 else "ulimit -u, sysctl kernel.pid_max",
+        "" if most >= ENOUGH_NODES else "ulimit -u, sysctl kernel.pid_max",
     )
     areas = int(_text("/proc/sys/vm/max_map_count") or 0)
-    gibibytes = areas * 64 // 1024
-    yield Finding("areas", "ok", f"{areas:,} in a process: an arena of {gibibytes:,} GiB in segments of 64 MiB")
+    gibibytes = areas * SEGMENT_MIB // 1024
+    yield Finding(
+        "areas",
+        "ok" if areas >= ENOUGH_NODES else "weak",
+        f"{areas:,} in a process: an arena of {gibibytes:,} GiB in segments of {SEGMENT_MIB} MiB",
+        "" if areas >= ENOUGH_NODES else "sysctl vm.max_map_count=65530",
+    )
 
 
 def _memory() -> Finding:
@@ -189,15 +229,22 @@ def _sockets() -> Finding:
         prepare(f"ipc://{folder}/doctor-{os.getpid()}.sock").leave()
     except SnapservError as error:
         return Finding("socket folder", "missing", error.message, error.hint)
-    return Finding("socket folder", "ok", str(folder))
+    return Finding("socket folder", "ok", f"{folder} ({stat.filemode(folder.stat().st_mode)})")
 
 
 def _packages() -> Iterator[Finding]:
-    for name in ("snapserv", "snapserv-client", "pyzmq", "msgpack", "msgspec", "numpy"):
+    try:
+        needed = importlib.metadata.requires("snapserv") or []
+    except importlib.metadata.PackageNotFoundError:
+        needed = []
+    always = [re.split(r"[^\w.-]", text)[0] for text in needed if "extra ==" not in text]
+    for name in ("snapserv", *always, "matplotlib"):
+        advice = "pip install 'snapserv[demo]'" if name == "matplotlib" else f"pip install {name}"
         try:
             yield Finding(f"package {name}", "ok", importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
-            yield Finding(f"package {name}", "weak", "not installed, only on the path", f"pip install {name}")
+            what = "not installed: no demo and no pictures" if name == "matplotlib" else "not installed"
+            yield Finding(f"package {name}", "weak", what, advice)
 
 
 def _text(path: str) -> str:

@@ -155,13 +155,13 @@ class Cell:
         os.close(self._pidfd)
         self._pidfd = -1
         del self._herd.cells[self.pid]
-        self._on_readable()  # it may have answered before it ended
-        self._hang_up()
         if result.si_code == os.CLD_EXITED:
             ending = Ending(None, result.si_status, self._asked_to_end)
         else:
             ending = Ending(signal.Signals(result.si_status).name, None, self._asked_to_end)
         self.ended.set_result(ending)
+        self._on_readable()  # it may have answered before it ended
+        self._hang_up()
         self._fail(self._death())
         self._herd.on_end(self, ending)
 
@@ -200,15 +200,17 @@ class Cell:
 
     def _on_hang_up(self) -> None:
         """Handle the end of the stream: the process is ending, or has closed its socket and is of no use."""
-        if self._pidfd < 0 and not self.ended.done():
+        if self.ended.done():
+            self._hang_up()
+            return
+        if self._pidfd < 0:
             # It never said hello: its parent died with the socket in hand, or refused to clone.
             self._hang_up()
             self._fail(self._death())
             return
         self._herd.loop.remove_reader(self._control)
-        if self._pidfd >= 0:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     # --------------------------------------------------------------------------------------------- messages
 

@@ -70,7 +70,8 @@ class CellEnd:
         Raises:
             EOFError: The server is gone.
         """
-        data, descriptors = self._rest, []
+        data = self._rest
+        descriptors: list[int] = []
         if len(data) < PREFIX.size:
             try:
                 more, descriptors, _, _ = socket.recv_fds(self._socket, USUAL_BYTES, 1, socket.MSG_CMSG_CLOEXEC)

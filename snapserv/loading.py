@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
-from .errors import BadRequestError, NotFoundError, SimulationError
+from .errors import BadRequestError, NotFoundError, SimulationError, SnapservError
 from .simulation import Simulation
 
 
@@ -40,6 +40,8 @@ def load_simulation(target: str) -> type[Simulation]:
         raise NotFoundError(
             f"no module called {cause.name!r}", hint="run in the folder that holds it, or install it"
         ) from cause
+    except SnapservError:
+        raise
     except Exception as cause:
         raise _failed_import(place, cause) from cause
     found = getattr(module, name, None)

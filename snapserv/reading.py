@@ -20,7 +20,6 @@ from .regions import ResolvedRegion, runs_of
 
 Array = np.ndarray[Any, Any]
 
-PAGE = 4096
 CHUNK_BYTES = 8 << 20
 FIRST_INDICES = 16
 
@@ -97,7 +96,10 @@ def _copy(pid: int, addresses: Array, run: int, into: Array) -> None:
 
 def _private_pages(segments: Iterable[tuple[int, int]], pids: Sequence[int]) -> Array:
     """Return the address ranges that any of the processes holds privately: sorted, apart, uint64 (n, 2)."""
-    ranges = [memory.scan_private(pid, address, address + size) for address, size in segments for pid in pids]
+    try:
+        ranges = [memory.scan_private(pid, start, start + size) for start, size in segments for pid in pids]
+    except (ProcessLookupError, FileNotFoundError) as cause:
+        raise NodeDiedError("the node ended while it was compared") from cause
     joined = np.concatenate(ranges) if ranges else np.empty((0, 2), np.uint64)
     if not len(joined):
         return joined

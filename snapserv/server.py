@@ -236,14 +236,14 @@ class Server:
         """Take in what has come. ZeroMQ's descriptor tells of changes only, so whoever sends looks again."""
         self._drain_planned = False
         for _ in range(BATCH):
-            if not self._router.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            if not int(self._router.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
                 return
             client, *frames = self._router.recv_multipart(zmq.NOBLOCK)
             self._receive(client, frames)
         self._plan_drain()
 
     def _plan_drain(self) -> None:
-        if not self._drain_planned and self._router.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        if not self._drain_planned and int(self._router.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             self._drain_planned = True
             self._loop.call_soon(self._drain)
 

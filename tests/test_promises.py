@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-
 from snapserv_client import Branch, Server, Snapshot
 
 from .conftest import ServerProcess

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,8 +11,10 @@ import numpy as np
 import typer
 from snapserv_client.display import where
 
-from .nodes import BranchName, NodeName
-from .options import Endpoint, Json, connected, region_of, value_of
+from snapserv.errors import BadRequestError
+
+from .nodes import BranchName, NodeName, live
+from .options import Endpoint, Json, ValuesCommand, connected, region_of, value_of
 from .output import plain, show, table
 
 FieldName = Annotated[str, typer.Argument(metavar="FIELD", help="A field's name.")]
@@ -20,8 +24,9 @@ CORNER = 8
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (read, write, diff):
-        app.command()(command)
+    app.command()(read)
+    app.command(cls=ValuesCommand)(write)
+    app.command()(diff)
 
 
 def read(
@@ -37,11 +42,13 @@ def read(
     with connected(endpoint, as_json=as_json) as server:
         array = server.node(node).read(field, region_of(region))
         if npy is not None:
-            np.save(npy, array)
+            with saving(npy), npy.open("wb") as file:  # numpy.save given a name would put .npy behind it
+                np.save(file, array, allow_pickle=False)
         if png is not None:
             from .picture import save_png
 
-            save_png(png, array, f"{node} · {field}")
+            with saving(png):
+                save_png(png, array, f"{node} · {field}")
     summary: dict[str, Any] = {"node": node, "field": field, **plain(array), **_extremes(array)}
     summary |= {name: str(path) for name, path in (("npy", npy), ("png", png)) if path is not None}
 
@@ -70,7 +77,7 @@ def write(
 ) -> None:
     """Write a field of a branch, or a region of it."""
     with connected(endpoint, as_json=as_json) as server:
-        server.branch(node).write(field, value_of(value), region_of(region))
+        live(server, node).write(field, value_of(value), region_of(region))
     show({"node": node, "field": field}, as_json=as_json, people=lambda: f"wrote {field} of {node}")
 
 
@@ -93,6 +100,21 @@ def diff(
 
     value = {"a": a, "b": b, "same": found.same, "fields": found.fields, "compared_bytes": found.compared_bytes}
     show(value, as_json=as_json, people=people)
+
+
+@contextmanager
+def saving(path: Path) -> Iterator[None]:
+    """Name the file in what goes wrong with it.
+
+    Raises:
+        BadRequestError: It cannot be written.
+    """
+    try:
+        yield
+    except OSError as cause:
+        raise BadRequestError(
+            f"cannot write {path}: {cause.strerror or cause}", hint="choose another file"
+        ) from cause
 
 
 def _extremes(array: np.ndarray[Any, Any]) -> dict[str, Any]:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import math
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from snapserv_client import aio
 
+from .data import saving
 from .options import Json, failing
 from .output import errors, mebibytes, results, show, table
+
+if TYPE_CHECKING:
+    from snapserv_client import Tree, aio
 
 Array = np.ndarray[Any, Any]
 
@@ -66,6 +71,20 @@ class Outcome:
     state: Array
 
 
+@dataclass(frozen=True)
+class Story:
+    """All that is told at the end."""
+
+    elevation: Array
+    past: Past
+    outcomes: list[Outcome]
+    tree: Tree
+    arena_bytes: int
+    backing: str
+    snapshot_ms: float
+    fork_us: float
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command()(demo)
@@ -75,23 +94,31 @@ def demo(
     rows: Annotated[int, typer.Option(min=64, help="Cells from north to south.")] = 4096,
     cols: Annotated[int, typer.Option(min=64, help="Cells from west to east.")] = 4096,
     before: Annotated[int, typer.Option(min=1, help="Ticks before the snapshot.")] = 400,
-    after: Annotated[int, typer.Option(min=1, help="Ticks of every future.")] = 800,
+    steps: Annotated[int, typer.Option(min=1, help="Ticks of every future.")] = 800,
     out: Annotated[Path, typer.Option(help="Where the picture goes.")] = Path("demo/wildfire.png"),
     as_json: Json = False,
 ) -> None:
     """Burn real terrain, snapshot the fire, and let it go on under four different winds at once."""
     began = time.monotonic()
     with failing(as_json=as_json):
-        facts = asyncio.run(_run(rows, cols, before, after, out))
-    facts["seconds"] = round(time.monotonic() - began, 1)
-    if as_json:
-        show(facts, as_json=True, people=lambda: None)
-        return
-    results.print(f"picture: {out.absolute()}", soft_wrap=True)
-    results.print(f"done in {facts['seconds']} s", style="dim")
+        with saving(out):
+            out.parent.mkdir(parents=True, exist_ok=True)  # now, rather than after all the work
+            if out.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        story = asyncio.run(_run(rows, cols, before, steps))
+        if not as_json:
+            results.print(_table(story))
+            results.print(str(story.tree), highlight=False, markup=False)
+        with errors.status("drawing"), saving(out):
+            _draw(out, story)
+    seconds = round(time.monotonic() - began, 1)
+    facts = {**_facts(story), "picture": str(out.absolute()), "seconds": seconds}
+    show(facts, as_json=as_json, people=lambda: f"picture: {out.absolute()}\ndone in {seconds} s")
 
 
-async def _run(rows: int, cols: int, before: int, after: int, out: Path) -> dict[str, Any]:
+async def _run(rows: int, cols: int, before: int, after: int) -> Story:
+    from snapserv_client import aio
+
     with errors.status(f"setting up {rows} × {cols} cells of real terrain"):
         server = await aio.local(SIMULATION, rows=rows, cols=cols)
     async with server:
@@ -118,28 +145,9 @@ async def _run(rows: int, cols: int, before: int, after: int, out: Path) -> dict
         elevation = await main.read("elevation")
         cell_ha = burnt.outputs["burnt_ha"] / int(await main.read("burnt_cells"))
         past = Past(before, await snapshot.read("state"), math.sqrt(cell_ha * M2_PER_HA))
-    rows_of_table = _table(outcomes, arena.size_bytes, snapshot_ms)
-    results.print(rows_of_table)
-    results.print(str(tree), highlight=False, markup=False)
-    with errors.status("drawing"):
-        _draw(out, elevation, past, outcomes)
-    return {
-        "endpoint": server.endpoint,
-        "arena_bytes": arena.size_bytes,
-        "backing": arena.backing,
-        "snapshot_ms": snapshot_ms,
-        "fork_us": snapshot.fork_us,
-        "futures": [
-            {
-                "name": outcome.future.name,
-                "step": outcome.step,
-                "burnt_ha": outcome.burnt_ha,
-                "private_bytes": outcome.private_bytes,
-            }
-            for outcome in outcomes
-        ],
-        "picture": str(out),
-    }
+    return Story(
+        elevation, past, outcomes, tree, arena.size_bytes, arena.backing, snapshot_ms, snapshot.fork_us or 0.0
+    )
 
 
 async def _go_on(branches: list[aio.Branch], plans: list[Future], ticks: int) -> list[Outcome]:
@@ -170,28 +178,53 @@ def _bars() -> Any:
     )
 
 
-def _table(outcomes: list[Outcome], arena_bytes: int, snapshot_ms: float) -> Any:
+def _facts(story: Story) -> dict[str, Any]:
+    return {
+        "arena_bytes": story.arena_bytes,
+        "backing": story.backing,
+        "snapshot_ms": story.snapshot_ms,
+        "fork_us": story.fork_us,
+        "nodes": story.tree.nodes,
+        "futures": [
+            {
+                "name": outcome.future.name,
+                "step": outcome.step,
+                "burnt_ha": outcome.burnt_ha,
+                "private_bytes": outcome.private_bytes,
+                "common": _common(outcome, story),
+            }
+            for outcome in story.outcomes
+        ],
+    }
+
+
+def _common(outcome: Outcome, story: Story) -> float:
+    """Return the share of the arena that a branch still has in common with the base image."""
+    return 1 - outcome.private_bytes / story.arena_bytes
+
+
+def _table(story: Story) -> Any:
     rows = table("future", ">step", ">burnt ha", ">private MiB", ">still common", ">ms to snapshot")
-    for outcome in outcomes:
-        common = 1 - outcome.private_bytes / arena_bytes
+    for outcome in story.outcomes:
         rows.add_row(
             outcome.future.title,
             f"{outcome.step:,}",
             f"{outcome.burnt_ha:,.0f}",
             mebibytes(outcome.private_bytes),
-            f"{common:.1%}",
-            f"{snapshot_ms:.2f}",
+            f"{_common(outcome, story):.1%}",
+            f"{story.snapshot_ms:.2f}",
         )
     return rows
 
 
-def _draw(out: Path, elevation: Array, past: Past, outcomes: list[Outcome]) -> None:
+def _draw(out: Path, story: Story) -> None:
     from .picture import draw_fires
 
+    past, outcomes = story.past, story.outcomes
     titled = {outcome.future.title: outcome for outcome in outcomes}
     draw_fires(
         out,
-        elevation,
+        story.elevation,
         {title: each.state for title, each in titled.items()},
         {
             title: f"{each.burnt_ha:,.0f} ha burnt · {mebibytes(each.private_bytes)} MiB"

@@ -2,23 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import re
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from snapserv_client import Branch, NodeInfo
 from snapserv_client.display import describe, mark
+from snapserv_client.protocol import NodeInfo
 
-from .options import Endpoint, Json, Rng, connected, pairs, parsed, rng_of
-from .output import mebibytes, progress_bar, show, table
+from snapserv.errors import FrozenError, StepInterruptedError
+
+from .options import Endpoint, Json, Rng, ValuesCommand, connected, pairs, parsed, rng_of
+from .output import EXIT_CTRL_C, mebibytes, progress_bar, report, show, table
+
+if TYPE_CHECKING:
+    from snapserv_client import Branch, Server
 
 NodeName = Annotated[str, typer.Argument(metavar="NODE", help="A node's name, tag or TREE/NAME.")]
 BranchName = Annotated[str, typer.Argument(metavar="BRANCH", help="A live branch.")]
+KEYWORD = re.compile(r"[A-Za-z_]\w*=")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (tree, step, snapshot, branch, restore, reset, drop, tag, pin, interrupt, call, create, log):
+    for command in (tree, step, snapshot, branch, restore, reset, drop, tag, pin, interrupt, create, log):
         app.command()(command)
+    app.command(cls=ValuesCommand)(call)
+
+
+def live(server: Server, name: str) -> Branch:
+    """Return a branch that is to change.
+
+    Raises:
+        FrozenError: It is a snapshot.
+    """
+    from snapserv_client import Branch
+
+    node = server.node(name)
+    if not isinstance(node, Branch):
+        raise FrozenError(
+            f"{node.name} is a snapshot, which never changes",
+            hint=f"branch it, and change the branch: snapserv branch {node.name}",
+        )
+    return node
 
 
 def tree(
@@ -32,15 +57,16 @@ def tree(
         found = server.tree(name, sizes=sizes)
 
     def people() -> Any:
+        from rich.text import Text
         from rich.tree import Tree as RichTree
 
         below = found.children()
-        root = RichTree(f"[bold]{server.endpoint}[/]", hide_root=False)
+        root = RichTree(Text(server.endpoint, "bold"))
         waiting = [(root, node) for node in reversed(below[None])]
         while waiting:
             above, node = waiting.pop()
             style = "red" if node.state == "dead" else "blue" if node.kind == "snapshot" else "green"
-            here = above.add(f"[{style}]{mark(node)}[/] {describe(node)}")
+            here = above.add(Text.assemble((mark(node), style), " ", describe(node)))
             waiting += [(here, child) for child in reversed(below.get(node.id, []))]
         return root
 
@@ -56,9 +82,17 @@ def step(
     as_json: Json = False,
 ) -> None:
     """Run ticks of a branch. Ctrl-C stops it between two ticks."""
-    with connected(endpoint, as_json=as_json) as server, progress_bar(f"step {node}", enabled=progress) as bar:
+    with connected(endpoint, as_json=as_json) as server:
         given = pairs(inputs or [], "input")
-        result = server.branch(node).step(ticks, inputs=given, progress=bar)
+        found = live(server, node)
+        try:
+            with progress_bar(f"step {node}", enabled=progress) as bar:
+                result = found.step(ticks, inputs=given, progress=bar)
+        except KeyboardInterrupt as cause:
+            here = found.info().step
+            stopped = StepInterruptedError(f"{node} stopped at step {here:,}", details={"step": here})
+            report(stopped, as_json=as_json)
+            raise typer.Exit(EXIT_CTRL_C) from cause
 
     def people() -> Any:
         rows = table(f"{node} · step {result.step:,}", f"{result.elapsed_us / 1000:,.1f} ms")
@@ -78,7 +112,7 @@ def snapshot(
 ) -> None:
     """Freeze a copy of a branch."""
     with connected(endpoint, as_json=as_json) as server:
-        taken = server.branch(node).snapshot(name)
+        taken = live(server, node).snapshot(name)
     show(
         {"node": taken.last, "fork_us": taken.fork_us},
         as_json=as_json,
@@ -96,7 +130,8 @@ def branch(
 ) -> None:
     """Make live branches of a snapshot (a live branch is snapshotted first)."""
     with connected(endpoint, as_json=as_json) as server:
-        made = server.node(node).branch(count if count or names else 1, names=names or None, rng=rng_of(rng))
+        wanted = 1 if count is None and not names else count
+        made = server.node(node).branch(wanted, names=names or None, rng=rng_of(rng))
     show([each.last for each in made], as_json=as_json, people=lambda: _lines([each.last for each in made]))
 
 
@@ -109,7 +144,7 @@ def restore(
 ) -> None:
     """Put a branch back to a snapshot; a dead branch lives again."""
     with connected(endpoint, as_json=as_json) as server:
-        found = server.branch(node)
+        found = live(server, node)
         found.restore(snapshot, rng=rng_of(rng))
     show(found.last, as_json=as_json, people=lambda: _line(found.last))
 
@@ -117,7 +152,7 @@ def restore(
 def reset(node: BranchName, rng: Rng = "same", endpoint: Endpoint = None, as_json: Json = False) -> None:
     """Put a branch back to the moment after setup."""
     with connected(endpoint, as_json=as_json) as server:
-        found = server.branch(node)
+        found = live(server, node)
         found.reset(rng=rng_of(rng))
     show(found.last, as_json=as_json, people=lambda: _line(found.last))
 
@@ -172,7 +207,7 @@ def interrupt(
 ) -> None:
     """Stop the step that runs, after its tick."""
     with connected(endpoint, as_json=as_json) as server:
-        stopped = server.branch(node).interrupt(force=force)
+        stopped = live(server, node).interrupt(force=force)
     show({"interrupted": stopped}, as_json=as_json, people=lambda: "interrupted" if stopped else "nothing ran")
 
 
@@ -184,10 +219,11 @@ def call(
     as_json: Json = False,
 ) -> None:
     """Run a method of the simulation."""
-    positional = [parsed(text) for text in args or [] if "=" not in text]
+    positional = [parsed(text) for text in args or [] if not KEYWORD.match(text)]
     with connected(endpoint, as_json=as_json) as server:
-        keywords = pairs([text for text in args or [] if "=" in text], "argument")
-        value = server.branch(node).call(method, *positional, **keywords)
+        named = [text for text in args or [] if KEYWORD.match(text)]
+        keywords = pairs(named, "argument", reserved=("self", "method"))
+        value = live(server, node).call(method, *positional, **keywords)
     show({"value": value}, as_json=as_json, people=lambda: str(value))
 
 
@@ -200,7 +236,8 @@ def create(
 ) -> None:
     """Run setup again, for another tree."""
     with connected(endpoint, as_json=as_json) as server:
-        made: Branch = server.create(simulation, name, **pairs(param or [], "param"))
+        params = pairs(param or [], "param", reserved=("self", "simulation", "name"))
+        made = server.create(simulation, name, **params)
     show(made.last, as_json=as_json, people=lambda: _line(made.last))
 
 

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 from snapserv_client.display import describe
+from snapserv_client.protocol import Event
 
 from .options import Endpoint, Json, connected
-from .output import mebibytes, plain, results, show, table
+from .output import EXIT_CTRL_C, mebibytes, plain, results, show, table
 
 
 def register(app: typer.Typer) -> None:
@@ -66,20 +67,19 @@ def spec(
 
 
 def watch(
-    count: Annotated[int | None, typer.Option("--count", "-n", help="End after so many events.")] = None,
+    count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after so many events.")] = None,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
     """Print events as they happen; with --json one document a line."""
     with connected(endpoint, as_json=as_json) as server:
-        for number, event in enumerate(server.watch(), 1):
-            if as_json:
-                print(json.dumps(plain(event)), flush=True)
-            else:
-                what = describe(event.node) if event.node else ""
-                results.print(f"{event.sequence:>6} {event.kind:<9} {what} {event.text}".rstrip(), highlight=False)
-            if number == count:
-                return
+        try:
+            for number, event in enumerate(server.watch(), 1):
+                _print(event, as_json=as_json)
+                if number == count:
+                    return
+        except KeyboardInterrupt as cause:
+            raise typer.Exit(EXIT_CTRL_C) from cause  # the usual end of watching: nothing to say
 
 
 def shutdown(endpoint: Endpoint = None, as_json: Json = False) -> None:
@@ -87,6 +87,15 @@ def shutdown(endpoint: Endpoint = None, as_json: Json = False) -> None:
     with connected(endpoint, as_json=as_json) as server:
         server.shutdown()
     show({"shutdown": server.endpoint}, as_json=as_json, people=lambda: f"{server.endpoint} ends")
+
+
+def _print(event: Event, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(plain(event)), flush=True)
+        return
+    what = describe(event.node) if event.node else ""
+    line = f"{event.sequence:>6} {event.kind:<9} {what} {event.text}".rstrip()
+    results.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _properties(schema: dict[str, Any]) -> dict[str, Any]:

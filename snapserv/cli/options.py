@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from snapserv_client import Server, connect
+from typer.core import TyperCommand
 
-from snapserv.errors import BadRequestError, SnapservError
+from snapserv.errors import BadRequestError, SnapservError, StepInterruptedError
 
-from .output import exit_code, report
+from .output import EXIT_CTRL_C, exit_code, report
+
+if TYPE_CHECKING:
+    from snapserv_client import Server
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Endpoint = Annotated[
@@ -24,6 +28,15 @@ Endpoint = Annotated[
     ),
 ]
 Rng = Annotated[str, typer.Option("--rng", help="same, split, or an integer seed.")]
+NEGATIVE = re.compile(r"-(\d|Infinity)")
+
+
+class ValuesCommand(TyperCommand):
+    """A command whose arguments may be negative numbers, which are no options."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command line; a blank before a number, which JSON allows, has it taken for an argument."""
+        return super().parse_args(ctx, [f" {text}" if NEGATIVE.match(text) else text for text in args])
 
 
 @contextmanager
@@ -34,26 +47,40 @@ def failing(*, as_json: bool) -> Iterator[None]:
     except SnapservError as error:
         report(error, as_json=as_json)
         raise typer.Exit(exit_code(error)) from error
+    except KeyboardInterrupt as cause:
+        report(StepInterruptedError("stopped by Ctrl-C"), as_json=as_json)
+        raise typer.Exit(EXIT_CTRL_C) from cause
 
 
 @contextmanager
 def connected(endpoint: str | None, *, as_json: bool) -> Iterator[Server]:
     """Yield a connection to the server that is meant."""
+    from snapserv_client import connect  # with ZeroMQ, which --help does without
+
     with failing(as_json=as_json), connect(endpoint) as server:
         yield server
 
 
-def pairs(texts: list[str], what: str) -> dict[str, Any]:
+def pairs(texts: list[str], what: str, *, reserved: Collection[str] = ()) -> dict[str, Any]:
     """Return ``name=value`` texts as a mapping; a value is JSON where it parses, and text otherwise.
 
+    Args:
+        texts: What was written.
+        what: What they are called in an error.
+        reserved: Names that the client's own method takes, and so cannot pass on.
+
     Raises:
-        BadRequestError: One has no ``=``.
+        BadRequestError: One has no ``=``, a name comes twice, or it is reserved.
     """
     values: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise BadRequestError(f"{what} {text!r} is not NAME=VALUE", hint=f"write --{what} NAME=VALUE")
+            raise BadRequestError(f"{what} {text!r} is not NAME=VALUE", hint="as in wind='[3, 0]' or rows=512")
+        if name in values:
+            raise BadRequestError(f"{what} {name!r} is given twice", hint="give it once")
+        if name in reserved:
+            raise BadRequestError(f"{what} {name!r} cannot be given here", hint="rename it in the simulation")
         values[name] = parsed(value)
     return values
 
@@ -114,6 +141,9 @@ def value_of(text: str) -> Any:
     if not text.startswith("@"):
         return parsed(text)
     try:
-        return np.load(Path(text[1:]), allow_pickle=False)
-    except (OSError, ValueError) as cause:
+        loaded = np.load(Path(text[1:]), allow_pickle=False)
+    except (OSError, ValueError, EOFError) as cause:
         raise BadRequestError(f"{text[1:]}: {cause}", hint="a file of numpy.save is wanted") from cause
+    if not isinstance(loaded, np.ndarray):
+        raise BadRequestError(f"{text[1:]} holds several arrays", hint="a file of numpy.save is wanted, not savez")
+    return loaded

@@ -15,12 +15,13 @@ import msgspec
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from snapserv.errors import SnapservError
 
-EXIT_CODES = {"simulation": 1, "caller": 2, "machine": 4, "server": 5}
-"""What a command exits with, by whose fault the error was; 3 where no server answers, 130 after Ctrl-C."""
-EXIT_UNREACHABLE = 3
+EXIT_CODES = {"unreachable": 3, "timeout": 3, "simulation": 1, "caller": 2, "machine": 4, "server": 5}
+"""What a command exits with after an error: by its code where that is listed, by whose fault it was otherwise."""
+EXIT_CTRL_C = 130
 
 MOST_LISTED = 10_000
 errors = Console(stderr=True)
@@ -33,7 +34,9 @@ def show(value: Any, *, as_json: bool, people: Callable[[], Any]) -> None:
         print(json.dumps(plain(value)))
         return
     rendered = people()
-    if rendered is not None:
+    if isinstance(rendered, str):
+        results.print(Text(rendered), soft_wrap=True)
+    elif rendered is not None:
         results.print(rendered)
 
 
@@ -44,6 +47,8 @@ def plain(value: Any) -> Any:
         if value.size <= MOST_LISTED:
             described["values"] = plain(value.tolist())
         return described
+    if isinstance(value, np.longdouble | np.clongdouble):  # whose item() is itself
+        return plain(complex(value) if np.iscomplexobj(value) else float(value))
     if isinstance(value, np.generic):
         return plain(value.item())
     if isinstance(value, msgspec.Struct):
@@ -63,7 +68,7 @@ def plain(value: Any) -> Any:
 
 def exit_code(error: SnapservError) -> int:
     """Return what a command exits with after ``error``."""
-    return EXIT_UNREACHABLE if error.code in ("unreachable", "timeout") else EXIT_CODES[error.fault]
+    return EXIT_CODES.get(error.code, EXIT_CODES[error.fault])
 
 
 def report(error: SnapservError, *, as_json: bool) -> None:
@@ -73,18 +78,27 @@ def report(error: SnapservError, *, as_json: bool) -> None:
         return
     traceback = error.details.get("traceback")
     if traceback:
-        errors.print(str(traceback).rstrip(), style="dim", markup=False, highlight=False)
-    errors.print(f"[bold red]{error.code}[/] ", end="")
-    errors.print(error.message, markup=False, highlight=False)
+        errors.print(Text(str(traceback).rstrip(), "dim"), soft_wrap=True)
+    errors.print(Text.assemble((error.code, "bold red"), " ", error.message), soft_wrap=True)
     if error.hint:
-        errors.print(f"→ {error.hint}", style="cyan", markup=False, highlight=False)
+        errors.print(Text(f"→ {error.hint}", "cyan"), soft_wrap=True)
 
 
-def table(*columns: str, title: str | None = None) -> Table:
+class PlainTable(Table):
+    """A table that prints text as it is: ``[nan nan]`` in a simulation's output is no markup."""
+
+    def add_row(self, *cells: Any, **options: Any) -> None:
+        """Add a row; cells that are strings are taken literally."""
+        super().add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+
+
+def table(*columns: str, title: str | None = None) -> PlainTable:
     """Return an empty table in the style of all of them; a column that begins with ``>`` is right-aligned."""
-    made = Table(title=title, title_justify="left", header_style="bold", border_style="dim")
+    made = PlainTable(
+        title=Text(title, "bold") if title else None, title_justify="left", header_style="bold", border_style="dim"
+    )
     for column in columns:
-        made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left")
+        made.add_column(Text(column.lstrip(">")), justify="right" if column.startswith(">") else "left")
     return made
 
 

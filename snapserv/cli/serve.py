@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from snapserv_client import default_endpoint
+from snapserv_client.endpoint import chosen_endpoint, default_endpoint
+from snapserv_client.protocol import NAME_PATTERN
 
-from snapserv import backings, logs
+from snapserv import backings
+from snapserv.errors import BadRequestError
 
 from .options import Endpoint, failing, pairs
 
@@ -22,6 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
+    context: typer.Context,
     targets: Annotated[list[str], typer.Argument(metavar="MODULE:CLASS...", help="Or FILE.py:CLASS.")],
     param: Annotated[list[str] | None, typer.Option("--param", "-p", help="NAME=VALUE for setup.")] = None,
     name: Annotated[str | None, typer.Option(help="Listen on this user's socket of that name.")] = None,
@@ -34,20 +38,37 @@ def serve(
     exit_with_stdin: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Run a simulation's setup, then answer clients until SIGTERM, Ctrl-C or `snapserv shutdown`."""
+    from snapserv import logs
     from snapserv.server import ServeOptions
     from snapserv.server import serve as run
 
     logs.configure(as_json=log_json, quiet=quiet)
     with failing(as_json=as_json):
+        if name is not None:
+            if _is_typed(context, "endpoint"):
+                raise BadRequestError("--name and --endpoint both say where to listen", hint="give one of them")
+            endpoint = _named(name)
         options = ServeOptions(
             targets=targets,
             params=pairs(param or [], "param"),
-            endpoint=default_endpoint(name) if name is not None else endpoint,
+            endpoint=endpoint,
             backing=backing,
             ready_fd=ready_fd,
             exit_with_stdin=exit_with_stdin,
         )
-        run(options, on_ready=None if quiet else lambda server: _announce(server, as_json=as_json))
+        run(options, on_ready=None if quiet and not as_json else lambda server: _announce(server, as_json=as_json))
+
+
+def _is_typed(context: typer.Context, option: str) -> bool:
+    """Return whether an option was typed, rather than taken from the environment."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _named(name: str) -> str:
+    if not re.match(NAME_PATTERN, name):
+        raise BadRequestError(f"--name {name!r}", hint="letters, digits and _.- are allowed, not first . or -")
+    return default_endpoint(name)
 
 
 def _announce(server: Server, *, as_json: bool) -> None:
@@ -66,6 +87,6 @@ def _announce(server: Server, *, as_json: bool) -> None:
     for field in spec.fields:
         facts.add_row("field", f"{field.name} · {field.dtype} {field.shape} {field.units}".rstrip())
     errors.print(facts)
-    errors.print(
-        "try: snapserv status · snapserv step main 10 · snapserv snapshot main · snapserv tree", style="dim"
-    )
+    there = "" if server.endpoint == chosen_endpoint(None) else f" -e {server.endpoint}"
+    tries = (f"snapserv {verb}{there}" for verb in ("status", "step main 10", "snapshot main", "tree"))
+    errors.print(f"try: {' · '.join(tries)}", style="dim", markup=False, highlight=False, soft_wrap=True)

@@ -18,11 +18,11 @@ import zmq.asyncio
 from . import protocol, requests
 from .display import Diff, NodeDisplay, ServerDisplay, Tree
 from .endpoint import chosen_endpoint
-from .errors import BadRequestError, InternalError, RequestTimeoutError, SnapservError
+from .errors import BadRequestError, FrozenError, InternalError, RequestTimeoutError, SnapservError
 from .private import START_WITHIN_S, PrivateServer
 from .protocol import Event, NodeInfo, Rng, SpecResult, StatsResult, StepResult
 from .requests import Array, RegionIndex, Reply, Request
-from .sync import REQUEST_TIMEOUT_S, Progress, refuse_missing_socket, routing_id, unreachable
+from .sync import FROZEN_HINT, REQUEST_TIMEOUT_S, Progress, refuse_missing_socket, routing_id, unreachable
 from .wire import unpack
 
 __all__ = ["Branch", "Server", "Snapshot", "connect", "local"]
@@ -218,7 +218,7 @@ class Server(ServerDisplay):
         """Return a live branch by name, id or tag."""
         node = await self.node(name)
         if not isinstance(node, Branch):
-            raise BadRequestError(f"{node.name} is a snapshot", hint="server.snapshot(name) returns snapshots")
+            raise FrozenError(f"{node.name} is a snapshot, and snapshots never change", hint=FROZEN_HINT)
         return node
 
     async def snapshot(self, name: str | int) -> Snapshot:

@@ -21,7 +21,7 @@ import zmq
 from . import protocol, requests
 from .display import Diff, NodeDisplay, ServerDisplay, Tree
 from .endpoint import chosen_endpoint
-from .errors import BadRequestError, RequestTimeoutError, SnapservError, UnreachableError
+from .errors import BadRequestError, FrozenError, RequestTimeoutError, SnapservError, UnreachableError
 from .protocol import Event, NodeInfo, Rng, SpecResult, StatsResult, StepResult
 from .requests import Array, RegionIndex, Reply, Request
 from .wire import Frames, unpack
@@ -31,6 +31,7 @@ Progress = Callable[[int, int], None]
 
 REQUEST_TIMEOUT_S = 60.0
 INTERRUPT_WITHIN_S = 5.0
+FROZEN_HINT = "branch it, and change the branch; server.snapshot(name) returns the snapshot"
 
 
 def connect(
@@ -254,11 +255,11 @@ class Server(ServerDisplay):
 
         Raises:
             NotFoundError: There is none.
-            BadRequestError: It is a snapshot.
+            FrozenError: It is a snapshot.
         """
         node = self.node(name)
         if not isinstance(node, Branch):
-            raise BadRequestError(f"{node.name} is a snapshot", hint="server.snapshot(name) returns snapshots")
+            raise FrozenError(f"{node.name} is a snapshot, and snapshots never change", hint=FROZEN_HINT)
         return node
 
     def snapshot(self, name: str | int) -> Snapshot:
