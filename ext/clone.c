@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <linux/sched.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
@@ -78,9 +79,13 @@ static pid_t fork_twice(void)
         errno = WIFEXITED(status) ? WEXITSTATUS(status) : ECANCELED;
         return -1;
     }
+    pid_t self = getpid();
     pid_t child = fork();
     if (child != 0)
         _exit(child > 0 ? 0 : errno);
+    /* Not before it is the server's child may it say that it is there: the server would not be told of its end. */
+    while (getppid() == self)
+        sched_yield();
     return 0;
 }
 

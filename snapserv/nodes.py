@@ -255,6 +255,9 @@ class Nodes:
         self._publish("dropped", self.info(node), "")
         del self._lanes[node.id]
         self.forest.remove(node)
+        if node.id == node.tree.root:
+            del self._plans[node.tree.name]
+            self.forest.fell(node.tree)
 
     def tag(self, node: Node, name: str, *, remove: bool) -> None:
         """Give a node a further name, or take one away.

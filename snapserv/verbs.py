@@ -257,10 +257,10 @@ async def drop(call: Call, args: protocol.DropArgs) -> protocol.DropResult:
     node = nodes.find(call.reference)
     doomed = [node, *nodes.forest.descendants(node)] if args.recursive else [node]
     for each in doomed:
-        if each.id == each.tree.root:
+        if each.id == each.tree.root and (each.tree.first or not args.recursive):
             raise BadRequestError(
                 f"{each.path} is the root of its tree, which everything stands on",
-                hint="shutdown ends the server",
+                hint="shutdown ends the server" if each.tree.first else "drop it recursively, with all the tree",
             )
         if each.pinned:
             raise BadRequestError(f"{each.path} is pinned", hint="unpin it first")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import warnings
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -84,7 +85,8 @@ class Connection:
             ) from cause
         self._last_id = 0
         self._waiting: dict[int, tuple[asyncio.Future[Any], Progress | None]] = {}
-        self._reader = asyncio.get_running_loop().create_task(self._read())
+        self._loop = asyncio.get_running_loop()
+        self._reader = self._loop.create_task(self._read())
 
     async def run(
         self, request: Request[T], *, timeout_s: float | None = None, progress: Progress | None = None
@@ -92,6 +94,8 @@ class Connection:
         """Send a request and await its result; see `snapserv_client.sync.Connection.run`."""
         if self.closed or self._owner != os.getpid():
             raise BadRequestError("the connection is closed, or another process's", hint="connect again")
+        if self._loop is not asyncio.get_running_loop():
+            raise BadRequestError("the connection belongs to another event loop", hint="connect again in this one")
         self._last_id += 1
         request_id = self._last_id
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -130,12 +134,20 @@ class Connection:
         self.closed = True
         if self._owner != os.getpid():
             return
-        self._reader.cancel()
-        await asyncio.gather(self._reader, return_exceptions=True)
+        if self._loop is asyncio.get_running_loop():
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
         for reply, _ in self._waiting.values():
             if not reply.done():
                 reply.set_exception(BadRequestError("the connection was closed", hint="connect again"))
         self._context.destroy(linger=0)
+
+    def __del__(self) -> None:
+        # Not closed: the context must go without waiting for its socket, or the collector would hang.
+        if not self.closed and self._owner == os.getpid():
+            self.closed = True
+            warnings.warn(f"the connection to {self.endpoint} was not closed", ResourceWarning, stacklevel=2)
+            self._context.destroy(linger=0)
 
     async def _read(self) -> None:
         while True:
@@ -228,9 +240,16 @@ class Server(ServerDisplay):
             raise BadRequestError(f"{node.name} is a branch", hint="server.branch(name) returns branches")
         return node
 
-    async def create(self, simulation: str | None = None, name: str | None = None, **params: Any) -> Branch:
+    async def create(
+        self,
+        simulation: str | None = None,
+        name: str | None = None,
+        *,
+        params: Mapping[str, Any] | None = None,
+        **named_params: Any,
+    ) -> Branch:
         """Make another tree and return its branch ``main``."""
-        return Branch(self, await self._run(requests.create(simulation, name, params)))
+        return Branch(self, await self._run(requests.create(simulation, name, {**(params or {}), **named_params})))
 
     async def diff(self, a: Node | str, b: Node | str, fields: Sequence[str] | None = None) -> Diff:
         """Return how two nodes differ, field by field."""
@@ -393,7 +412,7 @@ class Branch(Node):
         """Change a field or a region of it; a scalar fills it, an array must have its shape."""
         await self._run(requests.write(self.id, field, value, region))
 
-    async def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+    async def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
         """Run a method that the author exported, and return what it returns."""
         return await self._run(requests.call(self.id, method, args, kwargs))
 

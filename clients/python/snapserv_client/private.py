@@ -10,8 +10,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+import msgspec
 
 from .errors import BadRequestError, RequestTimeoutError, SnapservError, UnreachableError, error_from_wire
 from .sync import Server, connect
@@ -83,6 +86,7 @@ class PrivateServer:
             raise
         finally:
             os.close(told)
+        self._finalizer = weakref.finalize(self, _end, os.getpid(), self._process, self._folder)
         with os.fdopen(ready) as answer:
             readable, _, _ = select.select([answer], [], [], start_within_s)
             line = answer.readline() if readable else ""
@@ -97,22 +101,35 @@ class PrivateServer:
             raise _failure(outcome)
 
     def end(self) -> None:
-        """End the server, and remove its folder."""
-        process = self._process
-        if process.stdin is not None:
-            process.stdin.close()
-        try:
-            process.wait(END_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """End the server, and remove its folder; it also happens when this is collected or Python exits."""
+        self._finalizer()
+
+
+def _end(owner: int, process: subprocess.Popen[bytes], folder: Path) -> None:
+    if owner != os.getpid():
+        return  # a forked child: the server is its parent's
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        process.wait(END_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _named(kind: type, folder: Path) -> str:
     """Return how a fresh interpreter finds the class: by name where it can import it, by value otherwise."""
     if kind.__module__ != "__main__" and "<locals>" not in kind.__qualname__:
         return f"{kind.__module__}:{kind.__qualname__}"
+    path = folder / "simulation.pickle"
+    with path.open("wb") as file:
+        _pickle_by_value(kind, file)
+    return f"pickle:{path}"
+
+
+def _pickle_by_value(kind: type, file: BinaryIO) -> None:
+    """Write a class of a notebook or script with its code."""
     try:
         import cloudpickle
     except ImportError as cause:
@@ -120,9 +137,27 @@ def _named(kind: type, folder: Path) -> str:
             f"{kind.__qualname__} is defined in a notebook or script, and cloudpickle is missing",
             hint="pip install cloudpickle, or put the class into a module",
         ) from cause
-    path = folder / "simulation.pickle"
-    path.write_bytes(cloudpickle.dumps(kind))
-    return f"pickle:{path}"
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+        def reducer_override(self, obj: Any) -> Any:
+            """Take a msgspec struct apart as what defines it: by its attributes alone it would lose its fields."""
+            if isinstance(obj, type) and issubclass(obj, msgspec.Struct) and obj.__module__ == "__main__":
+                return msgspec.defstruct, (obj.__name__, _struct_fields(obj))
+            return super().reducer_override(obj)
+
+    Pickler(file).dump(kind)
+
+
+def _struct_fields(kind: type[msgspec.Struct]) -> list[tuple[str, Any] | tuple[str, Any, Any]]:
+    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+    for field in msgspec.structs.fields(kind):
+        if field.default is not msgspec.NODEFAULT:
+            fields.append((field.name, field.type, field.default))
+        elif field.default_factory is not msgspec.NODEFAULT:
+            fields.append((field.name, field.type, msgspec.field(default_factory=field.default_factory)))
+        else:
+            fields.append((field.name, field.type))
+    return fields
 
 
 def _failure(outcome: dict[str, Any]) -> SnapservError:

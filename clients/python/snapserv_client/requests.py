@@ -74,11 +74,13 @@ class Reply:
             raise InternalError("the server sent a reply without an id")
         error = header.get("error")
         progress = header.get("progress")
+        if error is not None and not isinstance(error, dict):
+            raise InternalError("the server sent an error that is none")
         return Reply(
             header["id"],
-            protocol.Progress(**progress) if progress else None,
+            None if progress is None else convert(progress, protocol.Progress),
             header.get("ok"),
-            error_from_wire(error) if error else None,
+            None if error is None else error_from_wire(error),
         )
 
 
@@ -137,7 +139,7 @@ def log(node: str | int) -> Request[list[protocol.NodeInfo]]:
 def read(node: str | int, field: str, region: RegionIndex) -> Request[Array]:
     """Ask for a field or a region of it."""
     args = {"field": field, "region": region_to_wire(region)}
-    return Request("read", node, args, lambda ok: np.asarray(ok["value"]))
+    return Request("read", node, args, lambda ok: np.asarray(convert(ok, protocol.ReadResult).value))
 
 
 def write(node: str | int, field: str, value: Any, region: RegionIndex) -> Request[None]:
@@ -155,7 +157,7 @@ def step(node: str | int, ticks: int, inputs: Mapping[str, Any], *, progress: bo
 def call(node: str | int, method: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Request[Any]:
     """Ask to run an exported method."""
     arguments = {"method": method, "args": list(args), "kwargs": dict(kwargs)}
-    return Request("call", node, arguments, lambda ok: ok["value"], long=True)
+    return Request("call", node, arguments, lambda ok: convert(ok, protocol.CallResult).value, long=True)
 
 
 def snapshot(node: str | int, name: str | None) -> Request[protocol.SnapshotResult]:

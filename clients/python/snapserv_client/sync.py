@@ -97,6 +97,7 @@ class Connection:
                 f"{endpoint!r} is no endpoint: {cause.strerror}", hint="write ipc:///PATH or tcp://HOST:PORT"
             ) from cause
         self._last_id = 0
+        self._early: dict[int, Reply | None] = {}  # of requests that wait while a progress callback asks something
         self.closed = False
 
     def run(self, request: Request[T], *, timeout_s: float | None = None, progress: Progress | None = None) -> T:
@@ -119,12 +120,15 @@ class Connection:
         frames = request.frames(request_id)
         self._socket.send_multipart(frames, copy=len(frames) <= 2)
         limit = timeout_s if timeout_s is not None or request.long else self.timeout_s
+        self._early[request_id] = None
         try:
             return self._result(request, request_id, limit, progress)
         except KeyboardInterrupt:
             if request.verb == "step":
                 self._stop(request, request_id)
             raise
+        finally:
+            del self._early[request_id]
 
     def close(self) -> None:
         """Close the socket. In a forked child it only forgets it: it is the parent's."""
@@ -162,14 +166,16 @@ class Connection:
                 frames.append(self._socket.recv() if len(frames) < 2 else self._socket.recv(copy=False).buffer)
             reply = Reply.parse(frames)
             if reply.id != request_id:
-                continue  # late: its caller gave up
-            if reply.progress is not None:
-                if progress is not None:
-                    progress(reply.progress.done, reply.progress.total)
-                continue
-            if reply.error is not None:
-                raise reply.error
-            return request.understand(reply.ok)
+                if reply.id in self._early and reply.progress is None:
+                    self._early[reply.id] = reply
+                continue  # otherwise late: its caller gave up
+            if reply.progress is None:
+                return _outcome(request, reply)
+            if progress is not None:
+                progress(reply.progress.done, reply.progress.total)
+                early = self._early[request_id]
+                if early is not None:
+                    return _outcome(request, early)
 
     def _stop(self, request: Request[Any], request_id: int) -> None:
         """Interrupt a step and wait until it has stopped, so that the branch stands still when this returns."""
@@ -274,9 +280,16 @@ class Server(ServerDisplay):
             raise BadRequestError(f"{node.name} is a branch", hint="server.branch(name) returns branches")
         return node
 
-    def create(self, simulation: str | None = None, name: str | None = None, **params: Any) -> Branch:
+    def create(
+        self,
+        simulation: str | None = None,
+        name: str | None = None,
+        *,
+        params: Mapping[str, Any] | None = None,
+        **named_params: Any,
+    ) -> Branch:
         """Make another tree and return its branch ``main``; the simulation is one that the server serves."""
-        return Branch(self, self._run(requests.create(simulation, name, params)))
+        return Branch(self, self._run(requests.create(simulation, name, {**(params or {}), **named_params})))
 
     def diff(self, a: Node | str, b: Node | str, fields: Sequence[str] | None = None) -> Diff:
         """Return how two nodes differ, field by field."""
@@ -471,13 +484,19 @@ class Branch(Node):
         """Change a field or a region of it; a scalar fills it, an array must have its shape."""
         self._run(requests.write(self.id, field, value, region))
 
-    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+    def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
         """Run a method that the author exported, and return what it returns."""
         return self._run(requests.call(self.id, method, args, kwargs))
 
     def interrupt(self, *, force: bool = False) -> bool:
         """Stop the step that runs, after its tick; return whether one ran. ``force`` kills the process."""
         return self._run(requests.interrupt(self.id, force=force))
+
+
+def _outcome(request: Request[T], reply: Reply) -> T:
+    if reply.error is not None:
+        raise reply.error
+    return request.understand(reply.ok)
 
 
 def _reference(node: Node | str | int) -> str | int:
