@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import warnings
+import weakref
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -23,7 +24,7 @@ from .errors import BadRequestError, FrozenError, InternalError, RequestTimeoutE
 from .private import START_WITHIN_S, PrivateServer
 from .protocol import Event, NodeInfo, Rng, SpecResult, StatsResult, StepResult
 from .requests import Array, RegionIndex, Reply, Request
-from .sync import FROZEN_HINT, REQUEST_TIMEOUT_S, Progress, refuse_missing_socket, routing_id, unreachable
+from .sync import FROZEN_HINT, REQUEST_TIMEOUT_S, Progress, refuse_missing_socket, release, routing_id, unreachable
 from .wire import unpack
 
 __all__ = ["Branch", "Server", "Snapshot", "connect", "local"]
@@ -72,14 +73,19 @@ class Connection:
         self.closed = False
         self._owner = os.getpid()
         refuse_missing_socket(endpoint)
-        self._context = zmq.asyncio.Context()
-        self._socket = self._context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.ROUTING_ID, routing_id())
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        dealer = self._context.socket(zmq.DEALER)
+        # Whether closed or forgotten, and whether the loop still runs: first the socket goes, then the context,
+        # which would wait for it.
+        self._release = weakref.finalize(self, release, os.getpid(), dealer, self._context)
+        dealer.setsockopt(zmq.LINGER, 0)
+        dealer.setsockopt(zmq.ROUTING_ID, routing_id())
+        self._socket = zmq.asyncio.Socket(shadow=dealer)
         try:
-            self._socket.connect(endpoint)
+            dealer.connect(endpoint)
         except zmq.ZMQError as cause:
-            self._context.destroy(0)
+            self.closed = True
+            self._release()
             raise BadRequestError(
                 f"{endpoint!r} is no endpoint: {cause.strerror}", hint="write ipc:///PATH or tcp://HOST:PORT"
             ) from cause
@@ -119,7 +125,7 @@ class Connection:
         finally:
             self._waiting.pop(request_id, None)
 
-    def subscribe(self, endpoint: str) -> zmq.asyncio.Socket:
+    def subscribe(self, endpoint: str) -> zmq.Socket[bytes]:
         """Return a SUB socket on the server's events, which the caller closes."""
         socket = self._context.socket(zmq.SUB)
         socket.setsockopt(zmq.LINGER, 0)
@@ -140,14 +146,12 @@ class Connection:
         for reply, _ in self._waiting.values():
             if not reply.done():
                 reply.set_exception(BadRequestError("the connection was closed", hint="connect again"))
-        self._context.destroy(linger=0)
+            self._socket.close()
+        self._release()
 
     def __del__(self) -> None:
-        # Not closed: the context must go without waiting for its socket, or the collector would hang.
-        if not self.closed and self._owner == os.getpid():
-            self.closed = True
+        if not self.closed:
             warnings.warn(f"the connection to {self.endpoint} was not closed", ResourceWarning, stacklevel=2)
-            self._context.destroy(linger=0)
 
     async def _read(self) -> None:
         while True:
@@ -260,7 +264,8 @@ class Server(ServerDisplay):
     async def watch(self) -> AsyncIterator[Event]:
         """Yield events as they happen, until the server ends."""
         where = await self._run(requests.watch())
-        socket = self._connection.subscribe(requests.events_endpoint(self.endpoint, where.events))
+        plain = self._connection.subscribe(requests.events_endpoint(self.endpoint, where.events))
+        socket = zmq.asyncio.Socket(shadow=plain)
         try:
             while True:
                 _, header, *buffers = await socket.recv_multipart()
@@ -270,6 +275,7 @@ class Server(ServerDisplay):
                     return
         finally:
             socket.close()
+            plain.close()
 
     async def shutdown(self) -> None:
         """End the server and every cell of it."""

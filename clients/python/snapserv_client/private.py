@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
@@ -20,6 +21,7 @@ from .errors import BadRequestError, RequestTimeoutError, SnapservError, Unreach
 from .sync import Server, connect
 
 START_WITHIN_S = 600.0
+_FIELD: type = type(msgspec.field(default_factory=list))
 END_WITHIN_S = 20.0
 
 
@@ -143,6 +145,9 @@ def _pickle_by_value(kind: type, file: BinaryIO) -> None:
             """Take a msgspec struct apart as what defines it: by its attributes alone it would lose its fields."""
             if isinstance(obj, type) and issubclass(obj, msgspec.Struct) and obj.__module__ == "__main__":
                 return msgspec.defstruct, (obj.__name__, _struct_fields(obj))
+            if isinstance(obj, _FIELD):
+                factory: Any = getattr(obj, "default_factory")  # noqa: B009 - the stubs take it for a list
+                return functools.partial(msgspec.field, default_factory=factory), ()
             return super().reducer_override(obj)
 
     Pickler(file).dump(kind)

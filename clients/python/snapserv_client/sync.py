@@ -10,6 +10,7 @@ import os
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -77,6 +78,13 @@ def unreachable(endpoint: str) -> UnreachableError:
     )
 
 
+def release(owner: int, socket: zmq.Socket[bytes], context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    """Close a socket and its context, in the process that made them: in a forked child they are its parent's."""
+    if owner == os.getpid():
+        socket.close(0)
+        context.destroy(0)
+
+
 class Connection:
     """A DEALER socket, and the requests that are in flight on it."""
 
@@ -87,12 +95,14 @@ class Connection:
         refuse_missing_socket(endpoint)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.DEALER)
+        # Whether closed or forgotten: first the socket goes, then the context, which would wait for it.
+        self._release = weakref.finalize(self, release, os.getpid(), self._socket, self._context)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.ROUTING_ID, routing_id())
         try:
             self._socket.connect(endpoint)
         except zmq.ZMQError as cause:
-            self._context.destroy(0)
+            self._release()
             raise BadRequestError(
                 f"{endpoint!r} is no endpoint: {cause.strerror}", hint="write ipc:///PATH or tcp://HOST:PORT"
             ) from cause
@@ -135,8 +145,7 @@ class Connection:
         if self.closed:
             return
         self.closed = True
-        if self._owner[0] == os.getpid():
-            self._context.destroy(linger=0)
+        self._release()
 
     def subscribe(self, endpoint: str) -> zmq.Socket[bytes]:
         """Return a SUB socket on the server's events, which the caller closes."""
