@@ -1,0 +1,115 @@
+"""Run every benchmark, print tables and write ``benchmarks/results/latest.json``.
+
+``--quick`` leaves the largest arena out and takes fewer samples: a check that it runs, not a measurement.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from snapserv.diagnosis import diagnose
+
+from . import idle, roundtrip, snapshots
+
+RESULTS = Path(__file__).parent / "results" / "latest.json"
+GOALS = "goal"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    quick = parser.parse_args().quick
+    out = parser.parse_args().out
+    console = Console()
+    results: dict[str, Any] = {"machine": machine()}
+    console.print(results["machine"])
+
+    results["roundtrip"] = roundtrip.measure(200 if quick else 3000)
+    console.print(_table("Round trips, µs", results["roundtrip"]["rows"]))
+    results["snapshots"] = snapshots.measure(
+        sizes_mib=(64, 1024) if quick else (64, 1024, 8192), rounds=10 if quick else 60, console=console
+    )
+    console.print(_table("Snapshots and forks with 1,000 pages dirtied between them", results["snapshots"]["rows"]))
+    results["idle"] = idle.measure(20 if quick else 200)
+    console.print(_table("Memory of one more snapshot of a 1 GiB arena, KiB", results["idle"]["rows"]))
+    results["goals"] = goals(results)
+    console.print(_table("Goals", results["goals"]))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(results, indent=1) + "\n")
+    console.print(f"wrote {out}", soft_wrap=True)
+
+
+def machine() -> dict[str, Any]:
+    """Return what was measured on."""
+    cpu = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.machine(),
+    )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory / (1 << 30), 1),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "arena": diagnose().backing,
+    }
+
+
+def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return each goal with what was measured and whether it is met."""
+    by_size = {row["arena MiB"]: row for row in results["snapshots"]["rows"] if row["pages"] == "clustered"}
+    small, large = by_size[min(by_size)], by_size[max(by_size)]
+    ratio = "snapshot p50 ms"
+    checks = [
+        (
+            f"snapshot p50 at {large['arena MiB']} MiB over that at {small['arena MiB']} MiB",
+            large[ratio] / small[ratio],
+            "≤", 2.0,
+        ),
+        ("os.fork, 4 KiB pages, over snapshot, largest arena", large["os.fork 4K ms"] / large[ratio], "≥", 50.0),
+        ("os.fork, THP, over snapshot, largest arena", large["os.fork THP ms"] / large[ratio], "≥", 3.0),
+        ("snapshot p50 seen by the client, worst size, ms", max(row[ratio] for row in by_size.values()), "≤", 1.5),
+        (
+            "branch to the end of its first step p50, worst size, ms",
+            max(row["branch+step p50 ms"] for row in by_size.values()),
+            "≤", 4.0,
+        ),
+        ("an idle snapshot of 1 GiB, KiB", results["idle"]["rows"][0]["all told"], "≤", 600.0),
+        ("step over raw pyzmq echo", results["roundtrip"]["ratio"], "≤", 2.0),
+    ]  # fmt: skip
+    return [
+        {
+            "what": what,
+            "measured": round(value, 2),
+            GOALS: f"{sign} {limit:g}",
+            "met": "yes" if (value <= limit if sign == "≤" else value >= limit) else "no",
+        }
+        for what, value, sign, limit in checks
+    ]
+
+
+def _table(title: str, rows: list[dict[str, Any]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in rows[0]:
+        table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right")
+    for row in rows:
+        table.add_row(*(f"{value:,.2f}" if isinstance(value, float) else str(value) for value in row.values()))
+    return table
+
+
+if __name__ == "__main__":
+    main()

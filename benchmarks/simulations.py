@@ -1,0 +1,44 @@
+"""What is served for measuring: an arena of a given size, and a step that dirties pages of it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from snapserv import Field, Simulation
+
+
+class Pages(Simulation):
+    """Dirties the same pages on every tick: side by side, or spread over the whole arena."""
+
+    memory = Field("u1", shape=("pages", 4096))
+
+    class Inputs(msgspec.Struct):
+        """How many pages a tick writes, and where."""
+
+        dirty: int = 0
+        where: Literal["clustered", "scattered"] = "clustered"
+
+    def setup(self, pages: int = 256) -> None:
+        """Fill every page, so that all of the arena is really there."""
+        self.memory[:] = 1
+
+    def step(self, inputs: Inputs) -> None:
+        """Write one byte in each of the pages."""
+        if inputs.where == "clustered":
+            self.memory[: inputs.dirty, 0] += 1
+        else:
+            self.memory[:: max(1, len(self.memory) // max(1, inputs.dirty)), 0][: inputs.dirty] += 1
+
+
+class Nothing(Simulation):
+    """Does nothing: what is left is the way there and back."""
+
+    count = Field("i8")
+
+    def step(self, inputs: object) -> dict[str, int]:
+        """Count."""
+        self.count += np.int64(1)
+        return {"count": int(self.count)}
