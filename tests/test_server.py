@@ -53,8 +53,9 @@ class Raw:
             pass
         return reply
 
-    def close(self) -> None:
-        self.context.destroy(0)
+    def close(self, *, send_all: bool = False) -> None:
+        """Hang up; ``send_all`` waits until what was sent is on its way, which by default may be lost."""
+        self.context.destroy(ANSWER_WITHIN_MS if send_all else 0)
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def test_a_retried_step_gets_the_first_reply_and_happens_once(raw: Raw, server: 
 
 def test_a_retry_after_a_reconnect_gets_the_reply_that_was_missed(raw: Raw, server: Server) -> None:
     sent = raw.send(step(5))
-    raw.close()
+    raw.close(send_all=True)
     assert_settles(lambda: server.branch("main").info().step, 5)
     back = Raw(server.endpoint, raw.name)
     reply = back.ask(step(5), sent)
