@@ -4,6 +4,7 @@ A function of this module returns in another process than the one that called it
 called only where the process has one thread, and runs no Python between the clone and the thaw.
 """
 
+import gc
 import sys
 
 from cpython.exc cimport PyErr_SetFromErrno
@@ -32,6 +33,7 @@ cdef extern from "frozen.h":
     int snapserv_freeze(int control, int child_control, int *thawed)
     int snapserv_stay_frozen(int control)
     int snapserv_reopen_files()
+    int snapserv_count_threads()
 
 REQUEST = SNAPSERV_REQUEST
 REPLY = SNAPSERV_REPLY
@@ -97,12 +99,22 @@ def stay_frozen(control: int) -> int:
     return thawed
 
 
+def count_threads() -> int:
+    """Return how many threads this process has."""
+    cdef int count = snapserv_count_threads()
+    if count < 0:
+        PyErr_SetFromErrno(OSError)
+    return count
+
+
 def reopen_files() -> int:
     """Give each regular file above stderr its own offset; return how many stay shared (for tests)."""
     return snapserv_reopen_files()
 
 
 cdef _after_thaw():
+    # Nothing that the branch shares with its snapshot is looked at by its collector, which would copy it all.
+    gc.freeze()
     # The random module asks to be reseeded in a forked child. A branch must continue as the original would.
     random = sys.modules.get("random")
     state = random.getstate() if random is not None else None

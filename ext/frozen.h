@@ -43,4 +43,7 @@ int snapserv_stay_frozen(int control);
  * Returns how many could not be reopened and stay shared. */
 int snapserv_reopen_files(void);
 
+/* How many threads this process has, or -1 with errno. */
+int snapserv_count_threads(void);
+
 #endif

@@ -58,7 +58,10 @@ def choose(name: str | None = None) -> Backing:
     raise BadRequestError(f"no arena backing {name!r}", hint=f"backings: {', '.join(NAMES)}")
 
 
-_BETTER = "let this user make user namespaces (sysctl user.max_user_namespaces), or run as root"
+_BETTER = (
+    "let this user make user namespaces (sysctl user.max_user_namespaces above 0; "
+    "on Ubuntu also kernel.apparmor_restrict_unprivileged_userns=0), or run as root"
+)
 _ANONYMOUS = "4 KiB pages: a fork copies page tables in proportion to the arena, 16 ms a GiB"
 
 

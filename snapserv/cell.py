@@ -7,7 +7,6 @@ round the same loop. There are no threads and no ZeroMQ here, and few imports: w
 
 from __future__ import annotations
 
-import gc
 import inspect
 import os
 import sys
@@ -49,7 +48,7 @@ def main() -> NoReturn:
             control.send(fork.REPLY, {"error": error.to_wire()})
             leave(1)
         control.send(fork.REPLY, {"ok": described})
-        _freeze_memory()
+        _flush()
         thawed = fork.stay_frozen(control.leave())
         Cell(simulation, CellEnd(thawed), scoreboard).run()
     except EOFError:
@@ -181,7 +180,7 @@ class Cell:
         except ThreadsRunningError:
             os.close(descriptor)
             raise
-        _freeze_memory()
+        _flush()  # what is buffered now would be printed by both
         try:
             thawed = fork.freeze(self._control.fileno(), descriptor)
         except OSError as cause:
@@ -189,8 +188,6 @@ class Cell:
         if thawed is not None:
             self._control.leave()
             raise _Thawed(thawed)
-        # Only the clone must not be collected. Kept frozen here, what dies in a cycle would never be freed.
-        gc.unfreeze()
         raise _AnsweredError
 
 
@@ -200,21 +197,20 @@ def refuse_threads() -> None:
     Raises:
         ThreadsRunningError: Counts and names them; the simulation's fault.
     """
-    tasks = os.listdir("/proc/self/task")
-    if len(tasks) == 1:
+    if fork.count_threads() == 1:
         return
     names = []
-    for task in tasks:
+    for task in os.listdir("/proc/self/task"):
         try:
             with open(f"/proc/self/task/{task}/comm") as comm:
                 names.append(comm.read().strip())
         except FileNotFoundError:
             continue  # it ended meanwhile
     raise ThreadsRunningError(
-        f"the simulation runs {len(tasks)} threads ({', '.join(names)}), and a fork would lose all but one",
+        f"the simulation runs {len(names)} threads ({', '.join(names)}), and a fork would lose all but one",
         hint="turn thread pools off: OPENBLAS_NUM_THREADS=1, OMP_NUM_THREADS=1, torch.set_num_threads(1); "
         "join threads of your own before a step returns",
-        details={"threads": len(tasks), "names": names},
+        details={"threads": len(names), "names": names},
     )
 
 
@@ -301,12 +297,6 @@ def _receive(control: CellEnd) -> tuple[int, dict[str, Any], int | None]:
 
     prefix, header, payload, descriptor = control.receive()
     return prefix.kind, decode(header, payload) if header else {}, descriptor
-
-
-def _freeze_memory() -> None:
-    """Prepare for a clone: nothing buffered that both would print, nothing that the collector would touch."""
-    _flush()
-    gc.freeze()
 
 
 def _flush() -> None:

@@ -38,6 +38,7 @@ ONE_THREAD = {
     # Sets and dicts of strings iterate alike in every run, so a replay can be compared.
     "PYTHONHASHSEED": "0",
 }
+NO_SIGNAL = int(socket.MSG_NOSIGNAL)
 READ_BYTES = 1 << 18
 LARGE_BYTES = 1 << 16
 END_WITHIN_S = 5.0
@@ -88,15 +89,15 @@ class Cell:
         """The number of the request sent last."""
         return self._number
 
-    async def request(self, op: str, *, descriptor: socket.socket | None = None, **arguments: Any) -> Any:
-        """Ask a live cell, and return its answer.
+    def ask(self, op: str, *, descriptor: socket.socket | None = None, **arguments: Any) -> asyncio.Future[Any]:
+        """Send a live cell a request, and return its answer to come.
 
         Args:
             op: What it is asked to do; see `snapserv.cell.Cell`.
             descriptor: A socket to send along; closed here once it is on its way.
             arguments: Plain values and arrays.
 
-        Raises:
+        Raises, when the answer is awaited:
             NodeDiedError: The process ended before it answered.
             SnapservError: What the cell answered.
         """
@@ -107,10 +108,7 @@ class Cell:
         self._send(parts, [descriptor.detach()] if descriptor else [])
         if self.ended.done():
             self._fail(self._death())
-        answer = await reply
-        if "error" in answer:
-            raise error_from_wire(answer["error"])
-        return answer["ok"]
+        return reply
 
     def interrupt(self, number: int) -> None:
         """Ask the cell to stop request ``number`` after the tick that it is in."""
@@ -219,22 +217,25 @@ class Cell:
             for descriptor in descriptors:
                 os.close(descriptor)
             return
-        for index, part in enumerate(parts):
+        for part in parts:
             if len(part):
-                self._outgoing.append((memoryview(part).cast("B"), descriptors if index == 0 else []))
-        self._flush()
+                self._outgoing.append((memoryview(part).cast("B"), descriptors))
+                descriptors = []
+        if not self._waits_to_write:
+            self._flush()
 
     def _flush(self) -> None:
         while self._outgoing:
             data, descriptors = self._outgoing[0]
             try:
                 if descriptors:
-                    sent = socket.send_fds(self._control, [data], descriptors, socket.MSG_NOSIGNAL)
+                    sent = socket.send_fds(self._control, [data], descriptors, NO_SIGNAL)
                 else:
-                    sent = self._control.send(data, socket.MSG_NOSIGNAL)
+                    sent = self._control.send(data, NO_SIGNAL)
             except BlockingIOError:
-                self._waits_to_write = True
-                self._herd.loop.add_writer(self._control, self._flush)
+                if not self._waits_to_write:
+                    self._waits_to_write = True
+                    self._herd.loop.add_writer(self._control, self._flush)
                 return
             except OSError:
                 self._on_hang_up()
@@ -299,13 +300,18 @@ class Cell:
         if prefix.kind == fork.REPLY:
             if self._replies:
                 reply = self._replies.popleft()
-                if not reply.done():
-                    reply.set_result(decode(body[: prefix.header_bytes], body[prefix.header_bytes :]))
+                answer = decode(body[: prefix.header_bytes], body[prefix.header_bytes :])
+                if reply.done():
+                    pass  # given up by whoever asked
+                elif "error" in answer:
+                    reply.set_exception(error_from_wire(answer["error"]))
+                else:
+                    reply.set_result(answer["ok"])
         elif prefix.kind == fork.FROZE:
             (clone_ns,) = struct.unpack("=q", body)
             reply = self._replies.popleft()
             if not reply.done():
-                reply.set_result({"ok": clone_ns / 1000})
+                reply.set_result(clone_ns / 1000)
         elif prefix.kind == fork.PROGRESS:
             if self.on_progress is not None:
                 progress = decode(body[: prefix.header_bytes], b"")
@@ -359,7 +365,7 @@ class Herd:
         cell = Cell(self, ours)
         cell.adopt(pid)
         try:
-            return cell, await cell.request("setup", **request)
+            return cell, await cell.ask("setup", **request)
         except BaseException:
             cell.kill()
             await asyncio.shield(cell.ended)
@@ -374,7 +380,7 @@ class Herd:
         ours, theirs = socket.socketpair()
         frozen = Cell(self, ours)
         try:
-            fork_us: float = await live.request("freeze", descriptor=theirs)
+            fork_us: float = await live.ask("freeze", descriptor=theirs)
             await frozen.introduced()
         except BaseException:
             frozen.kill()
@@ -396,7 +402,7 @@ class Herd:
         try:
             frozen.ask_for_clone(theirs)
             # Sent before the process exists: it waits in the socket, and the branch begins without a round trip.
-            beginning = asyncio.ensure_future(branch.request("begin", slot=slot, seed=seed))
+            beginning = branch.ask("begin", slot=slot, seed=seed)
             try:
                 await branch.introduced()
             except SnapservError:

@@ -16,7 +16,13 @@ from snapserv_client.wire import Buffer, pack, unpack
 PREFIX = struct.Struct("=IIQ")
 HELLO = struct.Struct("=qq")
 NUMBER = struct.Struct("=Q")
-USUAL_BYTES = 1 << 16
+DESCRIPTOR = struct.Struct("=i")
+USUAL_BYTES = 4096
+
+# Numbers, not enums, whose operators are Python code: a cell should touch as little memory as it can.
+_ROOM_FOR_ONE_DESCRIPTOR = socket.CMSG_SPACE(DESCRIPTOR.size)
+_CLOSE_ON_EXEC = int(socket.MSG_CMSG_CLOEXEC)
+_DO_NOT_WAIT = int(socket.MSG_DONTWAIT)
 
 
 class Prefix(NamedTuple):
@@ -71,13 +77,15 @@ class CellEnd:
             EOFError: The server is gone.
         """
         data = self._rest
-        descriptors: list[int] = []
+        descriptor = None
         if len(data) < PREFIX.size:
             try:
-                more, descriptors, _, _ = socket.recv_fds(self._socket, USUAL_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+                more, attached, _, _ = self._socket.recvmsg(USUAL_BYTES, _ROOM_FOR_ONE_DESCRIPTOR, _CLOSE_ON_EXEC)
             except ConnectionResetError as cause:
                 raise EOFError from cause
-            data += more
+            for _, _, content in attached:
+                (descriptor,) = DESCRIPTOR.unpack(content)
+            data = data + more if data else more
             if len(data) < PREFIX.size:
                 data += self._exactly(PREFIX.size - len(data))
         prefix = Prefix(*PREFIX.unpack_from(data))
@@ -90,7 +98,7 @@ class CellEnd:
             self._fill(memoryview(whole)[len(body) :])
             body = memoryview(whole)
         header, payload = body[: prefix.header_bytes], body[prefix.header_bytes :]
-        return prefix, header, payload, descriptors[0] if descriptors else None
+        return prefix, header, payload, descriptor
 
     def send(self, kind: int, value: Any) -> None:
         """Send a message whole.
@@ -116,7 +124,7 @@ class CellEnd:
         while True:
             if not self._rest:
                 try:
-                    self._rest = self._socket.recv(USUAL_BYTES, socket.MSG_DONTWAIT)
+                    self._rest = self._socket.recv(USUAL_BYTES, _DO_NOT_WAIT)
                 except BlockingIOError:
                     return False
                 except ConnectionResetError as cause:

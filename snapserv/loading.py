@@ -60,6 +60,9 @@ def _failed_import(place: str, cause: Exception) -> SimulationError:
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise NotFoundError(f"no file {str(path)!r}")
+    path = path.resolve()
+    if (path.parent / "__init__.py").exists():
+        return _from_package(path)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise NotFoundError(f"{str(path)!r} is not a Python file")
@@ -67,6 +70,17 @@ def _from_file(path: Path) -> ModuleType:
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)
     return module
+
+
+def _from_package(path: Path) -> ModuleType:
+    """Import a file that belongs to a package as part of it, so that it finds its neighbours."""
+    names, folder = [path.stem], path.parent
+    while (folder / "__init__.py").exists():
+        names.insert(0, folder.name)
+        folder = folder.parent
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    return importlib.import_module(".".join(names))
 
 
 def _checked(found: object, target: str) -> type[Simulation]:

@@ -137,6 +137,13 @@ class Nodes:
             raise NotFoundError(f"{node.path} was dropped")
         return cell
 
+    def look(self, node: Node) -> int:
+        """Return the step at which a node stands now; that of a branch changes behind our back."""
+        cell = self._cells.get(node.id)
+        if cell is not None and cell.slot is not None:
+            node.step = self.herd.scoreboard[cell.slot]
+        return node.step
+
     def info(self, node: Node, *, private_bytes: int | None = None) -> NodeInfo:
         """Return the node as clients see it."""
         cell = self._cells.get(node.id)
@@ -144,8 +151,6 @@ class Nodes:
             state: Literal["idle", "busy", "dead"] = "dead"
         else:
             state = "busy" if self._lanes[node.id].busy else "idle"
-        if node.kind == "branch" and cell is not None and cell.slot is not None:
-            node.step = self.herd.scoreboard[cell.slot]
         return NodeInfo(
             id=node.id,
             name=node.path,
@@ -153,7 +158,7 @@ class Nodes:
             kind=node.kind,
             state=state,
             parent=node.parent,
-            step=node.step,
+            step=self.look(node),
             created=node.created,
             tags=list(node.tags),
             pinned=node.pinned,
@@ -201,7 +206,7 @@ class Nodes:
         self._count_fork(fork_us)
         try:
             parent = self.forest.nodes.get(branch.parent or 0)
-            snapshot = self._settle(branch.tree, "snapshot", parent, frozen, name=name, step=self.info(branch).step)
+            snapshot = self._settle(branch.tree, "snapshot", parent, frozen, name=name, step=self.look(branch))
         except NameTakenError:
             await self.herd.end(frozen)
             raise

@@ -25,6 +25,7 @@ import uvloop
 import zmq
 from snapserv_client.endpoint import default_endpoint
 from snapserv_client.protocol import MAX_IN_FLIGHT, PROTOCOL_VERSION, VERBS, Progress, RequestHeader, Verb
+from snapserv_client.transport import NOBLOCK, has_input, receive_frames, send_frames
 from snapserv_client.wire import MAGIC, MAX_BUFFERS, MAX_MESSAGE_BYTES, Frames, convert, pack, unpack
 
 from .errors import (
@@ -236,23 +237,23 @@ class Server:
         """Take in what has come. ZeroMQ's descriptor tells of changes only, so whoever sends looks again."""
         self._drain_planned = False
         for _ in range(BATCH):
-            if not int(self._router.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            if not has_input(self._router):
                 return
-            client, *frames = self._router.recv_multipart(zmq.NOBLOCK)
-            self._receive(client, frames)
+            client = self._router.recv(NOBLOCK)
+            self._receive(client, receive_frames(self._router))
         self._plan_drain()
 
     def _plan_drain(self) -> None:
-        if not self._drain_planned and int(self._router.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        if not self._drain_planned and has_input(self._router):
             self._drain_planned = True
             self._loop.call_soon(self._drain)
 
-    def _receive(self, client: bytes, frames: list[bytes]) -> None:
+    def _receive(self, client: bytes, frames: Frames) -> None:
         self.requests += 1
         request_id = 0
         try:
             if not frames or frames[0] != MAGIC:
-                if frames and frames[0][:2] == MAGIC[:2]:
+                if frames and bytes(frames[0][:2]) == MAGIC[:2]:
                     raise VersionMismatchError(
                         f"this server speaks version {PROTOCOL_VERSION} of the protocol",
                         details={"protocol": PROTOCOL_VERSION},
@@ -329,8 +330,7 @@ class Server:
 
     def _send(self, client: bytes, frames: Frames) -> None:
         try:
-            # Large arrays are handed over without a copy; for a small reply that costs more than it saves.
-            self._router.send_multipart([client, MAGIC, *frames], zmq.NOBLOCK, copy=len(frames) == 1)
+            send_frames(self._router, [client, MAGIC, *frames], flags=NOBLOCK)
         except zmq.Again:
             log.warning("slow_client", client=client.hex())
         except zmq.ZMQError as cause:

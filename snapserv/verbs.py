@@ -210,7 +210,7 @@ async def read(call: Call, args: protocol.ReadArgs) -> protocol.ReadResult:
         pid = nodes.cell(node).pid
         copy = call.server.in_thread if place.nbytes > INLINE_BYTES else _inline
         value = await copy(reading.read_region, pid, place, region, most_bytes=MAX_MESSAGE_BYTES)
-        return protocol.ReadResult(value, nodes.info(node).step)
+        return protocol.ReadResult(value, nodes.look(node))
 
 
 @handles("diff")
@@ -322,12 +322,12 @@ async def step(call: Call, args: protocol.StepArgs) -> protocol.StepResult:
         cell.on_progress = call.progress if args.progress else None
         call.stepping = cell, cell.number + 1
         try:
-            result = await cell.request("step", ticks=args.ticks, inputs=args.inputs)
+            result = await cell.ask("step", ticks=args.ticks, inputs=args.inputs)
             nodes.counters.steps += args.ticks
         finally:
             call.stepping = None
             cell.on_progress = None
-            node.step = nodes.info(node).step
+            nodes.look(node)
         return protocol.StepResult(**result)
 
 
@@ -367,7 +367,7 @@ async def write(call: Call, args: protocol.WriteArgs) -> protocol.Empty:
     place = reading.place_of(nodes.plan(node).places, args.field)
     resolve_region(args.region, place.shape, what=place.name)
     async with Turn(nodes.lane(node)):
-        await nodes.cell(node).request("write", field=args.field, value=args.value, region=args.region)
+        await nodes.cell(node).ask("write", field=args.field, value=args.value, region=args.region)
     return protocol.Empty()
 
 
@@ -380,7 +380,7 @@ async def call_method(call: Call, args: protocol.CallArgs) -> protocol.CallResul
         names = ", ".join(method.name for method in nodes.plan(node).spec.methods) or "none"
         raise NotFoundError(f"no exported method {args.method!r}", hint=f"exported methods: {names}")
     async with Turn(nodes.lane(node)):
-        answer = await nodes.cell(node).request("call", method=args.method, args=args.args, kwargs=args.kwargs)
+        answer = await nodes.cell(node).ask("call", method=args.method, args=args.args, kwargs=args.kwargs)
         return protocol.CallResult(answer["value"])
 
 

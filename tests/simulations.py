@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import random
 import signal
@@ -15,6 +16,11 @@ import msgspec
 import numpy as np
 
 from snapserv import Field, Simulation, exported
+
+
+def _private_kib() -> int:
+    with open("/proc/self/smaps_rollup") as rollup:
+        return sum(int(line.split()[1]) for line in rollup if line.startswith("Private_Dirty"))
 
 
 class Walk(Simulation):
@@ -54,6 +60,18 @@ class Walk(Simulation):
     def process(self) -> dict[str, int]:
         """Return who runs this."""
         return {"pid": os.getpid(), "parent": os.getppid(), "thread": threading.get_native_id()}
+
+    @exported
+    def grow(self, objects: int) -> None:
+        """Put many small objects that the collector looks at on the Python heap."""
+        self.kept = [[number] for number in range(objects)]
+
+    @exported
+    def collect(self) -> int:
+        """Run the collector; return the KiB of memory that it had copied."""
+        before = _private_kib()
+        gc.collect()
+        return _private_kib() - before
 
     def hidden(self) -> None:
         """Not exported."""

@@ -219,6 +219,15 @@ assert eval(branch.recv(100)) == random.random()
 """)
 
 
+def test_the_collector_of_a_branch_copies_nothing_that_it_inherited(server: Server) -> None:
+    main = server.branch("main")
+    main.call("grow", 300_000)
+    assert main.call("collect") < 4096  # its own objects are its own pages: nothing to copy
+    branch = main.snapshot().branch()
+    copied = branch.call("collect")
+    assert copied < 4096, "the lists take some 20 MiB, and looking at one writes to its header"
+
+
 @pytest.mark.parametrize("what", ["abort", "raise"])
 def test_abort_and_raise_hit_the_branch_and_not_its_origin(server: Server, serve: Serve, what: str) -> None:
     """A raw clone must refresh the thread id that glibc keeps, or the signal goes to the parent."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,6 +20,7 @@ from snapserv_client.requests import region_to_wire
 from snapserv import Field, Simulation, exported
 from snapserv.errors import BadRequestError, NotFoundError, SimulationError
 from snapserv.lanes import Lane, Turn
+from snapserv.loading import load_simulation
 from snapserv.nodes import seed_of
 from snapserv.regions import resolve_region, runs_of
 from snapserv.scoreboard import Scoreboard
@@ -292,3 +295,18 @@ def test_authors_are_told_of_their_mistakes() -> None:
         Grid.build().exported_method("setup")
     with pytest.raises(NotImplementedError):
         Unknown.__new__(Unknown).step(None)
+
+
+def test_a_file_of_a_package_is_loaded_with_its_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "outer" / "inner"
+    package.mkdir(parents=True)
+    (tmp_path / "outer" / "__init__.py").touch()
+    (package / "__init__.py").touch()
+    (package / "sizes.py").write_text("COLS = 7")
+    (package / "model.py").write_text(
+        "from snapserv import Simulation\nfrom .sizes import COLS\nclass Model(Simulation):\n    cols = COLS\n"
+    )
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    found = load_simulation(f"{package}/model.py:Model")
+    assert vars(found)["cols"] == 7
+    assert found.__module__ == "outer.inner.model"

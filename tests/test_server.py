@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from snapserv_client import Server, requests, wire
 from snapserv_client.protocol import MAX_IN_FLIGHT, VERBS
 from snapserv_client.requests import Reply, Request
-from snapserv_client.sync import routing_id
+from snapserv_client.transport import routing_id
 
 from .conftest import ServerProcess, assert_settles, session_processes, statistics
 

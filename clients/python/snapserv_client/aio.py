@@ -24,7 +24,8 @@ from .errors import BadRequestError, FrozenError, InternalError, RequestTimeoutE
 from .private import START_WITHIN_S, PrivateServer
 from .protocol import Event, NodeInfo, Rng, SpecResult, StatsResult, StepResult
 from .requests import Array, RegionIndex, Reply, Request
-from .sync import FROZEN_HINT, REQUEST_TIMEOUT_S, Progress, refuse_missing_socket, release, routing_id, unreachable
+from .sync import FROZEN_HINT, REQUEST_TIMEOUT_S, Progress, refuse_missing_socket, release, unreachable
+from .transport import routing_id
 from .wire import unpack
 
 __all__ = ["Branch", "Server", "Snapshot", "connect", "local"]

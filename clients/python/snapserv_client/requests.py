@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -23,8 +22,7 @@ RegionIndex: TypeAlias = Index | tuple[Index, ...] | None
 """A region as numpy's basic indexing writes it: ``(slice(0, 64), 3)``, ``...``, ``np.s_[:, ::2]``."""
 
 
-@dataclass(frozen=True)
-class Request(Generic[T]):
+class Request(msgspec.Struct, Generic[T], frozen=True):
     """One request and how to understand its reply.
 
     Attributes:
@@ -51,8 +49,7 @@ class Request(Generic[T]):
         return [MAGIC, *pack(header)]
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """A message from the server: a progress report, or the final reply of a request."""
 
     id: int

@@ -25,7 +25,8 @@ from .endpoint import chosen_endpoint
 from .errors import BadRequestError, FrozenError, RequestTimeoutError, SnapservError, UnreachableError
 from .protocol import Event, NodeInfo, Rng, SpecResult, StatsResult, StepResult
 from .requests import Array, RegionIndex, Reply, Request
-from .wire import Frames, unpack
+from .transport import receive_frames, routing_id, send_frames
+from .wire import unpack
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
@@ -56,11 +57,6 @@ def connect(
         server.close()
         raise
     return server
-
-
-def routing_id() -> bytes:
-    """Return a name for a new client that no other has; it never begins with a zero byte."""
-    return b"c" + os.urandom(15)
 
 
 def refuse_missing_socket(endpoint: str) -> None:
@@ -107,6 +103,7 @@ class Connection:
                 f"{endpoint!r} is no endpoint: {cause.strerror}", hint="write ipc:///PATH or tcp://HOST:PORT"
             ) from cause
         self._last_id = 0
+        self._receive_timeout_ms = -1
         self._early: dict[int, Reply | None] = {}  # of requests that wait while a progress callback asks something
         self.closed = False
 
@@ -127,8 +124,7 @@ class Connection:
         self._check_owner()
         self._last_id += 1
         request_id = self._last_id
-        frames = request.frames(request_id)
-        self._socket.send_multipart(frames, copy=len(frames) <= 2)
+        send_frames(self._socket, request.frames(request_id))
         limit = timeout_s if timeout_s is not None or request.long else self.timeout_s
         self._early[request_id] = None
         try:
@@ -160,31 +156,32 @@ class Connection:
         self, request: Request[T], request_id: int, timeout_s: float | None, progress: Progress | None
     ) -> T:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        self._wait_at_most(timeout_s)
         while True:
-            left = -1 if deadline is None else max(0, round((deadline - time.monotonic()) * 1000))
-            self._socket.setsockopt(zmq.RCVTIMEO, left)
             try:
-                frames: Frames = [self._socket.recv()]
+                reply = Reply.parse(receive_frames(self._socket))
             except zmq.Again:
                 raise RequestTimeoutError(
                     f"no reply to {request.verb} within {timeout_s:g} s",
                     hint="it may still be running; interrupt stops a step",
                 ) from None
-            while self._socket.getsockopt(zmq.RCVMORE):
-                # Only buffers are worth receiving without a copy.
-                frames.append(self._socket.recv() if len(frames) < 2 else self._socket.recv(copy=False).buffer)
-            reply = Reply.parse(frames)
-            if reply.id != request_id:
-                if reply.id in self._early and reply.progress is None:
-                    self._early[reply.id] = reply
-                continue  # otherwise late: its caller gave up
-            if reply.progress is None:
+            if reply.id == request_id and reply.progress is None:
                 return _outcome(request, reply)
-            if progress is not None:
+            if reply.id == request_id and progress is not None and reply.progress is not None:
                 progress(reply.progress.done, reply.progress.total)
                 early = self._early[request_id]
                 if early is not None:
                     return _outcome(request, early)
+            elif reply.id in self._early and reply.progress is None:
+                self._early[reply.id] = reply
+            # Otherwise it is late: its caller gave up.
+            self._wait_at_most(None if deadline is None else max(0.0, deadline - time.monotonic()))
+
+    def _wait_at_most(self, seconds: float | None) -> None:
+        wanted = -1 if seconds is None else round(seconds * 1000)
+        if wanted != self._receive_timeout_ms:
+            self._receive_timeout_ms = wanted
+            self._socket.setsockopt(zmq.RCVTIMEO, wanted)
 
     def _stop(self, request: Request[Any], request_id: int) -> None:
         """Interrupt a step and wait until it has stopped, so that the branch stands still when this returns."""
@@ -193,7 +190,7 @@ class Connection:
             return
         self._last_id += 1
         interrupt = requests.interrupt(node, request=request_id)
-        self._socket.send_multipart(interrupt.frames(self._last_id))
+        send_frames(self._socket, interrupt.frames(self._last_id))
         try:
             self._result(request, request_id, INTERRUPT_WITHIN_S, None)
         except SnapservError:

@@ -1,0 +1,59 @@
+"""Messages on a ZeroMQ socket, at either end: a list of frames goes out, and one comes in.
+
+pyzmq's own multipart calls do the same in more steps: its flags and options are enums, whose operators are
+Python code. A request is a few such calls at each end, so here they are plain numbers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import zmq
+
+from .wire import Buffer, Frames
+
+NOBLOCK = int(zmq.NOBLOCK)
+_SNDMORE = int(zmq.SNDMORE)
+_RCVMORE = int(zmq.RCVMORE)
+_EVENTS = int(zmq.EVENTS)
+_POLLIN = int(zmq.POLLIN)
+
+COPY_BELOW_BYTES = 1 << 16
+"""A buffer of this size is handed over as it is; what is smaller takes less time to copy."""
+LEADING_FRAMES = 2
+"""The magic and the header."""
+
+
+def routing_id() -> bytes:
+    """Return a name for a new client that no other has; it never begins with a zero byte."""
+    return b"c" + os.urandom(15)
+
+
+def send_frames(socket: zmq.Socket[bytes], frames: Sequence[Buffer], *, flags: int = 0) -> None:
+    """Send one message; it goes out whole or not at all.
+
+    Raises:
+        zmq.Again: With `NOBLOCK`, the peer takes no more for now.
+    """
+    *others, last = frames
+    for frame in others:
+        socket.send(frame, flags | _SNDMORE, len(frame) < COPY_BELOW_BYTES)
+    socket.send(last, flags, len(last) < COPY_BELOW_BYTES)
+
+
+def receive_frames(socket: zmq.Socket[bytes], *, flags: int = 0) -> Frames:
+    """Receive one message; the buffers after its header are views of the memory that ZeroMQ received into.
+
+    Raises:
+        zmq.Again: Nothing came: with `NOBLOCK`, now; otherwise in the socket's RCVTIMEO.
+    """
+    frames: Frames = [socket.recv(flags)]
+    while socket.getsockopt(_RCVMORE):
+        frames.append(socket.recv() if len(frames) < LEADING_FRAMES else socket.recv(copy=False).buffer)
+    return frames
+
+
+def has_input(socket: zmq.Socket[bytes]) -> bool:
+    """Return whether a message waits. ZeroMQ's descriptor tells of changes only, so this is asked again."""
+    return bool(int(socket.getsockopt(_EVENTS)) & _POLLIN)
