@@ -190,9 +190,9 @@ class Server:
     def stop(self, reason: str) -> None:
         """Have the server end soon; requests that run are given up."""
         if not self._stop.is_set():
-            log.info("stopping", reason=reason)
             # A moment later, so that the reply to `shutdown` is on its way.
             self._loop.call_soon(self._stop.set)
+            log.info("stopping", reason=reason)
 
     async def close(self) -> None:
         """End every cell, close every socket and remove every file."""

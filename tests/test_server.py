@@ -88,6 +88,18 @@ def test_a_retry_after_a_reconnect_gets_the_reply_that_was_missed(raw: Raw, serv
     assert server.branch("main").info().step == 5
 
 
+def test_a_log_that_cannot_be_written_hurts_nobody(serve: Serve) -> None:
+    full = serve("tests.simulations:Walk", prefix=("sh", "-c", 'exec "$0" "$@" 2>/dev/full'))
+    with full.connect() as client:
+        main = client.branch("main")
+        os.kill(main.info().pid, signal.SIGKILL)  # which is logged
+        assert_settles(lambda: main.info().state, "dead")
+        main.reset()
+        assert main.step().step == 1
+    assert full.end() == 0
+    assert full.log.read_text() == ""
+
+
 def test_a_retry_of_a_running_request_is_not_a_second_request(raw: Raw, server: Server) -> None:
     sent = raw.send(step(20_000))
     raw.send(step(20_000), sent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -86,7 +87,8 @@ def _announce(server: Server, *, as_json: bool) -> None:
     facts.add_row("fork", spec.fork)
     for field in spec.fields:
         facts.add_row("field", f"{field.name} · {field.dtype} {field.shape} {field.units}".rstrip())
-    errors.print(facts)
     there = "" if server.endpoint == chosen_endpoint(None) else f" -e {server.endpoint}"
     tries = (f"snapserv {verb}{there}" for verb in ("status", "step main 10", "snapshot main", "tree"))
-    errors.print(f"try: {' · '.join(tries)}", style="dim", markup=False, highlight=False, soft_wrap=True)
+    with contextlib.suppress(OSError):  # nobody can read it, and a server needs no reader
+        errors.print(facts)
+        errors.print(f"try: {' · '.join(tries)}", style="dim", markup=False, highlight=False, soft_wrap=True)
