@@ -26,6 +26,9 @@ cdef extern from *:
     #ifndef MADV_POPULATE_WRITE
     #define MADV_POPULATE_WRITE 23
     #endif
+    #ifndef MADV_COLLAPSE
+    #define MADV_COLLAPSE 25
+    #endif
 
     /* linux/fs.h of Linux 6.7 and later, under names of our own: older headers lack them. */
     struct snapserv_page_region { __u64 start, end, categories; };
@@ -76,7 +79,7 @@ cdef extern from *:
     int madvise(void *address, size_t size, int advice) nogil
     int MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED
     int PROT_NONE, PROT_READ, PROT_WRITE
-    int MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_POPULATE_WRITE
+    int MADV_COLLAPSE, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_POPULATE_WRITE
     void *MAP_FAILED
 
 cdef extern from "huge_tmpfs.h":
@@ -207,6 +210,20 @@ cdef _advise(size_t address, size_t size, int advice):
             number = c_errno
     if number not in (0, EINVAL):
         raise OSError(number, os.strerror(number))
+
+
+def collapse(start: int, end: int) -> bool:
+    """Have the kernel make huge pages of the memory between two addresses (MADV_COLLAPSE, Linux 6.1; madvise(2)).
+
+    Returns:
+        Whether all of it is huge pages now. If not, some may be: there may be no more free, or the kernel may not
+        know how.
+    """
+    cdef size_t address = start, size = end - start
+    cdef int made
+    with nogil:
+        made = madvise(<void *>address, size, MADV_COLLAPSE)
+    return made == 0
 
 
 # -------------------------------------------------------------------------------------------- private pages

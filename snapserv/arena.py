@@ -124,6 +124,11 @@ class Arena:
         """The sum of all segments."""
         return sum(segment.size_bytes for segment in self.segments)
 
+    @property
+    def addresses(self) -> range:
+        """The address space that is reserved for fields."""
+        return range(self._reserved.address, self._reserved.address + self._reserved.size)
+
     def describe(self) -> ArenaInfo:
         """Return what clients are told of it."""
         return ArenaInfo(self.backing, self.reason, self.size_bytes, self.segment_bytes, len(self.segments))

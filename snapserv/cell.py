@@ -20,6 +20,7 @@ from snapserv_client.errors import SnapservError
 from .arena import Arena
 from .errors import BadRequestError, SimulationError, StepInterruptedError, ThreadsRunningError
 from .ext import fork
+from .heap import use_huge_pages
 from .link import CellEnd
 from .loading import load_simulation
 from .regions import resolve_region
@@ -275,6 +276,7 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, dict[str, Any]]:
         simulation = kind.build(arena, **params)
     refuse_threads()
     arena.seal()
+    huge_heap_bytes = use_huge_pages(arena.addresses)
     described = {
         "simulation": kind.__name__,
         "doc": inspect.getdoc(kind) or "",
@@ -287,6 +289,7 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, dict[str, Any]]:
         "methods": kind.describe_methods(),
         "arena": arena.describe(),
         "fork": " · ".join(part for part in fork.mode() if part),
+        "huge_heap_bytes": huge_heap_bytes,
         "setup_s": time.monotonic() - began,
     }
     return simulation, described

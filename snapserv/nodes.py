@@ -382,6 +382,7 @@ def _plan(tree: str, described: Mapping[str, Any]) -> Plan:
         methods=[MethodInfo(**info) for info in described["methods"]],
         arena=arena,
         fork=described["fork"],
+        huge_heap_bytes=described["huge_heap_bytes"],
         setup_s=described["setup_s"],
     )
     places = [

@@ -84,6 +84,7 @@ def _announce(server: Server, *, as_json: bool) -> None:
     facts.add_row("endpoint", server.endpoint)
     facts.add_row("setup", f"{spec.setup_s:.2f} s")
     facts.add_row("arena", f"{mebibytes(spec.arena.size_bytes)} MiB · {spec.arena.backing}: {spec.arena.reason}")
+    facts.add_row("heap", f"{mebibytes(spec.huge_heap_bytes)} MiB in huge pages")
     facts.add_row("fork", spec.fork)
     for field in spec.fields:
         facts.add_row("field", f"{field.name} · {field.dtype} {field.shape} {field.units}".rstrip())

@@ -107,7 +107,10 @@ class HelloResult(msgspec.Struct):
 
 
 class SpecResult(msgspec.Struct):
-    """What a tree's simulation is: its fields, and JSON schemas of its inputs and parameters."""
+    """What a tree's simulation is: its fields, and JSON schemas of its inputs and parameters.
+
+    ``huge_heap_bytes`` is how much of the memory outside of the arena was turned into huge pages, which fork fast.
+    """
 
     tree: str
     simulation: str
@@ -119,6 +122,7 @@ class SpecResult(msgspec.Struct):
     methods: list[MethodInfo]
     arena: ArenaInfo
     fork: str
+    huge_heap_bytes: int
     setup_s: float
 
 
