@@ -17,9 +17,9 @@ from rich.table import Table
 
 from snapserv.diagnosis import diagnose
 
-from . import idle, roundtrip, snapshots
+from . import figures, idle, roundtrip, snapshots
+from .figures import RESULTS
 
-RESULTS = Path(__file__).parent / "results" / "latest.json"
 GOALS = "goal"
 
 
@@ -44,7 +44,9 @@ def main() -> None:
     results["goals"] = goals(results)
     console.print(_table("Goals", results["goals"]))
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(results, indent=1) + "\n")
+    out.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
+    if out == RESULTS:
+        figures.write()
     console.print(f"wrote {out}", soft_wrap=True)
 
 
@@ -107,8 +109,14 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Table:
     for name in rows[0]:
         table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right")
     for row in rows:
-        table.add_row(*(f"{value:,.2f}" if isinstance(value, float) else str(value) for value in row.values()))
+        table.add_row(*map(_cell, row.values()))
     return table
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.2f}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

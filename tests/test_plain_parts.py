@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
+import json
 import os
 import sys
 from pathlib import Path
@@ -310,3 +312,13 @@ def test_a_file_of_a_package_is_loaded_with_its_neighbours(tmp_path: Path, monke
     found = load_simulation(f"{package}/model.py:Model")
     assert vars(found)["cols"] == 7
     assert found.__module__ == "outer.inner.model"
+
+
+def test_the_figures_of_the_readme_are_those_of_the_last_run() -> None:
+    root = Path(__file__).resolve().parents[1]
+    spec = importlib.util.spec_from_file_location("figures", root / "benchmarks" / "figures.py")
+    assert spec is not None
+    assert spec.loader is not None
+    figures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(figures)
+    assert figures.render(json.loads(figures.RESULTS.read_text())) in (root / "README.md").read_text()

@@ -31,14 +31,26 @@ class ServerDisplay:
 
 
 class NodeDisplay:
-    """The looks of a node, from what is known of it without asking."""
+    """A node's identity and looks, from what is known of it without asking."""
 
-    last: NodeInfo
+    def __init__(self, server: ServerDisplay, info: NodeInfo) -> None:
+        self._server = server
+        self.last = info
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        return self.last.name
+
+    @property
+    def id(self) -> int:
+        """The id, which never changes."""
+        return self.last.id
 
     @property
     def endpoint(self) -> str:
         """Where the server is."""
-        raise NotImplementedError
+        return self._server.endpoint
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {describe(self.last)} · {self.endpoint}>"

@@ -350,24 +350,7 @@ class Server(ServerDisplay):
 class Node(NodeDisplay):
     """A point of a tree. ``last`` is what the server said of it last; `info` asks again."""
 
-    def __init__(self, server: Server, info: NodeInfo) -> None:
-        self._server = server
-        self.last = info
-
-    @property
-    def name(self) -> str:
-        """The name."""
-        return self.last.name
-
-    @property
-    def id(self) -> int:
-        """The id, which never changes."""
-        return self.last.id
-
-    @property
-    def endpoint(self) -> str:
-        """Where the server is."""
-        return self._server.endpoint
+    _server: Server
 
     def info(self) -> NodeInfo:
         """Return what the server knows of it now."""

@@ -1,0 +1,62 @@
+"""The tables of the README, written from ``benchmarks/results/latest.json``: ``python -m benchmarks.figures``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "latest.json"
+BEGIN, END = "<!-- figures: python -m benchmarks.figures -->\n", "<!-- end of figures -->\n"
+
+
+def render(results: dict[str, Any]) -> str:
+    """Return the tables, as Markdown."""
+    machine = results["machine"]
+    snapshots = results["snapshots"]
+    clustered = {row["arena MiB"]: row for row in snapshots["rows"] if row["pages"] == "clustered"}
+    scattered = {row["arena MiB"]: row for row in snapshots["rows"] if row["pages"] == "scattered"}
+    sizes = list(clustered)
+    idle = results["idle"]["rows"][0]
+    trips = {row["what"]: row for row in results["roundtrip"]["rows"]}
+    lines = [
+        f"On {machine['cores']} cores of an {machine['cpu']} in a virtual machine, Linux {machine['kernel']}, Python "
+        f"{machine['python']}; {snapshots['dirty_pages']:,} pages of 4 KiB are written between two snapshots.",
+        "",
+        f"| p50, ms | {' | '.join(f'{size:,} MiB' for size in sizes)} |",
+        f"| --- |{' ---: |' * len(sizes)}",
+    ]
+    rows = (
+        ("snapshot, seen by the client", "snapshot p50 ms", clustered),
+        ("… of it the fork", "of it fork", clustered),
+        ("snapshot, where the written pages are scattered", "snapshot p50 ms", scattered),
+        ("branch to the end of its first step", "branch+step p50 ms", clustered),
+        ("`os.fork` of the same memory in 4 KiB pages", "os.fork 4K ms", clustered),
+        ("`os.fork` of the same memory in huge pages", "os.fork THP ms", clustered),
+    )
+    for what, key, table in rows:
+        lines.append(f"| {what} | {' | '.join(f'{table[size][key]:.2f}' for size in sizes)} |")
+    lines += [
+        "",
+        "| | |",
+        "| --- | ---: |",
+        f"| fork of an empty C program: the floor | {clustered[sizes[0]]['empty C fork ms']:.2f} ms |",
+        f"| one more idle snapshot of 1 GiB, without the pages written since | {idle['all told']:,.0f} KiB |",
+        f"| step of a simulation that does nothing, round trip, p50 | {trips['step']['p50']:.0f} µs |",
+        f"| echo of plain pyzmq, p50: the floor | {trips['raw pyzmq echo']['p50']:.0f} µs |",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write() -> None:
+    """Put the tables of the last run into the README."""
+    readme = ROOT / "README.md"
+    text = readme.read_text()
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    readme.write_text(before + BEGIN + render(json.loads(RESULTS.read_text())) + END + after)
+
+
+if __name__ == "__main__":
+    write()
