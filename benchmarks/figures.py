@@ -21,8 +21,8 @@ def render(results: dict[str, Any]) -> str:
     idle = results["idle"]["rows"][0]
     trips = {row["what"]: row for row in results["roundtrip"]["rows"]}
     lines = [
-        f"On {machine['cores']} cores of an {machine['cpu']} in a virtual machine, Linux {machine['kernel']}, Python "
-        f"{machine['python']}; {snapshots['dirty_pages']:,} pages of 4 KiB are written between two snapshots.",
+        f"On {machine['cores']} cores of an {machine['cpu']} in a virtual machine, Linux {machine['kernel']}, "
+        f"Python {machine['python']}; {snapshots['dirty_pages']:,} pages are written between two snapshots.",
         "",
         f"| p50, ms | {' | '.join(f'{size:,} MiB' for size in sizes)} |",
         f"| --- |{' ---: |' * len(sizes)}",
