@@ -1,0 +1,15 @@
+"""Every way to snapshot a region of memory on Linux, behind one interface, so that they can be compared.
+
+snapserv itself is built on `fork` and `rewire`. The others are here because people use them, or have heard of them:
+each works, says what it needs, and passes the same tests. ``snapserv lab`` measures them side by side.
+"""
+
+from __future__ import annotations
+
+from .base import Capability, Mechanism, Place, Region, Snapshot
+from .copy import Copy
+
+MECHANISMS: dict[str, type[Mechanism]] = {mechanism.name: mechanism for mechanism in (Copy,)}
+"""By name, in the order in which they are presented."""
+
+__all__ = ["MECHANISMS", "Capability", "Mechanism", "Place", "Region", "Snapshot"]

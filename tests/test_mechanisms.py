@@ -1,0 +1,26 @@
+"""Every mechanism through the conformance suite, each case in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from snapserv.mechanisms import MECHANISMS
+
+from .conformance import CASES
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_conformance(name: str, case: str) -> None:
+    why_not = MECHANISMS[name].why_not()
+    if why_not:
+        pytest.skip(f"{name}: {why_not}")
+    command = [sys.executable, "-m", "tests.conformance", name, case]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    assert ran.returncode == 0, ran.stderr
