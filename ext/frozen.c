@@ -103,17 +103,17 @@ int snapserv_stay_frozen(int control)
     }
 }
 
-int snapserv_freeze(int control, int child_control, int *thawed)
+int snapserv_freeze(int control, int child_control, int *thawed, int64_t *clone_ns)
 {
     int64_t since = now_ns();
     pid_t made = snapserv_clone_sibling();
     if (made != 0) {
         int error = errno;
-        int64_t clone_ns = now_ns() - since;
+        *clone_ns = now_ns() - since;
         /* The snapshot says hello first, where both were given one processor: the server waits for both. */
         sched_yield();
         if (made > 0)
-            send_message(control, SNAPSERV_FROZE, &clone_ns, sizeof clone_ns);
+            send_message(control, SNAPSERV_FROZE, clone_ns, sizeof *clone_ns);
         else
             say_failed(child_control, error);
         close(child_control);

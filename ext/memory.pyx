@@ -82,6 +82,12 @@ cdef extern from *:
     int MADV_COLLAPSE, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_POPULATE_WRITE
     void *MAP_FAILED
 
+cdef extern from "<sys/resource.h>":
+    struct rusage:
+        long ru_minflt
+    int RUSAGE_SELF
+    int getrusage(int who, rusage *usage) nogil
+
 cdef extern from "huge_tmpfs.h":
     int snapserv_open_huge_tmpfs(uint64_t size, const char **refused) nogil
 
@@ -210,6 +216,14 @@ cdef _advise(size_t address, size_t size, int advice):
             number = c_errno
     if number not in (0, EINVAL):
         raise OSError(number, os.strerror(number))
+
+
+def count_faults() -> int:
+    """Return how many page faults this process has had that needed no reading from disk (getrusage(2))."""
+    cdef rusage usage
+    if getrusage(RUSAGE_SELF, &usage) < 0:
+        PyErr_SetFromErrno(OSError)
+    return usage.ru_minflt
 
 
 def collapse(start: int, end: int) -> bool:

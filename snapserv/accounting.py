@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeAlias
 
+from .bases import Base, bases_of
 from .ext import memory
 
+Measurable: TypeAlias = tuple[int, list[tuple[int, int]]]
+"""A process, 0 for none, and its segments: (address, bytes)."""
 
-def private_bytes(pid: int, segments: Iterable[tuple[int, int]]) -> int | None:
-    """Return how much of the arena the process no longer shares with the base image; None when it is gone.
 
-    Counts the pages that are present or swapped and not file pages (PAGEMAP_SCAN, Linux 6.7; pagemap before).
+def count_bases(processes: Iterable[Measurable]) -> Counter[Base]:
+    """Return in how many of the processes each base image has segments standing on it."""
+    found: Counter[Base] = Counter()
+    for pid, segments in processes:
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            bases = bases_of(pid) if pid else None
+            found.update(base for address, _ in segments if bases and (base := bases.at(address)) is not None)
+    return found
+
+
+def private_bytes(pid: int, segments: Iterable[tuple[int, int]], shared: Counter[Base]) -> int | None:
+    """Return how much of the arena the process shares with nobody through a base image; None when it is gone.
+
+    Counts the pages that are present or swapped and not file pages (PAGEMAP_SCAN, Linux 6.7; pagemap before), and
+    base images that no other process stands on, going by ``shared``.
     """
     total = 0
     try:
+        bases = bases_of(pid)
         for address, size in segments:
             ranges = memory.scan_private(pid, address, address + size)
             total += int((ranges[:, 1] - ranges[:, 0]).sum())
+            base = bases.at(address)
+            if base is not None and shared[base] <= 1:
+                total += size
     except (ProcessLookupError, FileNotFoundError):
         return None
     return total

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import operator
 import os
+import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ CAPACITY_BYTES = 1 << 40
 LEAST_CAPACITY_BYTES = 1 << 28
 SPARED_BYTES = 64 << 20
 """Left to the rest of the machine when an arena asks for memory."""
+_ENTRY = struct.Struct("=Q")
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,23 @@ class Extent:
 
 @dataclass
 class Segment:
-    """A stretch of the arena that stands on one base file; ``descriptor`` is -1 once that is sealed."""
+    """A stretch of the arena that stands on one base file; ``descriptor`` is -1 once that is sealed.
+
+    ``detached`` says that it has left its base file, and is anonymous memory of this process's own.
+    """
 
     address: int
     size_bytes: int
     descriptor: int
+    detached: bool = False
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Which part of a segment's pages is private, and which of them no other process maps; between 0 and 1."""
+
+    private: float
+    exclusive: float
 
 
 @dataclass(frozen=True)
@@ -106,6 +120,7 @@ class Arena:
         self.segment_bytes = segment_bytes
         self.extents: dict[str, Extent] = {}
         self.sealed = False
+        self.marked = False
         self._reserved = _reserve(capacity_bytes)
         self._used = 0
 
@@ -203,7 +218,7 @@ class Arena:
     def _add_segment(self) -> None:
         offset = self.size_bytes
         size = min(self.segment_bytes, self._reserved.size - offset)
-        descriptor = self._open(size) if self._backing.has_base else -1
+        descriptor = self.open_image(size) if self._backing.has_base else -1
         self.segments.append(Segment(self._reserved.address + offset, size, descriptor))
         if descriptor >= 0:
             self._reserved.map_file(offset, size, descriptor, shared=True)
@@ -216,7 +231,12 @@ class Arena:
             _close_file(segment)
         del self.segments[kept:]
 
-    def _open(self, size: int) -> int:
+    def open_image(self, size: int) -> int:
+        """Return a descriptor of a new file of ``size`` bytes for a segment to stand on.
+
+        Raises:
+            OSError: The kernel refused it.
+        """
         if self.backing == "huge_tmpfs":
             return memory.open_huge_tmpfs(size)
         descriptor = os.memfd_create("snapserv-arena", os.MFD_CLOEXEC)
@@ -274,6 +294,31 @@ class Arena:
         ranges = [memory.scan_private(0, start, end) for start, end in spans if end > start]
         joined = np.concatenate(ranges) if ranges else np.empty((0, 2), np.uint64)
         return PrivatePages(joined, exact=self._backing.has_base)
+
+    @property
+    def rebasable(self) -> bool:
+        """Whether segments stand on files, and may get new ones."""
+        return self.sealed and self._backing.has_base
+
+    def sample(self, segment: Segment, count: int = 64) -> Sample:
+        """Look at some of a segment's pages, evenly spread; see proc_pid_pagemap(5).
+
+        Bit 63 says present, 62 swapped, 61 page of a file, 56 mapped by no other process.
+        """
+        pages = segment.size_bytes // PAGE
+        count = min(count, pages)
+        private = exclusive = 0
+        descriptor = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            for index in range(count):
+                page = segment.address // PAGE + (2 * index + 1) * pages // (2 * count)
+                (entry,) = _ENTRY.unpack(os.pread(descriptor, _ENTRY.size, page * _ENTRY.size))
+                if entry >> 62 and not entry >> 61 & 1:
+                    private += 1
+                    exclusive += entry >> 56 & 1
+        finally:
+            os.close(descriptor)
+        return Sample(private / count, exclusive / count)
 
     def close(self) -> None:
         """Unmap everything. No array of the arena may be touched afterwards."""

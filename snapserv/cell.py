@@ -23,6 +23,7 @@ from .ext import fork
 from .heap import use_huge_pages
 from .link import CellEnd
 from .loading import load_simulation
+from .rebasing import Rebaser
 from .regions import resolve_region
 from .scoreboard import Scoreboard
 from .simulation import Simulation
@@ -69,6 +70,7 @@ class Cell:
         self._simulation = simulation
         self._control = control
         self._scoreboard = scoreboard
+        self._rebaser = Rebaser(simulation.arena)
         self._slot = 0
         self._step = 0
         self._handlers: dict[str, Callable[[Mapping[str, Any], int | None], Any]] = {
@@ -90,12 +92,22 @@ class Cell:
             except _Thawed as thawed:
                 # Another process now: the branch made of this one. Whoever asked is answered by the original.
                 self._control = CellEnd(thawed.control)
+                self._rebaser.thawed()
                 continue
             except _AnsweredError:
+                self._housekeep()
                 continue
             except SnapservError as error:
                 reply = {"error": error.to_wire()}
             self._reply(reply)
+            self._housekeep()
+
+    def _housekeep(self) -> None:
+        """Do a piece of what is to be done between two requests, and more of it while nobody waits."""
+        while self._rebaser.pending:
+            self._rebaser.advance()
+            if self._control.ready():
+                return
 
     def _reply(self, reply: dict[str, Any]) -> None:
         try:
@@ -123,6 +135,12 @@ class Cell:
         done = 0
         began = listened = reported = time.monotonic()
         try:
+            if self._rebaser.first_tick and ticks:
+                faults = self._rebaser.before_first_tick()
+                outputs = tick(inputs)
+                self._rebaser.after_first_tick(faults)
+                done += 1
+                scoreboard[slot] = self._step + done
             while done < ticks:
                 outputs = tick(inputs)
                 done += 1
@@ -183,12 +201,13 @@ class Cell:
             raise
         _flush()  # what is buffered now would be printed by both
         try:
-            thawed = fork.freeze(self._control.fileno(), descriptor)
+            thawed, clone_ns = fork.freeze(self._control.fileno(), descriptor)
         except OSError as cause:
             raise cannot_clone(cause) from cause
         if thawed is not None:
             self._control.leave()
             raise _Thawed(thawed)
+        self._rebaser.cloned(clone_ns)
         raise _AnsweredError
 
 

@@ -23,6 +23,7 @@ USUAL_BYTES = 4096
 _ROOM_FOR_ONE_DESCRIPTOR = socket.CMSG_SPACE(DESCRIPTOR.size)
 _CLOSE_ON_EXEC = int(socket.MSG_CMSG_CLOEXEC)
 _DO_NOT_WAIT = int(socket.MSG_DONTWAIT)
+_LOOK = int(socket.MSG_PEEK)
 
 
 class Prefix(NamedTuple):
@@ -99,6 +100,18 @@ class CellEnd:
             body = memoryview(whole)
         header, payload = body[: prefix.header_bytes], body[prefix.header_bytes :]
         return prefix, header, payload, descriptor
+
+    def ready(self) -> bool:
+        """Return whether a message has come, or the server is gone."""
+        if self._rest:
+            return True
+        try:
+            self._socket.recv(1, _LOOK | _DO_NOT_WAIT)
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            return True
+        return True
 
     def send(self, kind: int, value: Any) -> None:
         """Send a message whole.

@@ -38,7 +38,6 @@ class Plan:
     spec: SpecResult
     places: list[FieldPlace]
     segments: list[tuple[int, int]]
-    file_backed: bool
 
 
 @dataclass
@@ -390,4 +389,4 @@ def _plan(tree: str, described: Mapping[str, Any]) -> Plan:
         for info in fields
     ]
     segments = [(address, size) for address, size in described["segments"]]
-    return Plan(spec, places, segments, file_backed=arena.backing in ("huge_tmpfs", "memfd"))
+    return Plan(spec, places, segments)

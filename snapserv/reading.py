@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from snapserv_client.protocol import DiffResult, FieldDiff
 
+from .bases import bases_of
 from .errors import NodeDiedError, NotFoundError, TooLargeError, UnsupportedError
 from .ext import memory
 from .regions import ResolvedRegion, runs_of
@@ -67,10 +68,10 @@ def compare(places: Sequence[FieldPlace], a: int, b: int, segments: Iterable[tup
         places: The fields to compare; both processes have them at the same addresses.
         a: One process's pid.
         b: The other's.
-        segments: Where both stand on the same base image, its segments (address, bytes): only pages that one of
-            the two no longer shares with it are read. None compares everything.
+        segments: The segments of both, (address, bytes). Of one that stands on the same base image in both, only
+            pages that one of the two no longer shares with it are read. None compares everything.
     """
-    dirty = None if segments is None else _private_pages(segments, (a, b))
+    dirty = None if segments is None else _perhaps_different(segments, a, b)
     results, compared = [], 0
     for place in places:
         found: list[Array] = []
@@ -94,10 +95,16 @@ def _copy(pid: int, addresses: Array, run: int, into: Array) -> None:
         ) from cause
 
 
-def _private_pages(segments: Iterable[tuple[int, int]], pids: Sequence[int]) -> Array:
-    """Return the address ranges that any of the processes holds privately: sorted, apart, uint64 (n, 2)."""
+def _perhaps_different(segments: Iterable[tuple[int, int]], a: int, b: int) -> Array:
+    """Return the address ranges in which two processes may differ: sorted, apart, uint64 (n, 2)."""
+    ranges = []
     try:
-        ranges = [memory.scan_private(pid, start, start + size) for start, size in segments for pid in pids]
+        ours, theirs = bases_of(a), bases_of(b)
+        for start, size in segments:
+            if ours.at(start) is not None and ours.at(start) == theirs.at(start):
+                ranges += [memory.scan_private(pid, start, start + size) for pid in (a, b)]
+            else:
+                ranges.append(np.array([[start, start + size]], np.uint64))
     except (ProcessLookupError, FileNotFoundError) as cause:
         raise NodeDiedError("the node ended while it was compared") from cause
     joined = np.concatenate(ranges) if ranges else np.empty((0, 2), np.uint64)

@@ -131,6 +131,11 @@ class Simulation:
             self._rng = np.random.default_rng(self._params.get("seed", 0))
         return self._rng
 
+    @property
+    def arena(self) -> Arena:
+        """The memory that holds the fields."""
+        return self._arena
+
     @classmethod
     def build(cls, arena: Arena | None = None, /, **params: Any) -> Self:
         """Return an instance whose ``setup`` has run in this process, on an arena of its own by default.

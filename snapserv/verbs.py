@@ -146,7 +146,8 @@ async def tree(call: Call, args: protocol.TreeArgs) -> protocol.TreeResult:
     page = listed[args.offset : args.offset + args.limit]
     sizes: list[int | None] = [None] * len(page)
     if args.sizes:
-        sizes = await call.server.in_thread(_measure, [_measurable(call.server, node) for node in page])
+        everyone = [_measurable(call.server, node) for node in nodes.forest.nodes.values()]
+        sizes = await call.server.in_thread(_measure, [_measurable(call.server, node) for node in page], everyone)
     after = args.offset + len(page)
     return protocol.TreeResult(
         trees=[
@@ -226,7 +227,7 @@ async def diff(call: Call, args: protocol.DiffArgs) -> protocol.DiffResult:
         )
     wanted = [place.name for place in plan.places] if args.fields is None else args.fields
     places = [reading.place_of(plan.places, name) for name in wanted]
-    segments = plan.segments if plan is other and plan.file_backed else None
+    segments = plan.segments if plan.segments == other.segments else None
     async with Turn(shared=[nodes.lane(a), nodes.lane(b)]):
         pids = nodes.cell(a).pid, nodes.cell(b).pid
         return await call.server.in_thread(reading.compare, places, *pids, segments)
@@ -428,13 +429,14 @@ async def _revive(call: Call, node: Node, source: Node, rng: protocol.Rng) -> pr
 # ------------------------------------------------------------------------------------------------ helpers
 
 
-def _measurable(server: Server, node: Node) -> tuple[int, list[tuple[int, int]]]:
+def _measurable(server: Server, node: Node) -> accounting.Measurable:
     pid = 0 if node.death is not None else server.nodes.info(node).pid
     return pid, server.nodes.plan(node).segments
 
 
-def _measure(places: list[tuple[int, list[tuple[int, int]]]]) -> list[int | None]:
-    return [accounting.private_bytes(pid, segments) if pid else None for pid, segments in places]
+def _measure(page: list[accounting.Measurable], everyone: list[accounting.Measurable]) -> list[int | None]:
+    shared = accounting.count_bases(everyone)
+    return [accounting.private_bytes(pid, segments, shared) if pid else None for pid, segments in page]
 
 
 async def _inline(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -48,7 +48,7 @@ class Frozen:
     def __init__(self):
         self.outer, self.control = socket.socketpair()
         self.ours, theirs = socket.socketpair()
-        self.result = fork.freeze(self.control.fileno(), theirs.detach())
+        self.result, self.clone_ns = fork.freeze(self.control.fileno(), theirs.detach())
 
     def hello(self):
         kind, payload = message(self.ours)
