@@ -138,6 +138,7 @@ def detach(size_t address, size_t size) -> None:
         OSError: ENOMEM; nothing has changed.
     """
     cdef int number = 0
+    cdef size_t done = 0, piece
     cdef char *fresh
     with nogil:
         fresh = _map_aligned(size, MAP_PRIVATE | MAP_ANONYMOUS, -1)
@@ -145,12 +146,17 @@ def detach(size_t address, size_t size) -> None:
             number = errno
         else:
             madvise(fresh, size, MADV_HUGEPAGE)
-            if madvise(fresh, size, MADV_POPULATE_WRITE) < 0 and errno != EINVAL:
-                number = errno
-            else:
-                memcpy(fresh, <void *>address, size)
-                if mremap(fresh, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, <void *>address) == MAP_FAILED:
+            # One huge page at a time: the kernel has just cleared it, so it is in the cache when it is filled.
+            while done < size and not number:
+                piece = min(<size_t>HUGE, size - done)
+                if madvise(fresh + done, piece, MADV_POPULATE_WRITE) < 0 and errno != EINVAL:
                     number = errno
+                else:
+                    memcpy(fresh + done, <char *>address + done, piece)
+                    done += piece
+            if not number and mremap(fresh, size, size, MREMAP_MAYMOVE | MREMAP_FIXED,
+                                     <void *>address) == MAP_FAILED:
+                number = errno
             if number:
                 munmap(fresh, size)
     if number:

@@ -26,14 +26,14 @@ class Bases:
 
 
 def bases_of(pid: int) -> Bases:
-    """Return what the process ``pid`` has mapped; see proc_pid_maps(5).
+    """Return what the process ``pid``, 0 for this one, has mapped; see proc_pid_maps(5).
 
     Raises:
         ProcessLookupError: It has ended.
         FileNotFoundError: There is no such process.
     """
     bases = Bases([], [], [])
-    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+    for line in Path(f"/proc/{pid or 'self'}/maps").read_text().splitlines():
         extent, _, _, device, inode = line.split(maxsplit=5)[:5]
         start, end = extent.split("-")
         bases.starts.append(int(start, 16))

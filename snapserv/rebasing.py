@@ -45,8 +45,8 @@ class Rebaser:
         self._dense: list[Segment] = []
         self._learning = True
         self._first_ticks = 0
-        self.first_tick = False
-        """Whether the next tick is the first since a clone."""
+        self.first_tick = True
+        """Whether the next tick is the first since a clone: that which made this process, or one of it."""
 
     # ------------------------------------------------------------------------------------------------ re-basing
 

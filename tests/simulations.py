@@ -208,3 +208,19 @@ class Big(Simulation):
 
     def step(self, inputs: Inputs) -> None:
         self.memory[: inputs.pages * inputs.stride : inputs.stride] += 1
+
+
+class Scribble(Simulation):
+    """Writes to 256 pages a tick, in an order that has nothing to do with where they lie, again and again."""
+
+    memory = Field("u1", shape=("pages", 4096))
+
+    def setup(self, pages: int = 1024) -> None:
+        self.memory[:] = 1
+        self.order = np.random.default_rng(5).permutation(pages)
+        self.at = 0
+
+    def step(self, inputs: Any) -> None:
+        chosen = self.order[self.at : self.at + 256]
+        self.memory[chosen, 0] += 1
+        self.at = (self.at + 256) % len(self.order)
