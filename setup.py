@@ -48,6 +48,7 @@ setup(
             extension("fork", "fork.pyx", "frozen.c", "clone.c"),
             extension("memory", "memory.pyx", "huge_tmpfs.c", "clone.c"),
             extension("images", "images.pyx"),
+            extension("marks", "marks.pyx"),
             extension("kernels.wildfire", "kernels/wildfire.pyx"),
             extension("kernels.gray_scott", "kernels/gray_scott.pyx"),
         ],

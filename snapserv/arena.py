@@ -12,9 +12,9 @@ import errno
 import operator
 import os
 import struct
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,8 @@ from snapserv_client.protocol import ArenaInfo
 
 from .backings import choose
 from .errors import BadRequestError, OverBudgetError, UnsupportedError
-from .ext import memory
+from .ext import marks, memory
+from .limits import MORE_MEMORY, admit
 
 Array = np.ndarray[Any, Any]
 
@@ -30,8 +31,6 @@ PAGE = memory.PAGE
 SEGMENT_BYTES = 64 << 20
 CAPACITY_BYTES = 1 << 40
 LEAST_CAPACITY_BYTES = 1 << 28
-SPARED_BYTES = 64 << 20
-"""Left to the rest of the machine when an arena asks for memory."""
 _ENTRY = struct.Struct("=Q")
 
 
@@ -90,6 +89,14 @@ class PrivatePages:
         return self.bytes // PAGE
 
 
+class Mark:
+    """The arena's contents at one moment, as what was private then: see `Arena.mark`."""
+
+    def __init__(self, ranges: Array, content: Array) -> None:
+        self.ranges = ranges
+        self.content = content
+
+
 class Arena:
     """Memory for the fields of one simulation.
 
@@ -120,7 +127,7 @@ class Arena:
         self.segment_bytes = segment_bytes
         self.extents: dict[str, Extent] = {}
         self.sealed = False
-        self.marked = False
+        self._marks: weakref.WeakSet[Mark] = weakref.WeakSet()
         self._reserved = _reserve(capacity_bytes)
         self._used = 0
 
@@ -170,7 +177,7 @@ class Arena:
         for size in sizes:  # not numpy's product, which wraps around
             nbytes *= size
         if nbytes:
-            _admit(name, nbytes)
+            admit(f"field {name}", nbytes)
         try:
             np.broadcast_to(np.empty((), kind), sizes)  # numpy's own limits, before any memory is taken
         except ValueError as cause:
@@ -210,7 +217,7 @@ class Arena:
             self._undo_segments(kept)
             raise OverBudgetError(
                 f"field {name}: the kernel has no {nbytes:,} bytes for it: {os.strerror(cause.errno or 0)}",
-                hint=_MORE_FILES if cause.errno == errno.EMFILE else _MORE_MEMORY,
+                hint=_MORE_FILES if cause.errno == errno.EMFILE else MORE_MEMORY,
                 details={"wanted": nbytes, "errno": cause.errno},
             ) from cause
         self._used = high
@@ -285,7 +292,8 @@ class Arena:
         if not self.sealed:
             raise BadRequestError("the arena is not sealed: there is no base image yet")
         if name is None:
-            spans = [(segment.address, segment.address + segment.size_bytes) for segment in self.segments]
+            last = self.segments[-1] if self.segments else None
+            spans = [(self.segments[0].address, last.address + last.size_bytes)] if last else []
         elif name in self.extents:
             extent = self.extents[name]
             spans = [(extent.address, extent.address + -(-extent.nbytes // PAGE) * PAGE)]
@@ -294,6 +302,48 @@ class Arena:
         ranges = [memory.scan_private(0, start, end) for start, end in spans if end > start]
         joined = np.concatenate(ranges) if ranges else np.empty((0, 2), np.uint64)
         return PrivatePages(joined, exact=self._backing.has_base)
+
+    # ------------------------------------------------------------------------------------------------- rollback
+
+    @property
+    def marked(self) -> bool:
+        """Whether somebody still has a mark: segments then keep their base images."""
+        return bool(self._marks)
+
+    def mark(self) -> Mark:
+        """Return a mark of this moment, for `rewind`. It takes a copy of the pages that are private now.
+
+        Several marks may be held, and gone back to in any order. While one is held, segments get no new base image.
+
+        Raises:
+            BadRequestError: The arena is not sealed.
+            OverBudgetError: There is no memory for the copy.
+        """
+        private = self.private_pages()
+        admit(f"a mark of {private.count:,} private pages", private.bytes)
+        mark = Mark(private.ranges, marks.gather(private.ranges))
+        self._marks.add(mark)
+        return mark
+
+    def rewind(self, mark: Mark) -> int:
+        """Put every field back to what it was at a mark; return how many pages were put back.
+
+        What has become private since goes back to the base image, which takes time by the page; what was private
+        already is compared with the mark's copy. No process is made and nothing is copied that has not changed.
+
+        Raises:
+            BadRequestError: A mark of another arena.
+        """
+        if mark not in self._marks:
+            raise BadRequestError("the mark is not of this arena")
+        if not self.segments:
+            return 0
+        start, last = self.segments[0].address, self.segments[-1]
+        end = last.address + last.size_bytes
+        now = memory.scan_private(0, start, end)
+        return sum(marks.put_back(now, mark.ranges, mark.content, start, end))
+
+    # ----------------------------------------------------------------------------------------------- re-basing
 
     @property
     def rebasable(self) -> bool:
@@ -335,7 +385,6 @@ class Arena:
             _close_file(segment)
 
 
-_MORE_MEMORY = "free memory, raise the memory limit of the container, or make the field smaller"
 _MORE_FILES = "raise ulimit -n, or use larger segments: until it is sealed, each holds a descriptor"
 
 
@@ -380,60 +429,3 @@ def _reserve(capacity: int) -> memory.Reservation:
                     f"no {capacity:,} bytes of address space: {cause.strerror}", hint="raise ulimit -v"
                 ) from cause
             capacity //= 4
-
-
-def _admit(name: str, wanted: int) -> None:
-    """Refuse what the machine or a control group surely has no room for."""
-    room = available_bytes()
-    if wanted > room - SPARED_BYTES:
-        raise OverBudgetError(
-            f"field {name} needs {wanted:,} bytes, and {max(0, room - SPARED_BYTES):,} are available",
-            hint=_MORE_MEMORY,
-            # An author's slip can ask for more than the integers of the wire can say.
-            details={"wanted": min(wanted, (1 << 63) - 1), "available": max(0, room - SPARED_BYTES)},
-        )
-
-
-def available_bytes(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return the memory that can be had without swapping: of the machine, or of a control group that has less.
-
-    Sources: MemAvailable of proc_meminfo(5); cgroups(7), of version 2 memory.max and memory.current, of version 1
-    memory.limit_in_bytes and memory.usage_in_bytes, of this process's group and all above it. Pages of files
-    count as used there, though the kernel drops the inactive ones before it refuses anything.
-    """
-    room = 1 << 62
-    for line in (proc / "meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            room = int(line.split()[1]) * 1024
-    for folder in _control_groups(proc, groups):
-        for limit, usage, cached in (
-            ("memory.max", "memory.current", "inactive_file"),
-            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-        ):
-            try:
-                allowed, used = (folder / limit).read_text().strip(), int((folder / usage).read_text())
-                statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-            except OSError:
-                continue
-            if allowed != "max":
-                room = min(room, int(allowed) - used + int(statistics.get(cached, 0)))
-    return room
-
-
-def _control_groups(proc: Path, groups: Path) -> Iterator[Path]:
-    """Yield the folders of the groups that bound this process's memory, the innermost first."""
-    try:
-        lines = (proc / "self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        number, controllers, path = line.split(":", 2)
-        if number != "0" and "memory" not in controllers.split(","):
-            continue
-        root = groups if number == "0" else groups / "memory"
-        # In a container without a namespace of its own the path is the host's, and the root is the container's.
-        folder = root / path.lstrip("/")
-        while folder != root and folder.is_relative_to(root):
-            yield folder
-            folder = folder.parent
-        yield root

@@ -25,6 +25,7 @@ from .link import CellEnd
 from .loading import load_simulation
 from .rebasing import Rebaser
 from .regions import resolve_region
+from .rollback import BranchMark
 from .scoreboard import Scoreboard
 from .simulation import Simulation
 
@@ -71,6 +72,7 @@ class Cell:
         self._control = control
         self._scoreboard = scoreboard
         self._rebaser = Rebaser(simulation.arena)
+        self._mark: BranchMark | None = None
         self._slot = 0
         self._step = 0
         self._handlers: dict[str, Callable[[Mapping[str, Any], int | None], Any]] = {
@@ -78,6 +80,8 @@ class Cell:
             "step": self._run_ticks,
             "write": self._write,
             "call": self._call,
+            "mark": self._mark_moment,
+            "rewind": self._rewind,
             "freeze": self._freeze,
         }
 
@@ -190,6 +194,20 @@ class Cell:
         method = self._simulation.exported_method(request["method"])
         with _AuthorsCode(f"{type(self._simulation).__name__}.{request['method']}"):
             return {"value": method(*request["args"], **request["kwargs"])}
+
+    def _mark_moment(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
+        began = time.monotonic_ns()
+        self._mark = None if request["remove"] else BranchMark(self._simulation, self._step)
+        kept = self._mark.kept_bytes if self._mark is not None else 0
+        return {"step": self._step, "kept_bytes": kept, "elapsed_us": (time.monotonic_ns() - began) // 1000}
+
+    def _rewind(self, _: Mapping[str, Any], __: int | None) -> dict[str, Any]:
+        if self._mark is None:
+            raise BadRequestError("the branch has no mark", hint="mark it first")
+        began = time.monotonic_ns()
+        pages = self._mark.rewind()
+        self._step = self._scoreboard[self._slot] = self._mark.step
+        return {"step": self._step, "pages": pages, "elapsed_us": (time.monotonic_ns() - began) // 1000}
 
     def _freeze(self, _: Mapping[str, Any], descriptor: int | None) -> NoReturn:
         if descriptor is None:

@@ -20,9 +20,10 @@ import numpy as np
 from snapserv_client.endpoint import socket_folder
 
 from . import backings
-from .arena import Arena, available_bytes
+from .arena import Arena
 from .errors import SnapservError
 from .ext import fork, memory
+from .limits import available_bytes
 from .listening import prepare
 
 Verdict = Literal["ok", "weak", "missing"]

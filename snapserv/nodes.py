@@ -252,6 +252,10 @@ class Nodes:
         self.forest.move(branch, snapshot)
         self._publish("restored", self.info(branch), snapshot.path)
 
+    def rewound(self, branch: Node) -> None:
+        """Take note that a branch has gone back to its mark."""
+        self._publish("restored", self.info(branch), "its mark")
+
     async def drop(self, node: Node) -> None:
         """End a node, whose turn the caller holds; its descendants live on."""
         await self._end_cell(node)

@@ -18,8 +18,9 @@ from __future__ import annotations
 import os
 import time
 
-from .arena import SPARED_BYTES, Arena, Segment, available_bytes
+from .arena import Arena, Segment
 from .ext import images, memory
+from .limits import SPARED_BYTES, available_bytes
 
 MOSTLY = 0.5
 """The part of a segment that must be private for a new base image to be worth its memory."""

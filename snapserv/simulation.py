@@ -88,6 +88,8 @@ class Simulation:
 
     Inputs: ClassVar[type[msgspec.Struct]] = NoInputs
     fields: ClassVar[dict[str, Field]] = {}
+    rewindable: ClassVar[tuple[str, ...]] = ()
+    """Attributes that ``rewind`` puts back besides fields and random generators: a deep copy of each is kept."""
 
     _arrays: dict[str, Array]
     _params: dict[str, Any]

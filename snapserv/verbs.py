@@ -395,6 +395,26 @@ async def snapshot(call: Call, args: protocol.SnapshotArgs) -> protocol.Snapshot
         return protocol.SnapshotResult(nodes.info(taken), fork_us)
 
 
+@handles("mark")
+async def mark(call: Call, args: protocol.MarkArgs) -> protocol.MarkResult:
+    await call.server.planted()
+    nodes = call.server.nodes
+    node = nodes.branch(call.reference)
+    async with Turn(nodes.lane(node)):
+        return protocol.MarkResult(**await nodes.cell(node).ask("mark", remove=args.remove))
+
+
+@handles("rewind")
+async def rewind(call: Call, args: protocol.Empty) -> protocol.RewindResult:
+    await call.server.planted()
+    nodes = call.server.nodes
+    node = nodes.branch(call.reference)
+    async with Turn(nodes.lane(node)):
+        result = protocol.RewindResult(**await nodes.cell(node).ask("rewind"))
+        nodes.rewound(node)
+        return result
+
+
 @handles("reset")
 async def reset(call: Call, args: protocol.ResetArgs) -> protocol.NodeResult:
     await call.server.planted()

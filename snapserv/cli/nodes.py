@@ -1,4 +1,4 @@
-"""Commands on nodes: step, snapshot, branch, restore, reset, drop, tag, pin, interrupt, call, create, log, tree."""
+"""Commands on nodes: what changes them, makes them, ends them, and says where they come from."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ KEYWORD = re.compile(r"[A-Za-z_]\w*=")
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (tree, step, snapshot, branch, restore, reset, drop, tag, pin, interrupt, create, log):
+    for command in (tree, step, snapshot, branch, restore, reset, rewind, drop, tag, pin, interrupt, create, log):
         app.command()(command)
+    app.command("mark")(mark_)
     app.command(cls=ValuesCommand)(call)
 
 
@@ -155,6 +156,27 @@ def reset(node: BranchName, rng: Rng = "same", endpoint: Endpoint = None, as_jso
         found = live(server, node)
         found.reset(rng=rng_of(rng))
     show(found.last, as_json=as_json, people=lambda: _line(found.last))
+
+
+def mark_(
+    node: BranchName,
+    remove: Annotated[bool, typer.Option("--remove", help="Give the mark up.")] = False,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+) -> None:
+    """Mark this moment of a branch, for rewind."""
+    with connected(endpoint, as_json=as_json) as server:
+        marked = live(server, node).mark(remove=remove)
+    text = f"{node} · no mark" if remove else f"{node} · marked at step {marked.step:,}"
+    show(marked, as_json=as_json, people=lambda: print(text))
+
+
+def rewind(node: BranchName, endpoint: Endpoint = None, as_json: Json = False) -> None:
+    """Put a branch back to its mark, in place: quicker than restore where little has changed."""
+    with connected(endpoint, as_json=as_json) as server:
+        gone = live(server, node).rewind()
+    text = f"{node} · step {gone.step:,} · {gone.pages:,} pages in {gone.elapsed_us / 1000:.2f} ms"
+    show(gone, as_json=as_json, people=lambda: print(text))
 
 
 def drop(

@@ -22,7 +22,7 @@ from .display import Diff, NodeDisplay, ServerDisplay, Tree
 from .endpoint import chosen_endpoint
 from .errors import BadRequestError, FrozenError, InternalError, RequestTimeoutError, SnapservError
 from .private import START_WITHIN_S, PrivateServer
-from .protocol import Event, NodeInfo, Rng, SpecResult, StatsResult, StepResult
+from .protocol import Event, MarkResult, NodeInfo, RewindResult, Rng, SpecResult, StatsResult, StepResult
 from .requests import Array, RegionIndex, Reply, Request
 from .sync import FROZEN_HINT, REQUEST_TIMEOUT_S, Progress, refuse_missing_socket, release, unreachable
 from .transport import routing_id
@@ -397,6 +397,16 @@ class Branch(Node):
     async def reset(self, *, rng: Rng = "same") -> None:
         """Go back to the moment after setup."""
         self.last = await self._run(requests.reset(self.id, rng))
+
+    async def mark(self, *, remove: bool = False) -> MarkResult:
+        """Mark this moment, in the place of the last mark, or give the mark up."""
+        return await self._run(requests.mark(self.id, remove=remove))
+
+    async def rewind(self) -> RewindResult:
+        """Go back to the mark, in place."""
+        result = await self._run(requests.rewind(self.id))
+        self.last.step = result.step
+        return result
 
     async def write(self, field: str, value: Any, region: RegionIndex = None) -> None:
         """Change a field or a region of it; a scalar fills it, an array must have its shape."""

@@ -179,6 +179,22 @@ class StepResult(msgspec.Struct):
     elapsed_us: int
 
 
+class MarkResult(msgspec.Struct):
+    """The step that `rewind` will go back to; ``kept_bytes`` were private already, and were copied."""
+
+    step: int
+    kept_bytes: int
+    elapsed_us: int
+
+
+class RewindResult(msgspec.Struct):
+    """Where the branch stands now; ``pages`` of 4 KiB were put back, in so many microseconds inside the cell."""
+
+    step: int
+    pages: int
+    elapsed_us: int
+
+
 class SnapshotResult(msgspec.Struct):
     """The new snapshot; ``fork_us`` is the time of the clone in the branch that was copied."""
 
@@ -312,6 +328,12 @@ class StepArgs(Arguments):
     ticks: Ticks = 1
     inputs: dict[str, Any] = {}
     progress: bool = False
+
+
+class MarkArgs(Arguments):
+    """Whether to make the mark, in the place of the last one, or to give it up."""
+
+    remove: bool = False
 
 
 class ResetArgs(Arguments):
@@ -458,6 +480,16 @@ VERBS: dict[str, Verb] = {
         Verb(
             "reset", "branch", "go back to the root snapshot", ResetArgs, NodeResult, (*_BRANCH, *_FORK), once=True
         ),
+        Verb(
+            "mark",
+            "branch",
+            "mark this moment for rewind",
+            MarkArgs,
+            MarkResult,
+            (*_BRANCH, "over_budget"),
+            once=True,
+        ),
+        Verb("rewind", "branch", "go back to the mark, in place", Empty, RewindResult, _BRANCH, once=True),
         Verb("read", "node", "copy a field or a region of it", ReadArgs, ReadResult, (*_NODE, "unsupported")),
         Verb("write", "branch", "change a field or a region of it", WriteArgs, Empty, _BRANCH, once=True),
         Verb(

@@ -180,6 +180,16 @@ def reset(node: str | int, rng: protocol.Rng) -> Request[protocol.NodeInfo]:
     return Request("reset", node, {"rng": rng}, _node)
 
 
+def mark(node: str | int, *, remove: bool) -> Request[protocol.MarkResult]:
+    """Ask to mark a moment."""
+    return Request("mark", node, {"remove": remove}, lambda ok: convert(ok, protocol.MarkResult), long=True)
+
+
+def rewind(node: str | int) -> Request[protocol.RewindResult]:
+    """Ask to go back to the mark."""
+    return Request("rewind", node, {}, lambda ok: convert(ok, protocol.RewindResult), long=True)
+
+
 def interrupt(node: str | int, *, request: int | None = None, force: bool = False) -> Request[bool]:
     """Ask a step to stop after a tick."""
     args = {"request": request, "force": force}

@@ -23,7 +23,7 @@ from . import protocol, requests
 from .display import Diff, NodeDisplay, ServerDisplay, Tree
 from .endpoint import chosen_endpoint
 from .errors import BadRequestError, FrozenError, RequestTimeoutError, SnapservError, UnreachableError
-from .protocol import Event, NodeInfo, Rng, SpecResult, StatsResult, StepResult
+from .protocol import Event, MarkResult, NodeInfo, RewindResult, Rng, SpecResult, StatsResult, StepResult
 from .requests import Array, RegionIndex, Reply, Request
 from .transport import receive_frames, routing_id, send_frames
 from .wire import unpack
@@ -468,6 +468,25 @@ class Branch(Node):
     def reset(self, *, rng: Rng = "same") -> None:
         """Go back to the moment after setup."""
         self.last = self._run(requests.reset(self.id, rng))
+
+    def mark(self, *, remove: bool = False) -> MarkResult:
+        """Mark this moment, in the place of the last mark, or give the mark up: see `rewind`.
+
+        Raises:
+            BadRequestError: The simulation keeps state that a rewind would leave as it is; says which.
+        """
+        return self._run(requests.mark(self.id, remove=remove))
+
+    def rewind(self) -> RewindResult:
+        """Go back to the mark, in place: no process is made, and it takes time by the page written since.
+
+        Raises:
+            BadRequestError: There is no mark, or state has changed that would stay as it is; says which. Nothing
+                has changed then, and `restore` does it.
+        """
+        result = self._run(requests.rewind(self.id))
+        self.last.step = result.step
+        return result
 
     def write(self, field: str, value: Any, region: RegionIndex = None) -> None:
         """Change a field or a region of it; a scalar fills it, an array must have its shape."""

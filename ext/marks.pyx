@@ -1,0 +1,104 @@
+"""Putting pages back: what a process has written since a mark, found by what was private then and is now.
+
+Addresses are bytes; pages are the system's; a block is the 2 MiB that one huge page maps.
+"""
+
+import os
+
+import numpy as np
+
+from libc.errno cimport errno
+from libc.stdint cimport uint64_t, uintptr_t
+from libc.string cimport memcmp, memcpy
+
+cdef extern from *:
+    """
+    #include <sys/mman.h>
+    """
+    int madvise(void *address, size_t size, int advice) nogil
+    int MADV_DONTNEED
+
+PAGE = os.sysconf("SC_PAGESIZE")
+cdef uint64_t _PAGE = PAGE
+cdef enum:
+    BLOCK = 2 << 20
+
+
+def gather(const uint64_t[:, ::1] ranges):
+    """Return a copy of the memory in some address ranges, one after the other, uint8."""
+    cdef size_t total = 0, at = 0
+    cdef Py_ssize_t i
+    for i in range(ranges.shape[0]):
+        total += ranges[i, 1] - ranges[i, 0]
+    content = np.empty(total, np.uint8)
+    cdef unsigned char[::1] into = content
+    with nogil:
+        for i in range(ranges.shape[0]):
+            memcpy(&into[at], <void *><uintptr_t>ranges[i, 0], ranges[i, 1] - ranges[i, 0])
+            at += ranges[i, 1] - ranges[i, 0]
+    return content
+
+
+def put_back(const uint64_t[:, ::1] now, const uint64_t[:, ::1] kept, const unsigned char[::1] content,
+             uint64_t start, uint64_t end) -> tuple[int, int]:
+    """Make memory what it was when ``kept`` was private and had ``content``, and the rest stood on its base image.
+
+    Pages that have become private since are dropped, so that the base image shows again. Where a block has none
+    that was kept, all of it is dropped: then the kernel can map it as one huge page again, and the next scan is
+    quick. Pages that were private then are compared with their content, and copied where they differ.
+
+    Args:
+        now: Address ranges that are private now, shape (n, 2), in order and apart.
+        kept: Those that were, in order and apart.
+        content: Their bytes then, one after the other.
+        start: The first address of the memory.
+        end: The one after its last: nothing beyond is touched.
+
+    Returns:
+        How many pages were dropped, and how many were copied.
+
+    Raises:
+        OSError: madvise(2) failed; the pages before are put back, and those after are not.
+    """
+    cdef Py_ssize_t i, k = 0, count = kept.shape[0]
+    cdef uint64_t at, stop, run, low, high, done = start
+    cdef size_t offset = 0
+    cdef long dropped = 0, copied = 0
+    cdef int number = 0
+    with nogil:
+        for i in range(now.shape[0]):
+            at = now[i, 0]
+            stop = now[i, 1]
+            while at < stop and not number:
+                while k < count and kept[k, 1] <= at:
+                    k += 1
+                if k < count and kept[k, 0] <= at:
+                    at = kept[k, 1]
+                    continue
+                run = min(stop, kept[k, 0]) if k < count else stop
+                dropped += (run - at) // _PAGE
+                # Grow to whole blocks at both ends, as far as nothing of them was kept or is not ours.
+                low = at & ~<uint64_t>(BLOCK - 1)
+                high = (run + BLOCK - 1) & ~<uint64_t>(BLOCK - 1)
+                if low < start or (k > 0 and kept[k - 1, 1] > low):
+                    low = at
+                if high > end or (k < count and kept[k, 0] < high):
+                    high = run
+                low = max(low, min(done, at))
+                if run > done and madvise(<void *><uintptr_t>low, high - low, MADV_DONTNEED) < 0:
+                    number = errno
+                done = max(done, high)
+                at = run
+            if number:
+                break
+        for k in range(count if not number else 0):
+            at = kept[k, 0]
+            while at < kept[k, 1]:
+                if memcmp(<void *><uintptr_t>at, &content[offset], _PAGE) != 0:
+                    memcpy(<void *><uintptr_t>at, &content[offset], _PAGE)
+                    copied += 1
+                at += _PAGE
+                offset += _PAGE
+    if number:
+        raise OSError(number, os.strerror(number))
+    return dropped, copied
