@@ -102,7 +102,7 @@ USES: dict[str, Words] = {
     "tree": ("--sizes",),
     "write": ("main", "count", "7"),
 }
-ELSEWHERE = {"create", "serve", "demo", "watch", "shutdown", "doctor"}
+ELSEWHERE = {"create", "serve", "demo", "watch", "shutdown", "doctor", "mark", "rewind"}
 """Commands that have tests of their own: they do more than the next test's server could forget."""
 
 
@@ -498,3 +498,17 @@ def test_an_address_in_use_is_refused_and_names_the_way_out(endpoint: str) -> No
     assert "address_unavailable" in done.stderr
     assert "--name" in done.stderr
     assert typed("status", "--endpoint", endpoint).returncode == 0
+
+
+def test_mark_and_rewind(serve: Callable[..., ServerProcess], alone: Terminal) -> None:
+    where = ("--endpoint", serve("tests.simulations:Rewindable").endpoint)
+    assert alone.json("step", "main", "4", *where)["step"] == 4
+    assert alone.json("mark", "main", *where)["step"] == 4
+    alone.json("step", "main", "9", *where)
+    gone = alone.json("rewind", "main", *where)
+    assert gone["step"] == 4
+    assert gone["pages"] > 0
+    assert alone.type("rewind", "main", *where) == 0
+    assert "step 4" in alone.out
+    assert alone.type("mark", "main", "--remove", *where) == 0
+    assert "no mark" in alone.out
