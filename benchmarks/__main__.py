@@ -17,7 +17,7 @@ from rich.table import Table
 
 from snapserv.diagnosis import diagnose
 
-from . import figures, idle, roundtrip, snapshots
+from . import figures, idle, longrun, rollback, roundtrip, snapshots
 from .figures import RESULTS
 
 GOALS = "goal"
@@ -41,6 +41,12 @@ def main() -> None:
     console.print(_table("Snapshots and forks with 1,000 pages dirtied between them", results["snapshots"]["rows"]))
     results["idle"] = idle.measure(20 if quick else 200)
     console.print(_table("Memory of one more snapshot of a 1 GiB arena, KiB", results["idle"]["rows"]))
+    results["longrun"] = longrun.measure_aged(10 if quick else 30)
+    console.print(_table("Snapshots in a long run", [results["longrun"]]))
+    results["dense"] = longrun.measure_dense(3 if quick else 10)
+    console.print(_table("Steps that write every page", [results["dense"]]))
+    results["rollback"] = rollback.measure(10 if quick else 60)
+    console.print(_table("Ways back", results["rollback"]["rows"]))
     results["goals"] = goals(results)
     console.print(_table("Goals", results["goals"]))
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -11,24 +11,31 @@ from snapserv import Field, Simulation
 
 
 class Pages(Simulation):
-    """Dirties the same pages on every tick: side by side, or spread over the whole arena."""
+    """Dirties pages on every tick: the same ones, side by side or spread over the arena, or each one in turn."""
 
     memory = Field("u1", shape=("pages", 4096))
+    turn = Field("i8", doc="which page of a random order comes next")
 
     class Inputs(msgspec.Struct):
         """How many pages a tick writes, and where."""
 
         dirty: int = 0
-        where: Literal["clustered", "scattered"] = "clustered"
+        where: Literal["clustered", "scattered", "random"] = "clustered"
 
     def setup(self, pages: int = 256) -> None:
         """Fill every page, so that all of the arena is really there."""
         self.memory[:] = 1
+        self.order = np.random.default_rng(1).permutation(pages)
+        self.order.flags.writeable = False
 
     def step(self, inputs: Inputs) -> None:
         """Write one byte in each of the pages."""
         if inputs.where == "clustered":
             self.memory[: inputs.dirty, 0] += 1
+        elif inputs.where == "random":
+            at = int(self.turn)
+            self.memory[self.order[at : at + inputs.dirty], 0] += 1
+            self.turn = (at + inputs.dirty) % len(self.order)
         else:
             self.memory[:: max(1, len(self.memory) // max(1, inputs.dirty)), 0][: inputs.dirty] += 1
 

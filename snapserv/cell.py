@@ -34,6 +34,7 @@ SCOREBOARD_DESCRIPTOR = 4
 
 PROGRESS_EVERY_S = 0.05
 LISTEN_EVERY_S = 0.001
+HOUSEKEEPING_S = 0.01
 MOST_TRACEBACK = 16_000
 
 
@@ -107,10 +108,11 @@ class Cell:
             self._housekeep()
 
     def _housekeep(self) -> None:
-        """Do a piece of what is to be done between two requests, and more of it while nobody waits."""
+        """Do some of what is to be done between two requests, and more of it while nobody waits."""
+        began = time.monotonic()
         while self._rebaser.pending:
             self._rebaser.advance()
-            if self._control.ready():
+            if time.monotonic() - began > HOUSEKEEPING_S and self._control.ready():
                 return
 
     def _reply(self, reply: dict[str, Any]) -> None:

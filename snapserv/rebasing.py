@@ -142,8 +142,13 @@ class Rebaser:
         segments = self._arena.segments
         self._first_ticks = 0
         self._dense = []
-        if segments and written >= DENSE * min(segment.size_bytes for segment in segments):
-            self._dense = [segment for segment in segments if self._arena.sample(segment).exclusive >= DENSE]
+        if not segments or written < DENSE * min(segment.size_bytes for segment in segments):
+            return
+        # Pages are this process's alone where it has written them since the clone, or where the clone has ended:
+        # the number of faults tells the one from the other.
+        alone = [segment for segment in segments if self._arena.sample(segment).exclusive >= DENSE]
+        if written >= DENSE * sum(segment.size_bytes for segment in alone):
+            self._dense = alone
 
     def _detach(self, segment: Segment) -> bool:
         if available_bytes() < segment.size_bytes + SPARED_BYTES:

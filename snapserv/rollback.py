@@ -32,7 +32,7 @@ _IMMUTABLE = (
     type,
     types.ModuleType,
 )
-_FRAMEWORKS = frozenset({"_arrays", "_params", "_arena"})
+_FRAMEWORKS = frozenset({"_arrays", "_params", "_arena", "_rng"})
 _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType)
 
 
@@ -51,8 +51,8 @@ class BranchMark:
     def __init__(self, simulation: Simulation, step: int) -> None:
         self.step = step
         self._simulation = simulation
-        named = set(type(simulation).rewindable) | {"_rng"}
-        missing = [name for name in type(simulation).rewindable if name != "rng" and not hasattr(simulation, name)]
+        named = set(type(simulation).rewindable) - {"rng"}
+        missing = [name for name in named if not hasattr(simulation, name)]
         if missing:
             raise BadRequestError(f"rewindable names {missing}, which {type(simulation).__name__} does not have")
         self._plain = {name: value for name, value in _state_of(simulation).items() if name not in named}
@@ -64,9 +64,8 @@ class BranchMark:
                 details={"attributes": changing},
             )
         # One deepcopy of all of them, so that what they share they share afterwards.
-        self._named = copy.deepcopy({name: getattr(simulation, name) for name in named if name != "rng"})
-        self._random = random.getstate()
-        self._numpy_random = _numpy_state()
+        self._named = copy.deepcopy({name: getattr(simulation, name) for name in named})
+        self._generators = _Generators(simulation)
         self._arena = simulation.arena.mark()
 
     @property
@@ -93,11 +92,10 @@ class BranchMark:
                 details={"attributes": changed},
             )
         pages = simulation.arena.rewind(self._arena)
-        for name, value in copy.deepcopy(self._named).items():
-            setattr(simulation, name, value)
-        random.setstate(self._random)
-        if self._numpy_random is not None:
-            np.random.set_state(self._numpy_random)
+        if self._named:
+            for name, value in copy.deepcopy(self._named).items():
+                setattr(simulation, name, value)
+        self._generators.put_back()
         return pages
 
 
@@ -106,9 +104,23 @@ def _state_of(simulation: Simulation) -> dict[str, Any]:
     return {name: value for name, value in vars(simulation).items() if name not in _FRAMEWORKS}
 
 
-def _numpy_state() -> Any:
-    """Return the state of numpy's global generator, where anybody has loaded it."""
-    return np.random.get_state() if "numpy.random" in sys.modules else None
+class _Generators:
+    """The states of the generators that a simulation may draw from: its own, Python's and numpy's global ones."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._simulation = simulation
+        self._own = simulation._rng
+        self._own_state: Any = None if self._own is None else self._own.bit_generator.state
+        self._python = random.getstate()
+        self._numpy: Any = np.random.get_state() if "numpy.random" in sys.modules else None
+
+    def put_back(self) -> None:
+        self._simulation._rng = self._own
+        if self._own is not None:
+            self._own.bit_generator.state = self._own_state
+        random.setstate(self._python)
+        if self._numpy is not None:
+            np.random.set_state(self._numpy)
 
 
 def _cannot_change(value: object) -> bool:

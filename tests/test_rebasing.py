@@ -181,6 +181,27 @@ def test_a_dense_tick_is_recognised_and_spared_its_faults() -> None:
     forked(work)
 
 
+def test_a_sparse_tick_after_a_clone_that_has_ended_is_not_taken_for_a_dense_one() -> None:
+    def work() -> None:
+        arena, field = made()
+        rebaser = Rebaser(arena)
+        field[:] = 2
+        if (pid := os.fork()) == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        rebaser.cloned(1)
+        before = rebaser.before_first_tick()
+        field[:: 4 * PAGE] = 3
+        unrelated = np.ones(8 * MIB, np.uint8)  # faults that are not the arena's
+        assert unrelated.all()
+        rebaser.after_first_tick(before)
+        rebaser.cloned(1)
+        rebaser.before_first_tick()
+        assert not any(segment.detached for segment in arena.segments)
+
+    forked(work)
+
+
 def test_a_long_run_on_a_server_keeps_every_snapshot_and_every_comparison_right(serve: Serve) -> None:
     process = serve("tests.simulations:Scribble", params={"pages": 16384})
     with process.connect() as client:
