@@ -172,6 +172,8 @@ class Mechanism(ABC):
     summary: ClassVar[str]
     copies_of_copies: ClassVar[bool]
     shares_pages: ClassVar[bool]
+    writers: ClassVar[bool] = False
+    """Whether another thread may write while a snapshot is taken, which is then of one instant all the same."""
     needs: ClassVar[str] = "nothing"
 
     @classmethod
