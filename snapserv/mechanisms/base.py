@@ -173,6 +173,8 @@ class Mechanism(ABC):
     copies_of_copies: ClassVar[bool]
     shares_pages: ClassVar[bool]
     needs: ClassVar[str] = "nothing"
+    writers: ClassVar[bool] = False
+    """Whether another thread may write to the region's array while a snapshot is taken."""
 
     @classmethod
     def why_not(cls) -> str:
