@@ -68,7 +68,7 @@ def _strips(found: Pages) -> Iterator[tuple[str, str, Any]]:
     """Yield (field, node, strip)."""
     for field in found.fields:
         for index, (node, _) in enumerate(found.sides(field)):
-            yield field.name, node, found.strip(field.name, of_other=bool(index))
+            yield field.name, node, found.classes(field.name, of_other=bool(index))
 
 
 def _value(found: Pages) -> dict[str, Any]:
@@ -77,9 +77,9 @@ def _value(found: Pages) -> dict[str, Any]:
     fields = []
     for field in found.fields:
         described = {"name": field.name, "pages": field.pages, **{name: getattr(field, name) for name in sums}}
-        described["strip"] = found.strip(field.name)
+        described["strip"] = found.classes(field.name)
         if found.other is not None:
-            described["other_strip"] = found.strip(field.name, of_other=True)
+            described["other_strip"] = found.classes(field.name, of_other=True)
         fields.append(described)
     return {
         "node": found.node,

@@ -25,6 +25,7 @@ PANEL_PIXELS = 1024
 PANEL_IN = 4.6
 DOTS_PER_INCH = 230
 """With `PANEL_IN`, a little more than a dot for each of a panel's pixels, so that none is dropped."""
+MOST_STRIPS = 100
 FEW_VALUES = 12
 """A field of integers with no more values than this is drawn with a colour for each."""
 
@@ -165,18 +166,22 @@ def save_strips(path: Path | str, strips: Mapping[str, Array], colours: Mapping[
         title: Headline.
 
     Raises:
-        BadRequestError: There is nothing to draw; the caller's fault.
+        BadRequestError: There is nothing to draw, or too much; the caller's fault.
         UnsupportedError: matplotlib is not installed.
     """
     strips = {caption: strip for caption, strip in strips.items() if len(strip)}
     if not strips:
         raise BadRequestError(f"{title}: no pages to draw", hint="choose a field that has some")
+    if len(strips) > MOST_STRIPS:
+        raise BadRequestError(
+            f"{title}: {len(strips)} strips are too many for a picture", hint="choose some fields"
+        )
     _need_matplotlib()
     from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    width = max(64, int(np.ceil(np.sqrt(4 * max(map(len, strips.values()))))))
+    width = max(128, int(np.ceil(np.sqrt(4 * max(map(len, strips.values()))))))
     rows = [-(-len(strip) // width) for strip in strips.values()]
     heights = [max(0.25, 10 * count / width) for count in rows]
     figure = Figure(figsize=(10.6, sum(heights) + 0.45 * len(rows) + 1.1), dpi=120, layout="constrained")

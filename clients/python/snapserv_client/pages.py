@@ -48,7 +48,7 @@ class Pages:
                 return field
         raise KeyError(name)
 
-    def strip(self, name: str, *, of_other: bool = False) -> Strip:
+    def classes(self, name: str, *, of_other: bool = False) -> Strip:
         """Return the classes of a field's pages in order: uint8, indices into `protocol.PAGE_CLASSES`."""
         field, strip = self[name], self.result.other_strip if of_other else self.result.strip
         if strip is None:
@@ -104,7 +104,7 @@ class Pages:
         widest = max((len(field.name) for field in self.fields), default=0)
         for field in self.fields:
             for of_other, _ in enumerate(self.sides(field)):
-                text = "".join(marks[squeezed(self.strip(field.name, of_other=bool(of_other)), STRIP_WIDTH)])
+                text = "".join(marks[squeezed(self.classes(field.name, of_other=bool(of_other)), STRIP_WIDTH)])
                 yield f"{'' if of_other else field.name:{widest}} |{text}|"
         yield "  ".join(f"{mark!r} {name}" for name, mark in MARKS.items())
 

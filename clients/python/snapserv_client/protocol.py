@@ -216,11 +216,11 @@ class DiffResult(msgspec.Struct):
 class PageCounts(msgspec.Struct):
     """How many pages of a node are what.
 
-    ``base``: the base image's page, or not looked at yet, so that reading it gives the base image's. ``shared``: the
-    very page that the other node has, and not the base image's. ``private``: this process alone has it.
-    ``elsewhere``: not the base image's nor the other node's, but further processes have it, such as a snapshot in
-    between. ``absent``: no page yet, and no base image. ``unproven``: not the base image's; whose else it is could
-    not be told.
+    ``base``: the base image's page, or not looked at yet, so that reading it gives the base image's.
+    ``shared``: the very page that the other node has, and not the base image's. ``private``: this process alone has
+    it. ``elsewhere``: not the base image's nor the other node's, but further processes have it, such as a snapshot
+    in between. ``absent``: no page yet, and no base image. ``unproven``: not the base image's; whose else it is
+    could not be told.
     """
 
     absent: int = 0
