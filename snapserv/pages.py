@@ -12,7 +12,7 @@ a page holds for the moment in between, and a page that did not hold still is un
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -156,25 +156,21 @@ def inspect(places: Sequence[FieldPlace], pids: Sequence[int], *, base: bool) ->
     proof: Proof = "page numbers" if numbers_are_told() else "page kinds"
     stop = 0
     for place in places:
-        try:
-            found = compare(place.nbytes, *((pid, place.address) for pid in pids), base=base)
-        except ProcessLookupError as cause:
-            raise NodeDiedError("the node ended while its pages were looked at") from cause
-        except PermissionError as cause:
-            raise UnsupportedError(
-                "this user may not look at the pages of its own child processes",
-                hint="allow access to /proc/PID/pagemap; see kernel.yama.ptrace_scope",
-            ) from cause
-        if found.proof == "page kinds":
-            proof = "page kinds"
-        strips.append(summed_up(found.a, each))
-        first, stop = stop, stop + len(strips[-1])
-        field = FieldPages(place.name, len(found.a), first, stop, _counts(found.a))
-        if found.b is not None and found.same is not None:
-            other_strips.append(summed_up(found.b, each))
-            field.other_counts = _counts(found.b)
-            field.same = int(np.count_nonzero(found.same == SAME))
-            field.different = int(np.count_nonzero(found.same == DIFFERENT))
+        field = FieldPages(place.name, _pages(place), stop, stop, PageCounts())
+        if len(pids) > 1:
+            field.other_counts, field.same, field.different = PageCounts(), 0, 0
+        for found in _parts(place, pids, each, base=base):
+            if found.proof == "page kinds":
+                proof = "page kinds"
+            strips.append(summed_up(found.a, each))
+            stop += len(strips[-1])
+            field.counts = _sum([field.counts, _counts(found.a)])
+            if found.b is not None and found.same is not None:
+                other_strips.append(summed_up(found.b, each))
+                field.other_counts = _sum([field.other_counts or PageCounts(), _counts(found.b)])
+                field.same = (field.same or 0) + int(np.count_nonzero(found.same == SAME))
+                field.different = (field.different or 0) + int(np.count_nonzero(found.same == DIFFERENT))
+        field.stop = stop
         fields.append(field)
     two = len(pids) > 1
     return PagesResult(
@@ -191,6 +187,22 @@ def inspect(places: Sequence[FieldPlace], pids: Sequence[int], *, base: bool) ->
         same=sum(field.same or 0 for field in fields) if two else None,
         different=sum(field.different or 0 for field in fields) if two else None,
     )
+
+
+def _parts(place: FieldPlace, pids: Sequence[int], each: int, *, base: bool) -> Iterator[Comparison]:
+    """Yield a field's pages part by part, in whole buckets of ``each``: what is being compared takes memory."""
+    step = max(1, CHUNK_PAGES // each) * each * memory.PAGE
+    for start in range(0, place.nbytes, step):
+        size = min(step, place.nbytes - start)
+        try:
+            yield compare(size, *((pid, place.address + start) for pid in pids), base=base)
+        except ProcessLookupError as cause:
+            raise NodeDiedError("the node ended while its pages were looked at") from cause
+        except PermissionError as cause:
+            raise UnsupportedError(
+                "this user may not look at the pages of its own child processes",
+                hint="allow access to /proc/PID/pagemap; see kernel.yama.ptrace_scope",
+            ) from cause
 
 
 def summed_up(classes: Classes, each: int) -> Classes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -177,8 +178,8 @@ def test_two_siblings_share_what_their_snapshot_wrote_and_not_what_both_write(fi
     assert_true(fire, fire.branch("main").pages("root"))
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="the test itself needs page numbers")
 @needs_numbers
+@pytest.mark.skipif(os.getuid() != 0 or shutil.which("setpriv") is None, reason="drops a capability by setpriv")
 def test_without_page_numbers_the_proof_is_said_to_be_weaker_and_nothing_false_is_said(serve: Serve) -> None:
     process = serve(WILDFIRE, params={"rows": 512, "cols": 512}, prefix=WITHOUT_NUMBERS)
     with process.connect() as server:
@@ -382,6 +383,7 @@ def test_a_process_that_is_gone_says_so() -> None:
 @needs_fork
 def test_a_large_arena_has_a_strip_of_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "MAX_STRIP", 10)
+    monkeypatch.setattr(pages, "CHUNK_PAGES", 30)
     with Fork.make(64 * PAGE, backing="memfd") as region:
         region.write(20 * PAGE, b"\1")
         place = FieldPlace("bytes", region.place.address, np.dtype(np.uint8), (64 * PAGE,))
