@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from snapserv.errors import BadRequestError, NodeDiedError, UnsupportedError
+from snapserv.errors import BadRequestError, NodeDiedError, OverBudgetError, UnsupportedError
 from snapserv.ext import memory
 from snapserv.mechanisms import MECHANISMS
 from snapserv.mechanisms.fork import WRITE_BYTES, Fork, ForkRegion, ForkSnapshot
@@ -123,6 +124,28 @@ def test_an_offset_outside_is_a_typed_error_and_the_region_lives_on(region: Fork
         region.touch(np.array([SIZE + PAGE]))
     assert region.touch(np.array([0, PAGE])) > 0
     assert region.read(PAGE, 1) == b"\1"
+
+
+@pytest.mark.parametrize("spare", range(4))
+def test_where_descriptors_run_out_it_is_a_typed_error_and_nothing_is_left(region: ForkRegion, spare: int) -> None:
+    before = len(os.listdir("/proc/self/fd")), children()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+    filler = [os.open("/dev/null", os.O_RDONLY) for _ in range(highest + 1 - before[0] + 1)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(filler) + 1 + spare, hard))
+    try:
+        if spare < 3:
+            with pytest.raises(OverBudgetError):
+                region.snapshot()
+        else:
+            region.snapshot().close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in filler:
+            os.close(descriptor)
+    assert (len(os.listdir("/proc/self/fd")), children()) == before
+    with region.snapshot() as snapshot:
+        assert snapshot.read(0, 1) == b"\0"
 
 
 def test_a_holder_that_is_killed_is_a_typed_error_and_its_snapshots_live_on(region: ForkRegion) -> None:

@@ -193,7 +193,13 @@ class _Process:
                 control.close()
                 raise
         self.pid = pid
-        self._pidfd = os.pidfd_open(pid)
+        try:
+            self._pidfd = os.pidfd_open(pid)
+        except OSError as cause:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            control.close()
+            raise _no_descriptor(cause) from cause
 
     def _introduced(self) -> int:
         try:
@@ -237,7 +243,7 @@ class _Process:
 
     def freeze(self) -> tuple[_Process, float]:
         """Return a frozen clone of a live holder, and the microseconds that the clone took in the holder."""
-        ours, theirs = socket.socketpair()
+        ours, theirs = _pair()
         try:
             with theirs:
                 held_up_ns: int = self.ask("freeze", theirs.fileno())
@@ -248,7 +254,7 @@ class _Process:
 
     def thaw(self) -> _Process:
         """Return a live clone of a frozen process."""
-        ours, theirs = socket.socketpair()
+        ours, theirs = _pair()
         try:
             with self._lock, theirs:
                 self._check_alive()
@@ -314,7 +320,7 @@ class _Process:
 
 def _spawn() -> _Process:
     """Start a holder: a fresh interpreter with one thread."""
-    ours, theirs = socket.socketpair()
+    ours, theirs = _pair()
     try:
         with theirs:
             pid = os.posix_spawn(
@@ -328,6 +334,21 @@ def _spawn() -> _Process:
         ours.close()
         raise OverBudgetError(f"no process for the region: {cause.strerror}", hint="raise ulimit -u") from cause
     return _Process(ours, pid)
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    try:
+        return socket.socketpair()
+    except OSError as cause:
+        raise _no_descriptor(cause) from cause
+
+
+def _no_descriptor(cause: OSError) -> OverBudgetError:
+    return OverBudgetError(
+        f"no descriptor for another process: {cause.strerror}",
+        hint="raise ulimit -n or close snapshots: each holds two",
+        details={"errno": cause.errno},
+    )
 
 
 def _send(control: socket.socket, parts: list[Any], descriptor: int | None) -> None:
