@@ -61,6 +61,7 @@ def limits() -> str:
         ("ticks in one step", f"{protocol.MAX_TICKS:,}"),
         ("branches in one request", f"{protocol.MAX_BRANCHES:,}"),
         ("nodes in one page of `tree`", f"{protocol.MAX_PAGE:,}"),
+        ("strip of `pages`", f"{protocol.MAX_STRIP:,} bytes, and one more a field"),
     ]
     return table(("what", "limit"), rows)
 

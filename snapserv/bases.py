@@ -24,6 +24,11 @@ class Bases:
         index = bisect.bisect_right(self.starts, address) - 1
         return self.files[index] if index >= 0 and address < self.ends[index] else None
 
+    def end(self, address: int) -> int:
+        """Return where the mapping at an address ends; the address itself where nothing is mapped."""
+        index = bisect.bisect_right(self.starts, address) - 1
+        return max(address, self.ends[index]) if index >= 0 else address
+
 
 def bases_of(pid: int) -> Bases:
     """Return what the process ``pid``, 0 for this one, has mapped; see proc_pid_maps(5).

@@ -39,6 +39,11 @@ class Plan:
     places: list[FieldPlace]
     segments: list[tuple[int, int]]
 
+    @property
+    def file_backed(self) -> bool:
+        """Whether segments stand on files, unless they have left them."""
+        return self.spec.arena.backing in ("huge_tmpfs", "memfd")
+
 
 @dataclass
 class Counters:

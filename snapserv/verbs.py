@@ -20,7 +20,7 @@ from snapserv_client.wire import MAX_MESSAGE_BYTES
 
 import snapserv
 
-from . import accounting, reading
+from . import accounting, pages, reading
 from .errors import (
     BadRequestError,
     NotFoundError,
@@ -231,6 +231,27 @@ async def diff(call: Call, args: protocol.DiffArgs) -> protocol.DiffResult:
     async with Turn(shared=[nodes.lane(a), nodes.lane(b)]):
         pids = nodes.cell(a).pid, nodes.cell(b).pid
         return await call.server.in_thread(reading.compare, places, *pids, segments)
+
+
+@handles("pages")
+async def pages_of(call: Call, args: protocol.PagesArgs) -> protocol.PagesResult:
+    await call.server.planted()
+    nodes = call.server.nodes
+    node = nodes.find(call.reference)
+    both = [node] if args.other is None else [node, nodes.find(args.other)]
+    if len(both) > len({each.id for each in both}):
+        raise BadRequestError(f"{node.path} is compared with itself", hint="name another node, or only one")
+    plan = nodes.plan(node)
+    if any(nodes.plan(each) is not plan for each in both):
+        raise BadRequestError(
+            f"{both[0].path} and {both[1].path} share no page: they are of different trees",
+            hint="compare nodes of one tree",
+        )
+    wanted = [place.name for place in plan.places] if args.fields is None else args.fields
+    places = [reading.place_of(plan.places, name) for name in wanted]
+    async with Turn(shared=[nodes.lane(each) for each in both]):
+        pids = [nodes.cell(each).pid for each in both]
+        return await call.server.in_thread(pages.inspect, places, pids, base=plan.file_backed)
 
 
 @handles("tag")

@@ -90,6 +90,7 @@ USES: dict[str, Words] = {
     "drop": ("s",),
     "interrupt": ("main",),
     "log": ("main",),
+    "pages": ("main", "s"),
     "pin": ("s",),
     "read": ("main", "position"),
     "reset": ("main",),

@@ -257,3 +257,24 @@ def base(node: Node) -> tuple[str, str]:
         if permissions == "rw-p" and inode != "0" and end - start == 64 * MIB:
             return device, inode
     raise AssertionError("no segment")
+
+
+def test_the_inspector_tells_base_images_apart(serve: Serve) -> None:
+    process = serve("tests.simulations:Scribble", params={"pages": 16384})
+    with process.connect() as client:
+        main = client.branch("main")
+        early = main.snapshot("early")
+        first = base(main)
+        main.step(64)
+        while base(main) == first:
+            main.snapshot().drop()
+        late = main.snapshot("late")
+        found = main.pages("early", fields=["memory"])
+        assert found.result.same == 0, "no physical page is in both"
+        assert found.result.different == 16384
+        assert found.counts.base == 16384
+        main.step(1)
+        found = main.pages(late, fields=["memory"])
+        assert (found.result.same, found.result.different) == (16384 - 256, 256)
+        assert (found.counts.base, found.counts.private) == (16384 - 256, 256)
+        assert early.pages(fields=["memory"]).counts.base == 16384

@@ -25,6 +25,7 @@ PANEL_PIXELS = 1024
 PANEL_IN = 4.6
 DOTS_PER_INCH = 230
 """With `PANEL_IN`, a little more than a dot for each of a panel's pixels, so that none is dropped."""
+MOST_STRIPS = 100
 FEW_VALUES = 12
 """A field of integers with no more values than this is drawn with a colour for each."""
 
@@ -152,6 +153,51 @@ def save_png(path: Path | str, array2d: Array, title: str, *, units: str = "") -
     bar.ax.tick_params(colors="#59636e", labelsize=8)
     if few:
         bar.set_ticks(range(len(values)), labels=[str(value) for value in values])
+    _save(figure, path)
+
+
+def save_strips(path: Path | str, strips: Mapping[str, Array], colours: Mapping[str, str], title: str) -> None:
+    """Write a picture of classes in a row, such as the pages of fields: left to right, then top to bottom.
+
+    Args:
+        path: Where the picture goes.
+        strips: By caption, indices into ``colours``, shape (n,).
+        colours: By name of the class, in the order of the indices.
+        title: Headline.
+
+    Raises:
+        BadRequestError: There is nothing to draw, or too much; the caller's fault.
+        UnsupportedError: matplotlib is not installed.
+    """
+    strips = {caption: strip for caption, strip in strips.items() if len(strip)}
+    if not strips:
+        raise BadRequestError(f"{title}: no pages to draw", hint="choose a field that has some")
+    if len(strips) > MOST_STRIPS:
+        raise BadRequestError(
+            f"{title}: {len(strips)} strips are too many for a picture", hint="choose some fields"
+        )
+    _need_matplotlib()
+    from matplotlib.colors import to_rgb
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    width = max(128, int(np.ceil(np.sqrt(4 * max(map(len, strips.values()))))))
+    rows = [-(-len(strip) // width) for strip in strips.values()]
+    heights = [max(0.25, 10 * count / width) for count in rows]
+    figure = Figure(figsize=(10.6, sum(heights) + 0.45 * len(rows) + 1.1), dpi=120, layout="constrained")
+    panels = figure.subplots(len(rows), height_ratios=heights, squeeze=False)[:, 0]
+    palette = np.array([to_rgb(colour) for colour in colours.values()] + [(1.0, 1.0, 1.0)])
+    for panel, (caption, strip), count in zip(panels, strips.items(), rows, strict=True):
+        laid = np.full(count * width, len(colours), np.int64)
+        laid[: len(strip)] = strip
+        panel.imshow(palette[laid.reshape(count, width)], interpolation="nearest", aspect="auto")
+        panel.set_title(caption, loc="left", color=INK, size=9)
+        panel.set_axis_off()
+    figure.suptitle(title, x=0.01, ha="left", color=INK, size=12, weight="bold")
+    handles = [
+        Patch(facecolor=colour, edgecolor="#8c959f", linewidth=0.5, label=name) for name, colour in colours.items()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, labelcolor=INK)
     _save(figure, path)
 
 

@@ -1,4 +1,4 @@
-"""What one mechanism takes at one size, measured in a process of its own: ``python -m snapserv.mechanisms.measure``.
+"""What one mechanism takes at one size, in a process of its own: ``python -m snapserv.mechanisms.measure``.
 
 Every figure is measured, none is computed from another. What cannot be had (a hundred copies of 1 GiB) says why.
 """

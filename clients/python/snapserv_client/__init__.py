@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .display import Diff, Tree
     from .endpoint import default_endpoint
     from .errors import SnapservError
+    from .pages import Pages
     from .private import local
     from .protocol import Event, NodeInfo, StepResult
     from .sync import Branch, Server, Snapshot, connect
@@ -23,6 +24,7 @@ _PLACES = {
     "Diff": "display",
     "Event": "protocol",
     "NodeInfo": "protocol",
+    "Pages": "pages",
     "Server": "sync",
     "Snapshot": "sync",
     "SnapservError": "errors",
@@ -38,6 +40,7 @@ __all__ = [
     "Diff",
     "Event",
     "NodeInfo",
+    "Pages",
     "Server",
     "SnapservError",
     "Snapshot",

@@ -145,7 +145,7 @@ class Diff:
 
     def __str__(self) -> str:
         rows = [(field.name, f"{field.changed:,}", f"{field.total:,}", where(field)) for field in self.fields]
-        return f"{self.a} → {self.b}\n" + "\n".join(_aligned([("field", "changed", "of", "where"), *rows]))
+        return f"{self.a} → {self.b}\n" + "\n".join(aligned([("field", "changed", "of", "where"), *rows]))
 
     __repr__ = __str__
 
@@ -158,7 +158,8 @@ def where(field: FieldDiff) -> str:
     return ", ".join(f"{low}:{high}" for low, high in field.box)
 
 
-def _aligned(rows: list[tuple[str, ...]]) -> Iterable[str]:
+def aligned(rows: list[tuple[str, ...]]) -> Iterable[str]:
+    """Yield rows as lines whose columns line up."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

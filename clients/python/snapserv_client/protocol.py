@@ -17,6 +17,9 @@ MAX_TICKS = 1 << 40
 MAX_BRANCHES = 4096
 MAX_PAGE = 10_000
 MAX_IN_FLIGHT = 1024
+MAX_STRIP = 1 << 24
+PAGE_CLASSES = ("absent", "base", "shared", "elsewhere", "unproven", "private")
+"""What a page of a node can be, by the byte that stands for it in a strip; see `PageCounts`."""
 
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
 """What a name of a node or tree may look like. A node of a tree other than the first is ``tree/name``."""
@@ -226,6 +229,63 @@ class DiffResult(msgspec.Struct):
     compared_bytes: int
 
 
+class PageCounts(msgspec.Struct):
+    """How many pages of a node are what.
+
+    ``base``: the base image's page, or not looked at yet, so that reading it gives the base image's.
+    ``shared``: the very page that the other node has, and not the base image's. ``private``: this process alone has
+    it. ``elsewhere``: not the base image's nor the other node's, but further processes have it, such as a snapshot
+    in between. ``absent``: no page yet, and no base image. ``unproven``: not the base image's; whose else it is
+    could not be told.
+    """
+
+    absent: int = 0
+    base: int = 0
+    shared: int = 0
+    elsewhere: int = 0
+    unproven: int = 0
+    private: int = 0
+
+
+class FieldPages(msgspec.Struct):
+    """The pages of one field: bytes ``first`` to ``stop`` of the strips.
+
+    ``same`` pages are one physical page in both nodes, and ``different`` ones are surely not; what is neither is
+    absent or could not be proven.
+    """
+
+    name: str
+    pages: int
+    first: int
+    stop: int
+    counts: PageCounts
+    other_counts: PageCounts | None = None
+    same: int | None = None
+    different: int | None = None
+
+
+class PagesResult(msgspec.Struct):
+    """Which page is whose, field by field; the counts at this level are sums.
+
+    ``strip`` has a byte for every ``pages_each`` pages of a field in order: the class of a page by its place in
+    ``classes``, the highest of a bucket's. ``other_strip`` says the same of the other node. ``proof`` says how
+    pages were told apart: physical page numbers, or only the kinds of pages that the kernel tells anybody.
+    """
+
+    classes: list[str]
+    fields: list[FieldPages]
+    counts: PageCounts
+    strip: Any
+    page_bytes: int
+    pages_each: int
+    proof: Literal["page numbers", "page kinds"]
+    base_image: bool
+    other_counts: PageCounts | None = None
+    other_strip: Any = None
+    same: int | None = None
+    different: int | None = None
+
+
 class ReadResult(msgspec.Struct):
     """A field or a region of it."""
 
@@ -403,6 +463,13 @@ class DiffArgs(Arguments):
     fields: list[str] | None = None
 
 
+class PagesArgs(Arguments):
+    """Another node of the same tree to compare with, and which fields (all by default)."""
+
+    other: str | int | None = None
+    fields: list[str] | None = None
+
+
 class TagArgs(Arguments):
     """A further name for the node; ``remove`` takes it away."""
 
@@ -530,6 +597,7 @@ VERBS: dict[str, Verb] = {
             once=True,
         ),
         Verb("diff", "node", "compare two nodes, field by field", DiffArgs, DiffResult, (*_NODE, "unsupported")),
+        Verb("pages", "node", "say which page is whose", PagesArgs, PagesResult, (*_NODE, "unsupported")),
         Verb(
             "tag",
             "node",

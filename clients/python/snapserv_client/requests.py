@@ -202,6 +202,12 @@ def diff(node: str | int, other: str | int, fields: Sequence[str] | None) -> Req
     return Request("diff", node, args, lambda ok: convert(ok, protocol.DiffResult), long=True)
 
 
+def pages(node: str | int, other: str | int | None, fields: Sequence[str] | None) -> Request[protocol.PagesResult]:
+    """Ask which page is whose."""
+    args = {"other": other, "fields": None if fields is None else list(fields)}
+    return Request("pages", node, args, lambda ok: convert(ok, protocol.PagesResult), long=True)
+
+
 def tag(node: str | int, name: str, *, remove: bool) -> Request[protocol.NodeInfo]:
     """Ask for a further name."""
     return Request("tag", node, {"name": name, "remove": remove}, _node)

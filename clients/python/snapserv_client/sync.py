@@ -23,6 +23,7 @@ from . import protocol, requests
 from .display import Diff, NodeDisplay, ServerDisplay, Tree
 from .endpoint import chosen_endpoint
 from .errors import BadRequestError, FrozenError, RequestTimeoutError, SnapservError, UnreachableError
+from .pages import Pages
 from .protocol import Event, MarkResult, NodeInfo, RewindResult, Rng, SpecResult, StatsResult, StepResult
 from .requests import Array, RegionIndex, Reply, Request
 from .transport import receive_frames, routing_id, send_frames
@@ -398,6 +399,12 @@ class Node(NodeDisplay):
     def diff(self, other: Node | str, fields: Sequence[str] | None = None) -> Diff:
         """Return how another node differs from this one, field by field."""
         return self._server.diff(self, other, fields)
+
+    def pages(self, other: Node | str | None = None, fields: Sequence[str] | None = None) -> Pages:
+        """Return which of its pages are whose: the base image's, another node's as well, or its own."""
+        reference = None if other is None else _reference(other)
+        result = self._run(requests.pages(self.id, reference, fields))
+        return Pages(self.name, other.name if isinstance(other, Node) else other, result)
 
     def tag(self, name: str, *, remove: bool = False) -> None:
         """Give it a further name, or take one away."""
