@@ -26,7 +26,7 @@ from snapserv.mechanisms.fork import Fork
 from snapserv.pages import ABSENT, BASE, DIFFERENT, ELSEWHERE, NO_PAGE, PRIVATE, SAME, SHARED, UNKNOWN, UNPROVEN
 from snapserv.reading import FieldPlace
 
-from .conftest import ROOT, ServerProcess
+from .conftest import ROOT, ServerProcess, assert_settles
 
 Serve = Callable[..., ServerProcess]
 Array = np.ndarray[Any, Any]
@@ -236,6 +236,7 @@ def test_what_cannot_be_compared_is_refused(fire: Server) -> None:
     with pytest.raises(BadRequestError, match="different trees"):
         main.pages("wide/main")
     os.kill(main.info().pid, signal.SIGKILL)
+    assert_settles(lambda: main.info().state, "dead")
     with pytest.raises(NodeDiedError):
         main.pages("s1")
     assert fire.node("s1").pages().counts.base > 0

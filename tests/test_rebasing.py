@@ -192,7 +192,7 @@ def test_a_sparse_tick_after_a_clone_that_has_ended_is_not_taken_for_a_dense_one
         rebaser.cloned(1)
         before = rebaser.before_first_tick()
         field[:: 4 * PAGE] = 3
-        unrelated = np.ones(8 * MIB, np.uint8)  # faults that are not the arena's
+        unrelated = np.ones(2 * MIB, np.uint8)  # faults that are not the arena's
         assert unrelated.all()
         rebaser.after_first_tick(before)
         rebaser.cloned(1)
