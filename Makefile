@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 SOURCES := $(wildcard ext/*.pyx ext/*.pxd ext/*.c ext/*.h ext/kernels/*.pyx ext/kernels/*.pxd)
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test lint lab bench clean
 demo: $(READY)
 	$(BIN)/snapserv demo
 
@@ -16,6 +16,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+lab: $(READY)
+	$(BIN)/snapserv lab
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

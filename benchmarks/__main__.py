@@ -81,6 +81,7 @@ def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
     """Return each goal with what was measured and whether it is met."""
     by_size = {row["arena MiB"]: row for row in results["snapshots"]["rows"] if row["pages"] == "clustered"}
     small, large = by_size[min(by_size)], by_size[max(by_size)]
+    by_pages = {row["pages"]: row for row in results["rollback"]["rows"]}
     ratio = "snapshot p50 ms"
     checks = [
         (
@@ -98,6 +99,15 @@ def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
         ),
         ("an idle snapshot of 1 GiB, KiB", results["idle"]["rows"][0]["all told"], "≤", 600.0),
         ("step over raw pyzmq echo", results["roundtrip"]["ratio"], "≤", 2.0),
+        (
+            "snapshot of 1 GiB once every page was written and segments are re-based, over a fresh one",
+            results["longrun"]["re-based, p50 ms"] / results["longrun"]["fresh p50 ms"],
+            "≤", 3.0,
+        ),
+        ("longest step while re-basing, ms", results["longrun"]["longest step while re-basing ms"], "≤", 50.0),
+        ("first step of a branch over others, every page written", results["dense"]["ratio"], "≤", 2.0),
+        ("rewind of 64 pages of 1 GiB, in the cell, µs", by_pages[64]["rewind, in the cell, p50 us"], "≤", 250.0),
+        ("rewind of 10,000 of them, µs a page", by_pages[10_000]["a page us"], "≤", 3.0),
     ]  # fmt: skip
     return [
         {

@@ -46,6 +46,30 @@ def render(results: dict[str, Any]) -> str:
         f"| step of a simulation that does nothing, round trip, p50 | {trips['step']['p50']:.0f} µs |",
         f"| echo of plain pyzmq, p50: the floor | {trips['raw pyzmq echo']['p50']:.0f} µs |",
     ]
+    aged, dense = results["longrun"], results["dense"]
+    lines += [
+        "",
+        "| in a long run, 1 GiB, p50 | |",
+        "| --- | ---: |",
+        f"| snapshot, fresh | {aged['fresh p50 ms']:.1f} ms |",
+        f"| … once every page was written, in random order | {aged['every page written, p50 ms']:.1f} ms |",
+        f"| … {aged['after snapshots']} snapshots later: most segments have a new base image |"
+        f" {aged['re-based, p50 ms']:.1f} ms |",
+        f"| longest step meanwhile | {aged['longest step while re-basing ms']:.1f} ms |",
+        f"| step that writes every page | {dense['step p50 ms']:.0f} ms |",
+        f"| … the first one of a branch | {dense['first step of a branch p50 ms']:.0f} ms |",
+        "",
+        "| ways back, 1 GiB, p50 | 64 pages | 1,000 | 10,000 |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    ways = results["rollback"]["rows"]
+    for what, key in (
+        ("`rewind`, inside the cell", "rewind, in the cell, p50 us"),
+        ("`rewind`, seen by the client", "rewind p50 us"),
+        ("`restore`, seen by the client", "restore p50 us"),
+        ("memcpy of everything", "memcpy of all p50 us"),
+    ):
+        lines.append(f"| {what} | {' | '.join(f'{way[key] / 1000:.2f} ms' for way in ways)} |")
     return "\n".join(lines) + "\n"
 
 

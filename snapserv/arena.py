@@ -22,7 +22,7 @@ from snapserv_client.protocol import ArenaInfo
 
 from .backings import choose
 from .errors import BadRequestError, OverBudgetError, UnsupportedError
-from .ext import marks, memory
+from .ext import memory
 from .limits import MORE_MEMORY, admit
 
 Array = np.ndarray[Any, Any]
@@ -319,6 +319,8 @@ class Arena:
             BadRequestError: The arena is not sealed.
             OverBudgetError: There is no memory for the copy.
         """
+        from .ext import marks  # mapped only where it is needed: what is mapped is forked
+
         private = self.private_pages()
         admit(f"a mark of {private.count:,} private pages", private.bytes)
         mark = Mark(private.ranges, marks.gather(private.ranges))
@@ -334,6 +336,8 @@ class Arena:
         Raises:
             BadRequestError: A mark of another arena.
         """
+        from .ext import marks
+
         if mark not in self._marks:
             raise BadRequestError("the mark is not of this arena")
         if not self.segments:

@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from snapserv_client.errors import SnapservError
 
@@ -25,9 +25,11 @@ from .link import CellEnd
 from .loading import load_simulation
 from .rebasing import Rebaser
 from .regions import resolve_region
-from .rollback import BranchMark
 from .scoreboard import Scoreboard
 from .simulation import Simulation
+
+if TYPE_CHECKING:
+    from .rollback import BranchMark
 
 CONTROL_DESCRIPTOR = 3
 SCOREBOARD_DESCRIPTOR = 4
@@ -198,6 +200,8 @@ class Cell:
             return {"value": method(*request["args"], **request["kwargs"])}
 
     def _mark_moment(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
+        from .rollback import BranchMark  # mapped only where it is needed: what is mapped is forked
+
         began = time.monotonic_ns()
         self._mark = None if request["remove"] else BranchMark(self._simulation, self._step)
         kept = self._mark.kept_bytes if self._mark is not None else 0

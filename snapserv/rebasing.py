@@ -17,10 +17,14 @@ from __future__ import annotations
 
 import os
 import time
+from typing import TYPE_CHECKING
 
 from .arena import Arena, Segment
-from .ext import images, memory
+from .ext import memory
 from .limits import SPARED_BYTES, available_bytes
+
+if TYPE_CHECKING:
+    from .ext import images
 
 MOSTLY = 0.5
 """The part of a segment that must be private for a new base image to be worth its memory."""
@@ -97,6 +101,8 @@ class Rebaser:
         self._spent_ns += time.monotonic_ns() - began
 
     def _begin(self) -> None:
+        from .ext import images  # mapped only where it is needed: what is mapped is forked
+
         arena = self._arena
         if not arena.rebasable or arena.marked:
             return
@@ -151,6 +157,8 @@ class Rebaser:
             self._dense = alone
 
     def _detach(self, segment: Segment) -> bool:
+        from .ext import images
+
         if available_bytes() < segment.size_bytes + SPARED_BYTES:
             return False
         try:

@@ -103,7 +103,7 @@ USES: dict[str, Words] = {
     "tree": ("--sizes",),
     "write": ("main", "count", "7"),
 }
-ELSEWHERE = {"create", "serve", "demo", "watch", "shutdown", "doctor", "mark", "rewind"}
+ELSEWHERE = {"create", "lab", "serve", "demo", "watch", "shutdown", "doctor", "mark", "rewind"}
 """Commands that have tests of their own: they do more than the next test's server could forget."""
 
 
@@ -513,3 +513,18 @@ def test_mark_and_rewind(serve: Callable[..., ServerProcess], alone: Terminal) -
     assert "step 4" in alone.out
     assert alone.type("mark", "main", "--remove", *where) == 0
     assert "no mark" in alone.out
+
+
+def test_lab_measures_every_figure(alone: Terminal, tmp_path: Path) -> None:
+    found = alone.json("lab", "--size", "256KiB", "--mechanism", "copy", "--plots", str(tmp_path))
+    (row,) = found["rows"]
+    assert row["bytes"] == 256 << 10
+    assert [each["fraction"] for each in row["snapshots"]] == [0.001, 0.1, 1.0]
+    for key in ("pause_ms", "first_write_us", "second_write_us", "read_gib_per_s"):
+        assert row[key] > 0
+    assert [each["snapshots"] for each in row["memory"]] == [1, 10, 100]
+    assert found["machine"]["kernel"]
+    assert {Path(plot).name for plot in found["plots"]} == {path.name for path in tmp_path.iterdir()}
+    assert len(found["plots"]) == 6
+    assert alone.json("lab", "--size", "none", status=2)["error"]["code"] == "bad_request"
+    assert "copy" in alone.json("lab", "--mechanism", "magic", status=2)["error"]["hint"]

@@ -67,7 +67,7 @@ def draw_fires(
         BadRequestError: No fires, or shapes that do not agree; the caller's fault.
         UnsupportedError: matplotlib is not installed.
     """
-    _need_matplotlib()
+    need_matplotlib()
     if not states or elevation.ndim != 2 or elevation.size == 0:
         raise BadRequestError("a picture of fires needs one fire at least, and a map of elevations")
     for name, state in [*states.items(), *([("before", before)] if before is not None else [])]:
@@ -122,7 +122,7 @@ def save_png(path: Path | str, array2d: Array, title: str, *, units: str = "") -
         )
     if array2d.dtype.kind not in "biuf":
         raise BadRequestError(f"{title}: no picture of dtype {array2d.dtype}", hint="real numbers and booleans are")
-    _need_matplotlib()
+    need_matplotlib()
     from matplotlib import colormaps
     from matplotlib.colors import BoundaryNorm
     from matplotlib.figure import Figure
@@ -176,7 +176,7 @@ def save_strips(path: Path | str, strips: Mapping[str, Array], colours: Mapping[
         raise BadRequestError(
             f"{title}: {len(strips)} strips are too many for a picture", hint="choose some fields"
         )
-    _need_matplotlib()
+    need_matplotlib()
     from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
@@ -201,7 +201,8 @@ def save_strips(path: Path | str, strips: Mapping[str, Array], colours: Mapping[
     _save(figure, path)
 
 
-def _need_matplotlib() -> None:
+def need_matplotlib() -> None:
+    """Raise UnsupportedError where matplotlib is not installed; says how to get it."""
     if importlib.util.find_spec("matplotlib") is None:
         raise UnsupportedError("pictures need matplotlib", hint="pip install 'snapserv[demo]'")
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from .base import Capability, Mechanism, Place, Region, Snapshot
 from .copy import Copy
 from .fork import Fork
+from .rewire import Rewire
 
-MECHANISMS: dict[str, type[Mechanism]] = {mechanism.name: mechanism for mechanism in (Copy, Fork)}
+MECHANISMS: dict[str, type[Mechanism]] = {mechanism.name: mechanism for mechanism in (Copy, Fork, Rewire)}
 """By name, in the order in which they are presented."""
 
 __all__ = ["MECHANISMS", "Capability", "Mechanism", "Place", "Region", "Snapshot"]

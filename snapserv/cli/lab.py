@@ -1,0 +1,92 @@
+"""``lab``: every way to snapshot memory on this machine, measured side by side."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from snapserv.errors import BadRequestError
+
+from .options import Json, failing
+from .output import errors, mebibytes, results, show, table
+
+UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(lab)
+
+
+def lab(
+    size: Annotated[list[str] | None, typer.Option(help="Of the region, as 64MiB; 1MiB, 64MiB and 1GiB.")] = None,
+    mechanism: Annotated[list[str] | None, typer.Option(help="Only these; all by default.")] = None,
+    plots: Annotated[Path | None, typer.Option(help="Draw a picture for each question into this folder.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure every way to snapshot memory that can be had here, side by side."""
+    from snapserv.mechanisms import MECHANISMS
+    from snapserv.mechanisms.lab import SIZES, compare
+
+    with failing(as_json=as_json):
+        unknown = [name for name in mechanism or [] if name not in MECHANISMS]
+        if unknown:
+            raise BadRequestError(f"no mechanism {unknown[0]!r}", hint=f"mechanisms: {', '.join(MECHANISMS)}")
+        sizes = [_bytes(text) for text in size] if size else list(SIZES)
+        with errors.status("measuring") as shown:
+
+            def on_start(name: str, wanted: int) -> None:
+                shown.update(f"{name} · {mebibytes(wanted)} MiB")
+
+            found = compare(sizes, names=mechanism, on_start=on_start)
+        drawn = _draw(found, plots) if plots else []
+    if not as_json:
+        machine = found["machine"]
+        where = f"{machine['cores']} cores of {machine['cpu']} · {machine['memory_gib']} GiB"
+        results.print(f"{where} · Linux {machine['kernel']}", style="dim")
+    show({**found, "plots": [str(path) for path in drawn]}, as_json=as_json, people=lambda: _table(found))
+
+
+def _bytes(text: str) -> int:
+    """Return the bytes that ``64MiB`` says."""
+    match = re.fullmatch(r"(\d+)\s*(KiB|MiB|GiB|)", text.strip())
+    if match is None or not int(match[1]):
+        raise BadRequestError(f"--size {text!r}", hint="write 64MiB, 1GiB or a number of bytes")
+    return int(match[1]) * UNITS[match[2]]
+
+
+def _table(found: dict[str, Any]) -> Any:
+    rows = table(
+        "mechanism", ">MiB", ">snapshot ms, by part written", ">pause ms", ">first write µs", ">read GiB/s",
+        ">MiB for 1, 10, 100", ">areas", "copies of copies",
+    )  # fmt: skip
+    for row in found["rows"]:
+        size = mebibytes(row["bytes"])
+        if "error" in row:
+            rows.add_row(row["mechanism"], size, row["error"]["message"])
+            continue
+        rows.add_row(
+            row["mechanism"],
+            size,
+            "\n".join(f"{each['fraction']:.1%}  {each['p50_ms']:.3f}" for each in row["snapshots"]),
+            f"{row['pause_ms']:.3f}",
+            f"{row['first_write_us']:.2f}",
+            f"{row['read_gib_per_s']:.1f}",
+            "\n".join(mebibytes(each["bytes"]) or "no room" for each in row["memory"]),
+            "\n".join(f"{each['areas']:,}" for each in row["snapshots"]),
+            "yes" if row["copies_of_copies"] else "no",
+        )
+    for mechanism in found["mechanisms"]:
+        if mechanism["why_not"]:
+            rows.add_row(mechanism["name"], "", f"not here: {mechanism['why_not']}")
+    return rows
+
+
+def _draw(found: dict[str, Any], folder: Path) -> list[Path]:
+    from .plots import draw
+
+    folder.mkdir(parents=True, exist_ok=True)
+    return draw(found, folder)
