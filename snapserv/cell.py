@@ -102,12 +102,14 @@ class Cell:
                 self._rebaser.thawed()
                 continue
             except _AnsweredError:
-                self._housekeep()
+                if self._rebaser.pending:
+                    self._housekeep()
                 continue
             except SnapservError as error:
                 reply = {"error": error.to_wire()}
             self._reply(reply)
-            self._housekeep()
+            if self._rebaser.pending:
+                self._housekeep()
 
     def _housekeep(self) -> None:
         """Do some of what is to be done between two requests, and more of it while nobody waits."""
@@ -134,7 +136,7 @@ class Cell:
         return {"step": self._step}
 
     def _run_ticks(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
-        simulation, scoreboard, slot = self._simulation, self._scoreboard, self._slot
+        simulation, scoreboard, slot, rebaser = self._simulation, self._scoreboard, self._slot, self._rebaser
         inputs = simulation.convert_inputs(request["inputs"])
         ticks: int = request["ticks"]
         number: int = request["number"]
@@ -143,11 +145,16 @@ class Cell:
         done = 0
         began = listened = reported = time.monotonic()
         try:
-            if self._rebaser.first_tick and ticks:
-                faults = self._rebaser.before_first_tick()
-                outputs = tick(inputs)
-                self._rebaser.after_first_tick(faults)
-                done += 1
+            if rebaser.first_tick and ticks:
+                rebaser.first_tick = False
+                if rebaser.watching:
+                    faults = rebaser.before_first_tick()
+                    outputs = tick(inputs)
+                    rebaser.after_first_tick(faults)
+                else:
+                    outputs = tick(inputs)
+                    rebaser.suspect(time.monotonic() - began)
+                done = 1
                 scoreboard[slot] = self._step + done
             while done < ticks:
                 outputs = tick(inputs)

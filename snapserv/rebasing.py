@@ -9,8 +9,9 @@ debt. When the debt is what a re-base takes, the segment with the most private p
 least half of it is private. In the long run this costs at most twice what the best choice in hindsight would. The
 image is populated a piece at a time, so no step waits for more than a piece, or for the copying of one segment.
 
-**Dense segments** are recognised by the first tick after a clone: where it wrote nearly all pages of a segment, the
-next first tick is spared its faults, and the segment is copied 2 MiB at a time beforehand.
+**Dense segments** are recognised by the first tick after a clone: where that took long, the next one is watched;
+where that wrote nearly all pages of a segment, the next is spared its faults, and the segment is copied beforehand,
+2 MiB at a time. Ticks that are short, which is most of them, cost nothing of this.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ DENSE = 0.9
 PIECE_BYTES = 8 << 20
 NS_PER_BYTE = 0.3
 """What a re-base takes, until this line has measured one: 20 ms for 64 MiB."""
+SUSPICIOUS_S = 0.001
+"""A shorter tick cannot have met enough faults to be dense, and is not even looked at."""
 LEARN_AGAIN_AFTER = 16
 
 
@@ -50,15 +53,13 @@ class Rebaser:
         self._dense: list[Segment] = []
         self._learning = True
         self._first_ticks = 0
+        self._suspected = False
         self.first_tick = True
         """Whether the next tick is the first since a clone: that which made this process, or one of it."""
+        self.pending = False
+        """Whether there is a piece of work to do, when nobody waits."""
 
     # ------------------------------------------------------------------------------------------------ re-basing
-
-    @property
-    def pending(self) -> bool:
-        """Whether there is a piece of work to do, when nobody waits."""
-        return self._image is not None
 
     def cloned(self, clone_ns: int) -> None:
         """Take note that this cell was cloned, and how long that took."""
@@ -73,6 +74,7 @@ class Rebaser:
     def thawed(self) -> None:
         """Take note that this process is the clone."""
         self.first_tick = True
+        self.pending = False
         if self._image is not None:
             self._image.forget()
             self._image = None
@@ -92,6 +94,7 @@ class Rebaser:
                 self._segment.detached = False
                 self._spent_ns += time.monotonic_ns() - began
                 self._ns_per_byte = self._spent_ns / self._segment.size_bytes
+                self.pending = False
                 return
         except OSError:
             # The segment is what it was, and the cell none the worse: it pays for its clones as before.
@@ -99,6 +102,7 @@ class Rebaser:
                 self._image.abandon()
             self._image = None
         self._spent_ns += time.monotonic_ns() - began
+        self.pending = self._image is not None
 
     def _begin(self) -> None:
         from .ext import images  # mapped only where it is needed: what is mapped is forked
@@ -126,8 +130,18 @@ class Rebaser:
             os.close(descriptor)
         self._segment = segment
         self._spent_ns = 0
+        self.pending = True
 
     # ---------------------------------------------------------------------------------------------- dense ticks
+
+    @property
+    def watching(self) -> bool:
+        """Whether the first tick is to be surrounded by the two calls that follow."""
+        return bool(self._dense) or self._suspected
+
+    def suspect(self, seconds: float) -> None:
+        """Take note of how long a first tick took that was not watched: the next one may be worth it."""
+        self._suspected = seconds >= SUSPICIOUS_S
 
     def before_first_tick(self) -> int:
         """Copy the segments that it is going to write whole; return the page faults so far."""
@@ -141,7 +155,7 @@ class Rebaser:
 
     def after_first_tick(self, faults_before: int) -> None:
         """Learn which segments it wrote whole."""
-        self.first_tick = False
+        self._suspected = False
         if not self._learning:
             return
         written = (memory.count_faults() - faults_before) * memory.PAGE

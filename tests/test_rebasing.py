@@ -136,13 +136,13 @@ def test_a_dense_tick_is_recognised_and_spared_its_faults() -> None:
 
         def first_tick(dense: bool) -> int:
             assert rebaser.first_tick
+            rebaser.first_tick = False
             before = rebaser.before_first_tick()
             if dense:
                 field[: 4 * MIB] += 1
             field[4 * MIB] += 1
             faults = memory.count_faults() - before
             rebaser.after_first_tick(before)
-            assert not rebaser.first_tick
             return faults
 
         def clone() -> int:
@@ -153,7 +153,13 @@ def test_a_dense_tick_is_recognised_and_spared_its_faults() -> None:
             return pid
 
         pids = []
+        assert not rebaser.watching
+        rebaser.suspect(0.0001)
+        assert not rebaser.watching, "too short a tick to have written much"
+        rebaser.suspect(0.5)
+        assert rebaser.watching
         assert first_tick(dense=True) > 900
+        assert rebaser.watching
         assert not arena.segments[0].detached
         pids.append(clone())
         assert first_tick(dense=True) < 100
