@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("name", MECHANISMS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in MECHANISMS])
 def test_conformance(name: str, case: str) -> None:
     why_not = MECHANISMS[name].why_not()
     if why_not:

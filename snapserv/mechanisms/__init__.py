@@ -9,9 +9,10 @@ from __future__ import annotations
 from .base import Capability, Mechanism, Place, Region, Snapshot
 from .copy import Copy
 from .fork import Fork
+from .ksm import Ksm
 from .rewire import Rewire
 
-MECHANISMS: dict[str, type[Mechanism]] = {mechanism.name: mechanism for mechanism in (Copy, Fork, Rewire)}
+MECHANISMS: dict[str, type[Mechanism]] = {mechanism.name: mechanism for mechanism in (Copy, Fork, Rewire, Ksm)}
 """By name, in the order in which they are presented."""
 
 __all__ = ["MECHANISMS", "Capability", "Mechanism", "Place", "Region", "Snapshot"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from typing import Self
 
 import numpy as np
 
@@ -22,11 +23,16 @@ class Copy(Mechanism):
     @classmethod
     def make(cls, size: int) -> Region:
         """Return a region of private anonymous memory."""
-        return CopyRegion(_Block(size, cls.admit(size)))
+        return CopyRegion(Block(size, cls.admit(size)))
 
 
-class _Block:
-    """Private anonymous memory: what both a region and a snapshot are."""
+class Block:
+    """Private anonymous memory: what both a region and a snapshot are.
+
+    Args:
+        size: In bytes, as it was asked for.
+        mapped: The same in whole pages.
+    """
 
     def __init__(self, size: int, mapped: int) -> None:
         self._map = mmap.mmap(-1, mapped, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -35,15 +41,21 @@ class _Block:
         self.mapped = mapped
         self.address = self.array.ctypes.data
 
-    def duplicate(self) -> _Block:
+    def duplicate(self) -> Self:
+        """Return a copy.
+
+        Raises:
+            OverBudgetError: There is no memory for it.
+        """
         free = memory_available()
         if self.mapped > free:
             raise OverBudgetError(f"a copy of {self.mapped:,} bytes, and {free:,} are free", hint="close snapshots")
-        block = _Block(self.size, self.mapped)
+        block = type(self)(self.size, self.mapped)
         block.array[:] = self.array
         return block
 
     def release(self) -> None:
+        """Give the memory back."""
         del self.array
         self._map.close()
 
@@ -51,7 +63,7 @@ class _Block:
 class CopyRegion(Region):
     """A live region."""
 
-    def __init__(self, block: _Block) -> None:
+    def __init__(self, block: Block) -> None:
         super().__init__(block.size)
         self._block = block
 
@@ -83,7 +95,7 @@ class CopyRegion(Region):
 class CopySnapshot(Snapshot):
     """A copy."""
 
-    def __init__(self, origin: CopyRegion, block: _Block) -> None:
+    def __init__(self, origin: CopyRegion, block: Block) -> None:
         super().__init__(origin)
         self._block = block
         self.array = block.array.view()
@@ -102,7 +114,8 @@ class CopySnapshot(Snapshot):
     def copy(self) -> CopyRegion:
         """Copy the copy."""
         self._check(0, 0)
-        return CopyRegion(self._block.duplicate())
+        assert isinstance(self.origin, CopyRegion)
+        return type(self.origin)(self._block.duplicate())
 
     def _release(self) -> None:
         del self.array
