@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any, TypeVar
 
 import msgspec
@@ -52,6 +53,7 @@ WORKERS = 2
 MOST_WAITING = 1000
 BATCH = 64
 SWEEP_EVERY_S = 1.0
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -77,12 +79,16 @@ class ServeOptions:
     exit_with_stdin: bool = False
 
 
-def serve(options: ServeOptions, *, on_ready: Callable[[Server], None] | None = None) -> None:
+def serve(
+    options: ServeOptions, *, on_ready: Callable[[Server], None] | None = None, then_exit: bool = False
+) -> None:
     """Serve until SIGTERM, SIGINT or ``shutdown``; then end every cell and leave nothing behind.
 
     Args:
         options: What to serve and where.
         on_ready: Called once the first tree stands and requests are answered.
+        then_exit: Whether the process ends when this returns. SIGTERM and SIGINT are ignored then: one that comes
+            when all is done would only make a failure of a success.
 
     Raises:
         SnapservError: The server could not start: the address, or what ``setup`` met.
@@ -104,11 +110,15 @@ def serve(options: ServeOptions, *, on_ready: Callable[[Server], None] | None = 
         finally:
             await server.close()
 
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     try:
         uvloop.run(run())
     except SnapservError as error:
         report({"error": error.to_wire()})
         raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if then_exit else handler)
 
 
 class Server:
@@ -157,8 +167,9 @@ class Server:
         Raises:
             SnapservError: What setup met.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self.stop, signal.Signals(number).name)
+        for number in STOP_SIGNALS:
+            # Not the loop's own way, which has them end the process as soon as the loop is closed.
+            signal.signal(number, self._on_signal)
         if self.options.exit_with_stdin:
             self._loop.add_reader(sys.stdin.fileno(), self._on_stdin)
         if fork.mode()[0] == "fork":
@@ -344,6 +355,10 @@ class Server:
     def _sweep(self) -> None:
         self.nodes.herd.reap_strays()
         self._loop.call_later(SWEEP_EVERY_S, self._sweep)
+
+    def _on_signal(self, number: int, _: FrameType | None) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.stop, signal.Signals(number).name)
 
     def _on_stdin(self) -> None:
         if not os.read(sys.stdin.fileno(), 4096):

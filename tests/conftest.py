@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +119,14 @@ def server(_walk: ServerProcess) -> Iterator[Server]:
         # An earlier client's connection may have been open still when this one's test began.
         assert_settles(lambda: statistics(_walk.pid)["children"], before["children"])
         assert_settles(lambda: statistics(_walk.pid)["descriptors"] <= before["descriptors"], True)
+
+
+@contextmanager
+def one_at_a_time(name: str) -> Iterator[None]:
+    """Keep tests in other processes, which use what there is only one of, out of the way."""
+    with (Path(tempfile.gettempdir()) / f"snapserv-tests-{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def clear(client: Server) -> None:

@@ -12,13 +12,10 @@ from snapserv.ext import memory
 from snapserv.mechanisms.ksm import KSM, STATE, WANTED, Ksm, KsmRegion
 from snapserv.pages import SAME, compare, numbers_are_told
 
-from .conftest import ROOT
+from .conftest import ROOT, one_at_a_time
 from .test_memory import forked
 
-pytestmark = [
-    pytest.mark.skipif(bool(Ksm.why_not()), reason=Ksm.why_not()),
-    pytest.mark.xdist_group("ksm"),
-]
+pytestmark = pytest.mark.skipif(bool(Ksm.why_not()), reason=Ksm.why_not())
 PAGE = memory.PAGE
 SIZE = 256 * PAGE
 
@@ -30,10 +27,11 @@ def settings() -> dict[str, str]:
 @pytest.fixture(autouse=True)
 def unchanged() -> object:
     """Whatever a test does, ksmd's settings are afterwards what they were."""
-    before = settings()
-    yield
-    assert settings() == before
-    assert not STATE.exists()
+    with one_at_a_time("ksm"):
+        before = settings()
+        yield
+        assert settings() == before
+        assert not STATE.exists()
 
 
 def test_ksmd_is_driven_while_there_is_a_region_and_no_longer() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -387,3 +388,14 @@ def test_a_page_of_the_tree_says_where_the_next_one_begins(server: Server) -> No
     assert [node.id for node in page.nodes] == [node.id for node in whole][2:]
     assert page.total == 7
     assert page.next is None
+
+
+def test_a_signal_that_comes_while_the_server_ends_changes_nothing(serve: Serve) -> None:
+    for _ in range(3):
+        ending = serve("tests.simulations:Walk")
+        with ending.connect() as client:
+            client.shutdown()
+        while ending.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(ending.pid, signal.SIGTERM)
+        assert ending.process.returncode == 0

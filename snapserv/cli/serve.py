@@ -57,7 +57,8 @@ def serve(
             ready_fd=ready_fd,
             exit_with_stdin=exit_with_stdin,
         )
-        run(options, on_ready=None if quiet and not as_json else lambda server: _announce(server, as_json=as_json))
+        announce = None if quiet and not as_json else lambda server: _announce(server, as_json=as_json)
+        run(options, on_ready=announce, then_exit=True)
 
 
 def _is_typed(context: typer.Context, option: str) -> bool:
