@@ -49,6 +49,7 @@ setup(
             extension("memory", "memory.pyx", "huge_tmpfs.c", "clone.c"),
             extension("images", "images.pyx"),
             extension("marks", "marks.pyx"),
+            extension("volumes", "volumes.pyx"),
             extension("kernels.wildfire", "kernels/wildfire.pyx"),
             extension("kernels.gray_scott", "kernels/gray_scott.pyx"),
         ],

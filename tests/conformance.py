@@ -17,11 +17,14 @@ import numpy as np
 from snapserv.errors import BadRequestError, OverBudgetError, SnapservError, UnsupportedError
 from snapserv.ext import memory
 from snapserv.mechanisms import MECHANISMS, Mechanism, Region
+from snapserv.mechanisms.reflink import ReflinkXfs
 
 PAGE = memory.PAGE
 SIZE = 64 * PAGE
 Case = Callable[[type[Mechanism]], None]
 CASES: dict[str, Case] = {}
+TESTED: dict[str, type[Mechanism]] = {**MECHANISMS, ReflinkXfs.name: ReflinkXfs}
+"""All of them, and the one that works on two file systems on the other one too."""
 
 
 def case(function: Case) -> Case:
@@ -260,7 +263,7 @@ def holdings() -> dict[str, int]:
 
 def main() -> None:
     """Run one case and check that nothing is left."""
-    mechanism = MECHANISMS[sys.argv[1]]
+    mechanism = TESTED[sys.argv[1]]
     run = CASES[sys.argv[2]]
     with made(mechanism) as region, region.snapshot():
         pass  # what is imported and opened once, is now

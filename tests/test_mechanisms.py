@@ -9,18 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from snapserv.mechanisms import MECHANISMS
-
-from .conformance import CASES
+from .conformance import CASES, TESTED
 from .conftest import one_at_a_time
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("name", MECHANISMS)
+@pytest.mark.parametrize("name", TESTED)
 def test_conformance(name: str, case: str) -> None:
-    why_not = MECHANISMS[name].why_not()
+    why_not = TESTED[name].why_not()
     if why_not:
         pytest.skip(f"{name}: {why_not}")
     command = [sys.executable, "-m", "tests.conformance", name, case]

@@ -10,9 +10,12 @@ from .base import Capability, Mechanism, Place, Region, Snapshot
 from .copy import Copy
 from .fork import Fork
 from .ksm import Ksm
+from .reflink import Reflink
 from .rewire import Rewire
 
-MECHANISMS: dict[str, type[Mechanism]] = {mechanism.name: mechanism for mechanism in (Copy, Fork, Rewire, Ksm)}
+MECHANISMS: dict[str, type[Mechanism]] = {
+    mechanism.name: mechanism for mechanism in (Copy, Fork, Rewire, Ksm, Reflink)
+}
 """By name, in the order in which they are presented."""
 
 __all__ = ["MECHANISMS", "Capability", "Mechanism", "Place", "Region", "Snapshot"]
