@@ -168,7 +168,7 @@ def _reading() -> Finding:
     scope = _text("/proc/sys/kernel/yama/ptrace_scope")
     if scope in ("2", "3") and os.geteuid() != 0:
         return Finding("reading snapshots", "missing", f"kernel.yama.ptrace_scope is {scope}", "set it to 0 or 1")
-    return Finding("reading snapshots", "ok", "process_vm_readv")
+    return Finding("reading snapshots", "ok", "through /proc/PID/mem, base images by process_vm_readv")
 
 
 def _pidfd() -> Finding:

@@ -1,7 +1,8 @@
 """Read fields of other processes, and compare them, without waking them.
 
 The memory of a frozen snapshot never changes, and a branch is idle while the server holds its turn, so the
-bytes can be copied by process_vm_readv(2) from outside: no wake-up, no copy-on-write, any number of readers.
+bytes can be copied from outside, through /proc/PID/mem and, where they are the base image's, process_vm_readv(2):
+no wake-up, no copy-on-write, any number of readers.
 Everything here may take long and runs in a worker thread; it touches nothing that the event loop changes.
 """
 
@@ -23,6 +24,9 @@ Array = np.ndarray[Any, Any]
 
 CHUNK_BYTES = 8 << 20
 FIRST_INDICES = 16
+LARGE_BYTES = 1 << 20
+"""From this size on it pays to look which pages are private first."""
+MOST_PIECES = 1000
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,10 @@ def compare(places: Sequence[FieldPlace], a: int, b: int, segments: Iterable[tup
 
 def _copy(pid: int, addresses: Array, run: int, into: Array) -> None:
     try:
-        memory.read_process(pid, addresses, run, into)
+        if len(addresses) == 1 and run >= LARGE_BYTES:
+            _copy_large(pid, int(addresses[0]), into)
+        else:
+            memory.read_process(pid, addresses, run, into)
     except ProcessLookupError as cause:
         raise NodeDiedError("the node ended while it was read") from cause
     except PermissionError as cause:
@@ -93,6 +100,23 @@ def _copy(pid: int, addresses: Array, run: int, into: Array) -> None:
             "this user may not read the memory of its own child processes",
             hint="allow process_vm_readv in the container's seccomp profile, or set kernel.yama.ptrace_scope to 1",
         ) from cause
+
+
+def _copy_large(pid: int, address: int, into: Array) -> None:
+    """Copy a run of bytes: the base image's in the quick way, private ones in the way that leaves them shared."""
+    end = address + len(into)
+    first, last = address // memory.PAGE * memory.PAGE, -(-end // memory.PAGE) * memory.PAGE
+    private = memory.scan_private(pid, first, last).astype(np.int64)
+    if len(private) > MOST_PIECES:
+        memory.read_process(pid, np.array([address], np.uint64), len(into), into)
+        return
+    at = address
+    for start, stop in [*private.tolist(), (end, end)]:
+        for low, high, files in ((at, min(start, end), True), (max(start, at), min(stop, end), False)):
+            if high > low:
+                piece = into[low - address : high - address]
+                memory.read_process(pid, np.array([low], np.uint64), high - low, piece, files=files)
+        at = max(at, min(stop, end))
 
 
 def _perhaps_different(segments: Iterable[tuple[int, int]], a: int, b: int) -> Array:

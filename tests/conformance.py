@@ -9,8 +9,10 @@ import contextlib
 import gc
 import os
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from snapserv.errors import BadRequestError, OverBudgetError, SnapservError, Uns
 from snapserv.ext import memory
 from snapserv.mechanisms import MECHANISMS, Mechanism, Region
 from snapserv.mechanisms.reflink import ReflinkXfs
+from snapserv.pages import DIFFERENT, SAME, compare, numbers_are_told
 
 PAGE = memory.PAGE
 SIZE = 64 * PAGE
@@ -110,6 +113,59 @@ def a_snapshot_outlives_its_region(mechanism: type[Mechanism]) -> None:
         region.write(0, b"later")
     with snapshot:
         assert whole(snapshot) == pattern(SIZE, 1)
+
+
+@case
+def contents_are_of_one_instant_under_a_writing_thread(mechanism: type[Mechanism]) -> None:
+    """A thread counts up in every page, in order: in a snapshot, pages never rise, and differ by one at most."""
+    if not mechanism.writers:
+        return
+    done = threading.Event()
+
+    def write(counters: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+        while not done.is_set():
+            for index in range(len(counters)):
+                counters[index] += 1
+
+    def per_page(content: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
+        return np.frombuffer(content, np.int64)[:: PAGE // 8]
+
+    with mechanism.make(SIZE) as region:
+        writer = threading.Thread(target=write, args=(per_page(region.array),))
+        writer.start()
+        try:
+            highest = 0
+            for _ in range(100):
+                with region.snapshot() as snapshot:
+                    seen = per_page(whole(snapshot))
+                    assert (np.diff(seen) <= 0).all()
+                    assert seen[0] - seen[-1] <= 1
+                    assert np.array_equal(per_page(whole(snapshot)), seen)
+                    highest = int(seen[0])
+            assert highest > 0
+        finally:
+            done.set()
+            writer.join()
+            del writer
+
+
+@case
+def sharing_is_proven_by_page_numbers(mechanism: type[Mechanism]) -> None:
+    """Pages that nobody has written since are the same physical pages where that is claimed, and only there."""
+    if not numbers_are_told():
+        return
+    with made(mechanism) as region, region.snapshot() as snapshot:
+        for thing in (region, snapshot):
+            whole(thing)  # so that every page is there
+        region.touch(np.arange(0, SIZE, 8 * PAGE))
+        a, b = region.place, snapshot.place
+        found = compare(
+            SIZE, (a.pid, a.address), (b.pid, b.address), base=mechanism.name in ("fork", "rewire")
+        ).same
+        assert found is not None
+        assert (found[::8] == DIFFERENT).all(), "what was written is not shared"
+        others = np.delete(found, np.arange(0, len(found), 8))
+        assert (others == (SAME if mechanism.shares_pages else DIFFERENT)).all()
 
 
 # --------------------------------------------------------------------------------------------------- restore

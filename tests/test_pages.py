@@ -242,6 +242,21 @@ def test_what_cannot_be_compared_is_refused(fire: Server) -> None:
     assert fire.node("s1").pages().counts.base > 0
 
 
+def test_reading_a_snapshot_leaves_its_pages_shared(fire: Server) -> None:
+    """Since Linux 5.19 a page that a fork left shared is copied for whoever pins it, and process_vm_readv does."""
+    main = fire.branch("main")
+    main.write("fuel", 1)  # every page of it is the branch's own
+    snapshot = main.snapshot()
+    before = main.pages(snapshot)
+    assert before["fuel"].counts.shared == before["fuel"].pages
+    for node in (main, snapshot):
+        node.read("fuel")
+        node.read("fuel", (slice(0, 50, 7), slice(3, 90)))
+    main.diff(snapshot)
+    after = main.pages(snapshot)
+    assert [field.counts for field in after.fields] == [field.counts for field in before.fields]
+
+
 def test_it_has_a_look_for_terminals_and_notebooks(fire: Server) -> None:
     found = fire.branch("main").pages("s1")
     text = repr(found)

@@ -10,11 +10,12 @@ from .base import Capability, Mechanism, Place, Region, Snapshot
 from .copy import Copy
 from .fork import Fork
 from .ksm import Ksm
+from .mprotect import Mprotect
 from .reflink import Reflink
 from .rewire import Rewire
 
 MECHANISMS: dict[str, type[Mechanism]] = {
-    mechanism.name: mechanism for mechanism in (Copy, Fork, Rewire, Ksm, Reflink)
+    mechanism.name: mechanism for mechanism in (Copy, Fork, Rewire, Mprotect, Ksm, Reflink)
 }
 """By name, in the order in which they are presented."""
 

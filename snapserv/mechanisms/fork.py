@@ -3,7 +3,7 @@
 The region lives in a process of its own, the *holder* (`snapserv.holder`), because a fork copies only the thread
 that asks for it, and whoever uses a region may have several. A snapshot is the holder cloned into a frozen sibling;
 a copy of a snapshot is another holder, cloned from the frozen process. All of them are children of this process, by
-CLONE_PARENT (clone(2)): none needs another to live. Bytes are read from outside by process_vm_readv(2), which wakes
+CLONE_PARENT (clone(2)): none needs another to live. Bytes are read from outside through /proc/PID/mem, which wakes
 nobody; they are changed by requests over a Unix socket.
 """
 

@@ -123,7 +123,7 @@ class RewireRegion(Region):
         self._check(0, 0)
         private = self._stand.private()
         written = int((private[:, 1] - private[:, 0]).sum())
-        if written > NEW_BASE_ABOVE * self._stand.base.mapped:
+        if written > NEW_BASE_ABOVE * self.size:
             base = _Base(self._stand.base.mapped)
             base.fill(self._stand.array)
             self._stand.area.map_file(0, base.mapped, base.descriptor, shared=False)
