@@ -9,6 +9,9 @@ import numpy as np
 
 from snapserv import Field, Simulation
 
+PRIME = 2_654_435_761
+"""Its multiples go through all numbers below a smaller one, in an order that has nothing to do with their size."""
+
 
 class Pages(Simulation):
     """Dirties pages on every tick: the same ones, side by side or spread over the arena, or each one in turn."""
@@ -25,7 +28,8 @@ class Pages(Simulation):
     def setup(self, pages: int = 256) -> None:
         """Fill every page, so that all of the arena is really there."""
         self.memory[:] = 1
-        self.order = np.random.default_rng(1).permutation(pages)
+        # Not numpy.random: it has a hundred areas of code mapped, OpenSSL's among them, which every fork copies.
+        self.order = np.arange(pages) * PRIME % pages
         self.order.flags.writeable = False
 
     def step(self, inputs: Inputs) -> None:
