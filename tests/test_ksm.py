@@ -87,7 +87,7 @@ def test_merged_pages_are_one_page_and_a_write_parts_them() -> None:
         assert (same(region, snapshot) != SAME).all()
         merged = region.wait_merged()
         assert merged.pages >= 2 * SIZE // PAGE * 0.9
-        assert merged.saved_bytes > SIZE // PAGE * PAGE * 0.5
+        assert SIZE * 0.5 < merged.saved_bytes < SIZE * 1.1, "two copies have become one"
         assert merged.ksmd_cpu_s >= 0
         assert (same(region, snapshot) == SAME).mean() > 0.9
         region.touch(np.array([5 * PAGE]))

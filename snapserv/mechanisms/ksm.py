@@ -65,7 +65,7 @@ class Merged:
         seconds: Until it found no more.
         ksmd_cpu_s: Processor time that it took.
         pages: Pages of this process that are merged now.
-        saved_bytes: Memory that this saves, after what the kernel's bookkeeping takes.
+        saved_bytes: Memory that this saves at most: exactly, where nobody else has pages merged.
     """
 
     seconds: float
@@ -113,9 +113,9 @@ class KsmRegion(CopyRegion):
             elif _number("full_scans") >= scans + 2:
                 break
         own = _own()
-        return Merged(
-            time.monotonic() - began, _ksmd_cpu_s() - cpu, own["ksm_merging_pages"], own["ksm_process_profit"]
-        )
+        # The process's profit counts the one page that remains, too; the machine's count does not, and sees others.
+        saved = min(own["ksm_process_profit"], _number("pages_sharing") * memory.PAGE)
+        return Merged(time.monotonic() - began, _ksmd_cpu_s() - cpu, own["ksm_merging_pages"], saved)
 
 
 # -------------------------------------------------------------------------------------------- ksmd's settings
