@@ -47,7 +47,7 @@ setup(
         [
             extension("fork", "fork.pyx", "frozen.c", "clone.c"),
             extension("memory", "memory.pyx", "huge_tmpfs.c", "clone.c"),
-            extension("guards", "guards.pyx", "write_faults.c"),
+            extension("guards", "guards.pyx", "protected.c", "page_pool.c", "userfault.c", "write_faults.c"),
             extension("images", "images.pyx"),
             extension("marks", "marks.pyx"),
             extension("volumes", "volumes.pyx"),

@@ -1,24 +1,116 @@
-"""Memory whose first writes are noticed and copied: `write_faults.c`, seen from Python."""
+"""Memory whose writes are noticed: `protected.c`, `page_pool.c` and `userfault.c`, seen from Python.
+
+Functions raise OSError with the kernel's number; the callers in Python know what it means to the user.
+Addresses and sizes are bytes. Pages are counted from the start of a region.
+"""
 
 import os
 
-from cpython.exc cimport PyErr_SetFromErrno
-from libc.stdint cimport uint64_t, uintptr_t
+import numpy as np
 
-cdef extern from "write_faults.h":
-    struct snapserv_guarded:
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_SetFromErrno
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
+
+cdef extern from "protected.h":
+    struct snapserv_protected:
         pass
-    snapserv_guarded *snapserv_guard(char *start, size_t pages, size_t page_bytes) nogil
-    void snapserv_unguard(snapserv_guarded *guarded) nogil
-    int snapserv_guard_snapshot(snapserv_guarded *guarded, char *view) nogil
-    void snapserv_guard_forget(snapserv_guarded *guarded, char *view) nogil
-    void snapserv_guard_counts(snapserv_guarded *guarded, uint64_t *faults, uint64_t *whole) nogil
+    snapserv_protected *snapserv_protect(char *start, size_t pages, size_t page_bytes) nogil
+    void snapserv_unprotect(snapserv_protected *region) nogil
+    int snapserv_protected_snapshot(snapserv_protected *region, char *view) nogil
+    void snapserv_protected_forget(snapserv_protected *region, char *view) nogil
+    void snapserv_protected_counts(snapserv_protected *region, uint64_t *faults, uint64_t *whole) nogil
+
+cdef extern from "userfault.h":
+    struct snapserv_userfault:
+        pass
+    int snapserv_open_userfault(int asynchronous, int *user_only) nogil
+    snapserv_userfault *snapserv_userfault_protect(char *start, size_t pages, size_t page_bytes) nogil
+    void snapserv_userfault_unprotect(snapserv_userfault *region) nogil
+    int snapserv_userfault_snapshot(snapserv_userfault *region, char *view) nogil
+    void snapserv_userfault_forget(snapserv_userfault *region, char *view) nogil
+    uint64_t snapserv_userfault_count(snapserv_userfault *region) nogil
+    int snapserv_userfault_track(int descriptor, char *start, size_t size) nogil
+
+cdef extern from "page_pool.h":
+    struct snapserv_pool:
+        pass
+    struct snapserv_remapped:
+        pass
+    struct snapserv_pool_counts:
+        uint64_t calls
+        uint64_t faults
+        uint64_t whole
+        uint64_t slots
+    enum snapserv_remapping:
+        SNAPSERV_MMAP
+        SNAPSERV_REMAP_FILE_PAGES
+    snapserv_pool *snapserv_pool_make(size_t slots, size_t page_bytes, snapserv_remapping how) nogil
+    void snapserv_pool_free(snapserv_pool *pool) nogil
+    int snapserv_pool_take(snapserv_pool *pool, uint32_t *slots, size_t count) nogil
+    void snapserv_pool_share(snapserv_pool *pool, const uint32_t *slots, size_t count) nogil
+    void snapserv_pool_drop(snapserv_pool *pool, const uint32_t *slots, size_t count) nogil
+    void snapserv_pool_fill(snapserv_pool *pool, uint32_t slot, const char *content) nogil
+    void snapserv_pool_read(snapserv_pool *pool, const uint32_t *slots, size_t offset, size_t size, char *into) nogil
+    int snapserv_pool_map(snapserv_pool *pool, char *start, const uint32_t *slots, size_t count) nogil
+    void snapserv_pool_count(snapserv_pool *pool, snapserv_pool_counts *counts) nogil
+    snapserv_remapped *snapserv_remap(snapserv_pool *pool, char *start, const uint32_t *slots, size_t count) nogil
+    void snapserv_remap_end(snapserv_remapped *region) nogil
+    int snapserv_remap_snapshot(snapserv_remapped *region, uint32_t *slots) nogil
+    int snapserv_remap_restore(snapserv_remapped *region, const uint32_t *slots) nogil
+
+cdef extern from *:
+    """
+    #include <linux/types.h>
+    #include <stdint.h>
+    #include <string.h>
+    #include <sys/ioctl.h>
+
+    /* linux/fs.h of Linux 6.7 and later, under names of our own: older headers lack them. */
+    struct snapserv_written_region { __u64 start, end, categories; };
+    struct snapserv_written_scan {
+        __u64 size, flags, start, end, walk_end, vec, vec_len, max_pages,
+              category_inverted, category_mask, category_anyof_mask, return_mask;
+    };
+    enum { SCAN_PROTECT = 1 << 0, SCAN_ONLY_TRACKED = 1 << 1, SCAN_WRITTEN = 1 << 1 };
+
+    /* List the pages that were written since they were last protected, and protect them, each at one instant.
+     * Returns how many regions were found and sets *walked to where to go on, or -1 with errno. */
+    static long scan_written(int pagemap, __u64 start, __u64 end, struct snapserv_written_region *found, __u64 most,
+                             __u64 *walked)
+    {
+        struct snapserv_written_scan scan;
+        memset(&scan, 0, sizeof scan);
+        scan.size = sizeof scan;
+        scan.flags = SCAN_PROTECT | SCAN_ONLY_TRACKED;
+        scan.start = start;
+        scan.end = end;
+        scan.vec = (__u64)(uintptr_t)found;
+        scan.vec_len = most;
+        scan.category_mask = SCAN_WRITTEN;
+        scan.return_mask = SCAN_WRITTEN;
+        long count = ioctl(pagemap, _IOWR('f', 16, struct snapserv_written_scan), &scan);
+        *walked = scan.walk_end;
+        return count;
+    }
+    """
+    struct snapserv_written_region:
+        unsigned long long start
+        unsigned long long end
+    long scan_written(int pagemap, uint64_t start, uint64_t end, snapserv_written_region *found, uint64_t most,
+                      unsigned long long *walked) nogil
 
 cdef size_t _PAGE = os.sysconf("SC_PAGESIZE")
+cdef enum:
+    MOST_REGIONS = 2048
 
 
-cdef class Guard:
-    """Watches over a shared mapping of a file, whose snapshots are private mappings of the same file.
+# ---------------------------------------------------------------- a shared mapping, and private ones of the same file
+
+
+cdef class ProtectedGuard:
+    """Copies pages of a shared mapping into snapshots before they are written: by mprotect(2) and SIGSEGV.
 
     Args:
         address: Of the mapping, page-aligned.
@@ -28,13 +120,13 @@ cdef class Guard:
         OSError: ENOSPC, too many at once; ENOMEM.
     """
 
-    cdef snapserv_guarded *guarded
+    cdef snapserv_protected *region
 
     def __init__(self, size_t address, size_t size):
-        if self.guarded != NULL:
+        if self.region != NULL:
             raise RuntimeError("a guard is made once")
-        self.guarded = snapserv_guard(<char *><uintptr_t>address, size // _PAGE, _PAGE)
-        if self.guarded == NULL:
+        self.region = snapserv_protect(<char *><uintptr_t>address, size // _PAGE, _PAGE)
+        if self.region == NULL:
             PyErr_SetFromErrno(OSError)
 
     def __dealloc__(self):
@@ -50,28 +142,366 @@ cdef class Guard:
         """
         cdef int result
         with nogil:
-            result = snapserv_guard_snapshot(self.guarded, <char *><uintptr_t>view)
+            result = snapserv_protected_snapshot(self.region, <char *><uintptr_t>view)
         if result < 0:
             PyErr_SetFromErrno(OSError)
 
     def remove(self, size_t view) -> None:
         """Copy nothing into the mapping at ``view`` any more: it may be unmapped."""
-        if self.guarded != NULL:
+        if self.region != NULL:
             with nogil:
-                snapserv_guard_forget(self.guarded, <char *><uintptr_t>view)
+                snapserv_protected_forget(self.region, <char *><uintptr_t>view)
 
     @property
     def counts(self) -> tuple[int, int]:
         """How many first writes were noticed, and how often there was no area left for a single page."""
         cdef uint64_t faults = 0, whole = 0
-        if self.guarded != NULL:
-            snapserv_guard_counts(self.guarded, &faults, &whole)
+        if self.region != NULL:
+            snapserv_protected_counts(self.region, &faults, &whole)
         return faults, whole
 
     def end(self) -> None:
         """Watch no more; the memory is writable."""
-        cdef snapserv_guarded *guarded = self.guarded
-        self.guarded = NULL
-        if guarded != NULL:
+        cdef snapserv_protected *region = self.region
+        self.region = NULL
+        if region != NULL:
             with nogil:
-                snapserv_unguard(guarded)
+                snapserv_unprotect(region)
+
+
+cdef class UserfaultGuard:
+    """Copies pages of a shared mapping into snapshots before they are written: by userfaultfd(2) and a thread.
+
+    Args:
+        address: Of the mapping, page-aligned.
+        size: In bytes, whole pages.
+
+    Raises:
+        OSError: EPERM, not allowed; EINVAL, the kernel cannot.
+    """
+
+    cdef snapserv_userfault *region
+
+    def __init__(self, size_t address, size_t size):
+        if self.region != NULL:
+            raise RuntimeError("a guard is made once")
+        with nogil:
+            self.region = snapserv_userfault_protect(<char *><uintptr_t>address, size // _PAGE, _PAGE)
+        if self.region == NULL:
+            PyErr_SetFromErrno(OSError)
+
+    def __dealloc__(self):
+        self.end()
+
+    def add(self, size_t view) -> None:
+        """Have every page copied into the private mapping at ``view`` before it is written.
+
+        From this call on the mapping has the contents of this instant, also where other threads write.
+
+        Raises:
+            OSError: ENOSPC, too many snapshots. Nothing has changed.
+        """
+        cdef int result
+        with nogil:
+            result = snapserv_userfault_snapshot(self.region, <char *><uintptr_t>view)
+        if result < 0:
+            PyErr_SetFromErrno(OSError)
+
+    def remove(self, size_t view) -> None:
+        """Copy nothing into the mapping at ``view`` any more: it may be unmapped."""
+        if self.region != NULL:
+            with nogil:
+                snapserv_userfault_forget(self.region, <char *><uintptr_t>view)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many first writes were noticed; and 0: it takes no areas."""
+        cdef uint64_t faults = 0
+        if self.region != NULL:
+            faults = snapserv_userfault_count(self.region)
+        return faults, 0
+
+    def end(self) -> None:
+        """Watch no more, and end the thread; the memory is writable."""
+        cdef snapserv_userfault *region = self.region
+        self.region = NULL
+        if region != NULL:
+            with nogil:
+                snapserv_userfault_unprotect(region)
+
+
+def open_userfault(*, bint asynchronous) -> tuple[int, bool]:
+    """Return a descriptor of userfaultfd(2), and whether it sees only what the process writes in user mode.
+
+    Raises:
+        OSError: EPERM, not allowed; EINVAL, the kernel is too old; ENOSYS, it was built without.
+    """
+    cdef int user_only = 0
+    cdef int descriptor = snapserv_open_userfault(asynchronous, &user_only)
+    if descriptor < 0:
+        PyErr_SetFromErrno(OSError)
+    return descriptor, bool(user_only)
+
+
+cdef class Tracker:
+    """Tells which pages of private memory were written: by userfaultfd(2) and PAGEMAP_SCAN, with nobody asked.
+
+    Args:
+        address: Of the memory, page-aligned; it must not have huge pages.
+        size: In bytes, whole pages.
+
+    Raises:
+        OSError: EPERM, not allowed; EINVAL, the kernel is too old (Linux 6.7 has it).
+    """
+
+    cdef uint64_t address, size
+    cdef int descriptor, pagemap
+
+    def __cinit__(self):
+        self.descriptor = self.pagemap = -1
+
+    def __init__(self, uint64_t address, uint64_t size):
+        if self.descriptor >= 0:
+            raise RuntimeError("a tracker is made once")
+        self.address = address
+        self.size = size
+        self.descriptor, _ = open_userfault(asynchronous=True)
+        self.pagemap = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+        if snapserv_userfault_track(self.descriptor, <char *><uintptr_t>address, size) < 0:
+            PyErr_SetFromErrno(OSError)
+
+    def __dealloc__(self):
+        self.end()
+
+    def written(self):
+        """Return the pages that were written since the last call, in order; at first those that are there.
+
+        Returns:
+            Numbers of pages, shape (n,), int64.
+
+        Raises:
+            OSError: The kernel cannot.
+        """
+        cdef snapserv_written_region[MOST_REGIONS] found
+        cdef uint64_t at = self.address, stop = self.address + self.size
+        cdef unsigned long long walked = 0
+        cdef long count = 0, i
+        pieces = [np.empty(0, np.int64)]
+        while at < stop:
+            with nogil:
+                count = scan_written(self.pagemap, at, stop, found, MOST_REGIONS, &walked)
+            if count < 0:
+                PyErr_SetFromErrno(OSError)
+            for i in range(count):
+                pieces.append(np.arange((found[i].start - self.address) // _PAGE,
+                                        (found[i].end - self.address) // _PAGE))
+            if count:
+                walked = max(walked, found[count - 1].end)
+            at = walked
+        return np.concatenate(pieces)
+
+    def end(self) -> None:
+        """Track no more."""
+        for descriptor in (self.descriptor, self.pagemap):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.descriptor = self.pagemap = -1
+
+
+# ---------------------------------------------------------------------------------------------- pages that are counted
+
+
+cdef class PagePool:
+    """A file of pages that count who refers to them.
+
+    Args:
+        slots: How many pages it can have.
+        by_remap_file_pages: Map with remap_file_pages(2) in place of mmap(2).
+
+    Raises:
+        OSError: ENOMEM, not so much address space.
+    """
+
+    cdef snapserv_pool *pool
+
+    def __init__(self, size_t slots, *, bint by_remap_file_pages=False):
+        if self.pool != NULL:
+            raise RuntimeError("a pool is made once")
+        self.pool = snapserv_pool_make(slots, _PAGE, SNAPSERV_REMAP_FILE_PAGES if by_remap_file_pages
+                                       else SNAPSERV_MMAP)
+        if self.pool == NULL:
+            PyErr_SetFromErrno(OSError)
+
+    def __dealloc__(self):
+        if self.pool != NULL:
+            snapserv_pool_free(self.pool)
+
+    def zeros(self, size_t pages) -> Table:
+        """Return a table of pages that are all zero.
+
+        Raises:
+            OSError: ENOMEM, the pool is full.
+        """
+        table = Table(self, pages)
+        cdef uint32_t[::1] slots = table.slots
+        if pages and snapserv_pool_take(self.pool, &slots[0], pages) < 0:
+            table.slots = table.slots[:0]
+            PyErr_SetFromErrno(OSError)
+        return table
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What has happened since it was made, and how much there is.
+
+        ``calls`` are system calls that have mapped or protected something, ``faults`` first writes that were
+        noticed; ``whole`` says how often there was no area left, and ``slots`` how many pages somebody refers to.
+        """
+        cdef snapserv_pool_counts counts
+        snapserv_pool_count(self.pool, &counts)
+        return {"calls": counts.calls, "faults": counts.faults, "whole": counts.whole, "slots": counts.slots}
+
+
+@cython.no_gc_clear
+cdef class Table:
+    """Which pages of a pool some bytes are. It refers to each until it is dropped, or nobody has it any more."""
+
+    cdef readonly PagePool pool
+    cdef public object slots
+
+    def __init__(self, PagePool pool, size_t pages):
+        self.pool = pool
+        self.slots = np.empty(pages, np.uint32)
+
+    def __dealloc__(self):
+        if self.pool is not None:
+            self.drop()
+
+    def drop(self) -> None:
+        """Refer to nothing any more."""
+        cdef uint32_t[::1] slots = self.slots
+        cdef size_t count = slots.shape[0]
+        self.slots = self.slots[:0]
+        if count:
+            with nogil:
+                snapserv_pool_drop(self.pool.pool, &slots[0], count)
+
+    def read(self, size_t offset, size_t size) -> bytes:
+        """Return a copy of some bytes, which must be within the table."""
+        cdef uint32_t[::1] slots = self.slots
+        if offset > slots.shape[0] * _PAGE or size > slots.shape[0] * _PAGE - offset:
+            raise ValueError("not within the table")
+        cdef bytes content = PyBytes_FromStringAndSize(NULL, size)
+        cdef char *into = PyBytes_AS_STRING(content)
+        if size:
+            with nogil:
+                snapserv_pool_read(self.pool.pool, &slots[0], offset, size, into)
+        return content
+
+    def map(self, size_t address) -> None:
+        """Map its pages from ``address`` on, where address space is reserved for all of them; read-only.
+
+        Raises:
+            OSError: ENOMEM, no area left; some of it is mapped.
+        """
+        cdef uint32_t[::1] slots = self.slots
+        cdef int result
+        with nogil:
+            result = snapserv_pool_map(self.pool.pool, <char *><uintptr_t>address, &slots[0], slots.shape[0])
+        if result < 0:
+            PyErr_SetFromErrno(OSError)
+
+    def renewed(self, const int64_t[::1] pages, size_t address) -> Table:
+        """Return a table with the same pages, but for some, which are copied from memory.
+
+        Args:
+            pages: The numbers of those.
+            address: Where page 0 is in memory.
+
+        Raises:
+            OSError: ENOMEM, the pool is full.
+        """
+        cdef Table renewed = Table(self.pool, 0)
+        cdef uint32_t[::1] slots = self.slots.copy(), fresh = np.empty(pages.shape[0], np.uint32)
+        cdef size_t i, count = pages.shape[0]
+        if count and snapserv_pool_take(self.pool.pool, &fresh[0], count) < 0:
+            PyErr_SetFromErrno(OSError)
+        with nogil:
+            snapserv_pool_share(self.pool.pool, &slots[0], slots.shape[0])
+            for i in range(count):
+                snapserv_pool_drop(self.pool.pool, &slots[pages[i]], 1)
+                slots[pages[i]] = fresh[i]
+                snapserv_pool_fill(self.pool.pool, fresh[i], <char *><uintptr_t>(address + pages[i] * _PAGE))
+        renewed.slots = np.asarray(slots)
+        return renewed
+
+
+@cython.no_gc_clear
+cdef class Remapped:
+    """Memory that shows the pages of a table, each replaced by one of its own before it is first written.
+
+    Args:
+        table: What it shows first. It belongs to the memory from now on, and is empty afterwards.
+        address: Where address space is reserved for it.
+
+    Raises:
+        OSError: ENOMEM, no area left; ENOSPC, too many such regions. The table is as it was.
+    """
+
+    cdef snapserv_remapped *region
+    cdef PagePool pool
+    cdef size_t pages
+
+    def __init__(self, Table table, size_t address):
+        if self.region != NULL:
+            raise RuntimeError("a region is made once")
+        cdef uint32_t[::1] slots = table.slots
+        cdef size_t pages = slots.shape[0]
+        self.pool = table.pool
+        self.pages = pages
+        with nogil:
+            self.region = snapserv_remap(self.pool.pool, <char *><uintptr_t>address, &slots[0], pages)
+        if self.region == NULL:
+            PyErr_SetFromErrno(OSError)
+        table.slots = table.slots[:0]
+
+    def __dealloc__(self):
+        self.end()
+
+    def snapshot(self) -> Table:
+        """Return its pages as they are at this instant, also where other threads write.
+
+        Raises:
+            OSError: ENOMEM.
+        """
+        cdef Table table = Table(self.pool, self.pages)
+        cdef uint32_t[::1] slots = table.slots
+        cdef int result
+        with nogil:
+            result = snapserv_remap_snapshot(self.region, &slots[0])
+        if result < 0:
+            table.slots = table.slots[:0]
+            PyErr_SetFromErrno(OSError)
+        return table
+
+    def restore(self, Table table) -> None:
+        """Show the pages of a table again, which stays as it is.
+
+        Raises:
+            OSError: ENOMEM, neither areas nor memory are left; some pages are put back, and others are not.
+        """
+        cdef uint32_t[::1] slots = table.slots
+        cdef int result
+        if <size_t>slots.shape[0] != self.pages:
+            raise ValueError("a table of another size")
+        with nogil:
+            result = snapserv_remap_restore(self.region, &slots[0])
+        if result < 0:
+            PyErr_SetFromErrno(OSError)
+
+    def end(self) -> None:
+        """Show nothing any more. The memory is still mapped, and must not be written."""
+        cdef snapserv_remapped *region = self.region
+        self.region = NULL
+        if region != NULL:
+            with nogil:
+                snapserv_remap_end(region)

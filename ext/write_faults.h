@@ -1,30 +1,33 @@
 #ifndef SNAPSERV_WRITE_FAULTS_H
 #define SNAPSERV_WRITE_FAULTS_H
 
+#include <sched.h>
+#include <stdatomic.h>
 #include <stddef.h>
-#include <stdint.h>
 
-/* Memory whose first write to each page after a snapshot is noticed, by mprotect(2) and SIGSEGV, and copied first.
- *
- * A guarded region is a shared mapping of a file, and its snapshots are private mappings of the same file. While a
- * page is protected, the snapshots see it through the file. Before it is written, every snapshot is made to take a
- * copy of its own, by a write to its private mapping. */
-struct snapserv_guarded;
+/* Writes to memory that was protected with mprotect(2): who has protected it is asked, in the signal handler of
+ * SIGSEGV. All who protect memory share this one handler, which is installed while there is anybody. */
 
-/* Guard `pages` pages at `start`. Installs the signal handler with the first region. NULL with errno. */
-struct snapserv_guarded *snapserv_guard(char *start, size_t pages, size_t page_bytes);
+/* Make the page at `address` writable, or see that another thread has. Runs in a signal handler: system calls and
+ * memory only. 0, or -1 where it cannot be done: then the fault ends the process, as it would have done. */
+typedef int (*snapserv_on_write)(void *owner, char *address);
 
-/* Stop guarding; its memory is writable afterwards. The previous handler is put back with the last region. */
-void snapserv_unguard(struct snapserv_guarded *guarded);
+/* Ask `on_write` about writes within [start, start + size). 0, or -1 with errno: ENOSPC where too many ask. */
+int snapserv_watch(char *start, size_t size, snapserv_on_write on_write, void *owner);
 
-/* From now on, writes are copied into `view` first, a private mapping of the same file. 0, or -1 with errno:
- * ENOSPC where there are too many snapshots; ENOMEM where the kernel has no area left. Nothing has changed then. */
-int snapserv_guard_snapshot(struct snapserv_guarded *guarded, char *view);
+/* Ask no more. The handler that was there before comes back with the last one. */
+void snapserv_unwatch(char *start);
 
-/* Forget a snapshot's view, which may be unmapped afterwards. */
-void snapserv_guard_forget(struct snapserv_guarded *guarded, char *view);
+/* A lock for what the handler shares with others: whoever holds it never writes to memory that is watched. */
+static inline void snapserv_hold(atomic_flag *busy)
+{
+    while (atomic_flag_test_and_set_explicit(busy, memory_order_acquire))
+        sched_yield();
+}
 
-/* How many faults were answered, and how many times there was no area left for a single page. */
-void snapserv_guard_counts(struct snapserv_guarded *guarded, uint64_t *faults, uint64_t *whole);
+static inline void snapserv_release(atomic_flag *busy)
+{
+    atomic_flag_clear_explicit(busy, memory_order_release);
+}
 
 #endif

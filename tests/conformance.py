@@ -18,16 +18,14 @@ import numpy as np
 
 from snapserv.errors import BadRequestError, OverBudgetError, SnapservError, UnsupportedError
 from snapserv.ext import memory
-from snapserv.mechanisms import MECHANISMS, Mechanism, Region
-from snapserv.mechanisms.reflink import ReflinkXfs
+from snapserv.mechanisms import MECHANISMS, VARIANTS, Mechanism, Region
 from snapserv.pages import DIFFERENT, SAME, compare, numbers_are_told
 
 PAGE = memory.PAGE
 SIZE = 64 * PAGE
 Case = Callable[[type[Mechanism]], None]
 CASES: dict[str, Case] = {}
-TESTED: dict[str, type[Mechanism]] = {**MECHANISMS, ReflinkXfs.name: ReflinkXfs}
-"""All of them, and the one that works on two file systems on the other one too."""
+TESTED: dict[str, type[Mechanism]] = {**MECHANISMS, **VARIANTS}
 
 
 def case(function: Case) -> Case:

@@ -11,12 +11,19 @@ from .copy import Copy
 from .fork import Fork
 from .ksm import Ksm
 from .mprotect import Mprotect
-from .reflink import Reflink
+from .reflink import Reflink, ReflinkXfs
+from .remap import Remap, RemapFilePages
 from .rewire import Rewire
+from .uffd import Uffd, UffdAsync
 
 MECHANISMS: dict[str, type[Mechanism]] = {
-    mechanism.name: mechanism for mechanism in (Copy, Fork, Rewire, Mprotect, Ksm, Reflink)
+    mechanism.name: mechanism for mechanism in (Copy, Fork, Rewire, Mprotect, Remap, Ksm, Reflink, Uffd)
 }
 """By name, in the order in which they are presented."""
 
-__all__ = ["MECHANISMS", "Capability", "Mechanism", "Place", "Region", "Snapshot"]
+VARIANTS: dict[str, type[Mechanism]] = {
+    mechanism.name: mechanism for mechanism in (RemapFilePages, ReflinkXfs, UffdAsync)
+}
+"""Other ways to do one of them: by another system call, on another file system, without a thread."""
+
+__all__ = ["MECHANISMS", "VARIANTS", "Capability", "Mechanism", "Place", "Region", "Snapshot"]
