@@ -2,6 +2,7 @@
 
 import os
 
+from cpython.exc cimport PyErr_SetFromErrno
 from libc.errno cimport errno
 
 cdef extern from *:
@@ -29,6 +30,7 @@ cdef extern from *:
     int fs_set(int context, const char *key, const char *value) nogil
     int fs_create(int context) nogil
     int fs_mount(int context) nogil
+    int syncfs(int descriptor) nogil
 
 
 def mount_detached(kind: str, source: str) -> int:
@@ -65,3 +67,16 @@ def mount_detached(kind: str, source: str) -> int:
     if number:
         raise OSError(number, os.strerror(number), f"{step} {kind}")
     return root
+
+
+def sync(descriptor: int) -> None:
+    """Write all that is dirty of a file system to its disk (syncfs(2)).
+
+    Raises:
+        OSError: It could not be written.
+    """
+    cdef int of = descriptor, result
+    with nogil:
+        result = syncfs(of)
+    if result < 0:
+        PyErr_SetFromErrno(OSError)

@@ -157,9 +157,7 @@ def sharing_is_proven_by_page_numbers(mechanism: type[Mechanism]) -> None:
             whole(thing)  # so that every page is there
         region.touch(np.arange(0, SIZE, 8 * PAGE))
         a, b = region.place, snapshot.place
-        found = compare(
-            SIZE, (a.pid, a.address), (b.pid, b.address), base=mechanism.name in ("fork", "rewire")
-        ).same
+        found = compare(SIZE, (a.pid, a.address), (b.pid, b.address), base=mechanism.on_a_base).same
         assert found is not None
         assert (found[::8] == DIFFERENT).all(), "what was written is not shared"
         others = np.delete(found, np.arange(0, len(found), 8))

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Group
+from rich.text import Text
 
 from snapserv.errors import BadRequestError
 
 from .options import Json, failing
 from .output import errors, mebibytes, results, show, table
 
+WIDE = 126
+"""Columns that the table needs; in a file it has them."""
 UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -28,13 +32,14 @@ def lab(
     as_json: Json = False,
 ) -> None:
     """Measure every way to snapshot memory that can be had here, side by side."""
-    from snapserv.mechanisms import MECHANISMS
+    from snapserv.mechanisms import MECHANISMS, VARIANTS
     from snapserv.mechanisms.lab import SIZES, compare
 
     with failing(as_json=as_json):
-        unknown = [name for name in mechanism or [] if name not in MECHANISMS]
+        known = [*MECHANISMS, *VARIANTS]
+        unknown = [name for name in mechanism or [] if name not in known]
         if unknown:
-            raise BadRequestError(f"no mechanism {unknown[0]!r}", hint=f"mechanisms: {', '.join(MECHANISMS)}")
+            raise BadRequestError(f"no mechanism {unknown[0]!r}", hint=f"mechanisms: {', '.join(known)}")
         sizes = [_bytes(text) for text in size] if size else list(SIZES)
         with errors.status("measuring") as shown:
 
@@ -47,6 +52,8 @@ def lab(
         machine = found["machine"]
         where = f"{machine['cores']} cores of {machine['cpu']} · {machine['memory_gib']} GiB"
         results.print(f"{where} · Linux {machine['kernel']}", style="dim")
+    if not results.is_terminal:
+        results.width = max(results.width, WIDE)
     show({**found, "plots": [str(path) for path in drawn]}, as_json=as_json, people=lambda: _table(found))
 
 
@@ -60,29 +67,46 @@ def _bytes(text: str) -> int:
 
 def _table(found: dict[str, Any]) -> Any:
     rows = table(
-        "mechanism", ">MiB", ">snapshot ms, by part written", ">pause ms", ">first write µs", ">read GiB/s",
-        ">MiB for 1, 10, 100", ">areas", "copies of copies",
+        "mechanism", ">MiB", ">written", ">snapshot ms", ">areas", ">pause ms", ">first write µs", ">read GiB/s",
+        ">snapshots", ">take MiB", "copies of copies",
     )  # fmt: skip
+    rows.columns[0].no_wrap = True
+    notes = []
     for row in found["rows"]:
         size = mebibytes(row["bytes"])
         if "error" in row:
-            rows.add_row(row["mechanism"], size, row["error"]["message"])
+            rows.add_row(row["mechanism"], size, *[""] * 8, row["error"]["message"], end_section=True)
             continue
         rows.add_row(
             row["mechanism"],
             size,
-            "\n".join(f"{each['fraction']:.1%}  {each['p50_ms']:.3f}" for each in row["snapshots"]),
+            "\n".join(f"{each['fraction']:.1%}" for each in row["snapshots"]),
+            "\n".join(f"{each['p50_ms']:.3f}" for each in row["snapshots"]),
+            "\n".join(f"{each['areas']:,}" for each in row["snapshots"]),
             f"{row['pause_ms']:.3f}",
             f"{row['first_write_us']:.2f}",
             f"{row['read_gib_per_s']:.1f}",
+            "\n".join(str(each["snapshots"]) for each in row["memory"]),
             "\n".join(mebibytes(each["bytes"]) or "no room" for each in row["memory"]),
-            "\n".join(f"{each['areas']:,}" for each in row["snapshots"]),
             "yes" if row["copies_of_copies"] else "no",
+            end_section=True,
         )
-    for mechanism in found["mechanisms"]:
-        if mechanism["why_not"]:
-            rows.add_row(mechanism["name"], "", f"not here: {mechanism['why_not']}")
-    return rows
+        if "merged" in row:
+            notes.append(_merged(row))
+    notes += [f"{each['name']}: not here, {each['why_not']}" for each in found["mechanisms"] if each["why_not"]]
+    return Group(rows, *(Text(note) for note in notes))
+
+
+def _merged(row: dict[str, Any]) -> str:
+    merged = row["merged"]
+    what = f"{row['mechanism']} of {mebibytes(row['bytes'])} MiB and one snapshot: "
+    if "why_not" in merged:
+        return what + str(merged["why_not"])
+    return what + (
+        f"merged after {merged['seconds']:.1f} s and {merged['ksmd_cpu_s']:.1f} s of ksmd, "
+        f"which saved {mebibytes(merged['saved_bytes'])} MiB; "
+        f"the first write to a page then took {merged['first_write_us']:.2f} µs"
+    )
 
 
 def _draw(found: dict[str, Any], folder: Path) -> list[Path]:

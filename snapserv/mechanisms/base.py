@@ -174,6 +174,8 @@ class Mechanism(ABC):
     shares_pages: ClassVar[bool]
     writers: ClassVar[bool] = False
     """Whether another thread may write while a snapshot is taken, which is then of one instant all the same."""
+    on_a_base: ClassVar[bool] = False
+    """Whether a region and its snapshots are private mappings of a file: a page that is not there is the file's."""
     needs: ClassVar[str] = "nothing"
 
     @classmethod

@@ -38,6 +38,7 @@ class Fork(Mechanism):
     summary = "a frozen copy of the process that holds the region: what snapserv does"
     copies_of_copies = True
     shares_pages = True
+    on_a_base = True
     needs = "clone3 with CLONE_PARENT (Linux 5.5), and leave to read its own children's memory"
 
     @classmethod

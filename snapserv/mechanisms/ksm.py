@@ -29,6 +29,8 @@ from .copy import Block, CopyRegion
 KSM = Path("/sys/kernel/mm/ksm")
 WANTED = {"pages_to_scan": "20000", "sleep_millisecs": "1", "run": "1"}
 """How ksmd is driven: as fast as one processor allows."""
+QUIET_SCANS = 10
+"""A page that ksmd has found unequal a few times is left out of up to eight scans (smart_scan, Linux 6.7)."""
 STATE = Path("/run/snapserv-ksm.json")
 """Who drives ksmd, and its settings before the first of them; root's alone, as the settings are."""
 
@@ -96,7 +98,7 @@ class KsmRegion(CopyRegion):
     """A live region."""
 
     def wait_merged(self, timeout_s: float = 60.0) -> Merged:
-        """Wait until ksmd has gone through all memory twice without merging more of this process's pages.
+        """Wait until ksmd has gone through all memory `QUIET_SCANS` times and merged no more pages of this process.
 
         Raises:
             RequestTimeoutError: It was not done in time.
@@ -110,7 +112,7 @@ class KsmRegion(CopyRegion):
             now = _own()["ksm_merging_pages"]
             if now != pages:
                 pages, scans = now, _number("full_scans")
-            elif _number("full_scans") >= scans + 2:
+            elif _number("full_scans") >= scans + QUIET_SCANS:
                 break
         own = _own()
         # The process's profit counts the one page that remains, too; the machine's count does not, and sees others.

@@ -14,7 +14,7 @@ from typing import Any
 from snapserv.errors import InternalError
 from snapserv.ext import memory
 
-from . import MECHANISMS
+from . import MECHANISMS, VARIANTS
 from .base import memory_available
 
 SIZES = (1 << 20, 64 << 20, 1 << 30)
@@ -29,10 +29,11 @@ def compare(
 
     Args:
         sizes: Of the region, in bytes.
-        names: Of the mechanisms; all of them by default. What cannot be had is named with its reason.
+        names: Of mechanisms and variants; all by default. What cannot be had is named with its reason.
         on_start: Called with each mechanism and size before it is measured.
     """
-    chosen = [MECHANISMS[name] for name in (names or MECHANISMS)]
+    known = {**MECHANISMS, **VARIANTS}
+    chosen = [known[name] for name in (names or known)]
     rows = []
     for mechanism in chosen:
         for size in sizes:

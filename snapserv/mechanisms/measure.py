@@ -10,16 +10,21 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from snapserv.errors import OverBudgetError, SnapservError
+from snapserv.errors import OverBudgetError, RequestTimeoutError, SnapservError
 from snapserv.ext import memory
+from snapserv.pages import SAME, compare, numbers_are_told
 
-from . import MECHANISMS
-from .base import Mechanism, Region, Snapshot
+from . import MECHANISMS, VARIANTS
+from .base import Mechanism, Memory, Region, Snapshot
+from .ksm import Ksm, KsmRegion
+from .reflink import ReflinkRegion
+from .remap import RemapRegion
 
 PAGE = memory.PAGE
 ROUNDS = 15
@@ -28,6 +33,7 @@ LONG_S = 8.0
 SAMPLED_PAGES = 2000
 CHUNK_BYTES = 8 << 20
 COUNTS = (1, 10, 100)
+MERGED_WITHIN_S = 120.0
 COUNTERS = ("AnonPages", "Cached", "PageTables", "KernelStack", "Slab")  # Cached has what is shared, too
 
 
@@ -47,13 +53,48 @@ def measure(mechanism: type[Mechanism], size: int, fractions: list[float]) -> di
         "copies_of_copies": mechanism.copies_of_copies,
     }
     with mechanism.make(size) as region:
-        region.touch(np.arange(pages) * PAGE)
+        _fill(region)
         result["snapshots"] = [_snapshots(region, rng, pages, fraction) for fraction in fractions]
         result["first_write_us"], result["second_write_us"] = _writes(region, rng, pages)
         result["read_gib_per_s"] = _bandwidth(region)
         result["pause_ms"] = _pause(mechanism, region, pages)
+        result["copy_ms"] = _copy(region, rng, pages) if mechanism.copies_of_copies else None
+        with region.snapshot() as snapshot:
+            result["shared"] = _shared(mechanism, region, snapshot)
+        if isinstance(region, RemapRegion):
+            result["calls"] = _calls(region, rng, pages)
+    if mechanism is Ksm:
+        result["merged"] = _merged(mechanism, size, rng, pages)
     result["memory"] = [_memory(mechanism, size, pages, count) for count in COUNTS]
     return result
+
+
+def _fill(region: Region) -> None:
+    """Write something else into every page: equal ones would be merged, where pages are."""
+    words = np.random.default_rng(2).integers(0, 1 << 62, CHUNK_BYTES // 8)
+    for offset in range(0, region.size, CHUNK_BYTES):
+        region.write(offset, (words + offset).tobytes()[: region.size - offset])
+
+
+def _merged(mechanism: type[Mechanism], size: int, rng: np.random.Generator, pages: int) -> dict[str, Any]:
+    """Return what ksmd does for a region and its first snapshot: in what time, at what price, and what it saves."""
+    with mechanism.make(size) as region:
+        _fill(region)
+        assert isinstance(region, KsmRegion)
+        with region.snapshot() as snapshot:
+            try:
+                merged = region.wait_merged(MERGED_WITHIN_S)
+            except RequestTimeoutError as error:
+                return {"why_not": str(error)}
+            shared = _shared(mechanism, region, snapshot)
+            first = _first_write(region, rng, pages)
+    return {
+        "shared": shared,
+        "seconds": merged.seconds,
+        "ksmd_cpu_s": merged.ksmd_cpu_s,
+        "saved_bytes": merged.saved_bytes,
+        "first_write_us": first,
+    }
 
 
 def _snapshots(region: Region, rng: np.random.Generator, pages: int, fraction: float) -> dict[str, Any]:
@@ -91,6 +132,57 @@ def _writes(region: Region, rng: np.random.Generator, pages: int) -> tuple[float
     return float(np.median(first)) * 1e6, float(np.median(second)) * 1e6
 
 
+def _first_write(region: Region, rng: np.random.Generator, pages: int) -> float:
+    """Return microseconds a page, with the snapshots that are open."""
+    chosen = np.sort(rng.choice(pages, min(pages, SAMPLED_PAGES), replace=False)) * PAGE
+    return region.touch(chosen) / len(chosen) * 1e6
+
+
+def _copy(region: Region, rng: np.random.Generator, pages: int) -> float:
+    """Return milliseconds that a writable copy of a snapshot takes, a tenth of the pages written before it."""
+    times = []
+    with region.snapshot():
+        region.touch(np.sort(rng.choice(pages, max(1, pages // 10), replace=False)) * PAGE)
+        with region.snapshot() as snapshot:
+            for _ in range(5):
+                began = time.perf_counter()
+                copy = snapshot.copy()
+                times.append(time.perf_counter() - began)
+                copy.close()
+    return float(np.median(times)) * 1e3
+
+
+def _shared(mechanism: type[Mechanism], region: Region, snapshot: Snapshot) -> float | None:
+    """Return what part of the pages is one physical page for both, once both were read; None where nobody tells."""
+    if not numbers_are_told():
+        return None
+    for thing in (region, snapshot):
+        _read_all(thing)
+    a, b = region.place, snapshot.place
+    found = compare(region.size, (a.pid, a.address), (b.pid, b.address), base=mechanism.on_a_base).same
+    return None if found is None else float((found == SAME).mean())
+
+
+def _calls(region: RemapRegion, rng: np.random.Generator, pages: int) -> dict[str, float]:
+    """Return the system calls that map or protect: of a snapshot, of a first write, of a copy of the snapshot."""
+
+    def calls(act: Callable[[], object]) -> int:
+        before = region.pool.counts["calls"]
+        act()
+        return region.pool.counts["calls"] - before
+
+    written = np.sort(rng.choice(pages, max(1, pages // 10), replace=False)) * PAGE
+    with contextlib.ExitStack() as kept:
+        snapshot = calls(lambda: kept.enter_context(region.snapshot()))
+        write = calls(lambda: region.touch(written)) / len(written)
+        second = kept.enter_context(region.snapshot())
+        return {
+            "snapshot": snapshot,
+            "first_write": write,
+            "copy": calls(lambda: kept.enter_context(second.copy())),
+        }
+
+
 def _bandwidth(region: Region) -> float:
     """Return GiB a second at which a snapshot is read, most of its pages shared with the region."""
     with region.snapshot() as snapshot:
@@ -100,9 +192,9 @@ def _bandwidth(region: Region) -> float:
         return region.size / (time.perf_counter() - began) / (1 << 30)
 
 
-def _read_all(snapshot: Snapshot) -> None:
-    for offset in range(0, snapshot.size, CHUNK_BYTES):
-        snapshot.read(offset, min(CHUNK_BYTES, snapshot.size - offset))
+def _read_all(thing: Memory) -> None:
+    for offset in range(0, thing.size, CHUNK_BYTES):
+        thing.read(offset, min(CHUNK_BYTES, thing.size - offset))
 
 
 def _pause(mechanism: type[Mechanism], region: Region, pages: int) -> float:
@@ -130,7 +222,7 @@ def _gap_of_a_thread(region: Region, pages: int) -> float:
         nonlocal longest
         page, last = 0, time.perf_counter()
         while not done.is_set():
-            array[page * PAGE] += 1
+            array[page * PAGE] ^= 1
             page = (page + 1) % pages
             now = time.perf_counter()
             longest, last = max(longest, now - last), now
@@ -151,26 +243,35 @@ def _gap_of_a_thread(region: Region, pages: int) -> float:
 def _memory(mechanism: type[Mechanism], size: int, pages: int, count: int) -> dict[str, Any]:
     """Return the memory that so many snapshots take, one page in a thousand written between two of them.
 
+    And what the first write to a page costs then, in microseconds.
+
     By the machine's own counters (proc_meminfo(5)), which see page tables and page cache, and everybody else: the
     figures of small regions are only as good as the machine is idle.
     """
     rng = np.random.default_rng(1)
     with mechanism.make(size) as region, contextlib.ExitStack() as kept:
-        region.touch(np.arange(pages) * PAGE)
-        before = _used()
+        _fill(region)
+        before, disk = _used(), _disk(region)
         try:
             for _ in range(count):
                 kept.enter_context(region.snapshot())
                 region.touch(rng.integers(0, pages, max(1, pages // 1000)) * PAGE)
         except OverBudgetError as error:
             return {"snapshots": count, "bytes": None, "why_not": str(error)}
-        after = _used()
-    return {"snapshots": count, "bytes": after - before, "why_not": ""}
+        found = {"snapshots": count, "bytes": _used() - before, "why_not": ""}
+        if disk is not None:
+            found["disk_bytes"] = (_disk(region) or 0) - disk
+        return {**found, "first_write_us": _first_write(region, rng, pages)}
 
 
 def _used() -> int:
     counters = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
     return sum(int(size) * 1024 for name, size, *_ in counters if name.rstrip(":") in COUNTERS)
+
+
+def _disk(region: Region) -> int | None:
+    """Return how much of the disk is taken that the region lies on, once all of it is written there."""
+    return region.volume_bytes() if isinstance(region, ReflinkRegion) else None
 
 
 def _areas() -> int:
@@ -181,7 +282,7 @@ def main() -> None:
     """Measure what the arguments say (name, bytes, fractions) and print it as one line of JSON."""
     name, size, *fractions = sys.argv[1:]
     try:
-        found = measure(MECHANISMS[name], int(size), [float(fraction) for fraction in fractions])
+        found = measure({**MECHANISMS, **VARIANTS}[name], int(size), [float(fraction) for fraction in fractions])
     except SnapservError as error:
         found = {"mechanism": name, "bytes": int(size), "error": error.to_wire()}
     print(json.dumps(found))

@@ -232,6 +232,12 @@ class ReflinkRegion(Region):
         assert isinstance(snapshot, ReflinkSnapshot)
         self._file.take(snapshot.file)
 
+    def volume_bytes(self) -> int:
+        """Return how much of the volume is taken by all, once what is written lies on it (statvfs(3))."""
+        volumes.sync(self._file.descriptor)
+        taken = os.fstatvfs(self._file.volume.descriptor)
+        return (taken.f_blocks - taken.f_bfree) * taken.f_frsize
+
     def _release(self) -> None:
         self._file.release()
 

@@ -33,6 +33,7 @@ class Rewire(Mechanism):
     summary = "a private mapping of a base image: what snapserv's arena is"
     copies_of_copies = True
     shares_pages = True
+    on_a_base = True
     needs = "memfd_create(2); a tmpfs of huge pages where it can be had"
 
     @classmethod
