@@ -1,4 +1,4 @@
-"""The tables of the README, written from ``benchmarks/results/latest.json``: ``python -m benchmarks.figures``."""
+"""The tables of the documents, written from ``benchmarks/results``: ``python -m benchmarks.figures``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from . import lab_figures
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "latest.json"
-BEGIN, END = "<!-- figures: python -m benchmarks.figures -->\n", "<!-- end of figures -->\n"
+LAB = ROOT / "benchmarks" / "results" / "lab.json"
 
 
 def render(results: dict[str, Any]) -> str:
@@ -73,13 +75,22 @@ def render(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+TABLES = (
+    ("README.md", "figures", RESULTS, render),
+    ("docs/mechanisms.md", "figures", LAB, lab_figures.render),
+    ("docs/mechanisms.md", "verdicts", LAB, lab_figures.verdicts),
+)
+"""Each table: its document, its name there, what was measured, and what makes Markdown of it."""
+
+
 def write() -> None:
-    """Put the tables of the last run into the README."""
-    readme = ROOT / "README.md"
-    text = readme.read_text()
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    readme.write_text(before + BEGIN + render(json.loads(RESULTS.read_text())) + END + after)
+    """Put the tables of the last runs into the documents."""
+    for document, name, measured, made in TABLES:
+        begin, end = f"<!-- {name}: python -m benchmarks.figures -->\n", f"<!-- end of {name} -->\n"
+        text = (ROOT / document).read_text()
+        before, rest = text.split(begin)
+        after = rest.split(end)[1]
+        (ROOT / document).write_text(before + begin + made(json.loads(measured.read_text())) + end + after)
 
 
 if __name__ == "__main__":

@@ -156,7 +156,7 @@ class Cell:
                     rebaser.suspect(time.monotonic() - began)
                 done = 1
                 scoreboard[slot] = self._step + done
-            while done < ticks:
+            while done < ticks and not (done and simulation.finished):
                 outputs = tick(inputs)
                 done += 1
                 scoreboard[slot] = self._step + done

@@ -1,4 +1,4 @@
-"""Find the simulation that somebody named: ``module:Class``, ``path/to/file.py:Class`` or ``pickle:/file``."""
+"""Find the simulation that somebody named: ``module:Class``, ``path/to/file.py:Class``, or ``gym:CartPole-v1``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
+from .adapters import SCHEMES, adapt
 from .errors import BadRequestError, NotFoundError, SimulationError, SnapservError
 from .simulation import Simulation
 
@@ -19,6 +20,7 @@ from .simulation import Simulation
 def load_simulation(target: str) -> type[Simulation]:
     """Return the class that ``target`` names.
 
+    ``gym:CartPole-v1`` and the like are other people's simulators; see `snapserv.adapters`.
     ``pickle:/file`` is a class that ``snapserv_client.local`` wrote by value for a notebook, on this machine and
     by this user; nothing that comes over the network is ever unpickled.
 
@@ -26,10 +28,16 @@ def load_simulation(target: str) -> type[Simulation]:
         BadRequestError: Not of the form ``module:Class``.
         NotFoundError: No such module or class; close matches are named.
         SimulationError: The module raised while it was imported; ``details`` has the traceback.
+        UnsupportedError: An adapter for a package that is not installed; names the extra.
     """
+    scheme, _, rest = target.partition(":")
+    if scheme in SCHEMES and rest:
+        return adapt(scheme, rest)
     place, _, name = target.rpartition(":")
     if not place or not name:
-        raise BadRequestError(f"{target!r} names no simulation", hint="write MODULE:CLASS or path/to/file.py:CLASS")
+        raise BadRequestError(
+            f"{target!r} names no simulation", hint="write MODULE:CLASS, path/to/file.py:CLASS or gym:ENVIRONMENT"
+        )
     if place == "pickle":
         return _checked(pickle.loads(Path(name).read_bytes()), target)
     try:

@@ -91,6 +91,9 @@ class Simulation:
     rewindable: ClassVar[tuple[str, ...]] = ()
     """Attributes that ``rewind`` puts back besides fields and random generators: a deep copy of each is kept."""
 
+    finished: bool = False
+    """Whether there is nothing more to step: set it, and a request's ticks end there, without an error."""
+
     _arrays: dict[str, Array]
     _params: dict[str, Any]
     _arena: Arena

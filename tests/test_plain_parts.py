@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import os
 import sys
@@ -19,6 +18,7 @@ from hypothesis.extra import numpy as hnp
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from snapserv_client.requests import region_to_wire
 
+from benchmarks import figures
 from snapserv import Field, Simulation, exported
 from snapserv.errors import BadRequestError, NotFoundError, SimulationError
 from snapserv.lanes import Lane, Turn
@@ -314,11 +314,6 @@ def test_a_file_of_a_package_is_loaded_with_its_neighbours(tmp_path: Path, monke
     assert found.__module__ == "outer.inner.model"
 
 
-def test_the_figures_of_the_readme_are_those_of_the_last_run() -> None:
-    root = Path(__file__).resolve().parents[1]
-    spec = importlib.util.spec_from_file_location("figures", root / "benchmarks" / "figures.py")
-    assert spec is not None
-    assert spec.loader is not None
-    figures = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(figures)
-    assert figures.render(json.loads(figures.RESULTS.read_text())) in (root / "README.md").read_text()
+def test_the_figures_of_the_documents_are_those_of_the_last_runs() -> None:
+    for document, _, measured, made in figures.TABLES:
+        assert made(json.loads(measured.read_text())) in (figures.ROOT / document).read_text(), document
