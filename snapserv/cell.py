@@ -25,6 +25,7 @@ from .link import CellEnd
 from .loading import load_simulation
 from .rebasing import Rebaser
 from .regions import resolve_region
+from .rollout import play
 from .scoreboard import Scoreboard
 from .simulation import Simulation
 
@@ -81,6 +82,7 @@ class Cell:
         self._handlers: dict[str, Callable[[Mapping[str, Any], int | None], Any]] = {
             "begin": self._begin,
             "step": self._run_ticks,
+            "play": self._play,
             "write": self._write,
             "call": self._call,
             "mark": self._mark_moment,
@@ -179,6 +181,24 @@ class Cell:
             self._step += done
         elapsed_us = round((time.monotonic() - began) * 1e6)
         return {"step": self._step, "ticks": done, "outputs": outputs, "elapsed_us": elapsed_us}
+
+    def _play(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
+        began = time.monotonic()
+        from_step = self._step
+
+        def on_tick() -> None:
+            self._step += 1
+            self._scoreboard[self._slot] = self._step
+
+        try:
+            played = play(self._simulation, request, on_tick)
+        except EOFError:
+            raise
+        except BaseException as cause:
+            error = _blame(cause, f"{type(self._simulation).__name__}.step")
+            error.details |= {"step": self._step, "ticks": self._step - from_step}
+            raise error from cause
+        return {**played, "step": self._step, "elapsed_us": round((time.monotonic() - began) * 1e6)}
 
     def _write(self, request: Mapping[str, Any], _: int | None) -> None:
         field, value = request["field"], request["value"]

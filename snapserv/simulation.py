@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
@@ -167,9 +168,17 @@ class Simulation:
         return simulation
 
     def reseed(self, seed: int | None) -> None:
-        """Give a branch its random stream, then call `on_branch`."""
+        """Give a branch its random streams, then call `on_branch`.
+
+        With a seed: ``self.rng``, and those that are nobody's own: of the module ``random``, and of the functions
+        of ``numpy.random``. Without one all of them stay what they are.
+        """
         if seed is not None:
             self._rng = np.random.default_rng(seed)
+            if "random" in sys.modules:
+                sys.modules["random"].seed(seed)
+            if "numpy.random" in sys.modules:
+                np.random.seed(np.random.SeedSequence(seed).generate_state(8))
         self.on_branch(seed)
 
     # ------------------------------------------------------------------------------------ described for clients

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import gc
+import mmap
 import os
 import random
 import signal
@@ -278,3 +280,46 @@ class LooksAhead(Simulation):
             self.arena.rewind(mark)
         assert not self.trail.any()
         return {"best": best, "value": int(self.value)}
+
+
+class Steered(Simulation):
+    """Turns as it is told to, and is finished once it has turned by a hundred."""
+
+    turned = Field("i8")
+
+    class Inputs(msgspec.Struct):
+        turn: int = 0
+
+    def step(self, inputs: Inputs) -> dict[str, int]:
+        self.turned += inputs.turn
+        self.finished = bool(self.turned >= 100)
+        return {"turned": inputs.turn}
+
+    @exported
+    def wander(self) -> dict[str, int]:
+        """Return inputs by chance."""
+        return {"turn": int(self.rng.integers(0, 9))}
+
+    @exported
+    def no_inputs(self) -> int:
+        """Return what are no inputs."""
+        return 7
+
+
+class Crowd(Simulation):
+    """Counts how many of its relatives are in a tick at the same time."""
+
+    def setup(self) -> None:
+        self.here = mmap.mmap(-1, 4096)
+        self.lock = os.memfd_create("crowd")
+
+    def step(self, inputs: Any) -> dict[str, int]:
+        with open(f"/proc/self/fd/{self.lock}", "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.here[0] += 1
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            time.sleep(0.02)
+            together = self.here[0]
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.here[0] -= 1
+            return {"together": together}

@@ -88,6 +88,7 @@ USES: dict[str, Words] = {
     "call": ("main", "total"),
     "diff": ("main", "s"),
     "drop": ("s",),
+    "expand": ("main", '{"drift": 1}', '[{"drift": 2}, {"drift": 3}]', "--sum", "mean", "--keep", "1:mean"),
     "interrupt": ("main",),
     "log": ("main",),
     "pages": ("main", "s"),

@@ -14,16 +14,19 @@ if TYPE_CHECKING:
     from .display import Diff, Tree
     from .endpoint import default_endpoint
     from .errors import SnapservError
+    from .expansion import Best, Outcome
     from .pages import Pages
     from .private import local
     from .protocol import Event, NodeInfo, StepResult
     from .sync import Branch, Server, Snapshot, connect
 
 _PLACES = {
+    "Best": "expansion",
     "Branch": "sync",
     "Diff": "display",
     "Event": "protocol",
     "NodeInfo": "protocol",
+    "Outcome": "expansion",
     "Pages": "pages",
     "Server": "sync",
     "Snapshot": "sync",
@@ -36,10 +39,12 @@ _PLACES = {
 }
 
 __all__ = [
+    "Best",
     "Branch",
     "Diff",
     "Event",
     "NodeInfo",
+    "Outcome",
     "Pages",
     "Server",
     "SnapservError",

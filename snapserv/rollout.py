@@ -1,0 +1,80 @@
+"""What a child of an expansion does in its own process: play inputs, follow a policy, and say what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .errors import BadRequestError
+
+if TYPE_CHECKING:
+    import msgspec
+
+    from .simulation import Simulation
+
+
+def play(
+    simulation: Simulation,
+    request: Mapping[str, Any],
+    on_tick: Callable[[], None],
+) -> dict[str, Any]:
+    """Run the ticks that a request asks for, until the simulation is finished; return what is to be reported.
+
+    Args:
+        simulation: Stepped in place.
+        request: ``sequence``, inputs that are held for ``ticks`` ticks each; ``policy``, an exported method whose
+            result is the inputs of the next tick, for ``policy_ticks`` more; ``read``, names of fields and outputs
+            (all outputs where there is none); ``sum``, names of outputs to add up over all ticks.
+        on_tick: Called after each tick.
+
+    Raises:
+        BadRequestError: Inputs that do not fit, or something to read or to sum that is not there.
+    """
+    totals: dict[str, Any] = dict.fromkeys(request["sum"], 0)
+    outputs: Mapping[str, Any] = {}
+    ticks = 0
+    for inputs in _inputs(simulation, request):
+        outputs = simulation.step(inputs) or {}
+        ticks += 1
+        on_tick()
+        for name in totals:
+            totals[name] += _of(outputs, name, "sum")
+        if simulation.finished:
+            break
+    fields = {name: simulation.array(name) for name in request["read"] if name in simulation.fields}
+    if request["read"]:
+        outputs = {name: _of(outputs, name, "read") for name in request["read"] if name not in fields}
+    return {
+        "ticks": ticks,
+        "outputs": outputs,
+        "totals": totals,
+        "fields": fields,
+        "finished": bool(simulation.finished),
+    }
+
+
+def _inputs(simulation: Simulation, request: Mapping[str, Any]) -> Iterator[msgspec.Struct]:
+    for raw in request["sequence"]:
+        inputs = simulation.convert_inputs(raw)
+        for _ in range(request["ticks"]):
+            yield inputs
+    if request["policy"] is not None:
+        choose = simulation.exported_method(request["policy"])
+        for _ in range(request["policy_ticks"]):
+            chosen = choose()
+            if not isinstance(chosen, Mapping):
+                raise BadRequestError(
+                    f"the policy {request['policy']} returned {type(chosen).__name__}",
+                    hint="return a dict of inputs",
+                )
+            yield simulation.convert_inputs(chosen)
+
+
+def _of(outputs: Mapping[str, Any], name: str, what: str) -> Any:
+    try:
+        return outputs[name]
+    except KeyError:
+        known: Sequence[str] = sorted(map(str, outputs))
+        raise BadRequestError(
+            f"{what}: {name!r} is neither a field nor an output", hint=f"outputs: {', '.join(known) or 'none'}"
+        ) from None
