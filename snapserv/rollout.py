@@ -23,8 +23,8 @@ def play(
     Args:
         simulation: Stepped in place.
         request: ``sequence``, inputs that are held for ``ticks`` ticks each; ``policy``, an exported method whose
-            result is the inputs of the next tick, for ``policy_ticks`` more; ``read``, names of fields and outputs
-            (all outputs where there is none); ``sum``, names of outputs to add up over all ticks.
+            result is the inputs of the next tick, for ``policy_ticks`` more; ``read``, names of fields, outputs and
+            exported methods to call (all outputs where there is none); ``sum``, names of outputs to add up.
         on_tick: Called after each tick.
 
     Raises:
@@ -43,7 +43,7 @@ def play(
             break
     fields = {name: simulation.array(name) for name in request["read"] if name in simulation.fields}
     if request["read"]:
-        outputs = {name: _of(outputs, name, "read") for name in request["read"] if name not in fields}
+        outputs = {name: _read(simulation, outputs, name) for name in request["read"] if name not in fields}
     return {
         "ticks": ticks,
         "outputs": outputs,
@@ -70,11 +70,18 @@ def _inputs(simulation: Simulation, request: Mapping[str, Any]) -> Iterator[msgs
             yield simulation.convert_inputs(chosen)
 
 
+def _read(simulation: Simulation, outputs: Mapping[str, Any], name: str) -> Any:
+    if name not in outputs and getattr(getattr(type(simulation), name, None), "exported", False):
+        return simulation.exported_method(name)()
+    return _of(outputs, name, "read")
+
+
 def _of(outputs: Mapping[str, Any], name: str, what: str) -> Any:
     try:
         return outputs[name]
     except KeyError:
         known: Sequence[str] = sorted(map(str, outputs))
         raise BadRequestError(
-            f"{what}: {name!r} is neither a field nor an output", hint=f"outputs: {', '.join(known) or 'none'}"
+            f"{what}: {name!r} is no field, output or exported method",
+            hint=f"outputs: {', '.join(known) or 'none'}",
         ) from None

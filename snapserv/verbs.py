@@ -389,8 +389,8 @@ def _check_expansion(args: protocol.ExpandArgs, spec: protocol.SpecResult) -> No
         raise BadRequestError("policy_ticks without a policy", hint="name an exported method that returns inputs")
     if args.keep == "best" and not args.by:
         raise BadRequestError("keep best, but by nothing", hint="by names an output, or one of sum")
-    if any(isinstance(each, list) and not each for each in args.inputs) and not args.policy_ticks:
-        raise BadRequestError("an input sequence is empty, and there is no policy", hint="give each child a tick")
+    if any(isinstance(each, list) and not each for each in args.inputs) and not (args.policy_ticks or args.read):
+        raise BadRequestError("an input sequence is empty, and there is nothing to read", hint="give it a tick")
 
 
 # ------------------------------------------------------------------------------------------- about branches

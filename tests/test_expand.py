@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -208,9 +209,10 @@ def test_leaving_early_ends_the_children_that_are_left(serve: Serve) -> None:
             async with await aio.connect(process.endpoint, timeout_s=10) as client:
                 branch = await client.branch("main")
                 inputs: list[Any] = [{}, *[{"how": "sleep", "at": 1}] * 5]
-                async for outcome in branch.expand_as_completed(inputs):
-                    assert outcome.index == 0
-                    break
+                async with contextlib.aclosing(branch.expand_as_completed(inputs)) as outcomes:
+                    async for outcome in outcomes:
+                        assert outcome.index == 0
+                        break
                 task = asyncio.create_task(branch.expand(inputs))
                 await asyncio.sleep(0.2)
                 task.cancel()

@@ -373,7 +373,7 @@ class Node(NodeDisplay):
     ) -> AsyncIterator[Outcome]:
         """Try every input from here, and yield what came of each as soon as it is there; those that are kept last.
 
-        Leaving the loop early ends the children that are left.
+        Closing it early ends the children that are left: loop over it in ``async with contextlib.aclosing(...)``.
         """
         arrived: asyncio.Queue[protocol.Outcome | None] = asyncio.Queue()
         request = requests.expand(self.id, inputs, options, stream=True)

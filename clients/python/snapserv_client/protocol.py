@@ -489,9 +489,10 @@ class ExpandArgs(Arguments):
     """A child for each of ``inputs``: a map, or an array of maps that are played in order.
 
     Each map is held for ``ticks`` ticks; then ``policy``, an exported method that returns inputs, is asked before
-    each of ``policy_ticks`` more. ``read`` names fields and outputs, all outputs if it is empty; ``sum`` names
-    outputs to add up over all ticks. ``keep`` says which children become nodes: ``best`` of them by the output or
-    sum ``by``, the ``largest`` or the smallest. With ``stream`` each outcome is sent as soon as it is there.
+    each of ``policy_ticks`` more. ``read`` names fields, outputs and exported methods that are called at the end,
+    and all outputs are returned if it is empty; ``sum`` names outputs to add up over all ticks. ``keep`` says which
+    children become nodes: ``best`` of them by the output or sum ``by``, the ``largest`` or the smallest. With
+    ``stream`` each outcome is sent as soon as it is there.
     """
 
     inputs: Inputs

@@ -149,6 +149,35 @@ class Connection:
         finally:
             del self._early[request_id]
 
+    def run_together(self, wanted: Sequence[Request[T]]) -> list[T]:
+        """Send several requests at once and wait for all of their results, in order.
+
+        Raises:
+            SnapservError: The first error, once all are answered.
+        """
+        self._check_owner()
+        ids = []
+        for request in wanted:
+            self._last_id += 1
+            ids.append(self._last_id)
+            self._early[self._last_id] = deque()
+            send_frames(self._socket, request.frames(self._last_id))
+        results: list[T] = []
+        failed: SnapservError | None = None
+        try:
+            for request_id, request in zip(ids, wanted, strict=True):
+                try:
+                    limit = None if request.long else self.timeout_s
+                    results.append(self._result(request, request_id, limit, None, None))
+                except SnapservError as error:
+                    failed = failed or error
+        finally:
+            for request_id in ids:
+                del self._early[request_id]
+        if failed is not None:
+            raise failed
+        return results
+
     def close(self) -> None:
         """Close the socket. In a forked child it only forgets it: it is the parent's."""
         if self.closed:
@@ -452,7 +481,8 @@ class Node(NodeDisplay):
             policy: A method that the simulation exports, which returns the inputs of the next tick: it is asked in
                 the child for ``policy_steps`` more ticks.
             policy_steps: How many.
-            read: Names of fields and outputs to return; all outputs of the last tick, and no fields, by default.
+            read: Names of what to return: fields, outputs, and exported methods that need no arguments, which are
+                called in the child at the end. All outputs of the last tick, and no fields, by default.
             sum: Names of outputs to add up over all ticks.
             parallel: How many children run at a time; as many as there are cores by default.
             rng: As for `branch`: ``"split"`` gives each child a random stream of its own.
@@ -525,6 +555,10 @@ class Node(NodeDisplay):
         outcome: OnOutcome | None = None,
     ) -> T:
         return self._server._run(request, timeout_s=timeout_s, progress=progress, outcome=outcome)
+
+    def run_together(self, wanted: Sequence[Request[T]]) -> list[T]:
+        """Run requests of `snapserv_client.requests` at the same time, on its connection; see `Connection`."""
+        return self._server._connection.run_together(wanted)
 
 
 class Snapshot(Node):
