@@ -88,6 +88,7 @@ class Cell:
             "mark": self._mark_moment,
             "rewind": self._rewind,
             "freeze": self._freeze,
+            "leave": self._leave,
         }
 
     def run(self) -> NoReturn:
@@ -242,12 +243,18 @@ class Cell:
         self._step = self._scoreboard[self._slot] = self._mark.step
         return {"step": self._step, "pages": pages, "elapsed_us": (time.monotonic_ns() - began) // 1000}
 
+    def _leave(self, _: Mapping[str, Any], __: int | None) -> None:
+        with _AuthorsCode(f"{type(self._simulation).__name__}.on_drop"):
+            self._simulation.on_drop()
+
     def _freeze(self, _: Mapping[str, Any], descriptor: int | None) -> NoReturn:
         if descriptor is None:
             raise BadRequestError("a freeze comes with the snapshot's socket")
         try:
+            with _AuthorsCode(f"{type(self._simulation).__name__}.on_snapshot"):
+                self._simulation.on_snapshot()
             refuse_threads()
-        except ThreadsRunningError:
+        except BaseException:
             os.close(descriptor)
             raise
         _flush()  # what is buffered now would be printed by both
@@ -270,19 +277,27 @@ def refuse_threads() -> None:
     """
     if fork.count_threads() == 1:
         return
-    names = []
-    for task in os.listdir("/proc/self/task"):
-        try:
-            with open(f"/proc/self/task/{task}/comm") as comm:
-                names.append(comm.read().strip())
-        except FileNotFoundError:
-            continue  # it ended meanwhile
+    names = thread_names()
     raise ThreadsRunningError(
         f"the simulation runs {len(names)} threads ({', '.join(names)}), and a fork would lose all but one",
         hint="turn thread pools off: OPENBLAS_NUM_THREADS=1, OMP_NUM_THREADS=1, torch.set_num_threads(1); "
         "join threads of your own before a step returns",
         details={"threads": len(names), "names": names},
     )
+
+
+def thread_names() -> list[str]:
+    """Return the names of this process's threads: Python's own names where it has started them."""
+    threading = sys.modules.get("threading")
+    known = {thread.native_id: thread.name for thread in threading.enumerate()} if threading is not None else {}
+    names = []
+    for task in os.listdir("/proc/self/task"):
+        try:
+            with open(f"/proc/self/task/{task}/comm") as comm:
+                names.append(known.get(int(task)) or comm.read().strip())
+        except FileNotFoundError:
+            continue  # it ended meanwhile
+    return names
 
 
 def cannot_clone(cause: OSError) -> SnapservError:
@@ -360,6 +375,7 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, dict[str, Any]]:
         "arena": arena.describe(),
         "fork": " · ".join(part for part in fork.mode() if part),
         "huge_heap_bytes": huge_heap_bytes,
+        "says_goodbye": kind.on_drop is not Simulation.on_drop,
         "setup_s": time.monotonic() - began,
     }
     return simulation, described

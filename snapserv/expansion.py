@@ -129,8 +129,9 @@ class Expansion:
         return Kept(index, self._nodes.info(node))
 
     def _end(self, cell: Cell) -> None:
-        """Kill a child; `run` waits until it is reaped."""
-        cell.kill()
+        """End a child; `run` waits until it is reaped."""
+        if not cell.says_goodbye:
+            cell.kill()
         ending = asyncio.get_running_loop().create_task(self._nodes.herd.end(cell))
         self._endings.add(ending)
         ending.add_done_callback(self._endings.discard)

@@ -130,6 +130,15 @@ class Simulation:
                 with which ``self.rng`` has been reseeded already.
         """
 
+    def on_snapshot(self) -> None:
+        """Make ready to be copied, in the branch that a snapshot is about to be taken of: flush, or write down."""
+
+    def on_drop(self) -> None:
+        """Give back what is this branch's alone, in its own process, before it is ended on purpose.
+
+        Not where it is killed or dies, nor when the server ends; and a snapshot, which runs no Python, has no say.
+        """
+
     @property
     def rng(self) -> np.random.Generator:
         """The simulation's random generator, seeded from ``setup``'s parameter ``seed`` (0 without one)."""

@@ -323,3 +323,35 @@ class Crowd(Simulation):
             fcntl.flock(lock, fcntl.LOCK_EX)
             self.here[0] -= 1
             return {"together": together}
+
+
+class Hooked(Simulation):
+    """Writes down when it is branched, frozen and dropped, and draws from every random stream that Python has."""
+
+    value = Field("f8")
+
+    def setup(self, journal: str = "", fail: str = "") -> None:
+        self.journal = journal
+        self.fail = fail
+        random.seed(1)
+        np.random.seed(1)
+
+    def step(self, inputs: Any) -> dict[str, float]:
+        return {"own": self.rng.random(), "random": random.random(), "numpy": np.random.random()}
+
+    def note(self, what: str) -> None:
+        with open(self.journal, "a") as journal:
+            journal.write(f"{what} {os.getpid()}\n")
+        if self.fail == what:
+            raise ValueError(what)
+        if self.fail == f"{what} hangs":
+            time.sleep(3600)
+
+    def on_branch(self, seed: int | None) -> None:
+        self.note("branch")
+
+    def on_snapshot(self) -> None:
+        self.note("snapshot")
+
+    def on_drop(self) -> None:
+        self.note("drop")
