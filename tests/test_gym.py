@@ -64,7 +64,7 @@ def test_a_branch_passes_gymnasiums_own_check(serve: Serve, env_id: str) -> None
 
 @pytest.mark.parametrize("env_id", ENVIRONMENTS)
 def test_a_branch_goes_on_bit_for_bit_as_the_run_that_was_never_branched(serve: Serve, env_id: str) -> None:
-    alone = gymnasium.make(env_id, render_mode="rgb_array")
+    alone = gymnasium.make(env_id)
     alone.reset(seed=11)
     alone.action_space.seed(11)
     actions = [alone.action_space.sample() for _ in range(60)]
@@ -115,11 +115,12 @@ def test_restoring_gives_the_moment_and_its_observation(lander: Server) -> None:
 
 def test_frames_come_through_and_the_branch_can_still_be_forked(lander: Server) -> None:
     alone = gymnasium.make("LunarLander-v3", render_mode="rgb_array")
-    env = SnapEnv(lander.branch("main"))
+    env = SnapEnv(lander.create(params={"kwargs": {"render_mode": "rgb_array"}}))
     for each in (alone, env):
         each.reset(seed=3)
         run_on(each, [2] * 30)
     assert np.array_equal(env.render(), alone.render())  # type: ignore[arg-type]
+    env = SnapEnv(lander.branch("main"))
     (copy,) = env.branch()
     assert np.array_equal(copy.render(), env.render())
     frames = env.node.expand([{"action": action} for action in range(4)], steps=5, read=["render", "reward"])

@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 import gymnasium
 import msgspec
 import numpy as np
-from gymnasium.envs.registration import load_env_creator
 from gymnasium.utils import seeding
 from snapserv_client.spaces import space_to_wire, value_from_wire, value_to_wire
 
@@ -80,8 +79,7 @@ class GymSimulation(Simulation):
             raise BadRequestError("no environment", hint="set env_id, or serve gym:CartPole-v1")
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # frames are read, and no window is opened
         try:
-            given = {"render_mode": "rgb_array", **kwargs} if _has_frames(chosen) else kwargs
-            return gymnasium.make(chosen, **given)
+            return gymnasium.make(chosen, **kwargs)
         except gymnasium.error.DependencyNotInstalled as cause:
             raise BadRequestError(f"{chosen} needs more: {cause}", hint="install what it names") from cause
         except gymnasium.error.UnregisteredEnv as cause:
@@ -135,7 +133,7 @@ class GymSimulation(Simulation):
             "observation_space": space_to_wire(self.env.observation_space),
             "action_space": space_to_wire(self.env.action_space),
             "metadata": _sendable(dict(self.env.metadata)),
-            "render_mode": self.env.render_mode,
+            "render_mode": self.env.render_mode or self._frames(),
             "env_id": self.env.spec.id if self.env.spec is not None else "",
         }
 
@@ -146,9 +144,16 @@ class GymSimulation(Simulation):
         Raises:
             BadRequestError: It renders nothing.
         """
-        frame = self.env.render()
+        plain = self.env.unwrapped
+        mode = plain.render_mode
+        try:
+            # Only for this frame: where they are told to, some draw in each step, and take thrice as long.
+            plain.render_mode = mode or self._frames()
+            frame = self.env.render()
+        finally:
+            plain.render_mode = mode
         if frame is None:
-            raise BadRequestError("the environment renders nothing", hint="set render_mode in kwargs")
+            raise BadRequestError("the environment renders nothing so", hint='set kwargs to {"render_mode": …}')
         _stop_timer()
         return frame
 
@@ -166,6 +171,9 @@ class GymSimulation(Simulation):
         self.env.action_space.seed(seed)
         self.env.observation_space.seed(seed)
 
+    def _frames(self) -> str | None:
+        return "rgb_array" if "rgb_array" in self.env.metadata.get("render_modes", ()) else None
+
 
 def _stop_timer() -> None:
     """End the thread that SDL keeps for timers once pygame has drawn something: with it nothing can be forked.
@@ -181,15 +189,6 @@ def _stop_timer() -> None:
         sdl = ctypes.CDLL(library)
         while sdl.SDL_WasInit(SDL_INIT_TIMER):
             sdl.SDL_QuitSubSystem(SDL_INIT_TIMER)
-
-
-def _has_frames(env_id: str) -> bool:
-    """Return whether the environment can render frames."""
-    spec = gymnasium.spec(env_id)
-    if spec.entry_point is None:
-        return False
-    creator = spec.entry_point if callable(spec.entry_point) else load_env_creator(spec.entry_point)
-    return "rgb_array" in getattr(creator, "metadata", {}).get("render_modes", ())
 
 
 def _close_to(env_id: str) -> str:
