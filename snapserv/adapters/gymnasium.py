@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 import gymnasium
 import msgspec
-import numpy as np
 from gymnasium.utils import seeding
 from snapserv_client.spaces import space_to_wire, value_from_wire, value_to_wire
 
@@ -21,9 +20,10 @@ from snapserv.errors import BadRequestError, NotFoundError, SnapservError
 from snapserv.ext import fork
 from snapserv.simulation import Simulation, exported
 
+from .wrapping import sendable
+
 Wrapper = str | dict[str, Any]
 SDL_INIT_TIMER = 1
-PLAIN = (str, int, float, bool, type(None), np.ndarray, np.generic)
 
 
 def adapt(rest: str) -> type[Simulation]:
@@ -106,7 +106,7 @@ class GymSimulation(Simulation):
             "reward": float(reward),
             "terminated": bool(terminated),
             "truncated": bool(truncated),
-            "info": _sendable(info),
+            "info": sendable(info),
         }
         return self.last
 
@@ -117,7 +117,7 @@ class GymSimulation(Simulation):
         self.finished = False
         self.last = {
             "observation": value_to_wire(self.env.observation_space, observation),
-            "info": _sendable(info),
+            "info": sendable(info),
         }
         return self.last
 
@@ -132,7 +132,7 @@ class GymSimulation(Simulation):
         return {
             "observation_space": space_to_wire(self.env.observation_space),
             "action_space": space_to_wire(self.env.action_space),
-            "metadata": _sendable(dict(self.env.metadata)),
+            "metadata": sendable(dict(self.env.metadata)),
             "render_mode": self.env.render_mode or self._frames(),
             "env_id": self.env.spec.id if self.env.spec is not None else "",
         }
@@ -211,14 +211,3 @@ def _wrapped(env: gymnasium.Env[Any, Any], wrapper: Wrapper) -> gymnasium.Env[An
     except Exception as cause:  # whatever a wrapper raises is about its arguments or this environment
         raise BadRequestError(f"wrapper {name}: {type(cause).__name__}: {cause}") from cause
     return made
-
-
-def _sendable(value: Any) -> Any:
-    """Return a value with whatever no message can carry as text."""
-    if isinstance(value, dict):
-        return {str(key): _sendable(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_sendable(part) for part in value]
-    if isinstance(value, PLAIN) and not (isinstance(value, np.ndarray) and value.dtype.hasobject):
-        return value
-    return repr(value)
