@@ -2,8 +2,8 @@
 
 An action is a request that may have changed state, kept as two msgpack values in one bytes object: how it ended,
 and what was asked. Equal actions in a row are one run with a count, so that ten thousand equal steps take a few
-bytes. What the actions put out is kept as a *trail*: a running hash, and what it was at some moments on the way. Two
-histories of one tree can be compared by it, and the first output that differs be found, without keeping outputs.
+bytes. What the actions put out is kept as a *trail*: a running hash, and what it was at some moments on the way. So
+two histories of one tree can be compared, and the first output that differs be found, without keeping outputs.
 
 Hashes here are Python's own: they need nothing that a cell does not have already, and all cells of a tree share
 their key. They mean nothing outside of the tree.

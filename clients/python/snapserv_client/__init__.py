@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from .display import Diff, Tree
     from .endpoint import default_endpoint
     from .errors import SnapservError
+    from .history import Actions, Verification
     from .pages import Pages
     from .private import local
     from .protocol import Event, NodeInfo, StepResult
     from .sync import Branch, Server, Snapshot, connect
 
 _PLACES = {
+    "Actions": "history",
     "Branch": "sync",
     "Diff": "display",
     "Event": "protocol",
@@ -30,12 +32,14 @@ _PLACES = {
     "SnapservError": "errors",
     "StepResult": "protocol",
     "Tree": "display",
+    "Verification": "history",
     "connect": "sync",
     "default_endpoint": "endpoint",
     "local": "private",
 }
 
 __all__ = [
+    "Actions",
     "Branch",
     "Diff",
     "Event",
@@ -46,6 +50,7 @@ __all__ = [
     "Snapshot",
     "StepResult",
     "Tree",
+    "Verification",
     "aio",
     "connect",
     "default_endpoint",

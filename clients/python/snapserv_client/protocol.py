@@ -656,7 +656,7 @@ VERBS: dict[str, Verb] = {
             "make a branch and do recorded actions again",
             ReplayArgs,
             NodeResult,
-            (*_NODE, "frozen", "interrupted", "name_taken", "simulation_error", *_FORK),
+            (*_NODE, "interrupted", "name_taken", "simulation_error", *_FORK),
             once=True,
         ),
         Verb(
