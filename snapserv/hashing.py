@@ -36,13 +36,14 @@ class BaseHashes:
     """The hashes of all pages of a tree's first base image, made when they are needed first."""
 
     def __init__(self) -> None:
-        self._fields: dict[str, Digests] = {}
+        self._fields: dict[str, tuple[Digests, int]] = {}
 
-    def of(self, root: int, place: FieldPlace) -> Digests:
-        """Return the hashes of a field's pages, as the tree's root has them."""
+    def of(self, root: int, place: FieldPlace) -> tuple[Digests, int]:
+        """Return the hashes of a field's pages, as the tree's root has them, and their sum."""
         found = self._fields.get(place.name)
         if found is None:
-            found = self._fields[place.name] = digests_of(root, place, np.arange(pages_of(place)))
+            digests = digests_of(root, place, np.arange(pages_of(place)))
+            found = self._fields[place.name] = digests, sum_of(digests)
         return found
 
 
@@ -65,17 +66,16 @@ def hash_fields(
     """
     hashes = {}
     for place in places:
-        pages = np.arange(pages_of(place))
-        of_base = 0
-        if root is not None and len(pages):
+        of_base, count, pages = 0, pages_of(place), None
+        if root is not None and count:
             try:
                 differing = _not_of_base(pid, root, place, segments)
             except (ProcessLookupError, FileNotFoundError) as cause:
                 raise NodeDiedError("the node ended while it was hashed") from cause
-            if len(differing) < len(pages):
-                known = base.of(root, place)
-                of_base = sum_of(known) - sum_of(known[differing])
-                pages = differing
+            if len(differing) < count:
+                known, total = base.of(root, place)
+                of_base, pages = total - sum_of(known[differing]), differing
+        pages = np.arange(count) if pages is None else pages
         hashes[place.name] = (of_base + sum_of(digests_of(pid, place, pages))) % MODULUS
     return hashes
 

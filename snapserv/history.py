@@ -27,7 +27,7 @@ from snapserv_client.wire import (
     dtype_to_wire,
 )
 
-from .errors import SnapservError, TooLargeError
+from .errors import TooLargeError
 
 STEP, WRITE, CALL, BEGIN = range(4)
 KINDS = ("step", "write", "call", "begin")
@@ -94,13 +94,14 @@ class History:
         self._runs: list[bytes] = []
         self._last = b""
         self._repeat = 0
-        self._packer = _packer()
+        self._packer = msgpack.Packer(default=_plain)
+        self._seen = msgpack.Packer(default=_visible)
 
     def pack(self, asked: Any) -> bytes:
         """Return what was asked, packed: before it is done, since whoever does it may change it."""
         packed: bytes = self._packer.pack(asked)
         if len(packed) > LARGE_BYTES:
-            self._packer = _packer()  # it keeps as much memory as it ever needed
+            self._packer = msgpack.Packer(default=_plain)  # it keeps as much memory as it ever needed
         return packed
 
     def add(self, kind: int, asked: bytes, *, ticks: int = 0, raised: bool = False, told: Any = None) -> None:
@@ -120,10 +121,12 @@ class History:
             self._close_run()
             self._last, self._repeat = packed, 1
         try:
-            seen = self.pack((ticks, told))
-        except (ValueError, TypeError, OverflowError, SnapservError):
+            seen = self._seen.pack((ticks, told))
+        except (ValueError, TypeError, OverflowError):
             seen = b""  # it cannot be sent either, so nobody sees it
         self.trail.add(seen)
+        if len(seen) > LARGE_BYTES:
+            self._seen = msgpack.Packer(default=_visible)
 
     def moment(self) -> Moment:
         """Return this moment, to go back to."""
@@ -238,14 +241,17 @@ def _unpacked(packed: bytes) -> tuple[dict[str, Any], list[int]]:
     return action, sizes
 
 
-def _packer() -> Any:
-    return msgpack.Packer(default=_plain)
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         described = [dtype_to_wire(value.dtype), list(value.shape), bytes(array_bytes(value))]
         return msgpack.ExtType(ARRAY_EXTENSION, msgpack.packb(described))
+    return _visible(value)
+
+
+def _visible(value: Any) -> Any:
+    """Return a value in a form that can be packed, quickly, and that differs where the value does."""
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        return value.dtype.str, value.shape, value.tobytes()
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, msgspec.Struct):

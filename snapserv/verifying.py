@@ -236,7 +236,7 @@ class Verifier:
         result.deterministic, parted = await self._compare_replays(first, low, high)
         if parted is not None:
             result.parted = script.step_after(parted)
-            if low < parted < high:
+            if low < parted <= high:
                 low, high = parted - 1, parted
         elif low < heard_low < high:
             low = heard_low

@@ -303,11 +303,14 @@ class Clock(Simulation):
     count = Field("i8")
     noted = Field("i8", shape=(5000,))
 
-    def setup(self, notes_from: int = 1) -> None:
+    def setup(self, notes_from: int = 1, forbidden: str = "") -> None:
         self.notes_from = notes_from
+        self.forbidden = forbidden
 
     def step(self, inputs: Any) -> dict[str, int]:
         self.count += 1
+        if self.forbidden and int(self.count) == 12 and os.path.exists(self.forbidden):
+            raise FileExistsError(self.forbidden)
         if int(self.count) >= self.notes_from:
             self.noted[4500] = time.monotonic_ns()
         return {"count": int(self.count)}

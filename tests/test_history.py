@@ -448,6 +448,49 @@ def test_a_node_that_was_changed_by_no_action_is_told_from_chance(serve: Serve) 
         assert server.node("s3").verify()
 
 
+def test_a_replay_that_fails_where_the_node_did_not_is_a_difference(serve: Serve, tmp_path: Path) -> None:
+    forbidden = tmp_path / "forbidden"
+    params = {"notes_from": 10**9, "forbidden": str(forbidden)}
+    with serve("tests.simulations:Clock", params=params).connect() as server:
+        main = server.branch("main")
+        main.step(5)
+        main.step(10)
+        main.step(3)
+        forbidden.touch()
+        found = main.verify()
+        assert not found
+        assert "action 1 (step): Clock.step raised FileExistsError" in found.result.error
+        assert (found.result.action, found.step) == (1, 15)
+        assert found.deterministic is True
+        assert "the replay ended early" in str(found)
+
+
+def test_a_verification_that_is_given_up_or_cut_off_leaves_nothing(serve: Serve) -> None:
+    process = serve("tests.simulations:Walk")
+
+    async def given_up() -> None:
+        async with await aio.connect(process.endpoint, timeout_s=10) as client:
+            main = await client.branch("main")
+            for _ in range(4):
+                await main.step(30_000)
+            before = statistics(process.pid)
+            verify = requests.verify("main", None)
+            running = asyncio.ensure_future(client._run(verify))
+            while statistics(process.pid)["children"] == before["children"]:
+                await asyncio.sleep(0.01)
+            number = client._connection._last_id
+            assert await client._run(requests.interrupt("main", request=number))
+            with pytest.raises(StepInterruptedError):
+                await running
+            assert_settles(lambda: statistics(process.pid)["children"], before["children"])
+            asyncio.ensure_future(client._run(verify))  # noqa: RUF006 - the server ends before it does
+            while statistics(process.pid)["children"] == before["children"]:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(given_up())
+    assert process.end() == 0
+
+
 def _address(pid: int) -> int:
     """Return where the first field lies: at the start of the first private mapping of a file that is writable."""
     for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
