@@ -26,6 +26,7 @@ from .link import CellEnd
 from .loading import load_simulation
 from .rebasing import Rebaser
 from .regions import resolve_region
+from .rollout import play
 from .scoreboard import Scoreboard
 from .simulation import Simulation
 
@@ -79,11 +80,13 @@ class Cell:
         self._history = History()
         self._mark: BranchMark | None = None
         self._marked: Moment | None = None
+        self._begun = False
         self._slot = 0
         self._step = 0
         self._handlers: dict[str, Callable[[Mapping[str, Any], int | None], Any]] = {
             "begin": self._begin,
             "step": self._run_ticks,
+            "play": self._play,
             "write": self._write,
             "call": self._call,
             "mark": self._mark_moment,
@@ -92,6 +95,7 @@ class Cell:
             "history": self._list_history,
             "trail": self._tell_trail,
             "replay": self._replay,
+            "leave": self._leave,
         }
 
     def run(self) -> NoReturn:
@@ -137,7 +141,8 @@ class Cell:
     def _begin(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         self._slot = request["slot"]
         self._scoreboard[self._slot] = self._step
-        if request.get("silent"):
+        self._begun = not request.get("silent")
+        if not self._begun:
             return {"step": self._step}
         seed, kind = request["seed"], type(self._simulation)
         with _AuthorsCode(f"{kind.__name__}.on_branch"):
@@ -194,6 +199,27 @@ class Cell:
         elapsed_us = round((time.monotonic() - began) * 1e6)
         self._history.add(STEP, asked, ticks=done, told=outputs)
         return {"step": self._step, "ticks": done, "outputs": outputs, "elapsed_us": elapsed_us}
+
+    def _play(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
+        began = time.monotonic()
+        from_step = self._step
+
+        def on_tick() -> None:
+            self._step += 1
+            self._scoreboard[self._slot] = self._step
+
+        def record(kind: int, asked: Any, **how: Any) -> None:
+            self._history.add(kind, self._history.pack(asked), **how)
+
+        try:
+            played = play(self._simulation, request, on_tick, record)
+        except EOFError:
+            raise
+        except BaseException as cause:
+            error = _blame(cause, f"{type(self._simulation).__name__}.step")
+            error.details |= {"step": self._step, "ticks": self._step - from_step}
+            raise error from cause
+        return {**played, "step": self._step, "elapsed_us": round((time.monotonic() - began) * 1e6)}
 
     def _write(self, request: Mapping[str, Any], _: int | None) -> None:
         field, value = request["field"], request["value"]
@@ -265,12 +291,20 @@ class Cell:
 
         do_again(request["action"], do, lambda: self._control.waiting(fork.INTERRUPT, number))
 
+    def _leave(self, _: Mapping[str, Any], __: int | None) -> None:
+        if not self._begun:
+            return  # a temporary branch, of which the author's code knows nothing
+        with _AuthorsCode(f"{type(self._simulation).__name__}.on_drop"):
+            self._simulation.on_drop()
+
     def _freeze(self, _: Mapping[str, Any], descriptor: int | None) -> NoReturn:
         if descriptor is None:
             raise BadRequestError("a freeze comes with the snapshot's socket")
         try:
+            with _AuthorsCode(f"{type(self._simulation).__name__}.on_snapshot"):
+                self._simulation.on_snapshot()
             refuse_threads()
-        except ThreadsRunningError:
+        except BaseException:
             os.close(descriptor)
             raise
         _flush()  # what is buffered now would be printed by both
@@ -293,19 +327,27 @@ def refuse_threads() -> None:
     """
     if fork.count_threads() == 1:
         return
-    names = []
-    for task in os.listdir("/proc/self/task"):
-        try:
-            with open(f"/proc/self/task/{task}/comm") as comm:
-                names.append(comm.read().strip())
-        except FileNotFoundError:
-            continue  # it ended meanwhile
+    names = thread_names()
     raise ThreadsRunningError(
         f"the simulation runs {len(names)} threads ({', '.join(names)}), and a fork would lose all but one",
         hint="turn thread pools off: OPENBLAS_NUM_THREADS=1, OMP_NUM_THREADS=1, torch.set_num_threads(1); "
         "join threads of your own before a step returns",
         details={"threads": len(names), "names": names},
     )
+
+
+def thread_names() -> list[str]:
+    """Return the names of this process's threads: Python's own names where it has started them."""
+    threading = sys.modules.get("threading")
+    known = {thread.native_id: thread.name for thread in threading.enumerate()} if threading is not None else {}
+    names = []
+    for task in os.listdir("/proc/self/task"):
+        try:
+            with open(f"/proc/self/task/{task}/comm") as comm:
+                names.append(known.get(int(task)) or comm.read().strip())
+        except FileNotFoundError:
+            continue  # it ended meanwhile
+    return names
 
 
 def cannot_clone(cause: OSError) -> SnapservError:
@@ -383,6 +425,7 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, dict[str, Any]]:
         "arena": arena.describe(),
         "fork": " · ".join(part for part in fork.mode() if part),
         "huge_heap_bytes": huge_heap_bytes,
+        "says_goodbye": kind.on_drop is not Simulation.on_drop,
         "setup_s": time.monotonic() - began,
     }
     return simulation, described

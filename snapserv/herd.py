@@ -41,6 +41,7 @@ ONE_THREAD = {
 NO_SIGNAL = int(socket.MSG_NOSIGNAL)
 READ_BYTES = 1 << 18
 LARGE_BYTES = 1 << 16
+GOODBYE_WITHIN_S = 5.0
 END_WITHIN_S = 5.0
 
 
@@ -60,6 +61,7 @@ class Cell:
     """A process of the herd, seen from the server.
 
     ``ended`` is done when the process is reaped. ``slot`` is the place of a branch in the scoreboard.
+    ``says_goodbye`` is whether its simulation has something to do before a branch is ended.
     """
 
     def __init__(self, herd: Herd, control: socket.socket) -> None:
@@ -68,6 +70,7 @@ class Cell:
         self.ended: asyncio.Future[Ending] = herd.loop.create_future()
         self.on_progress: Callable[[int, int], None] | None = None
         self.clone_us = 0.0
+        self.says_goodbye = False
         self._herd = herd
         self._control = control
         self._pidfd = -1
@@ -109,6 +112,11 @@ class Cell:
         if self.ended.done():
             self._fail(self._death())
         return reply
+
+    @property
+    def idle(self) -> bool:
+        """Whether it lives and has answered all that it was asked."""
+        return bool(self.pid) and not self.ended.done() and not self._replies
 
     def interrupt(self, number: int) -> None:
         """Ask the cell to stop request ``number`` after the tick that it is in."""
@@ -365,7 +373,9 @@ class Herd:
         cell = Cell(self, ours)
         cell.adopt(pid)
         try:
-            return cell, await cell.ask("setup", **request)
+            described = await cell.ask("setup", **request)
+            cell.says_goodbye = described["says_goodbye"]
+            return cell, described
         except BaseException:
             cell.kill()
             await asyncio.shield(cell.ended)
@@ -379,6 +389,7 @@ class Herd:
         """
         ours, theirs = socket.socketpair()
         frozen = Cell(self, ours)
+        frozen.says_goodbye = live.says_goodbye
         try:
             fork_us: float = await live.ask("freeze", descriptor=theirs)
             await frozen.introduced()
@@ -399,6 +410,7 @@ class Herd:
         ours, theirs = socket.socketpair()
         branch = Cell(self, ours)
         branch.slot = slot
+        branch.says_goodbye = frozen.says_goodbye
         try:
             frozen.ask_for_clone(theirs)
             # Sent before the process exists: it waits in the socket, and the branch begins without a round trip.
@@ -418,7 +430,14 @@ class Herd:
         return branch
 
     async def end(self, cell: Cell) -> None:
-        """Kill a cell, wait until it is reaped and free its place in the scoreboard."""
+        """End a cell, wait until it is reaped and free its place in the scoreboard.
+
+        A branch whose simulation wants to say goodbye may, for a while, unless it is busy or never began.
+        """
+        if cell.says_goodbye and cell.slot is not None and cell.idle:
+            with contextlib.suppress(SnapservError, TimeoutError):
+                async with asyncio.timeout(GOODBYE_WITHIN_S):
+                    await cell.ask("leave")
         cell.kill()
         if cell.pid:
             await asyncio.shield(cell.ended)

@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 from snapserv_client.wire import (
     ARRAY_EXTENSION,
+    INLINE_BYTES,
     MAX_BUFFERS,
     MAX_HEADER_BYTES,
     array_bytes,
@@ -216,12 +217,13 @@ def _ticks(packed: bytes) -> int:
 
 
 def _unpacked(packed: bytes) -> tuple[dict[str, Any], list[int]]:
-    """Return an action as the protocol writes it, and the sizes of the arrays in it."""
+    """Return an action as the protocol writes it, and the sizes of the arrays in it that need a buffer."""
     sizes: list[int] = []
 
     def array(_: int, data: bytes) -> Any:
         dtype, shape, content = msgpack.unpackb(data, max_bin_len=len(data))
-        sizes.append(len(content))
+        if len(content) > INLINE_BYTES:
+            sizes.append(len(content))
         kind = dtype_from_wire(dtype)
         return np.frombuffer(content, kind).reshape(shape) if content else np.empty(shape, kind)
 

@@ -301,6 +301,26 @@ class Nodes:
         self._publish("created", self.info(node), "")
         return node
 
+    async def keep_child(
+        self, snapshot: Node, cell: Cell, reserved: int, *, kind: Literal["snapshot", "branch"], step: int
+    ) -> Node:
+        """Make a live cell that was cloned of a snapshot a node, as it is or frozen.
+
+        Raises:
+            SnapservError: It cannot be frozen; it is live still, and the caller's.
+        """
+        if kind == "branch":
+            return self._settle(snapshot.tree, kind, snapshot, cell, name=None, step=step, reserved=reserved)
+        frozen, fork_us = await self.herd.freeze(cell)
+        self._count_fork(fork_us)
+        await self.herd.end(cell)
+        return self._settle(snapshot.tree, kind, snapshot, frozen, name=None, step=step, reserved=reserved)
+
+    def count_child(self, clone_us: float, ticks: int) -> None:
+        """Count the clone and the steps of a live cell that is no node."""
+        self._count_fork(clone_us)
+        self.counters.steps += ticks
+
     async def revive(self, branch: Node, snapshot: Node, *, rng: Rng) -> None:
         """Put a branch, whose turn the caller holds, back to a snapshot; a dead one lives again.
 
@@ -380,9 +400,10 @@ class Nodes:
         *,
         name: str | None,
         step: int,
+        reserved: int | None = None,
     ) -> Node:
         self.check_free(tree, name)
-        node = self.forest.add(tree, kind, parent, name=name, step=step, now=time.time())
+        node = self.forest.add(tree, kind, parent, name=name, step=step, now=time.time(), reserved=reserved)
         self._lanes[node.id] = Lane()
         self._put(node, cell)
         self._publish("created", self.info(node), "")

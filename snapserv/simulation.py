@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
@@ -129,6 +130,15 @@ class Simulation:
                 with which ``self.rng`` has been reseeded already.
         """
 
+    def on_snapshot(self) -> None:
+        """Make ready to be copied, in the branch that a snapshot is about to be taken of: flush, or write down."""
+
+    def on_drop(self) -> None:
+        """Give back what is this branch's alone, in its own process, before it is ended on purpose.
+
+        Not where it is killed or dies, nor when the server ends; and a snapshot, which runs no Python, has no say.
+        """
+
     @property
     def rng(self) -> np.random.Generator:
         """The simulation's random generator, seeded from ``setup``'s parameter ``seed`` (0 without one)."""
@@ -167,9 +177,17 @@ class Simulation:
         return simulation
 
     def reseed(self, seed: int | None) -> None:
-        """Give a branch its random stream, then call `on_branch`."""
+        """Give a branch its random streams, then call `on_branch`.
+
+        With a seed: ``self.rng``, and those that are nobody's own: of the module ``random``, and of the functions
+        of ``numpy.random``. Without one all of them stay what they are.
+        """
         if seed is not None:
             self._rng = np.random.default_rng(seed)
+            if "random" in sys.modules:
+                sys.modules["random"].seed(seed)
+            if "numpy.random" in sys.modules:
+                np.random.seed(np.random.SeedSequence(seed).generate_state(8))
         self.on_branch(seed)
 
     # ------------------------------------------------------------------------------------ described for clients

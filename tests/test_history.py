@@ -175,6 +175,45 @@ def test_a_branching_of_an_author_who_wants_to_know_is_an_action(serve: Serve) -
         assert two.verify().ok
 
 
+def test_children_that_an_expansion_keeps_know_how_they_were_played(serve: Serve) -> None:
+    with serve("tests.simulations:Steered").connect() as server:
+        main = server.branch("main")
+        main.step(2, turn=3)
+        played = main.expand(
+            [{"turn": 1}, [{"turn": 40}, {"turn": 50}]],
+            steps=2,
+            policy="wander",
+            policy_steps=3,
+            keep="all",
+            rng="split",
+        )
+        one, other = (outcome.node for outcome in played)
+        past = ["0: step 2 x1", "2: begin x1"]
+        ticks = [f"{step}: {what}" for step in (4, 5, 6) for what in ("call wander x1", "step 1 x1")]
+        assert told(one.actions()) == [*past, "2: step 2 x1", *ticks]
+        assert told(other.actions()) == [*past, "2: step 2 x1", "4: step 1 x1"]  # a hundred is enough
+        for node in (one, other):
+            assert node.verify(), node.verify()
+            assert node.verify(since=node.log()[-2].id)
+
+
+def test_asking_a_snapshot_runs_none_of_the_authors_code(serve: Serve, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    journal.touch()
+    with serve("tests.simulations:Hooked", params={"journal": str(journal)}).connect() as server:
+        main = server.branch("main")
+        main.step(3)
+        taken = main.snapshot("taken")
+        before = journal.read_text()
+        assert told(taken.actions()) == ["0: begin x1", "0: step 3 x1"]
+        assert main.verify(since=taken)
+        assert journal.read_text() == before
+        assert taken.verify()
+        words = [line.split() for line in journal.read_text().removeprefix(before).splitlines()]
+        assert [what for what, _ in words] == ["branch", "drop"]
+        assert words[0][1] == words[1][1]
+
+
 def test_ten_thousand_equal_steps_take_a_few_bytes() -> None:
     history = History()
     for _ in range(10_000):

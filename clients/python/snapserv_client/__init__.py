@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .display import Diff, Tree
     from .endpoint import default_endpoint
     from .errors import SnapservError
+    from .expansion import Best, Outcome
     from .history import Actions, Verification
     from .pages import Pages
     from .private import local
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "Actions": "history",
+    "Best": "expansion",
     "Branch": "sync",
     "Diff": "display",
     "Event": "protocol",
     "NodeInfo": "protocol",
+    "Outcome": "expansion",
     "Pages": "pages",
     "Server": "sync",
     "Snapshot": "sync",
@@ -40,10 +43,12 @@ _PLACES = {
 
 __all__ = [
     "Actions",
+    "Best",
     "Branch",
     "Diff",
     "Event",
     "NodeInfo",
+    "Outcome",
     "Pages",
     "Server",
     "SnapservError",

@@ -300,6 +300,39 @@ class BranchResult(msgspec.Struct):
     snapshot: NodeInfo | None
 
 
+class Outcome(msgspec.Struct):
+    """What came of one child: where it stands, the last tick's outputs, sums over ticks, fields; or its error."""
+
+    index: int
+    ok: bool
+    step: int = 0
+    ticks: int = 0
+    outputs: Any = None
+    totals: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
+    finished: bool = False
+    elapsed_us: int = 0
+    error: dict[str, Any] | None = None
+
+
+class Kept(msgspec.Struct):
+    """A child that was kept, by its index, and the node that it is now."""
+
+    index: int
+    node: NodeInfo
+
+
+class ExpandResult(msgspec.Struct):
+    """An outcome for each input in order, but for those that were sent before; and the children that were kept.
+
+    ``snapshot`` is the one taken first when a live branch was expanded, where it is kept for its children's sake.
+    """
+
+    outcomes: list[Outcome]
+    kept: list[Kept]
+    snapshot: NodeInfo | None = None
+
+
 class FieldDiff(msgspec.Struct):
     """How one field differs: elements changed, their bounding box and the first few of their indices."""
 
@@ -433,6 +466,7 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_LENGTH, pat
 PageSize = Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE)]
 Ticks = Annotated[int, msgspec.Meta(ge=1, le=MAX_TICKS)]
 BranchCount = Annotated[int, msgspec.Meta(ge=1, le=MAX_BRANCHES)]
+Inputs = Annotated[list[dict[str, Any] | list[dict[str, Any]]], msgspec.Meta(min_length=1, max_length=MAX_BRANCHES)]
 
 
 class Arguments(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -540,7 +574,9 @@ class SnapshotArgs(Arguments):
 
 
 class InterruptArgs(Arguments):
-    """Which of this client's own steps to stop, even while it still waits for its turn; the running one by default.
+    """Which of this client's own requests to stop, even while it still waits for its turn: a step or an expansion.
+
+    By default the step that runs at the branch.
 
     With ``force`` the branch's process is killed rather than asked; `restore` or `reset` revives it.
     """
@@ -555,6 +591,33 @@ class BranchArgs(Arguments):
     count: BranchCount = 1
     names: list[Name] | None = None
     rng: Rng = "same"
+
+
+class ExpandArgs(Arguments):
+    """A child for each of ``inputs``: a map, or an array of maps that are played in order.
+
+    Each map is held for ``ticks`` ticks; then ``policy``, an exported method that returns inputs, is asked before
+    each of ``policy_ticks`` more. ``read`` names fields, outputs and exported methods that are called at the end,
+    and all outputs are returned if it is empty; ``sum`` names outputs to add up over all ticks. ``keep`` says which
+    children become nodes: ``best`` of them by the output or sum ``by``, the ``largest`` or the smallest. With
+    ``stream`` each outcome is sent as soon as it is there.
+    """
+
+    inputs: Inputs
+    ticks: Ticks = 1
+    policy: str | None = None
+    policy_ticks: NonNegative = 0
+    read: list[str] = []
+    sum: list[str] = []
+    parallel: BranchCount | None = None
+    rng: Rng = "same"
+    keep: Literal["none", "all", "best"] = "none"
+    best: BranchCount = 1
+    by: str = ""
+    largest: bool = True
+    keep_as: Literal["branch", "snapshot"] = "branch"
+    timeout_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    stream: bool = False
 
 
 class RestoreArgs(Arguments):
@@ -592,7 +655,7 @@ class PinArgs(Arguments):
 
 
 class DropArgs(Arguments):
-    """With ``recursive`` all descendants too; with ``force`` a step that is running is killed."""
+    """With ``recursive`` all descendants too; with ``force`` a step or an expansion that is running is ended."""
 
     recursive: bool = False
     force: bool = False
@@ -709,7 +772,7 @@ VERBS: dict[str, Verb] = {
             (*_BRANCH, "name_taken", *_FORK),
             once=True,
         ),
-        Verb("interrupt", "branch", "stop the running step after a tick", InterruptArgs, InterruptResult, _BRANCH),
+        Verb("interrupt", "node", "stop the running step after a tick", InterruptArgs, InterruptResult, _BRANCH),
         Verb(
             "branch",
             "node",
@@ -717,6 +780,15 @@ VERBS: dict[str, Verb] = {
             BranchArgs,
             BranchResult,
             (*_NODE, "name_taken", "simulation_error", *_FORK),
+            once=True,
+        ),
+        Verb(
+            "expand",
+            "node",
+            "branch, step, read and end a child for each input (a live branch is snapshotted first)",
+            ExpandArgs,
+            ExpandResult,
+            (*_NODE, "interrupted", "simulation_error", *_FORK),
             once=True,
         ),
         Verb(
