@@ -398,8 +398,8 @@ class Herd:
             raise
         return frozen, fork_us
 
-    async def thaw(self, frozen: Cell, *, step: int, seed: int | None) -> Cell:
-        """Clone a frozen cell into a live branch that stands at ``step``.
+    async def thaw(self, frozen: Cell, *, step: int, seed: int | None, silent: bool = False) -> Cell:
+        """Clone a frozen cell into a live branch that stands at ``step``; ``silent`` leaves ``on_branch`` out.
 
         Raises:
             SnapservError: The kernel made no process, the snapshot died, or ``on_branch`` raised.
@@ -414,7 +414,7 @@ class Herd:
         try:
             frozen.ask_for_clone(theirs)
             # Sent before the process exists: it waits in the socket, and the branch begins without a round trip.
-            beginning = branch.ask("begin", slot=slot, seed=seed)
+            beginning = branch.ask("begin", slot=slot, seed=seed, silent=silent)
             try:
                 await branch.introduced()
             except SnapservError:

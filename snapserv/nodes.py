@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,7 +17,8 @@ import structlog
 from snapserv_client.protocol import ArenaInfo, FieldInfo, MethodInfo, NodeInfo, Rng, SpecResult
 from snapserv_client.wire import dtype_from_wire
 
-from .errors import FrozenError, NameTakenError, NodeDiedError, NotFoundError
+from .errors import BadRequestError, FrozenError, NameTakenError, NodeDiedError, NotFoundError
+from .hashing import BaseHashes
 from .herd import Cell, Ending, Herd
 from .lanes import Lane, Turn
 from .reading import FieldPlace
@@ -38,6 +41,7 @@ class Plan:
     spec: SpecResult
     places: list[FieldPlace]
     segments: list[tuple[int, int]]
+    base_hashes: BaseHashes = field(default_factory=BaseHashes)
 
     @property
     def file_backed(self) -> bool:
@@ -141,6 +145,40 @@ class Nodes:
             raise NotFoundError(f"{node.path} was dropped")
         return cell
 
+    def snapshot(self, reference: str | int, what: str) -> Node:
+        """Return the snapshot that a client named as ``what``.
+
+        Raises:
+            NotFoundError: There is no such node.
+            BadRequestError: It is a live branch.
+        """
+        node = self.find(reference)
+        if node.kind != "snapshot":
+            raise BadRequestError(
+                f"{what}: {node.path} is a live branch", hint="name a snapshot; take one of it first"
+            )
+        return node
+
+    @contextlib.asynccontextmanager
+    async def awake(self, node: Node) -> AsyncIterator[Cell]:
+        """Give the live cell of a node whose turn the caller holds: its own, or for a snapshot a temporary one.
+
+        The temporary one is a clone in no tree, in which none of the author's code has run; it ends with the block.
+
+        Raises:
+            SnapservError: The node died, or the kernel made no process.
+        """
+        cell = self.cell(node)
+        if node.kind == "branch":
+            yield cell
+            return
+        cell = await self.herd.thaw(cell, step=node.step, seed=None, silent=True)
+        try:
+            self._count_fork(cell.clone_us)
+            yield cell
+        finally:
+            await asyncio.shield(self.herd.end(cell))
+
     def look(self, node: Node) -> int:
         """Return the step at which a node stands now; that of a branch changes behind our back."""
         cell = self._cells.get(node.id)
@@ -218,8 +256,23 @@ class Nodes:
         self.forest.move(branch, snapshot)
         return snapshot, fork_us
 
-    async def make_branch(self, snapshot: Node, *, name: str | None, rng: Rng) -> Node:
+    async def make_branch(
+        self,
+        snapshot: Node,
+        *,
+        name: str | None,
+        rng: Rng,
+        silent: bool = False,
+        prepare: Callable[[Cell], Awaitable[None]] | None = None,
+    ) -> Node:
         """Clone a live branch of a snapshot.
+
+        Args:
+            snapshot: What to clone.
+            name: The branch's name.
+            rng: Its random stream.
+            silent: Whether to leave out ``on_branch``, which ``prepare`` then sees to.
+            prepare: Awaited with the new cell before anybody can use it; if it raises, there is no branch.
 
         Raises:
             NameTakenError: The name belongs to a node of the tree.
@@ -231,7 +284,14 @@ class Nodes:
         lane = self._lanes[node.id] = Lane()
         async with Turn(lane):  # whoever names it already waits until it is there
             try:
-                cell = await self.herd.thaw(self.cell(snapshot), step=snapshot.step, seed=seed_of(rng, node.id))
+                seed = seed_of(rng, node.id)
+                cell = await self.herd.thaw(self.cell(snapshot), step=snapshot.step, seed=seed, silent=silent)
+                if prepare is not None:
+                    try:
+                        await prepare(cell)
+                    except BaseException:
+                        await self.herd.end(cell)
+                        raise
             except BaseException:
                 del self._lanes[node.id]
                 self.forest.remove(node)

@@ -31,7 +31,9 @@ from .expansion import Expansion
 from .herd import Cell
 from .lanes import Turn
 from .regions import resolve_region
+from .replaying import replay
 from .tree import Node
+from .verifying import Verifier
 
 if TYPE_CHECKING:
     from .server import Server
@@ -199,11 +201,50 @@ async def create(call: Call, args: protocol.CreateArgs) -> protocol.NodeResult:
 
 
 @handles("log")
-async def log(call: Call, args: protocol.Empty) -> protocol.LogResult:
+async def log(call: Call, args: protocol.LogArgs) -> protocol.LogResult:
     await call.server.planted()
     nodes = call.server.nodes
-    chain = nodes.forest.ancestors(nodes.find(call.reference))
-    return protocol.LogResult([nodes.info(node) for node in chain])
+    node = nodes.find(call.reference)
+    entries = [nodes.info(each) for each in nodes.forest.ancestors(node)]
+    if not args.actions:
+        return protocol.LogResult(entries)
+    lane = nodes.lane(node)
+    async with Turn(lane) if node.kind == "branch" else Turn(shared=[lane]), nodes.awake(node) as cell:
+        page = await cell.ask("history", start=args.start)
+    return protocol.LogResult(entries, msgspec.convert(page["actions"], list[protocol.Action]), page["next"])
+
+
+@handles("replay")
+async def replay_actions(call: Call, args: protocol.ReplayArgs) -> protocol.NodeResult:
+    await call.server.planted()
+    nodes = call.server.nodes
+    source = nodes.tree(None).root if args.start is None else args.start
+    start = nodes.snapshot(source, "start")
+    begins = bool(args.actions) and isinstance(args.actions[0], protocol.BeginAction)
+
+    async def prepare(cell: Cell) -> None:
+        def about_to() -> None:
+            call.stepping = cell, cell.number + 1
+
+        try:
+            await replay(cell, args.actions, before=about_to)
+        finally:
+            call.stepping = None
+
+    async with Turn(shared=[nodes.lane(start)]):
+        made = await nodes.make_branch(start, name=args.name, rng="same", silent=begins, prepare=prepare)
+        return protocol.NodeResult(nodes.info(made))
+
+
+@handles("verify")
+async def verify(call: Call, args: protocol.VerifyArgs) -> protocol.VerifyResult:
+    await call.server.planted()
+    nodes = call.server.nodes
+    node = nodes.find(call.reference)
+    since = nodes.snapshot(node.tree.root if args.since is None else args.since, "since")
+    if since not in nodes.forest.ancestors(node):
+        raise BadRequestError(f"{since.path} is no ancestor of {node.path}", hint="log lists the ancestors")
+    return await Verifier(nodes, call.server.in_thread, node, since).run()
 
 
 @handles("read")

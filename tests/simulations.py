@@ -282,6 +282,47 @@ class LooksAhead(Simulation):
         return {"best": best, "value": int(self.value)}
 
 
+class Dice(Simulation):
+    """Has no fields; its die is loaded, until at some tick it is one that nobody can throw twice."""
+
+    class Inputs(msgspec.Struct):
+        sides: int = 6
+
+    def setup(self, fair_from: int = 0, seed: int = 0) -> None:
+        self.thrown = 0
+        self.fair_from = fair_from
+
+    def step(self, inputs: Inputs) -> dict[str, int]:
+        self.thrown += 1
+        fair = 0 < self.fair_from <= self.thrown
+        throw = int.from_bytes(os.urandom(8), "little") if fair else int(self.rng.integers(inputs.sides))
+        return {"throw": throw}
+
+
+class Clock(Simulation):
+    """Counts, and from some tick on notes the time in the last page of a field that it never puts out."""
+
+    count = Field("i8")
+    noted = Field("i8", shape=(5000,))
+
+    def setup(self, notes_from: int = 1, forbidden: str = "") -> None:
+        self.notes_from = notes_from
+        self.forbidden = forbidden
+
+    def step(self, inputs: Any) -> dict[str, int]:
+        self.count += 1
+        if self.forbidden and int(self.count) == 12 and os.path.exists(self.forbidden):
+            raise FileExistsError(self.forbidden)
+        if int(self.count) >= self.notes_from:
+            self.noted[4500] = time.monotonic_ns()
+        return {"count": int(self.count)}
+
+    @exported
+    def poke(self, value: int) -> None:
+        """Change something."""
+        self.noted[0] = value
+
+
 class Steered(Simulation):
     """Turns as it is told to, and is finished once it has turned by a hundred."""
 

@@ -102,9 +102,10 @@ USES: dict[str, Words] = {
     "step": ("main", "3"),
     "tag": ("s", "golden"),
     "tree": ("--sizes",),
+    "verify": ("main",),
     "write": ("main", "count", "7"),
 }
-ELSEWHERE = {"create", "lab", "serve", "demo", "watch", "shutdown", "doctor", "mark", "rewind"}
+ELSEWHERE = {"create", "lab", "serve", "demo", "watch", "shutdown", "doctor", "mark", "rewind", "replay"}
 """Commands that have tests of their own: they do more than the next test's server could forget."""
 
 

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from .endpoint import default_endpoint
     from .errors import SnapservError
     from .expansion import Best, Outcome
+    from .history import Actions, Verification
     from .pages import Pages
     from .private import local
     from .protocol import Event, NodeInfo, StepResult
     from .sync import Branch, Server, Snapshot, connect
 
 _PLACES = {
+    "Actions": "history",
     "Best": "expansion",
     "Branch": "sync",
     "Diff": "display",
@@ -33,12 +35,14 @@ _PLACES = {
     "SnapservError": "errors",
     "StepResult": "protocol",
     "Tree": "display",
+    "Verification": "history",
     "connect": "sync",
     "default_endpoint": "endpoint",
     "local": "private",
 }
 
 __all__ = [
+    "Actions",
     "Best",
     "Branch",
     "Diff",
@@ -51,6 +55,7 @@ __all__ = [
     "Snapshot",
     "StepResult",
     "Tree",
+    "Verification",
     "aio",
     "connect",
     "default_endpoint",

@@ -9,7 +9,7 @@ import asyncio
 import os
 import warnings
 import weakref
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
@@ -22,9 +22,10 @@ from .display import Diff, NodeDisplay, ServerDisplay, Tree
 from .endpoint import chosen_endpoint
 from .errors import BadRequestError, FrozenError, InternalError, RequestTimeoutError, SnapservError
 from .expansion import Options, Outcome, collected
+from .history import Actions, Verification
 from .pages import Pages
 from .private import START_WITHIN_S, PrivateServer
-from .protocol import Event, MarkResult, NodeInfo, RewindResult, Rng, SpecResult, StatsResult, StepResult
+from .protocol import Action, Event, MarkResult, NodeInfo, RewindResult, Rng, SpecResult, StatsResult, StepResult
 from .requests import Array, RegionIndex, Reply, Request
 from .sync import FROZEN_HINT, REQUEST_TIMEOUT_S, OnOutcome, Progress, refuse_missing_socket, release, unreachable
 from .transport import routing_id
@@ -248,6 +249,25 @@ class Server(ServerDisplay):
             raise FrozenError(f"{node.name} is a snapshot, and snapshots never change", hint=FROZEN_HINT)
         return node
 
+    async def replay(
+        self,
+        actions: Iterable[Action | Mapping[str, Any]],
+        start: Snapshot | str | int | None = None,
+        name: str | None = None,
+    ) -> Branch:
+        """Make a branch and do recorded actions again, also those of a node of another server.
+
+        Args:
+            actions: As `Node.actions` returns them.
+            start: The snapshot to start from; the root of the first tree by default.
+            name: The new branch's name.
+
+        Raises:
+            SnapservError: What an action met; ``details["index"]`` says which one. There is no branch then.
+        """
+        reference = None if start is None else _reference(start)
+        return Branch(self, await self._run(requests.replay(actions, reference, name)))
+
     async def snapshot(self, name: str | int) -> Snapshot:
         """Return a snapshot by name, id or tag."""
         node = await self.node(name)
@@ -334,6 +354,21 @@ class Node(NodeDisplay):
     async def log(self) -> list[NodeInfo]:
         """Return its lineage, from the root to itself."""
         return await self._run(requests.log(self.id))
+
+    async def actions(self) -> Actions:
+        """Return what was done to it since its tree's root."""
+        found: list[Action] = []
+        start: int | None = 0
+        while start is not None:
+            page = await self._run(requests.actions(self.id, start))
+            found += page.actions or []
+            start = page.next
+        return Actions(self.name, found)
+
+    async def verify(self, since: Snapshot | str | int | None = None) -> Verification:
+        """Do its own actions again from an ancestor, the root by default, and return how the states compare."""
+        reference = None if since is None else _reference(since)
+        return Verification(self.name, await self._run(requests.verify(self.id, reference)))
 
     async def read(self, field: str, region: RegionIndex = None) -> Array:
         """Return a copy of a field, or of a region of it."""

@@ -46,6 +46,10 @@ class Progress(msgspec.Struct):
 
 # ------------------------------------------------------------------------------------ values in results
 
+NonNegative = Annotated[int, msgspec.Meta(ge=0)]
+DoneTicks = Annotated[int, msgspec.Meta(ge=0, le=MAX_TICKS)]
+Repeats = Annotated[int, msgspec.Meta(ge=1, le=MAX_TICKS)]
+
 Rng: TypeAlias = Literal["same", "split"] | int
 Slice: TypeAlias = tuple[int | None, int | None, int | None]
 Region: TypeAlias = list[int | Slice]
@@ -167,10 +171,94 @@ class TreeResult(msgspec.Struct):
     next: int | None
 
 
+class _Action(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, tag_field="kind"):
+    step: NonNegative = 0
+    repeat: Repeats = 1
+
+
+class StepAction(_Action, tag="step"):
+    """So many completed ticks. Where ``raised`` says so, one more tick began, and raised.
+
+    As of every action, ``step`` says where the node stood before it, and ``repeat`` how often in a row it was done.
+    """
+
+    ticks: DoneTicks
+    inputs: dict[str, Any] = {}
+    raised: bool = False
+
+
+class WriteAction(_Action, tag="write"):
+    """A field, or a region of it, was changed."""
+
+    field: str
+    value: Any
+    region: Region | None = None
+
+
+class CallAction(_Action, tag="call"):
+    """An exported method ran; ``raised`` says whether it raised."""
+
+    method: str
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    raised: bool = False
+
+
+class BeginAction(_Action, tag="begin"):
+    """A branch began: with a random stream of its own where there is a seed, and by the author's ``on_branch``."""
+
+    seed: int | None = None
+
+
+Action: TypeAlias = StepAction | WriteAction | CallAction | BeginAction
+"""Something that was done to a node, and that can be done again."""
+
+
 class LogResult(msgspec.Struct):
-    """The lineage of a node, from the root to itself."""
+    """The lineage of a node, from the root to itself.
+
+    Where they were asked for, ``actions`` are what was done to it since its tree's root, a page at a time: ``next``
+    is the ``start`` of the page after it.
+    """
 
     entries: list[NodeInfo]
+    actions: list[Action] | None = None
+    next: int | None = None
+
+
+class FieldVerdict(msgspec.Struct):
+    """The hash of a field in the node and in its replay, 32 hexadecimal digits each."""
+
+    name: str
+    same: bool
+    hash: str
+    replayed: str
+
+
+class VerifyResult(msgspec.Struct):
+    """Whether a node's own actions, done again, lead to the same state.
+
+    ``ok`` is about the fields; of a simulation without fields, about what its actions put out. ``outputs`` says of
+    any simulation whether all of that was the same. Where it is not ok: nothing differs up to the step ``after``,
+    in snapshots on the way and in outputs, and something does at ``step``; ``action`` is the one in which that
+    happens, counted from where the replay began; ``error`` is what stopped the replay early. ``deterministic``
+    says whether two replays agree, and if they do not, ``parted`` is the first step at which they differ, where
+    that shows again.
+    """
+
+    ok: bool
+    since: str
+    fields: list[FieldVerdict]
+    outputs: bool
+    actions: int
+    ticks: int
+    elapsed_us: int
+    after: int | None = None
+    step: int | None = None
+    action: int | None = None
+    error: str = ""
+    deterministic: bool | None = None
+    parted: int | None = None
 
 
 class StepResult(msgspec.Struct):
@@ -375,7 +463,6 @@ class Empty(msgspec.Struct, forbid_unknown_fields=True):
 
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_LENGTH, pattern=NAME_PATTERN)]
-NonNegative = Annotated[int, msgspec.Meta(ge=0)]
 PageSize = Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE)]
 Ticks = Annotated[int, msgspec.Meta(ge=1, le=MAX_TICKS)]
 BranchCount = Annotated[int, msgspec.Meta(ge=1, le=MAX_BRANCHES)]
@@ -414,6 +501,27 @@ class CreateArgs(Arguments):
     simulation: str | None = None
     name: Name | None = None
     params: dict[str, Any] = {}
+
+
+class LogArgs(Arguments):
+    """Whether to list actions as well, and how many to leave out first; each repetition counts."""
+
+    actions: bool = False
+    start: NonNegative = 0
+
+
+class ReplayArgs(Arguments):
+    """What to do, as `log` lists it, the snapshot to start from (the first tree's root) and the branch's name."""
+
+    actions: list[Action]
+    start: str | int | None = None
+    name: Name | None = None
+
+
+class VerifyArgs(Arguments):
+    """The ancestor to replay from, a snapshot; the root of the tree by default."""
+
+    since: str | int | None = None
 
 
 class StepArgs(Arguments):
@@ -597,7 +705,31 @@ VERBS: dict[str, Verb] = {
             ("name_taken", "node_died", "not_found", "simulation_error", *_FORK),
             once=True,
         ),
-        Verb("log", "node", "list the node's ancestors, root first", Empty, LogResult, ("not_found",)),
+        Verb(
+            "log",
+            "node",
+            "list the node's ancestors, root first, and what was done to it since",
+            LogArgs,
+            LogResult,
+            (*_NODE, *_FORK),
+        ),
+        Verb(
+            "replay",
+            "server",
+            "make a branch and do recorded actions again",
+            ReplayArgs,
+            NodeResult,
+            (*_NODE, "interrupted", "name_taken", "simulation_error", *_FORK),
+            once=True,
+        ),
+        Verb(
+            "verify",
+            "node",
+            "do the node's own actions again and compare states",
+            VerifyArgs,
+            VerifyResult,
+            (*_NODE, "simulation_error", *_FORK),
+        ),
         Verb(
             "step",
             "branch",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import EllipsisType
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from . import protocol
-from .errors import BadRequestError, InternalError, SnapservError, error_from_wire
+from .errors import BadRequestError, InternalError, SnapservError, TooLargeError, error_from_wire
 from .expansion import Best, Options
 from .wire import MAGIC, Buffer, Frames, pack, unpack
 
@@ -139,6 +139,33 @@ def create(simulation: str | None, name: str | None, params: Mapping[str, Any]) 
 def log(node: str | int) -> Request[list[protocol.NodeInfo]]:
     """Ask for a node's lineage."""
     return Request("log", node, {}, lambda ok: convert(ok, protocol.LogResult).entries)
+
+
+def actions(node: str | int, start: int) -> Request[protocol.LogResult]:
+    """Ask for a page of what was done to a node."""
+    return Request(
+        "log", node, {"actions": True, "start": start}, lambda ok: convert(ok, protocol.LogResult), long=True
+    )
+
+
+def replay(actions_: Iterable[Any], start: str | int | None, name: str | None) -> Request[protocol.NodeInfo]:
+    """Ask to do actions again.
+
+    Raises:
+        TooLargeError: They do not fit in one request.
+    """
+    args = {"actions": list(actions_), "start": start, "name": name}
+    try:
+        pack(args)
+    except TooLargeError as cause:
+        hint = "replay a part of them, snapshot the branch that it makes, and replay the rest from there"
+        raise TooLargeError(cause.message, hint=hint) from cause
+    return Request("replay", None, args, _node, long=True)
+
+
+def verify(node: str | int, since: str | int | None) -> Request[protocol.VerifyResult]:
+    """Ask whether a node can be reached again."""
+    return Request("verify", node, {"since": since}, lambda ok: convert(ok, protocol.VerifyResult), long=True)
 
 
 def read(node: str | int, field: str, region: RegionIndex) -> Request[Array]:

@@ -12,7 +12,7 @@ import time
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
@@ -25,8 +25,9 @@ from .display import Diff, NodeDisplay, ServerDisplay, Tree
 from .endpoint import chosen_endpoint
 from .errors import BadRequestError, FrozenError, RequestTimeoutError, SnapservError, UnreachableError
 from .expansion import Keep, Options, Outcome, collected
+from .history import Actions, Verification
 from .pages import Pages
-from .protocol import Event, MarkResult, NodeInfo, RewindResult, Rng, SpecResult, StatsResult, StepResult
+from .protocol import Action, Event, MarkResult, NodeInfo, RewindResult, Rng, SpecResult, StatsResult, StepResult
 from .requests import Array, RegionIndex, Reply, Request
 from .transport import receive_frames, routing_id, send_frames
 from .wire import unpack
@@ -326,6 +327,25 @@ class Server(ServerDisplay):
             raise FrozenError(f"{node.name} is a snapshot, and snapshots never change", hint=FROZEN_HINT)
         return node
 
+    def replay(
+        self,
+        actions: Iterable[Action | Mapping[str, Any]],
+        start: Snapshot | str | int | None = None,
+        name: str | None = None,
+    ) -> Branch:
+        """Make a branch and do recorded actions again, also those of a node of another server.
+
+        Args:
+            actions: As `Node.actions` returns them.
+            start: The snapshot to start from; the root of the first tree by default.
+            name: The new branch's name.
+
+        Raises:
+            SnapservError: What an action met; ``details["index"]`` says which one. There is no branch then.
+        """
+        reference = None if start is None else _reference(start)
+        return Branch(self, self._run(requests.replay(actions, reference, name)))
+
     def snapshot(self, name: str | int) -> Snapshot:
         """Return a snapshot by name, id or tag.
 
@@ -419,6 +439,21 @@ class Node(NodeDisplay):
     def log(self) -> list[NodeInfo]:
         """Return its lineage, from the root to itself."""
         return self._run(requests.log(self.id))
+
+    def actions(self) -> Actions:
+        """Return what was done to it since its tree's root."""
+        found: list[Action] = []
+        start: int | None = 0
+        while start is not None:
+            page = self._run(requests.actions(self.id, start))
+            found += page.actions or []
+            start = page.next
+        return Actions(self.name, found)
+
+    def verify(self, since: Snapshot | str | int | None = None) -> Verification:
+        """Do its own actions again from an ancestor, the root by default, and return how the states compare."""
+        reference = None if since is None else _reference(since)
+        return Verification(self.name, self._run(requests.verify(self.id, reference)))
 
     def read(self, field: str, region: RegionIndex = None) -> Array:
         """Return a copy of a field, or of a region of it: a view of the received message, not writable.

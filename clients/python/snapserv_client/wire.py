@@ -61,7 +61,9 @@ def pack(header: Any) -> Frames:
         if isinstance(value, np.generic):
             return value.item()
         if isinstance(value, msgspec.Struct):
-            return msgspec.structs.asdict(value)
+            kind = value.__struct_config__
+            named = {kind.tag_field: kind.tag} if kind.tag_field is not None else {}
+            return {**named, **msgspec.structs.asdict(value)}
         raise BadRequestError(
             f"a value of type {type(value).__name__} cannot be sent",
             hint="plain values, numpy scalars and numpy arrays can",
