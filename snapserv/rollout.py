@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import BadRequestError
 from .history import CALL, STEP
+from .simulation import is_exported
 
 if TYPE_CHECKING:
     import msgspec
@@ -81,7 +82,7 @@ def _runs(
 
 
 def _read(simulation: Simulation, outputs: Mapping[str, Any], name: str, record: Callable[..., None]) -> Any:
-    if name not in outputs and getattr(getattr(type(simulation), name, None), "exported", False):
+    if name not in outputs and is_exported(getattr(type(simulation), name, None)):
         value = simulation.exported_method(name)()
         record(CALL, (name, [], {}), told=value)
         return value

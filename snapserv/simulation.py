@@ -76,6 +76,11 @@ def exported(method: Method) -> Method:
     return method
 
 
+def is_exported(method: object) -> bool:
+    """Return whether clients may run a method."""
+    return getattr(method, "exported", None) is True
+
+
 class NoInputs(msgspec.Struct):
     """The inputs of a simulation that declares none."""
 
@@ -236,7 +241,7 @@ class Simulation:
         return [
             MethodInfo(name, str(inspect.signature(method)), inspect.getdoc(method) or "")
             for name, method in inspect.getmembers(cls, callable)
-            if getattr(method, "exported", False)
+            if is_exported(method)
         ]
 
     def describe_fields(self) -> list[FieldInfo]:
@@ -266,7 +271,7 @@ class Simulation:
             NotFoundError: No such method, or one that is not exported.
         """
         method = getattr(type(self), name, None)
-        if not getattr(method, "exported", False):
+        if not is_exported(method):
             names = ", ".join(info.name for info in self.describe_methods()) or "none"
             raise NotFoundError(
                 f"{type(self).__name__} exports no method {name!r}", hint=f"exported methods: {names}"

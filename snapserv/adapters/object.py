@@ -24,9 +24,9 @@ def adapt(rest: str) -> type[Simulation]:
     Raises:
         BadRequestError: Its method is not there; says which there are.
     """
-    place, _, name = rest.rpartition(":")
+    place, colon, name = rest.rpartition(":")
     class_name, _, method = name.partition(".")
-    factory = found(f"{place}:{class_name}", "class")
+    factory = found(f"{place}:{class_name}" if colon else rest, "class")
     kind = factory if inspect.isclass(factory) else inspect.signature(factory).return_annotation
     if not inspect.isclass(kind):
         raise BadRequestError(f"{rest} is a function of unknown result", hint="annotate what it returns")
