@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import random
 from typing import Any
 
 import mesa  # type: ignore[import-untyped]
-import numpy as np
 
 from snapserv.errors import BadRequestError
 from snapserv.simulation import Simulation, exported
@@ -69,6 +67,8 @@ class MesaSimulation(Wrapping):
     def on_branch(self, seed: int | None) -> None:
         """Give the model's own random generators other streams."""
         if seed is not None:
-            self.model.random = random.Random(seed)
-            self.model.rng = np.random.default_rng(seed)
+            # In place: agents and grids have kept the generators themselves.
+            self.model.random.seed(seed)
+            kind = type(self.model.rng.bit_generator)
+            self.model.rng.bit_generator.state = kind(seed).state
         super().on_branch(seed)
