@@ -40,7 +40,8 @@ class Node:
 def choose(root: Snapshot, tree: Node, evaluations: int) -> int:
     """Return the action that was tried most, after so many evaluations of leaves."""
     for _ in range(evaluations // BATCH):
-        paths = [select(tree) for _ in range(BATCH)]
+        low, high = extent(tree)
+        paths = [select(tree, low, high) for _ in range(BATCH)]
         outcomes = root.expand(
             [[{"action": action} for action in actions] for actions, _ in paths],
             steps=HOLD, policy="random_action", policy_steps=ROLLOUT, rng="split", sum=["reward"],
@@ -51,22 +52,18 @@ def choose(root: Snapshot, tree: Node, evaluations: int) -> int:
     return max(tree.children, key=lambda action: tree.children[action].visits)
 
 
-def select(tree: Node) -> tuple[list[int], list[Node]]:
+def select(tree: Node, low: float, high: float) -> tuple[list[int], list[Node]]:
     """Return the way to a leaf that has not been tried yet, and count it as tried: so a batch spreads out."""
     actions: list[int] = []
     nodes, node = [tree], tree
     while node.visits:
-        low, high = extent(tree)
+        children = [node.children.get(action, Node()) for action in ACTIONS]
         explore = EXPLORATION * math.sqrt(node.visits) / len(ACTIONS)
-
-        def score(
-            action: int, node: Node = node, low: float = low, high: float = high, by: float = explore
-        ) -> float:
-            child = node.children.get(action)
-            value = 0.5 if child is None or not child.visits else (child.mean - low) / (high - low)
-            return value + by / (1 + (child.visits if child else 0))
-
-        action = max(ACTIONS, key=score)
+        scores = [
+            ((child.mean - low) / (high - low) if child.visits else 0.5) + explore / (1 + child.visits)
+            for child in children
+        ]
+        action = max(ACTIONS, key=scores.__getitem__)
         node = node.children.setdefault(action, Node())
         actions.append(action)
         nodes.append(node)
