@@ -59,7 +59,8 @@ class Ending:
 class Cell:
     """A process of the herd, seen from the server.
 
-    ``ended`` is done when the process is reaped. ``slot`` is the place of a branch in the scoreboard.
+    ``ended`` is done when the process is reaped. ``slot`` is the place of a branch in the scoreboard, and ``begun``
+    what it said when it began.
     """
 
     def __init__(self, herd: Herd, control: socket.socket) -> None:
@@ -68,6 +69,7 @@ class Cell:
         self.ended: asyncio.Future[Ending] = herd.loop.create_future()
         self.on_progress: Callable[[int, int], None] | None = None
         self.clone_us = 0.0
+        self.begun: dict[str, Any] = {}
         self._herd = herd
         self._control = control
         self._pidfd = -1
@@ -387,8 +389,10 @@ class Herd:
             raise
         return frozen, fork_us
 
-    async def thaw(self, frozen: Cell, *, step: int, seed: int | None) -> Cell:
-        """Clone a frozen cell into a live branch that stands at ``step``.
+    async def thaw(
+        self, frozen: Cell, *, step: int, seed: int | None, folders: Mapping[str, Any] | None = None
+    ) -> Cell:
+        """Clone a frozen cell into a live branch that stands at ``step``, with the layers that ``folders`` names.
 
         Raises:
             SnapservError: The kernel made no process, the snapshot died, or ``on_branch`` raised.
@@ -402,13 +406,13 @@ class Herd:
         try:
             frozen.ask_for_clone(theirs)
             # Sent before the process exists: it waits in the socket, and the branch begins without a round trip.
-            beginning = branch.ask("begin", slot=slot, seed=seed)
+            beginning = branch.ask("begin", slot=slot, seed=seed, folders=folders)
             try:
                 await branch.introduced()
             except SnapservError:
                 beginning.cancel()
                 raise
-            await beginning
+            branch.begun = await beginning
         except BaseException:
             branch.kill()
             if branch.pid:

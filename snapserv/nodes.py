@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import structlog
@@ -19,6 +19,7 @@ from .errors import FrozenError, NameTakenError, NodeDiedError, NotFoundError
 from .herd import Cell, Ending, Herd
 from .lanes import Lane, Turn
 from .reading import FieldPlace
+from .stacks import Stacks, Stores
 from .tree import Forest, NameInUseError, Node, Tree
 
 log = structlog.get_logger(__name__)
@@ -38,6 +39,7 @@ class Plan:
     spec: SpecResult
     places: list[FieldPlace]
     segments: list[tuple[int, int]]
+    stacks: Stacks | None = None
 
     @property
     def file_backed(self) -> bool:
@@ -61,15 +63,21 @@ class Nodes:
         publish: Called with each event.
         backing: The arena's backing to use; the best that there is by default.
         search_path: Where masters look for modules, before their own path.
+        branch_dirs: Folders that belong to the node, besides those that simulations name.
     """
 
-    def __init__(self, publish: Publish, *, backing: str | None, search_path: list[str]) -> None:
+    def __init__(
+        self, publish: Publish, *, backing: str | None, search_path: list[str], branch_dirs: Sequence[str] = ()
+    ) -> None:
         self.forest = Forest()
         self.counters = Counters()
         self.herd = Herd(self._on_end)
         self._publish = publish
         self._backing = backing
         self._search_path = search_path
+        self._branch_dirs = list(branch_dirs)
+        self._stores = Stores()
+        self._stores.sweep()
         self._plans: dict[str, Plan] = {}
         self._cells: dict[int, Cell] = {}
         self._lanes: dict[int, Lane] = {}
@@ -184,17 +192,29 @@ class Nodes:
             tree = self.forest.plant(name, target)
         except NameInUseError as cause:
             raise NameTakenError(str(cause)) from cause
+        stores = self._stores.name()
         try:
             master, described = await self.herd.spawn_master(
-                {"target": target, "params": params, "backing": self._backing, "path": self._search_path}
+                {
+                    "target": target,
+                    "params": params,
+                    "backing": self._backing,
+                    "path": self._search_path,
+                    "branch_dirs": self._branch_dirs,
+                    "stores": stores,
+                }
             )
         except BaseException:
             self.forest.fell(tree)
+            self._stores.remove(stores)
             raise
         plan = self._plans[name] = _plan(name, described)
         tree.simulation = plan.spec.simulation
         root = self._settle(tree, "snapshot", None, master, name="root", step=0)
         tree.root = root.id
+        if described["folders"] is not None:
+            self._plans[name] = replace(plan, stacks=Stacks(self._stores, described["folders"], root.id))
+            log.info("folders_branch", how=described["folders"]["how"], why=described["folders"]["reason"])
         self._publish("tree", self.info(root), tree.simulation)
         return await self.make_branch(root, name="main", rng="same")
 
@@ -206,6 +226,8 @@ class Nodes:
             SnapservError: The branch has threads, the kernel made no process, or the branch died.
         """
         self.check_free(branch.tree, name)
+        stacks = self.plan(branch).stacks
+        ready = await self.cell(branch).ask("prepare", folders=stacks.preparing(branch.id)) if stacks else None
         frozen, fork_us = await self.herd.freeze(self.cell(branch))
         self._count_fork(fork_us)
         try:
@@ -213,7 +235,12 @@ class Nodes:
             snapshot = self._settle(branch.tree, "snapshot", parent, frozen, name=name, step=self.look(branch))
         except NameTakenError:
             await self.herd.end(frozen)
+            if stacks is not None:
+                stacks.froze(branch.id, frozen, ready)
+                stacks.release(frozen)
             raise
+        if stacks is not None:
+            stacks.froze(branch.id, snapshot.id, ready)
         # The branch goes on from here: its past is the snapshot.
         self.forest.move(branch, snapshot)
         return snapshot, fork_us
@@ -229,14 +256,22 @@ class Nodes:
         # The id comes first, because a branch's own random stream is derived from it.
         node = self.forest.add(snapshot.tree, "branch", snapshot, name=name, step=snapshot.step, now=time.time())
         lane = self._lanes[node.id] = Lane()
+        stacks = self.plan(snapshot).stacks
         async with Turn(lane):  # whoever names it already waits until it is there
             try:
-                cell = await self.herd.thaw(self.cell(snapshot), step=snapshot.step, seed=seed_of(rng, node.id))
+                folders = stacks.beginning(snapshot.id, node.id) if stacks else None
+                cell = await self.herd.thaw(
+                    self.cell(snapshot), step=snapshot.step, seed=seed_of(rng, node.id), folders=folders
+                )
             except BaseException:
+                if stacks is not None:
+                    stacks.release(node.id)
                 del self._lanes[node.id]
                 self.forest.remove(node)
                 raise
             self._count_fork(cell.clone_us)
+            if stacks is not None:
+                stacks.began(snapshot.id, node.id, node.id, cell.begun["folders"])
             self._put(node, cell)
         self._publish("created", self.info(node), "")
         return node
@@ -248,9 +283,20 @@ class Nodes:
             SnapservError: The kernel made no process, the snapshot died, or ``on_branch`` raised; the branch is
                 then what it was.
         """
-        cell = await self.herd.thaw(self.cell(snapshot), step=snapshot.step, seed=seed_of(rng, branch.id))
+        stacks, new = self.plan(branch).stacks, object()
+        try:
+            folders = stacks.beginning(snapshot.id, new) if stacks else None
+            cell = await self.herd.thaw(
+                self.cell(snapshot), step=snapshot.step, seed=seed_of(rng, branch.id), folders=folders
+            )
+        except BaseException:
+            if stacks is not None:
+                stacks.release(new)
+            raise
         self._count_fork(cell.clone_us)
         await self._end_cell(branch)
+        if stacks is not None:
+            stacks.began(snapshot.id, new, branch.id, cell.begun["folders"])
         branch.death = None
         self._deaths.pop(branch.id, None)
         self._put(branch, cell)
@@ -264,6 +310,11 @@ class Nodes:
     async def drop(self, node: Node) -> None:
         """End a node, whose turn the caller holds; its descendants live on."""
         await self._end_cell(node)
+        stacks = self.plan(node).stacks
+        if stacks is not None:
+            stacks.release(node.id)
+            if node.id == node.tree.root:
+                stacks.close()
         self._deaths.pop(node.id, None)
         self._publish("dropped", self.info(node), "")
         del self._lanes[node.id]
@@ -308,6 +359,10 @@ class Nodes:
         """End every process."""
         self._nodes_of_cells.clear()  # nobody needs to hear of these deaths
         await self.herd.close()
+        for plan in self._plans.values():
+            if plan.stacks is not None:
+                plan.stacks.close()
+        self._stores.close()
 
     # --------------------------------------------------------------------------------------------- processes
 

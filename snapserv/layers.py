@@ -1,0 +1,201 @@
+"""Layers of a folder as they lie on the disk: copied whole, merged into one, and removed.
+
+A layer is what overlayfs writes: files and folders as they now are, a whiteout (a character device 0/0) for a name
+that is gone, and a mark on a folder that hides what lies beneath it (Documentation/filesystems/overlayfs.rst).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+FICLONE = 0x40049409
+CHUNK_BYTES = 1 << 20
+NO_SHARED_BLOCKS = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+OVERLAY_ATTRIBUTES = ("trusted.overlay.", "user.overlay.")
+
+
+def copy_tree(source: str, target: str) -> None:
+    """Copy what is in the folder ``source`` into the empty folder ``target``, hard links as hard links.
+
+    Raises:
+        OSError: The disk is full, or something cannot be read.
+    """
+    copies: dict[tuple[int, int], str] = {}
+
+    def copy(inside: str, into: str) -> None:
+        for entry in os.scandir(inside):
+            status, goal = entry.stat(follow_symlinks=False), f"{into}/{entry.name}"
+            if stat.S_ISDIR(status.st_mode):
+                os.mkdir(goal)
+                copy(entry.path, goal)
+            elif (status.st_dev, status.st_ino) in copies:
+                os.link(copies[status.st_dev, status.st_ino], goal, follow_symlinks=False)
+            else:
+                copy_file(entry.path, goal)
+                if status.st_nlink > 1:
+                    copies[status.st_dev, status.st_ino] = goal
+        copy_metadata(inside, into)
+
+    copy(source, target)
+
+
+def merge(layers: Sequence[str], into: str, *, prefix: str) -> None:
+    """Fill the empty folder ``into`` with one layer that means what ``layers``, the topmost first, mean together.
+
+    Files are copied, with shared blocks where the file system can. A hard link would be free, but overlayfs takes
+    a file's inode number from the layer it comes from only while that has one name.
+
+    Args:
+        layers: Folders, none of which anybody writes.
+        into: On the same file system.
+        prefix: Of overlayfs' own attributes: ``trusted.overlay.`` or ``user.overlay.``.
+
+    Raises:
+        OSError: The disk is full, or something cannot be read.
+    """
+    names: dict[str, list[str]] = {}
+    hides = False
+    for layer in layers:
+        for entry in os.scandir(layer):
+            names.setdefault(entry.name, []).append(entry.path)
+        if hides := _attribute(layer, f"{prefix}opaque") == b"y":
+            break  # what lies beneath this one is not seen
+    for name, paths in names.items():
+        goal = f"{into}/{name}"
+        folders = list(_folders_on_top(paths))
+        if not folders:
+            copy_file(paths[0], goal)
+            continue
+        os.mkdir(goal)
+        merge(folders, goal, prefix=prefix)
+        if len(folders) < len(paths):
+            # Beneath these lies a whiteout or a file: what is further down is another folder of the same name.
+            os.setxattr(goal, f"{prefix}opaque", b"y")
+    copy_metadata(layers[0], into)
+    if hides:
+        os.setxattr(into, f"{prefix}opaque", b"y")
+
+
+def copy_with_parents(layer: str, path: str, into: str) -> None:
+    """Copy the file ``path`` of a layer into another one, and the folders that it lies in, and nothing else."""
+    parts = path.split("/")
+    for count in range(1, len(parts)):
+        parent = "/".join(parts[:count])
+        if not os.path.lexists(f"{into}/{parent}"):
+            os.mkdir(f"{into}/{parent}")
+            copy_metadata(f"{layer}/{parent}", f"{into}/{parent}")
+    copy_file(f"{layer}/{path}", f"{into}/{path}")
+
+
+def copy_file(source: str, target: str) -> None:
+    """Copy anything but a folder, with all that is known of it; sockets are left out."""
+    status = os.lstat(source)
+    if stat.S_ISREG(status.st_mode):
+        reading = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            writing = os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                copy_data(reading, writing)
+            finally:
+                os.close(writing)
+        finally:
+            os.close(reading)
+    elif stat.S_ISLNK(status.st_mode):
+        os.symlink(os.readlink(source), target)
+    elif stat.S_ISSOCK(status.st_mode):
+        return  # nobody listens on a copy
+    else:
+        os.mknod(target, status.st_mode, status.st_rdev)
+    copy_metadata(source, target)
+
+
+def copy_data(reading: int, writing: int) -> None:
+    """Copy the contents of one open file into another: shared blocks if possible, and holes as holes."""
+    try:
+        fcntl.ioctl(writing, FICLONE, reading)
+    except OSError:
+        pass  # no shared blocks on this file system, or between these two
+    else:
+        return
+    at, size = 0, os.fstat(reading).st_size
+    while at < size:
+        try:
+            at = os.lseek(reading, at, os.SEEK_DATA)
+        except OSError as cause:
+            if cause.errno == errno.ENXIO:
+                break  # a hole until the end
+            raise
+        end = os.lseek(reading, at, os.SEEK_HOLE)
+        while at < end:
+            at += _copy_some(reading, writing, at, end - at)
+    os.ftruncate(writing, size)
+
+
+def copy_metadata(source: str, target: str) -> None:
+    """Give ``target`` the owner, the mode, the times and the attributes of ``source``, as far as this user may.
+
+    Of overlayfs' own attributes, folders get none: each says where its folder stands among its layers.
+    """
+    status = os.lstat(source)
+    is_folder, is_link = stat.S_ISDIR(status.st_mode), stat.S_ISLNK(status.st_mode)
+    with contextlib.suppress(PermissionError):
+        os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
+    if not is_link:
+        os.chmod(target, stat.S_IMODE(status.st_mode))
+    with contextlib.suppress(OSError):  # this file system, or the other, has none
+        for name in os.listxattr(source, follow_symlinks=False):
+            if not (is_folder and name.startswith(OVERLAY_ATTRIBUTES)):
+                with contextlib.suppress(OSError):  # such as one that only root may set
+                    value = os.getxattr(source, name, follow_symlinks=False)
+                    os.setxattr(target, name, value, follow_symlinks=False)
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
+
+
+def remove(path: str) -> None:
+    """Remove a folder with all that is in it, also where its owner may not write; nothing if there is none."""
+
+    def insist(work: Callable[[str], Any], failed: str, _: Any) -> None:
+        if work in (os.rmdir, os.unlink, os.open, os.scandir, os.lstat):
+            with contextlib.suppress(OSError):
+                os.chmod(os.path.dirname(failed), 0o700)
+                if not os.path.islink(failed) and os.path.isdir(failed):
+                    os.chmod(failed, 0o700)
+                    shutil.rmtree(failed, ignore_errors=True)
+                else:
+                    os.unlink(failed)
+
+    # Twice: what the first round made writable, the second one removes.
+    for _ in range(2):
+        if os.path.lexists(path):
+            shutil.rmtree(path, onerror=insist)
+
+
+def _folders_on_top(paths: Sequence[str]) -> Iterator[str]:
+    """Yield the first of ``paths`` as long as they are folders."""
+    for path in paths:
+        if not stat.S_ISDIR(os.lstat(path).st_mode):
+            return
+        yield path
+
+
+def _attribute(path: str, name: str) -> bytes | None:
+    try:
+        return os.getxattr(path, name, follow_symlinks=False)
+    except OSError:
+        return None
+
+
+def _copy_some(reading: int, writing: int, at: int, size: int) -> int:
+    try:
+        return os.copy_file_range(reading, writing, size, at, at)
+    except OSError as cause:
+        if cause.errno not in NO_SHARED_BLOCKS:
+            raise
+    return os.pwrite(writing, os.pread(reading, min(size, CHUNK_BYTES), at), at)
