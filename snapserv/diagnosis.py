@@ -26,6 +26,7 @@ from .arena import Arena
 from .errors import SnapservError
 from .ext import fork, memory
 from .folders import Probed
+from .herd import ONE_THREAD
 from .limits import available_bytes
 from .listening import prepare
 
@@ -184,8 +185,13 @@ def _pidfd() -> Finding:
 
 
 def _folders() -> Finding:
-    # In a process of its own, which is in other namespaces afterwards.
-    ended = subprocess.run([sys.executable, "-m", "snapserv.folders"], capture_output=True, check=False)
+    # In a process of its own, which is in other namespaces afterwards; as a cell, with one thread.
+    ended = subprocess.run(
+        [sys.executable, "-m", "snapserv.folders"],
+        env={**os.environ, **ONE_THREAD},
+        capture_output=True,
+        check=False,
+    )
     try:
         probed = msgspec.json.decode(ended.stdout, type=Probed)
     except msgspec.DecodeError:

@@ -3,7 +3,8 @@
 A view is an overlay in the cell's own mount namespace: a layer that the cell writes, over a stack of layers that
 nobody writes any more, over the user's folder, which is never changed. When a branch is snapshotted, the layer that
 it wrote becomes one that the snapshot and the branch share, and the branch goes on with a new one. A snapshot needs
-no view, since it never runs: it is a list of layers. Where overlayfs is refused, each node has a copy.
+no view, since it never runs: it is a list of layers. In a user namespace the snapshot gets a copy of the branch's
+layer instead, and where overlayfs is refused, each node has a copy of the folder.
 
 Layers lie in the tree's store, ``LAYER/NUMBER`` for each folder; ``o/NUMBER`` shows the user's folder there. Cells
 make layers and say which they stand on; the server (`snapserv.stacks`) removes those that nobody stands on.
@@ -174,14 +175,16 @@ class Folders:
         spares = Spares()
         self._prepared = prepared = _Prepared(spares, [layer, flat])
         with self._undoing(), _typed("a snapshot of the branch's folders"):
-            if self.how == "copies":
-                # The branch keeps what it has, and the snapshot gets the copy.
-                self._copy(self._paths, layer)
-                spares.reopen(self._files, [], self._make_nameless)
-                prepared.after = Standing(self._standing.branch, [layer], [])
-            else:
-                prepared.after = self._build(layer, self._standing.branch, flat, prepared)
+            own, *lower = self._standing.branch
+            if self._numbers_last:
+                prepared.after = self._build(layer, [own, *lower], flat, prepared)
                 self._standing.keeps = prepared.after.keeps  # the snapshot's branches inherit it
+            else:
+                # The branch keeps what it has, since nothing else would have the same inode numbers. The snapshot
+                # gets a copy: of the layer, or of all.
+                self._copy(self._paths if self.how == "copies" else self._places(own), layer)
+                spares.reopen(self._files, [], self._make_nameless)
+                prepared.after = Standing([own, *lower], [layer, *lower], [])
         return prepared.after
 
     @property
@@ -224,7 +227,7 @@ class Folders:
         with _typed("a view of the branch's folders"):
             mounts.unshare_again()
             if self.how == "copies":
-                self._copy([f"{self._store}/{lower[0]}/{number}" for number in range(len(self._paths))], layer)
+                self._copy(self._places(lower[0]), layer)
                 self._show(layer, prepared)
                 prepared.after = Standing([layer], list(lower), [])
             else:
@@ -307,6 +310,19 @@ class Folders:
         prepared.spares.reopen(self._files, prepared.roots, self._make_nameless)
         return Standing([layer, *stack], stack, keeps)
 
+    @property
+    def _numbers_last(self) -> bool:
+        """Whether a file that is open keeps its inode number when its node goes on with a new layer: see `_carry`.
+
+        In a user namespace, overlayfs does not take down whose number a copy has: to find a file by its handle takes
+        CAP_DAC_READ_SEARCH outside.
+        """
+        return self.how == "overlay" and self._attributes.startswith("trusted.")
+
+    def _places(self, layer: str) -> list[str]:
+        """Return where a layer has each of the folders."""
+        return [f"{self._store}/{layer}/{number}" for number in range(len(self._paths))]
+
     def _overlay(self, layer: str, stack: Sequence[str], number: int) -> int:
         options = {
             "source": "snapserv",
@@ -319,7 +335,7 @@ class Folders:
             # What makes a layer depend on more than the names in it would not survive copying and merging.
             "index": "off",
             "metacopy": "off",
-            "redirect_dir": "off",
+            "redirect_dir": "nofollow",
         }
         if self._attributes.startswith("user."):
             options["userxattr"] = ""
@@ -375,16 +391,13 @@ class Folders:
         return sorted(found)
 
     def _copy(self, sources: Sequence[str], layer: str) -> None:
-        for number, source in enumerate(sources):
-            os.makedirs(f"{self._store}/{layer}/{number}")
-            layers.copy_tree(source, f"{self._store}/{layer}/{number}")
+        for source, target in zip(sources, self._places(layer), strict=True):
+            os.makedirs(target)
+            layers.merge([source], target, prefix=self._attributes)
 
     def _show(self, layer: str, prepared: _Prepared) -> None:
         """Have copies ready to be seen at the folders' paths."""
-        prepared.roots = [
-            prepared.spares.add(mounts.show(f"{self._store}/{layer}/{number}"))
-            for number in range(len(self._paths))
-        ]
+        prepared.roots = [prepared.spares.add(mounts.show(place)) for place in self._places(layer)]
         prepared.spares.reopen(self._files, prepared.roots, self._make_nameless)
 
     def _move(self, prepared: _Prepared) -> None:

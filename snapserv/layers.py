@@ -21,36 +21,12 @@ NO_SHARED_BLOCKS = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 OVERLAY_ATTRIBUTES = ("trusted.overlay.", "user.overlay.")
 
 
-def copy_tree(source: str, target: str) -> None:
-    """Copy what is in the folder ``source`` into the empty folder ``target``, hard links as hard links.
-
-    Raises:
-        OSError: The disk is full, or something cannot be read.
-    """
-    copies: dict[tuple[int, int], str] = {}
-
-    def copy(inside: str, into: str) -> None:
-        for entry in os.scandir(inside):
-            status, goal = entry.stat(follow_symlinks=False), f"{into}/{entry.name}"
-            if stat.S_ISDIR(status.st_mode):
-                os.mkdir(goal)
-                copy(entry.path, goal)
-            elif (status.st_dev, status.st_ino) in copies:
-                os.link(copies[status.st_dev, status.st_ino], goal, follow_symlinks=False)
-            else:
-                copy_file(entry.path, goal)
-                if status.st_nlink > 1:
-                    copies[status.st_dev, status.st_ino] = goal
-        copy_metadata(inside, into)
-
-    copy(source, target)
-
-
 def merge(layers: Sequence[str], into: str, *, prefix: str) -> None:
     """Fill the empty folder ``into`` with one layer that means what ``layers``, the topmost first, mean together.
 
-    Files are copied, with shared blocks where the file system can. A hard link would be free, but overlayfs takes
-    a file's inode number from the layer it comes from only while that has one name.
+    Of one layer, or of any one folder, this is a copy. Files are copied, with shared blocks where the file system
+    can. To link them would be free, but overlayfs takes a file's inode number from the layer it comes from only
+    while that file has one name; files that have several keep them.
 
     Args:
         layers: Folders, none of which anybody writes.
@@ -60,27 +36,43 @@ def merge(layers: Sequence[str], into: str, *, prefix: str) -> None:
     Raises:
         OSError: The disk is full, or something cannot be read.
     """
+    _merge(layers, into, f"{prefix}opaque", {})
+
+
+def _merge(layers: Sequence[str], into: str, opaque: str, copies: dict[tuple[int, int], str]) -> None:
     names: dict[str, list[str]] = {}
     hides = False
     for layer in layers:
         for entry in os.scandir(layer):
             names.setdefault(entry.name, []).append(entry.path)
-        if hides := _attribute(layer, f"{prefix}opaque") == b"y":
+        if hides := _attribute(layer, opaque) == b"y":
             break  # what lies beneath this one is not seen
     for name, paths in names.items():
         goal = f"{into}/{name}"
         folders = list(_folders_on_top(paths))
         if not folders:
-            copy_file(paths[0], goal)
+            _copy_once(paths[0], goal, copies)
             continue
         os.mkdir(goal)
-        merge(folders, goal, prefix=prefix)
+        _merge(folders, goal, opaque, copies)
         if len(folders) < len(paths):
             # Beneath these lies a whiteout or a file: what is further down is another folder of the same name.
-            os.setxattr(goal, f"{prefix}opaque", b"y")
+            os.setxattr(goal, opaque, b"y")
     copy_metadata(layers[0], into)
     if hides:
-        os.setxattr(into, f"{prefix}opaque", b"y")
+        os.setxattr(into, opaque, b"y")
+
+
+def _copy_once(source: str, target: str, copies: dict[tuple[int, int], str]) -> None:
+    """Copy a file, or link to the copy of it that has been made under another name."""
+    status = os.lstat(source)
+    identity = status.st_dev, status.st_ino
+    if identity in copies:
+        os.link(copies[identity], target, follow_symlinks=False)
+        return
+    copy_file(source, target)
+    if status.st_nlink > 1 and not stat.S_ISCHR(status.st_mode):  # overlayfs links whiteouts to each other
+        copies[identity] = target
 
 
 def copy_with_parents(layer: str, path: str, into: str) -> None:

@@ -227,7 +227,7 @@ class Nodes:
         """
         self.check_free(branch.tree, name)
         stacks = self.plan(branch).stacks
-        ready = await self.cell(branch).ask("prepare", folders=stacks.preparing(branch.id)) if stacks else None
+        ready: Any = stacks and await self.cell(branch).ask("prepare", folders=stacks.preparing(branch.id))
         frozen, fork_us = await self.herd.freeze(self.cell(branch))
         self._count_fork(fork_us)
         try:
