@@ -238,13 +238,15 @@ class Cell:
     def _freeze(self, _: Mapping[str, Any], descriptor: int | None) -> NoReturn:
         if descriptor is None:
             raise BadRequestError("a freeze comes with the snapshot's socket")
+        folders = self._folders
         try:
             refuse_threads()
         except ThreadsRunningError:
             os.close(descriptor)
+            if folders is not None:
+                folders.abandon()
             raise
         _flush()  # what is buffered now would be printed by both
-        folders = self._folders
         try:
             thawed, clone_ns = fork.freeze(
                 self._control.fileno(), descriptor, folders.spares if folders is not None else range(0)

@@ -242,7 +242,7 @@ class Folders:
         base = os.path.dirname(self._store)
         while True:
             os.makedirs(base, 0o700, exist_ok=True)
-            if os.stat(base).st_uid != os.geteuid():
+            if os.lstat(base).st_uid != os.geteuid():
                 raise PermissionError(errno.EPERM, "it belongs to another user", base)
             try:
                 os.mkdir(self._store, 0o700)
@@ -312,10 +312,10 @@ class Folders:
 
     @property
     def _numbers_last(self) -> bool:
-        """Whether a file that is open keeps its inode number when its node goes on with a new layer: see `_carry`.
+        """Whether an open file keeps its inode number when its node goes on with a new layer: see `_carry`.
 
-        In a user namespace, overlayfs does not take down whose number a copy has: to find a file by its handle takes
-        CAP_DAC_READ_SEARCH outside.
+        In a user namespace, overlayfs does not take down whose number a copy has: finding a file by its handle needs
+        CAP_DAC_READ_SEARCH outside of it.
         """
         return self.how == "overlay" and self._attributes.startswith("trusted.")
 

@@ -10,10 +10,8 @@ import contextlib
 import errno
 import fcntl
 import os
-import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 FICLONE = 0x40049409
 CHUNK_BYTES = 1 << 20
@@ -151,22 +149,22 @@ def copy_metadata(source: str, target: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Remove a folder with all that is in it, also where its owner may not write; nothing if there is none."""
+    """Remove a folder with all that is in it, also where its owner may not write; nothing if there is none.
 
-    def insist(work: Callable[[str], Any], failed: str, _: Any) -> None:
-        if work in (os.rmdir, os.unlink, os.open, os.scandir, os.lstat):
-            with contextlib.suppress(OSError):
-                os.chmod(os.path.dirname(failed), 0o700)
-                if not os.path.islink(failed) and os.path.isdir(failed):
-                    os.chmod(failed, 0o700)
-                    shutil.rmtree(failed, ignore_errors=True)
-                else:
-                    os.unlink(failed)
-
-    # Twice: what the first round made writable, the second one removes.
-    for _ in range(2):
-        if os.path.lexists(path):
-            shutil.rmtree(path, onerror=insist)
+    Raises:
+        OSError: Something in it is another user's.
+    """
+    try:
+        os.chmod(path, 0o700)  # overlayfs makes folders that nobody may enter, and so may a simulator
+        entries = list(os.scandir(path))
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            remove(entry.path)
+        else:
+            os.unlink(entry.path)
+    os.rmdir(path)
 
 
 def _folders_on_top(paths: Sequence[str]) -> Iterator[str]:

@@ -13,8 +13,12 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import structlog
+
 from . import layers
 from .folders import Standing, bases
+
+log = structlog.get_logger(__name__)
 
 
 class Stores:
@@ -39,7 +43,7 @@ class Stores:
         """Remove, soon, the stores of servers that were killed: nobody holds their locks any more."""
         for parent in self._parents:
             with contextlib.suppress(OSError):
-                names = os.listdir(parent) if os.stat(parent).st_uid == os.geteuid() else []
+                names = os.listdir(parent) if os.lstat(parent).st_uid == os.geteuid() else []
                 self._soon([f"{parent}/{name}" for name in names if _is_abandoned(f"{parent}/{name}")])
 
     def close(self) -> None:
@@ -54,7 +58,7 @@ class Stores:
         if self._worker is None:
             self._worker = ThreadPoolExecutor(1, "snapserv-remove")
         for path in paths:
-            self._worker.submit(layers.remove, path)
+            self._worker.submit(_remove, path)
 
 
 class Stacks:
@@ -130,6 +134,13 @@ def _standing(answer: Mapping[str, Any]) -> Standing:
 
 def _names(standing: Standing) -> set[str]:
     return {*standing.branch, *standing.snapshot, *standing.keeps}
+
+
+def _remove(path: str) -> None:
+    try:
+        layers.remove(path)
+    except OSError as cause:
+        log.warning("layers_not_removed", path=path, file=cause.filename, why=cause.strerror)
 
 
 def _is_abandoned(store: str) -> bool:

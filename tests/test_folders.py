@@ -287,6 +287,11 @@ def test_a_simulation_names_its_folders_itself(serve: Serve, tmp_path: Path, pro
     assert os.listdir(tmp_path) == []
 
 
+def test_a_cell_without_folders_loads_nothing_of_this() -> None:
+    code = "import sys, snapserv.cell; sys.exit('snapserv.folders' in sys.modules or 'snapserv.ext.mounts' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
 def test_a_folder_that_is_none_is_said_at_setup(serve: Serve) -> None:
     with pytest.raises(AssertionError, match="no folder '/nonexistent'"):
         serve("tests.ledger:Jotter")
