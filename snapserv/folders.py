@@ -314,8 +314,8 @@ class Folders:
     def _numbers_last(self) -> bool:
         """Whether an open file keeps its inode number when its node goes on with a new layer: see `_carry`.
 
-        In a user namespace, overlayfs does not take down whose number a copy has: finding a file by its handle needs
-        CAP_DAC_READ_SEARCH outside of it.
+        In a user namespace, overlayfs does not take down whose number a copy has: finding a file by its handle
+        needs CAP_DAC_READ_SEARCH outside of it.
         """
         return self.how == "overlay" and self._attributes.startswith("trusted.")
 
@@ -356,7 +356,12 @@ class Folders:
             layers.remove(f"{layer}/{number}.work")
             os.mkdir(f"{layer}/{number}.work")
             os.makedirs(f"{flat}/{number}")
-            layers.merge([f"{name}/{number}" for name in stack], f"{flat}/{number}", prefix=self._attributes)
+            layers.merge(
+                [f"{name}/{number}" for name in stack],
+                f"{flat}/{number}",
+                prefix=self._attributes,
+                beneath=f"{ORIGINAL}/{number}",
+            )
             for file in written:
                 with contextlib.suppress(OSError):  # it comes from the user's folder, or from nowhere
                     value = os.getxattr(f"{layer}/{number}/{file.path}", origin)

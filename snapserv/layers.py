@@ -15,11 +15,13 @@ from collections.abc import Iterator, Sequence
 
 FICLONE = 0x40049409
 CHUNK_BYTES = 1 << 20
+NOTHING = os.devnull
+"""A path under which there is nothing, whatever is appended to it."""
 NO_SHARED_BLOCKS = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 OVERLAY_ATTRIBUTES = ("trusted.overlay.", "user.overlay.")
 
 
-def merge(layers: Sequence[str], into: str, *, prefix: str) -> None:
+def merge(layers: Sequence[str], into: str, *, prefix: str, beneath: str | None = None) -> None:
     """Fill the empty folder ``into`` with one layer that means what ``layers``, the topmost first, mean together.
 
     Of one layer, or of any one folder, this is a copy. Files are copied, with shared blocks where the file system
@@ -30,14 +32,18 @@ def merge(layers: Sequence[str], into: str, *, prefix: str) -> None:
         layers: Folders, none of which anybody writes.
         into: On the same file system.
         prefix: Of overlayfs' own attributes: ``trusted.overlay.`` or ``user.overlay.``.
+        beneath: The folder under the lowest of them, so that whiteouts of what it does not have are left out:
+            overlayfs lists them in a folder that is in one layer only. With None all are kept, as in a copy.
 
     Raises:
         OSError: The disk is full, or something cannot be read.
     """
-    _merge(layers, into, f"{prefix}opaque", {})
+    _merge(layers, into, f"{prefix}opaque", beneath, {})
 
 
-def _merge(layers: Sequence[str], into: str, opaque: str, copies: dict[tuple[int, int], str]) -> None:
+def _merge(
+    layers: Sequence[str], into: str, opaque: str, beneath: str | None, copies: dict[tuple[int, int], str]
+) -> None:
     names: dict[str, list[str]] = {}
     hides = False
     for layer in layers:
@@ -45,15 +51,22 @@ def _merge(layers: Sequence[str], into: str, opaque: str, copies: dict[tuple[int
             names.setdefault(entry.name, []).append(entry.path)
         if hides := _attribute(layer, opaque) == b"y":
             break  # what lies beneath this one is not seen
+    if hides and beneath is not None:
+        beneath = NOTHING
     for name, paths in names.items():
         goal = f"{into}/{name}"
+        under = None if beneath is None else f"{beneath}/{name}"
         folders = list(_folders_on_top(paths))
         if not folders:
-            _copy_once(paths[0], goal, copies)
+            if under is None or os.path.lexists(under) or not _is_whiteout(paths[0]):
+                _copy_once(paths[0], goal, copies)
             continue
+        hidden = len(folders) < len(paths)
+        if under is not None and (hidden or os.path.islink(under)):
+            under = NOTHING
         os.mkdir(goal)
-        _merge(folders, goal, opaque, copies)
-        if len(folders) < len(paths):
+        _merge(folders, goal, opaque, under, copies)
+        if hidden:
             # Beneath these lies a whiteout or a file: what is further down is another folder of the same name.
             os.setxattr(goal, opaque, b"y")
     copy_metadata(layers[0], into)
@@ -173,6 +186,11 @@ def _folders_on_top(paths: Sequence[str]) -> Iterator[str]:
         if not stat.S_ISDIR(os.lstat(path).st_mode):
             return
         yield path
+
+
+def _is_whiteout(path: str) -> bool:
+    status = os.lstat(path)
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
 def _attribute(path: str, name: str) -> bytes | None:

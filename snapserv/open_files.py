@@ -91,6 +91,8 @@ def find_shared_mappings(folders: Sequence[str], files: Sequence[OpenFile]) -> l
     found = []
     with open("/proc/self/maps") as maps:
         for line in maps:
+            if not any(folder in line for folder in folders):
+                continue
             _, permissions, _, _, _, *path = line.rstrip("\n").split(maxsplit=5)
             if permissions[3] == "s" and path and number_of(path[0], folders) is not None:
                 plain = path[0].removesuffix(" (deleted)")

@@ -288,8 +288,30 @@ def test_a_simulation_names_its_folders_itself(serve: Serve, tmp_path: Path, pro
 
 
 def test_a_cell_without_folders_loads_nothing_of_this() -> None:
-    code = "import sys, snapserv.cell; sys.exit('snapserv.folders' in sys.modules or 'snapserv.ext.mounts' in sys.modules)"
+    code = "import sys, snapserv.cell; sys.exit(bool({'snapserv.folders', 'snapserv.ext.mounts'} & {*sys.modules}))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_is_done_to_a_folder_is_there_after_generations_and_merges(
+    seed: int, folder: Path, tmp_path: Path
+) -> None:
+    """Against a plain folder to which the same was done: see `tests.folder_changes`."""
+    plain = tmp_path / "plain"
+    shutil.copytree(folder, plain)
+    command = [
+        sys.executable,
+        "-m",
+        "tests.folder_changes",
+        str(seed),
+        str(folder),
+        str(plain),
+        str(tmp_path / "st" / "s"),
+    ]
+    ended = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **ONE_THREAD}, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_a_folder_that_is_none_is_said_at_setup(serve: Serve) -> None:
