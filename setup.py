@@ -51,6 +51,7 @@ setup(
             extension("images", "images.pyx"),
             extension("marks", "marks.pyx"),
             extension("volumes", "volumes.pyx"),
+            extension("mounts", "mounts.pyx"),
             extension("kernels.wildfire", "kernels/wildfire.pyx"),
             extension("kernels.gray_scott", "kernels/gray_scott.pyx"),
         ],

@@ -31,7 +31,10 @@ cdef extern from "frozen.h":
         SNAPSERV_FAILED
         SNAPSERV_INTERRUPT
         SNAPSERV_FROZE
-    int snapserv_freeze(int control, int child_control, int *thawed, int64_t *clone_ns)
+    struct snapserv_spares:
+        int first
+        int count
+    int snapserv_freeze(int control, int child_control, snapserv_spares spares, int *thawed, int64_t *clone_ns)
     int snapserv_stay_frozen(int control)
     int snapserv_reopen_files()
     int snapserv_count_threads()
@@ -58,13 +61,14 @@ def mode() -> tuple[str, str]:
     return "fork", f"{refused.decode()} is refused"
 
 
-def freeze(control: int, child_control: int) -> tuple[int | None, int]:
+def freeze(control: int, child_control: int, spares: range = range(0)) -> tuple[int | None, int]:
     """Clone this process into a frozen sibling that listens on ``child_control``.
 
     Args:
         control: This process's own socket, which the sibling closes. The server is answered on it as soon as there
             is a sibling.
         child_control: The sibling's socket; closed in this process.
+        spares: Descriptors that the sibling closes.
 
     Returns:
         In this process None, and the nanoseconds that the clone took. In every branch that is later thawed from the
@@ -75,8 +79,10 @@ def freeze(control: int, child_control: int) -> tuple[int | None, int]:
     """
     cdef int thawed = -1
     cdef int64_t clone_ns = 0
+    cdef snapserv_spares closed
+    closed.first, closed.count = spares.start, len(spares)
     PyOS_BeforeFork()
-    cdef int made = snapserv_freeze(control, child_control, &thawed, &clone_ns)
+    cdef int made = snapserv_freeze(control, child_control, closed, &thawed, &clone_ns)
     if made == 0:
         _after_thaw()
         return thawed, 0

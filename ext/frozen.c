@@ -17,6 +17,10 @@
 
 #include "clone.h"
 
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+
 static int64_t now_ns(void)
 {
     struct timespec now;
@@ -103,7 +107,7 @@ int snapserv_stay_frozen(int control)
     }
 }
 
-int snapserv_freeze(int control, int child_control, int *thawed, int64_t *clone_ns)
+int snapserv_freeze(int control, int child_control, struct snapserv_spares spares, int *thawed, int64_t *clone_ns)
 {
     int64_t since = now_ns();
     pid_t made = snapserv_clone_sibling();
@@ -123,6 +127,9 @@ int snapserv_freeze(int control, int child_control, int *thawed, int64_t *clone_
     /* In the child, in this order:
      * 1. Let go of the parent's socket first: while a copy is open, the parent's death would not be seen. */
     close(control);
+    /* And of what it has got ready for itself. Where the kernel has no such call, they stay open and unused. */
+    if (spares.count > 0)
+        syscall(SYS_close_range, spares.first, spares.first + spares.count - 1, 0);
     /* 2. Own file offsets before anybody can move them: the parent goes on as soon as it is scheduled. */
     snapserv_reopen_files();
     /* 3. Only now is this the instant of the snapshot, whole: tell the server. */

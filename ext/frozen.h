@@ -29,11 +29,17 @@ struct snapserv_hello {
     int64_t clone_ns; /* from before the clone until the child ran */
 };
 
+/* Descriptors of the caller that its clone is to close: what it has got ready for itself, for after the clone. */
+struct snapserv_spares {
+    int first;
+    int count;
+};
+
 /* Clone the caller into a frozen sibling that listens on `child_control`, which is closed in the caller. The caller
  * answers the server here, on `control`: Python's first steps after a clone touch a hundred pages and copy each of
  * them, and the server need not wait for that.
  * Returns 1 in the caller, with the time that the clone took in *clone_ns; 0 in a branch thawed from the sibling, with its socket in *thawed; -1 with errno. */
-int snapserv_freeze(int control, int child_control, int *thawed, int64_t *clone_ns);
+int snapserv_freeze(int control, int child_control, struct snapserv_spares spares, int *thawed, int64_t *clone_ns);
 
 /* Be frozen: answer clone commands on `control` until it is closed, then exit. Returns only in a branch: its
  * control socket. */

@@ -31,6 +31,7 @@ from .scoreboard import Scoreboard
 from .simulation import Simulation
 
 if TYPE_CHECKING:
+    from .folders import Folders
     from .rollback import BranchMark
 
 CONTROL_DESCRIPTOR = 3
@@ -51,14 +52,14 @@ def main() -> NoReturn:
     try:
         _, request, _ = _receive(control)
         try:
-            simulation, described = _build(request)
+            simulation, folders, described = _build(request)
         except SnapservError as error:
             control.send(fork.REPLY, {"error": error.to_wire()})
             leave(1)
         control.send(fork.REPLY, {"ok": described})
         _flush()
         thawed = fork.stay_frozen(control.leave())
-        Cell(simulation, CellEnd(thawed), scoreboard).run()
+        Cell(simulation, CellEnd(thawed), scoreboard, folders).run()
     except EOFError:
         leave(0)
 
@@ -72,8 +73,11 @@ def leave(status: int) -> NoReturn:
 class Cell:
     """A branch, seen from inside."""
 
-    def __init__(self, simulation: Simulation, control: CellEnd, scoreboard: Scoreboard) -> None:
+    def __init__(
+        self, simulation: Simulation, control: CellEnd, scoreboard: Scoreboard, folders: Folders | None = None
+    ) -> None:
         self._simulation = simulation
+        self._folders = folders
         self._control = control
         self._scoreboard = scoreboard
         self._rebaser = Rebaser(simulation.arena)
@@ -91,6 +95,7 @@ class Cell:
             "call": self._call,
             "mark": self._mark_moment,
             "rewind": self._rewind,
+            "prepare": self._prepare,
             "freeze": self._freeze,
             "history": self._list_history,
             "trail": self._tell_trail,
@@ -141,15 +146,17 @@ class Cell:
     def _begin(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         self._slot = request["slot"]
         self._scoreboard[self._slot] = self._step
+        folders = self._folders.begin(**request["folders"]) if self._folders is not None else None
+        said = {"step": self._step, "folders": _plain(folders)}
         self._begun = not request.get("silent")
         if not self._begun:
-            return {"step": self._step}
+            return said
         seed, kind = request["seed"], type(self._simulation)
         with _AuthorsCode(f"{kind.__name__}.on_branch"):
             self._simulation.reseed(seed)
         if seed is not None or kind.on_branch is not Simulation.on_branch:
             self._history.add(BEGIN, self._history.pack(seed))
-        return {"step": self._step}
+        return said
 
     def _run_ticks(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         simulation, scoreboard, slot, rebaser = self._simulation, self._scoreboard, self._slot, self._rebaser
@@ -258,6 +265,8 @@ class Cell:
     def _mark_moment(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         from .rollback import BranchMark  # mapped only where it is needed: what is mapped is forked
 
+        if self._folders is not None:
+            raise BadRequestError("a rewind does not take folders back", hint="take a snapshot, and restore it")
         began = time.monotonic_ns()
         self._mark = None if request["remove"] else BranchMark(self._simulation, self._step)
         self._marked = None if request["remove"] else self._history.moment()
@@ -297,24 +306,38 @@ class Cell:
         with _AuthorsCode(f"{type(self._simulation).__name__}.on_drop"):
             self._simulation.on_drop()
 
+    def _prepare(self, request: Mapping[str, Any], _: int | None) -> Any:
+        if self._folders is None:
+            raise BadRequestError("the simulation branches no folders")
+        return _plain(self._folders.prepare(**request["folders"]))
+
     def _freeze(self, _: Mapping[str, Any], descriptor: int | None) -> NoReturn:
         if descriptor is None:
             raise BadRequestError("a freeze comes with the snapshot's socket")
+        folders = self._folders
         try:
             with _AuthorsCode(f"{type(self._simulation).__name__}.on_snapshot"):
                 self._simulation.on_snapshot()
             refuse_threads()
         except BaseException:
             os.close(descriptor)
+            if folders is not None:
+                folders.abandon()
             raise
         _flush()  # what is buffered now would be printed by both
         try:
-            thawed, clone_ns = fork.freeze(self._control.fileno(), descriptor)
+            thawed, clone_ns = fork.freeze(
+                self._control.fileno(), descriptor, folders.spares if folders is not None else range(0)
+            )
         except OSError as cause:
+            if folders is not None:
+                folders.abandon()
             raise cannot_clone(cause) from cause
         if thawed is not None:
             self._control.leave()
             raise _Thawed(thawed)
+        if folders is not None:
+            folders.commit()
         self._rebaser.cloned(clone_ns)
         raise _AnsweredError
 
@@ -400,16 +423,19 @@ def _blame(cause: BaseException, what: str) -> SnapservError:
     )
 
 
-def _build(request: Mapping[str, Any]) -> tuple[Simulation, dict[str, Any]]:
-    """Return the simulation whose setup has run and whose arena is sealed, and its description."""
+def _build(request: Mapping[str, Any]) -> tuple[Simulation, Folders | None, dict[str, Any]]:
+    """Return the simulation whose setup has run and whose arena is sealed, its folders, and its description."""
     began = time.monotonic()
     sys.path[:0] = [path for path in request["path"] if path not in sys.path]
     kind = load_simulation(request["target"])
     params = kind.bind(request["params"])
+    folders = _branch_folders([*kind.branch_dirs, *request["branch_dirs"]], request["stores"])
     with _AuthorsCode(f"{kind.__name__}.setup"):
         arena = Arena(backing=request["backing"])
         simulation = kind.build(arena, **params)
     refuse_threads()
+    if folders is not None:
+        folders.note()
     arena.seal()
     huge_heap_bytes = use_huge_pages(arena.addresses)
     described = {
@@ -426,9 +452,19 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, dict[str, Any]]:
         "fork": " · ".join(part for part in fork.mode() if part),
         "huge_heap_bytes": huge_heap_bytes,
         "says_goodbye": kind.on_drop is not Simulation.on_drop,
+        "folders": folders.describe() if folders is not None else None,
         "setup_s": time.monotonic() - began,
     }
-    return simulation, described
+    return simulation, folders, described
+
+
+def _branch_folders(named: list[str], stores: list[str]) -> Folders | None:
+    if not named:
+        return None
+    from .folders import HOW_VARIABLE, Folders  # mapped only where it is needed: what is mapped is forked
+
+    refuse_threads()  # which would go on seeing the folders as they were
+    return Folders.mount(named, stores, how=os.environ.get(HOW_VARIABLE))
 
 
 def _receive(control: CellEnd) -> tuple[int, dict[str, Any], int | None]:

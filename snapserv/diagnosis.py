@@ -11,6 +11,8 @@ import re
 import resource
 import stat
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -23,6 +25,8 @@ from . import backings
 from .arena import Arena
 from .errors import SnapservError
 from .ext import fork, memory
+from .folders import Probed
+from .herd import ONE_THREAD
 from .limits import available_bytes
 from .listening import prepare
 
@@ -72,6 +76,7 @@ def diagnose() -> Diagnosis:
         _private_pages(),
         _reading(),
         _pidfd(),
+        _folders(),
         *_limits(),
         _memory(),
         _overcommit(),
@@ -177,6 +182,23 @@ def _pidfd() -> Finding:
     except OSError as cause:
         return Finding("pidfd", "missing", cause.strerror or "refused", "Linux 5.3 or later, and no filter on it")
     return Finding("pidfd", "ok", "the end of every cell is seen at once")
+
+
+def _folders() -> Finding:
+    # In a process of its own, which is in other namespaces afterwards; as a cell, with one thread.
+    ended = subprocess.run(
+        [sys.executable, "-m", "snapserv.folders"],
+        env={**os.environ, **ONE_THREAD},
+        capture_output=True,
+        check=False,
+    )
+    try:
+        probed = msgspec.json.decode(ended.stdout, type=Probed)
+    except msgspec.DecodeError:
+        return Finding("branched folders", "weak", f"the probe ended with status {ended.returncode}")
+    if not probed.how:
+        return Finding("branched folders", "weak", f"cannot be had: {probed.found}", probed.improve)
+    return Finding("branched folders", "ok" if probed.how == "overlay" else "weak", probed.found, probed.improve)
 
 
 def _limits() -> Iterator[Finding]:

@@ -60,8 +60,8 @@ class Ending:
 class Cell:
     """A process of the herd, seen from the server.
 
-    ``ended`` is done when the process is reaped. ``slot`` is the place of a branch in the scoreboard.
-    ``says_goodbye`` is whether its simulation has something to do before a branch is ended.
+    ``ended`` is done when the process is reaped. ``slot`` is the place of a branch in the scoreboard, and ``begun``
+    what it said when it began. ``says_goodbye`` is whether its simulation has something to do before a branch ends.
     """
 
     def __init__(self, herd: Herd, control: socket.socket) -> None:
@@ -71,6 +71,7 @@ class Cell:
         self.on_progress: Callable[[int, int], None] | None = None
         self.clone_us = 0.0
         self.says_goodbye = False
+        self.begun: dict[str, Any] = {}
         self._herd = herd
         self._control = control
         self._pidfd = -1
@@ -398,8 +399,18 @@ class Herd:
             raise
         return frozen, fork_us
 
-    async def thaw(self, frozen: Cell, *, step: int, seed: int | None, silent: bool = False) -> Cell:
-        """Clone a frozen cell into a live branch that stands at ``step``; ``silent`` leaves ``on_branch`` out.
+    async def thaw(
+        self,
+        frozen: Cell,
+        *,
+        step: int,
+        seed: int | None,
+        silent: bool = False,
+        folders: Mapping[str, Any] | None = None,
+    ) -> Cell:
+        """Clone a frozen cell into a live branch that stands at ``step``, with the layers that ``folders`` names.
+
+        With ``silent``, ``on_branch`` is left out.
 
         Raises:
             SnapservError: The kernel made no process, the snapshot died, or ``on_branch`` raised.
@@ -414,13 +425,13 @@ class Herd:
         try:
             frozen.ask_for_clone(theirs)
             # Sent before the process exists: it waits in the socket, and the branch begins without a round trip.
-            beginning = branch.ask("begin", slot=slot, seed=seed, silent=silent)
+            beginning = branch.ask("begin", slot=slot, seed=seed, silent=silent, folders=folders)
             try:
                 await branch.introduced()
             except SnapservError:
                 beginning.cancel()
                 raise
-            await beginning
+            branch.begun = await beginning
         except BaseException:
             branch.kill()
             if branch.pid:

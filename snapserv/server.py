@@ -67,6 +67,7 @@ class ServeOptions:
         params: Parameters of the first one's ``setup``.
         endpoint: Where to listen; the user's default ipc socket for None.
         backing: The arena's backing; the best that there is for None.
+        branch_dirs: Folders that belong to the node, besides those that simulations name.
         ready_fd: A descriptor that gets one line of JSON when the server answers, or why it does not.
         exit_with_stdin: End when standard input is closed: the server then never outlives who started it.
     """
@@ -75,6 +76,7 @@ class ServeOptions:
     params: Mapping[str, Any] = field(default_factory=dict)
     endpoint: str | None = None
     backing: str | None = None
+    branch_dirs: list[str] = field(default_factory=list)
     ready_fd: int | None = None
     exit_with_stdin: bool = False
 
@@ -157,7 +159,12 @@ class Server:
         except BaseException:
             self._closers.close()
             raise
-        self.nodes = Nodes(self.events.publish, backing=options.backing, search_path=[os.getcwd(), *_own_path()])
+        self.nodes = Nodes(
+            self.events.publish,
+            backing=options.backing,
+            search_path=[os.getcwd(), *_own_path()],
+            branch_dirs=[os.path.abspath(path) for path in options.branch_dirs],
+        )
 
     # -------------------------------------------------------------------------------------------- a server's life
 

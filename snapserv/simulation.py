@@ -97,6 +97,9 @@ class Simulation:
     rewindable: ClassVar[tuple[str, ...]] = ()
     """Attributes that ``rewind`` puts back besides fields and random generators: a deep copy of each is kept."""
 
+    branch_dirs: ClassVar[tuple[str, ...]] = ()
+    """Folders that belong to the node: each sees what it wrote there itself, and the user's own are not changed."""
+
     finished: bool = False
     """Whether there is nothing more to step: set it, and a request's ticks end there, without an error."""
 

@@ -45,14 +45,19 @@ class ServerProcess:
 
 
 def start_server(
-    folder: Path, *targets: str, params: dict[str, Any] | None = None, prefix: tuple[str, ...] = (), **env: str
+    folder: Path,
+    *targets: str,
+    params: dict[str, Any] | None = None,
+    prefix: tuple[str, ...] = (),
+    options: tuple[str, ...] = (),
+    **env: str,
 ) -> ServerProcess:
     """Start ``snapserv serve`` and wait until it answers; raise AssertionError with its log where it does not."""
     ready, told = os.pipe()
     endpoint = f"ipc://{folder}/s.sock"
     log = folder / "server.log"
     command = [*prefix, sys.executable, "-m", "snapserv", "serve", *targets, "--endpoint", endpoint]
-    command += ["--ready-fd", str(told), "--log-json"]
+    command += ["--ready-fd", str(told), "--log-json", *options]
     for name, value in (params or {}).items():
         command += ["--param", f"{name}={json.dumps(value)}"]
     with log.open("wb") as output:

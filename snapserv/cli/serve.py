@@ -32,6 +32,9 @@ def serve(
     name: Annotated[str | None, typer.Option(help="Listen on this user's socket of that name.")] = None,
     endpoint: Endpoint = None,
     backing: Annotated[str | None, typer.Option(help=f"Arena backing: {', '.join(backings.NAMES)}.")] = None,
+    branch_dir: Annotated[
+        list[str] | None, typer.Option(help="A folder that each node sees as it wrote it itself; repeatable.")
+    ] = None,
     log_json: Annotated[bool, typer.Option(help="Log in JSON.")] = False,
     quiet: Annotated[bool, typer.Option(help="Log only warnings and errors.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON once requests are answered.")] = False,
@@ -54,6 +57,7 @@ def serve(
             params=pairs(param or [], "param"),
             endpoint=endpoint,
             backing=backing,
+            branch_dirs=branch_dir or [],
             ready_fd=ready_fd,
             exit_with_stdin=exit_with_stdin,
         )

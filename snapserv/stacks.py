@@ -1,0 +1,158 @@
+"""Which layers of branched folders each node stands on, seen from the server; see `snapserv.folders`.
+
+Plain books: a layer is removed when no node stands on it. Removing is done in a thread, since it can take long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import structlog
+
+from . import layers
+from .folders import Standing, bases
+
+log = structlog.get_logger(__name__)
+
+
+class Stores:
+    """Where the trees of a server keep their layers: a store each."""
+
+    def __init__(self) -> None:
+        self._worker: ThreadPoolExecutor | None = None
+        self._parents = [f"{base}/snapserv-folders-{os.geteuid()}" for base in bases()]
+
+    def name(self) -> list[str]:
+        """Return the paths at which a new tree may have its store; there is none yet."""
+        unique = f"{os.getpid()}-{secrets.token_hex(6)}"
+        return [f"{parent}/{unique}" for parent in self._parents]
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Have folders removed, soon."""
+        there = [path for path in paths if os.path.lexists(path)]
+        if there:
+            self._soon(there)
+
+    def sweep(self) -> None:
+        """Remove, soon, the stores of servers that were killed: nobody holds their locks any more."""
+        for parent in self._parents:
+            with contextlib.suppress(OSError):
+                names = os.listdir(parent) if os.lstat(parent).st_uid == os.geteuid() else []
+                self._soon([f"{parent}/{name}" for name in names if _is_abandoned(f"{parent}/{name}")])
+
+    def close(self) -> None:
+        """Wait until all is removed."""
+        if self._worker is not None:
+            self._worker.shutdown()
+        for parent in self._parents:
+            with contextlib.suppress(OSError):  # another server has stores there
+                os.rmdir(parent)
+
+    def _soon(self, paths: list[str]) -> None:
+        if self._worker is None:
+            self._worker = ThreadPoolExecutor(1, "snapserv-remove")
+        for path in paths:
+            self._worker.submit(_remove, path)
+
+
+class Stacks:
+    """The layers that the nodes of one tree stand on.
+
+    An owner is whatever stands on layers: a node's id, or an object of its own while a process is being made.
+    """
+
+    def __init__(self, stores: Stores, described: Mapping[str, Any], root: int) -> None:
+        self._stores = stores
+        self._store: str = described["store"]
+        self._held: dict[object, Standing] = {}
+        self._last = 0
+        standing = _standing(described["standing"])
+        self._held[root] = Standing([], standing.branch, [])
+
+    def preparing(self, branch: int) -> dict[str, str]:
+        """Return what to tell a branch that is about to be snapshotted: names for layers."""
+        named = {"layer": self._fresh(), "flat": self._fresh()}
+        held = self._held[branch]
+        # Until it is known which of them the branch has taken, it holds them all.
+        self._held[branch] = Standing(held.branch, held.snapshot, [*held.keeps, *named.values()])
+        return named
+
+    def froze(self, branch: int, snapshot: object, answer: Mapping[str, Any]) -> None:
+        """Take note of what a branch and its new snapshot stand on."""
+        standing = _standing(answer)
+        self._hold(snapshot, Standing([], standing.snapshot, standing.keeps))
+        self._hold(branch, Standing(standing.branch, [], standing.keeps))
+
+    def beginning(self, snapshot: int, owner: object) -> dict[str, Any]:
+        """Return what to tell a branch that is about to be made of a snapshot."""
+        held = self._held[snapshot]
+        named = {"layer": self._fresh(), "flat": self._fresh()}
+        self._held[owner] = Standing(list(named.values()), held.snapshot, held.keeps)
+        return {**named, "lower": held.snapshot}
+
+    def began(self, snapshot: int, owner: object, answer: Mapping[str, Any]) -> None:
+        """Take note of what a new branch stands on, and of a shorter stack for its snapshot."""
+        standing = _standing(answer)
+        keeps = sorted({*standing.keeps, *self._held[snapshot].keeps})
+        self._hold(snapshot, Standing([], standing.snapshot, keeps))
+        self._hold(owner, Standing(standing.branch, [], standing.keeps))
+
+    def rename(self, owner: object, to: object) -> None:
+        """Have ``to`` stand where ``owner`` does, and no longer where it stood before."""
+        self._hold(to, self._held[owner])
+        del self._held[owner]
+
+    def release(self, owner: object) -> None:
+        """Remove the layers that only ``owner`` stood on."""
+        self._hold(owner, None)
+
+    def close(self) -> None:
+        """Remove the store."""
+        self._held.clear()
+        self._stores.remove([self._store])
+
+    def _hold(self, owner: object, standing: Standing | None) -> None:
+        before = self._held.pop(owner, None)
+        if standing is not None:
+            self._held[owner] = standing
+        if before is not None:
+            gone = _names(before) - {name for held in self._held.values() for name in _names(held)}
+            self._stores.remove(f"{self._store}/{name}" for name in gone)
+
+    def _fresh(self) -> str:
+        """Return a name that no layer has had: short, since many have to fit into a mount option."""
+        self._last += 1
+        return f"{self._last:x}"
+
+
+def _standing(answer: Mapping[str, Any]) -> Standing:
+    return Standing(answer["branch"], answer["snapshot"], answer["keeps"])
+
+
+def _names(standing: Standing) -> set[str]:
+    return {*standing.branch, *standing.snapshot, *standing.keeps}
+
+
+def _remove(path: str) -> None:
+    try:
+        layers.remove(path)
+    except OSError as cause:
+        log.warning("layers_not_removed", path=path, file=cause.filename, why=cause.strerror)
+
+
+def _is_abandoned(store: str) -> bool:
+    """Return whether no process of the store's tree is left: each of them holds its lock."""
+    descriptor = os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
