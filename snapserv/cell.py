@@ -146,7 +146,9 @@ class Cell:
     def _begin(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         self._slot = request["slot"]
         self._scoreboard[self._slot] = self._step
-        folders = self._folders.begin(**request["folders"]) if self._folders is not None else None
+        named, folders = request.get("folders"), None  # none where a replay begins again
+        if self._folders is not None and named is not None:
+            folders = self._folders.begin(**named)
         said = {"step": self._step, "folders": _plain(folders)}
         self._begun = not request.get("silent")
         if not self._begun:

@@ -22,7 +22,7 @@ from snapserv_client.protocol import PAGE_CLASSES
 
 from snapserv import pages
 from snapserv.ext import memory
-from snapserv.mechanisms.fork import Fork
+from snapserv.mechanisms.fork import Fork, ForkRegion
 from snapserv.pages import ABSENT, BASE, DIFFERENT, ELSEWHERE, NO_PAGE, PRIVATE, SAME, SHARED, UNKNOWN, UNPROVEN
 from snapserv.reading import FieldPlace
 
@@ -36,6 +36,13 @@ WITHOUT_NUMBERS = ("setpriv", "--inh-caps=-sys_admin", "--bounding-set=-sys_admi
 
 needs_numbers = pytest.mark.skipif(not pages.numbers_are_told(), reason="page numbers need CAP_SYS_ADMIN")
 needs_fork = pytest.mark.skipif(bool(Fork.why_not()), reason=Fork.why_not())
+
+
+def sealed(count: int, backing: str) -> ForkRegion:
+    """Return a region of some pages upon a base image of zeros: the first snapshot makes that."""
+    region = Fork.make(count * PAGE, backing=backing)
+    region.snapshot().close()
+    return region
 
 
 # ------------------------------------------------------------------------------------- an independent look at /proc
@@ -317,7 +324,7 @@ def test_the_command_prints_strips_json_and_a_picture(fire: Server, tmp_path: Pa
 @pytest.mark.parametrize("backing", ["memfd", "anonymous"])
 def test_a_region_and_its_snapshots_page_by_page(backing: str) -> None:
     base = backing == "memfd"
-    with Fork.make(8 * PAGE, backing=backing) as region:
+    with sealed(8, backing) as region:
         region.write(2 * PAGE, b"\1")
         region.write(3 * PAGE, b"\1")
         with region.snapshot() as old, region.snapshot() as new:
@@ -342,7 +349,7 @@ def test_a_region_and_its_snapshots_page_by_page(backing: str) -> None:
 def test_a_comparison_without_numbers_leaves_open_what_only_they_can_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     read = pages.read_entries
     monkeypatch.setattr(pages, "read_entries", lambda *place: read(*place) & ~pages.NUMBER)
-    with Fork.make(8 * PAGE, backing="memfd") as region:
+    with sealed(8, "memfd") as region:
         region.write(2 * PAGE, b"\1")
         region.write(3 * PAGE, b"\1")
         with region.snapshot() as new:
@@ -366,7 +373,7 @@ def test_a_page_that_moves_while_it_is_looked_at_is_unproven(monkeypatch: pytest
             entries[2] ^= np.uint64(calls[0])
         return entries
 
-    with Fork.make(4 * PAGE, backing="memfd") as region:
+    with sealed(4, "memfd") as region:
         region.write(PAGE, bytes(2 * PAGE))
         monkeypatch.setattr(pages, "read_entries", moving)
         found = pages.compare(4 * PAGE, (region.place.pid, region.place.address), base=True)
@@ -400,7 +407,7 @@ def test_a_process_that_is_gone_says_so() -> None:
 def test_a_large_arena_has_a_strip_of_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "MAX_STRIP", 10)
     monkeypatch.setattr(pages, "CHUNK_PAGES", 30)
-    with Fork.make(64 * PAGE, backing="memfd") as region:
+    with sealed(64, "memfd") as region:
         region.write(20 * PAGE, b"\1")
         place = FieldPlace("bytes", region.place.address, np.dtype(np.uint8), (64 * PAGE,))
         found = pages.inspect([place, place], [region.place.pid], base=True)
