@@ -151,6 +151,19 @@ def test_a_child_that_fails_is_one_outcome_and_its_siblings_go_on(serve: Serve) 
         assert before.branch().step().step == 1, "the snapshot is unharmed"
 
 
+def test_five_of_sixteen_crash_and_eleven_do_not(serve: Serve) -> None:
+    with serve("tests.simulations:Trouble").connect() as server:
+        before = server.branch("main").snapshot()
+        inputs = [{"how": "segfault" if number % 3 == 1 else "", "at": 2} for number in range(16)]
+        outcomes = before.expand(inputs, steps=4)
+        assert [outcome.ok for outcome in outcomes] == [number % 3 != 1 for number in range(16)]
+        crashed = [outcome.error for outcome in outcomes if outcome.error is not None]
+        assert len(crashed) == 5
+        assert {(error.code, error.details["signal"]) for error in crashed} == {("node_died", "SIGSEGV")}
+        assert server.ping() < 1
+        assert all(outcome.ok for outcome in before.expand([{}] * 4))
+
+
 def test_a_child_that_hangs_is_ended_in_time(serve: Serve) -> None:
     with serve("tests.simulations:Trouble").connect() as server:
         main = server.branch("main")
