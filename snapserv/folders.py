@@ -16,13 +16,11 @@ import contextlib
 import errno
 import fcntl
 import os
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
-from snapserv_client.errors import SnapservError
 
 from . import layers
 from .errors import NotFoundError, OverBudgetError, SimulationError, UnsupportedError
@@ -103,11 +101,11 @@ class Folders:
                     self._found()
                     self._start(files, at_work)
                 except OSError as cause:
-                    self._abolish()
-                    reasons.append(f"{os.path.dirname(store)}: {cause.filename or ''}: {cause.strerror}")
+                    self.abolish()
+                    reasons.append(f"{_base(store)}: {cause.filename or ''}: {cause.strerror}")
                 else:
                     where = " in a user namespace" if user_namespace else ""
-                    self.reason = f"overlayfs{where}, layers in {os.path.dirname(store)}"
+                    self.reason = f"overlayfs{where}, layers in {_base(store)}"
                     return self
             if how == "overlay" or not places:
                 raise UnsupportedError(f"no overlay can be had: {'; '.join(reasons) or 'no place'}", hint=BETTER)
@@ -123,7 +121,7 @@ class Folders:
                 try:
                     self._start(files, at_work)
                 except BaseException:
-                    self._abolish()
+                    self.abolish()
                     raise
                 return self
             raise UnsupportedError(f"there is no place for copies: {'; '.join(reasons)}", hint="set TMPDIR")
@@ -278,7 +276,7 @@ class Folders:
             prepared.spares.close()
             raise
 
-    def _abolish(self) -> None:
+    def abolish(self) -> None:
         """Take a store away, with the views that stand on it."""
         for number, (path, original) in enumerate(zip(self._paths, self._originals, strict=True)):
             with contextlib.suppress(OSError):
@@ -449,30 +447,6 @@ class _Prepared:
         self.after = Standing([], [], [])
 
 
-class Probed(msgspec.Struct):
-    """How folders would be branched here: ``how`` is empty where they cannot be; what was met, and what to do."""
-
-    how: str
-    found: str
-    improve: str = ""
-
-
-def probe(how: str | None = None) -> Probed:
-    """Try it out, in a process that is not needed afterwards: it is in namespaces of its own from then on."""
-    with tempfile.TemporaryDirectory(prefix="snapserv-probe-") as folder:
-        stores = [f"{base}/snapserv-probe-{os.getpid()}/store" for base in bases()]
-        try:
-            folders = Folders.mount([folder], stores, how=how)
-        except SnapservError as error:
-            return Probed("", error.message, error.hint)
-        try:
-            with open(f"{folder}/probe", "w") as file:
-                file.write("x")
-            return Probed(folders.how, folders.reason, BETTER if folders.how == "copies" else "")
-        finally:
-            folders._abolish()
-
-
 def bases() -> list[str]:
     """Return the folders in which stores can be, the preferred first."""
     found = []
@@ -529,6 +503,11 @@ def _unshare() -> bool:
     return False
 
 
+def _base(store: str) -> str:
+    """Return which of `bases` a store is in."""
+    return os.path.dirname(os.path.dirname(store))
+
+
 def _identity(path: str) -> tuple[int, int]:
     status = os.stat(path)
     return status.st_dev, status.st_ino
@@ -556,7 +535,3 @@ def _typed(what: str) -> Iterator[None]:
             hint = "free space where the layers lie (TMPDIR), raise ulimit -n, or drop nodes"
             raise OverBudgetError(message, hint=hint, details=details) from cause
         raise SimulationError(message, details=details) from cause
-
-
-if __name__ == "__main__":
-    sys.stdout.buffer.write(msgspec.json.encode(probe(os.environ.get(HOW_VARIABLE))))

@@ -99,7 +99,7 @@ def main(seed: int, branched: str, plain: str, store: str) -> None:
             folders.commit()
             assert look(branched) == look(plain), number
     finally:
-        folders._abolish()
+        folders.abolish()
     assert look(branched) == before
     shutil.rmtree(f"{branched}/a")
 

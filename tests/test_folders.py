@@ -17,7 +17,9 @@ import pytest
 from snapserv_client import Branch, Server
 from snapserv_client.errors import BadRequestError, NodeDiedError, OverBudgetError, SimulationError
 
-from snapserv.folders import MOST_LAYERS, Probed
+from snapserv.diagnosis import diagnose
+from snapserv.folder_probe import Probed
+from snapserv.folders import MOST_LAYERS
 from snapserv.herd import ONE_THREAD
 
 from .conftest import ROOT, ServerProcess, assert_settles, start_server
@@ -28,7 +30,7 @@ COURSE = "".join(f"word-{number}\n" for number in range(1000))
 
 @pytest.fixture(scope="session")
 def probed() -> Probed:
-    command = [sys.executable, "-m", "snapserv.folders"]
+    command = [sys.executable, "-m", "snapserv.folder_probe"]
     ended = subprocess.run(command, env={**os.environ, **ONE_THREAD}, capture_output=True, check=True, cwd=ROOT)
     return msgspec.json.decode(ended.stdout, type=Probed)
 
@@ -287,6 +289,14 @@ def test_a_simulation_names_its_folders_itself(serve: Serve, tmp_path: Path, pro
     assert os.listdir(tmp_path) == []
 
 
+def test_doctor_says_how_folders_are_branched_here(probed: Probed) -> None:
+    (finding,) = (finding for finding in diagnose().findings if finding.what == "branched folders")
+    assert (finding.verdict, finding.found.partition(":")[0]) == (
+        "ok" if probed.how == "overlay" else "weak",
+        probed.found.partition(":")[0],
+    )
+
+
 def test_a_cell_without_folders_loads_nothing_of_this() -> None:
     code = "import sys, snapserv.cell; sys.exit(bool({'snapserv.folders', 'snapserv.ext.mounts'} & {*sys.modules}))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
@@ -433,7 +443,7 @@ def test_an_ordinary_user_branches_folders_too(how: str) -> None:
             os.chown(path, 65534, 65534)
         environment = {**os.environ, **ONE_THREAD, "TMPDIR": work, "SNAPSERV_FOLDERS": how, "HOME": work}
         tried = subprocess.run(
-            [*nobody, sys.executable, "-m", "snapserv.folders"],
+            [*nobody, sys.executable, "-m", "snapserv.folder_probe"],
             capture_output=True,
             check=False,
             cwd=ROOT,
