@@ -9,7 +9,8 @@ import tempfile
 import msgspec
 
 from .errors import SnapservError
-from .folders import BETTER, HOW_VARIABLE, Folders, bases
+from .folders import BETTER, HOW_VARIABLE, Folders
+from .store import bases
 
 
 class Probed(msgspec.Struct):

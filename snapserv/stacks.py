@@ -16,7 +16,8 @@ from typing import Any
 import structlog
 
 from . import layers
-from .folders import Standing, bases
+from .folders import Standing
+from .store import bases
 
 log = structlog.get_logger(__name__)
 

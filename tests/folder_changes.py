@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from snapserv.folders import MOST_LAYERS, Folders
+from snapserv.folders import Folders
+from snapserv.store import MOST_LAYERS
 
 NAMES = "abc"
 GENERATIONS = 4 * MOST_LAYERS

@@ -19,8 +19,8 @@ from snapserv_client.errors import BadRequestError, NodeDiedError, OverBudgetErr
 
 from snapserv.diagnosis import diagnose
 from snapserv.folder_probe import Probed
-from snapserv.folders import MOST_LAYERS
 from snapserv.herd import ONE_THREAD
+from snapserv.store import MOST_LAYERS
 
 from .conftest import ROOT, ServerProcess, assert_settles, start_server
 
