@@ -17,7 +17,7 @@ from rich.table import Table
 
 from snapserv.diagnosis import diagnose
 
-from . import figures, idle, longrun, rollback, roundtrip, snapshots
+from . import clones, expansion, figures, idle, longrun, rollback, roundtrip, snapshots
 from .figures import RESULTS
 
 GOALS = "goal"
@@ -47,6 +47,10 @@ def main() -> None:
     console.print(_table("Steps that write every page", [results["dense"]]))
     results["rollback"] = rollback.measure(10 if quick else 60)
     console.print(_table("Ways back", results["rollback"]["rows"]))
+    results["expansion"] = expansion.measure(2 if quick else 7)
+    console.print(_table("Expanding", results["expansion"]["rows"]))
+    results["clones"] = clones.measure(5 if quick else 50)
+    console.print(_table("Ways to copy somebody else's simulator", results["clones"]["rows"]))
     results["goals"] = goals(results)
     console.print(_table("Goals", results["goals"]))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -108,6 +112,8 @@ def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
         ("first step of a branch over others, every page written", results["dense"]["ratio"], "≤", 2.0),
         ("rewind of 64 pages of 1 GiB, in the cell, µs", by_pages[64]["rewind, in the cell, p50 us"], "≤", 250.0),
         ("rewind of 10,000 of them, µs a page", by_pages[10_000]["a page us"], "≤", 3.0),
+        ("LunarLander, 64 children one by one over one expand", results["expansion"]["ratio"], "≥", 3.0),
+        ("expand of 1,000 children of an arena simulation, s", results["expansion"]["many s"], "≤", 2.0),
     ]  # fmt: skip
     return [
         {

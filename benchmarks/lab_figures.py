@@ -37,7 +37,7 @@ def render(lab: dict[str, Any]) -> str:
             if row["bytes"] != size:
                 continue
             takes = ", ".join("no room" if each["bytes"] is None else _mib(each["bytes"]) for each in row["memory"])
-            copy = "none" if row["copy_ms"] is None else _ms(row["copy_ms"])
+            copy = _ms(row["copy"]["ms"]) if row["copy"]["ms"] else "no room" if row["copies_of_copies"] else "none"
             lines.append(
                 f"| `{row['mechanism']}` | {_ms(row['pause_ms'])} | {row['first_write_us']:.2f} | {copy} "
                 f"| {row['read_gib_per_s']:.1f} | {takes} | {row['snapshots'][1]['areas']:,} "
@@ -111,8 +111,8 @@ def verdicts(lab: dict[str, Any]) -> str:
             "Refuted.",
             f"""
             With all pages shared: {", ".join(f"`{name}`" for name in deepest)}. A copy of a snapshot takes
-            {_ms(at["fork"]["copy_ms"])} ms with `fork`, {_ms(at["rewire"]["copy_ms"])} ms with `rewire` and
-            {_ms(remap["copy_ms"])} ms with `remap`; `mprotect` and `uffd` have none, since there nobody counts who
+            {_ms(at["fork"]["copy"]["ms"])} ms with `fork`, {_ms(at["rewire"]["copy"]["ms"])} ms with `rewire` and
+            {_ms(remap["copy"]["ms"])} ms with `remap`; `mprotect` and `uffd` have none: there nobody counts who
             shares a page.
             """,
         ),

@@ -140,7 +140,8 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 def _documented(kind: type[msgspec.Struct], what: str) -> str:
     doc = (kind.__doc__ or "").strip()
-    rows = []
+    tagged = kind.__struct_config__
+    rows = [(f"`{tagged.tag_field}`", f'`"{tagged.tag}"`', "")] if tagged.tag_field is not None else []
     for field in msgspec.structs.fields(kind):
         if field.default is not msgspec.NODEFAULT:
             default = f"`{_plain(field.default)}`"

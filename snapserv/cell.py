@@ -21,10 +21,12 @@ from .arena import Arena
 from .errors import BadRequestError, SimulationError, StepInterruptedError, ThreadsRunningError
 from .ext import fork
 from .heap import use_huge_pages
+from .history import BEGIN, CALL, STEP, WRITE, History, Moment
 from .link import CellEnd
 from .loading import load_simulation
 from .rebasing import Rebaser
 from .regions import resolve_region
+from .rollout import play
 from .scoreboard import Scoreboard
 from .simulation import Simulation
 
@@ -79,18 +81,26 @@ class Cell:
         self._control = control
         self._scoreboard = scoreboard
         self._rebaser = Rebaser(simulation.arena)
+        self._history = History()
         self._mark: BranchMark | None = None
+        self._marked: Moment | None = None
+        self._begun = False
         self._slot = 0
         self._step = 0
         self._handlers: dict[str, Callable[[Mapping[str, Any], int | None], Any]] = {
             "begin": self._begin,
             "step": self._run_ticks,
+            "play": self._play,
             "write": self._write,
             "call": self._call,
             "mark": self._mark_moment,
             "rewind": self._rewind,
             "prepare": self._prepare,
             "freeze": self._freeze,
+            "history": self._list_history,
+            "trail": self._tell_trail,
+            "replay": self._replay,
+            "leave": self._leave,
         }
 
     def run(self) -> NoReturn:
@@ -136,14 +146,23 @@ class Cell:
     def _begin(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         self._slot = request["slot"]
         self._scoreboard[self._slot] = self._step
-        folders = self._folders.begin(**request["folders"]) if self._folders is not None else None
-        with _AuthorsCode(f"{type(self._simulation).__name__}.on_branch"):
-            self._simulation.reseed(request["seed"])
-        return {"step": self._step, "folders": _plain(folders)}
+        # Before any of the author's code. Where a beginning is replayed, the folders are there already.
+        folders = self._folders.begin(**request["folders"]) if self._folders and request.get("folders") else None
+        begun = {"step": self._step, "folders": _plain(folders)}
+        self._begun = not request.get("silent")
+        if not self._begun:
+            return begun
+        seed, kind = request["seed"], type(self._simulation)
+        with _AuthorsCode(f"{kind.__name__}.on_branch"):
+            self._simulation.reseed(seed)
+        if seed is not None or kind.on_branch is not Simulation.on_branch:
+            self._history.add(BEGIN, self._history.pack(seed))
+        return begun
 
     def _run_ticks(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         simulation, scoreboard, slot, rebaser = self._simulation, self._scoreboard, self._slot, self._rebaser
         inputs = simulation.convert_inputs(request["inputs"])
+        asked = self._history.pack(request["inputs"])
         ticks: int = request["ticks"]
         number: int = request["number"]
         tick = simulation.step
@@ -180,11 +199,35 @@ class Cell:
         except BaseException as cause:
             error = _blame(cause, f"{type(simulation).__name__}.step")
             error.details |= {"step": self._step + done, "ticks": done}
+            raised = not isinstance(error, StepInterruptedError)
+            self._history.add(STEP, asked, ticks=done, raised=raised, told=outputs)
             raise error from cause
         finally:
             self._step += done
         elapsed_us = round((time.monotonic() - began) * 1e6)
+        self._history.add(STEP, asked, ticks=done, told=outputs)
         return {"step": self._step, "ticks": done, "outputs": outputs, "elapsed_us": elapsed_us}
+
+    def _play(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
+        began = time.monotonic()
+        from_step = self._step
+
+        def on_tick() -> None:
+            self._step += 1
+            self._scoreboard[self._slot] = self._step
+
+        def record(kind: int, asked: Any, **how: Any) -> None:
+            self._history.add(kind, self._history.pack(asked), **how)
+
+        try:
+            played = play(self._simulation, request, on_tick, record)
+        except EOFError:
+            raise
+        except BaseException as cause:
+            error = _blame(cause, f"{type(self._simulation).__name__}.step")
+            error.details |= {"step": self._step, "ticks": self._step - from_step}
+            raise error from cause
+        return {**played, "step": self._step, "elapsed_us": round((time.monotonic() - began) * 1e6)}
 
     def _write(self, request: Mapping[str, Any], _: int | None) -> None:
         field, value = request["field"], request["value"]
@@ -206,11 +249,19 @@ class Cell:
             array[region.select] = given
         except (TypeError, ValueError, OverflowError) as cause:
             raise BadRequestError(f"{field}: {cause}", hint=f"the field has dtype {array.dtype}") from cause
+        self._history.add(WRITE, self._history.pack((field, request["region"], value)))
 
     def _call(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         method = self._simulation.exported_method(request["method"])
-        with _AuthorsCode(f"{type(self._simulation).__name__}.{request['method']}"):
-            return {"value": method(*request["args"], **request["kwargs"])}
+        asked = self._history.pack((request["method"], request["args"], request["kwargs"]))
+        value, raised = None, True
+        try:
+            with _AuthorsCode(f"{type(self._simulation).__name__}.{request['method']}"):
+                value = method(*request["args"], **request["kwargs"])
+            raised = False
+        finally:
+            self._history.add(CALL, asked, raised=raised, told=value)
+        return {"value": value}
 
     def _mark_moment(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         from .rollback import BranchMark  # mapped only where it is needed: what is mapped is forked
@@ -219,38 +270,70 @@ class Cell:
             raise BadRequestError("a rewind does not take folders back", hint="take a snapshot, and restore it")
         began = time.monotonic_ns()
         self._mark = None if request["remove"] else BranchMark(self._simulation, self._step)
+        self._marked = None if request["remove"] else self._history.moment()
         kept = self._mark.kept_bytes if self._mark is not None else 0
         return {"step": self._step, "kept_bytes": kept, "elapsed_us": (time.monotonic_ns() - began) // 1000}
 
     def _rewind(self, _: Mapping[str, Any], __: int | None) -> dict[str, Any]:
-        if self._mark is None:
+        if self._mark is None or self._marked is None:
             raise BadRequestError("the branch has no mark", hint="mark it first")
         began = time.monotonic_ns()
         pages = self._mark.rewind()
+        self._history.rewind(self._marked)
         self._step = self._scoreboard[self._slot] = self._mark.step
         return {"step": self._step, "pages": pages, "elapsed_us": (time.monotonic_ns() - began) // 1000}
+
+    def _list_history(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
+        return self._history.page(request["start"])
+
+    def _tell_trail(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
+        trail = self._history.trail
+        told = {"count": trail.count, "running": trail.running, "stride": trail.stride, "marks": bytes(trail.marks)}
+        return {**told, "digests": self._history.digests(request.get("at", [trail.count]))}
+
+    def _replay(self, request: Mapping[str, Any], _: int | None) -> None:
+        from .replaying import do_again  # mapped only where it is needed: what is mapped is forked
+
+        number = request["number"]
+
+        def do(op: str, **arguments: Any) -> Any:
+            return self._handlers[op]({"number": number, "slot": self._slot, **arguments}, None)
+
+        do_again(request["action"], do, lambda: self._control.waiting(fork.INTERRUPT, number))
+
+    def _leave(self, _: Mapping[str, Any], __: int | None) -> None:
+        if not self._begun:
+            return  # a temporary branch, of which the author's code knows nothing
+        with _AuthorsCode(f"{type(self._simulation).__name__}.on_drop"):
+            self._simulation.on_drop()
 
     def _prepare(self, request: Mapping[str, Any], _: int | None) -> Any:
         if self._folders is None:
             raise BadRequestError("the simulation branches no folders")
+        self._tell_of_snapshot()
         return _plain(self._folders.prepare(**request["folders"]))
+
+    def _tell_of_snapshot(self) -> None:
+        with _AuthorsCode(f"{type(self._simulation).__name__}.on_snapshot"):
+            self._simulation.on_snapshot()
 
     def _freeze(self, _: Mapping[str, Any], descriptor: int | None) -> NoReturn:
         if descriptor is None:
             raise BadRequestError("a freeze comes with the snapshot's socket")
         folders = self._folders
         try:
+            if folders is None:
+                self._tell_of_snapshot()
             refuse_threads()
-        except ThreadsRunningError:
+        except BaseException:
             os.close(descriptor)
             if folders is not None:
                 folders.abandon()
             raise
         _flush()  # what is buffered now would be printed by both
         try:
-            thawed, clone_ns = fork.freeze(
-                self._control.fileno(), descriptor, folders.spares if folders is not None else range(0)
-            )
+            spares = folders.spares if folders is not None else range(0)
+            thawed, clone_ns = fork.freeze(self._control.fileno(), descriptor, spares)
         except OSError as cause:
             if folders is not None:
                 folders.abandon()
@@ -272,19 +355,27 @@ def refuse_threads() -> None:
     """
     if fork.count_threads() == 1:
         return
-    names = []
-    for task in os.listdir("/proc/self/task"):
-        try:
-            with open(f"/proc/self/task/{task}/comm") as comm:
-                names.append(comm.read().strip())
-        except FileNotFoundError:
-            continue  # it ended meanwhile
+    names = thread_names()
     raise ThreadsRunningError(
         f"the simulation runs {len(names)} threads ({', '.join(names)}), and a fork would lose all but one",
         hint="turn thread pools off: OPENBLAS_NUM_THREADS=1, OMP_NUM_THREADS=1, torch.set_num_threads(1); "
         "join threads of your own before a step returns",
         details={"threads": len(names), "names": names},
     )
+
+
+def thread_names() -> list[str]:
+    """Return the names of this process's threads: Python's own names where it has started them."""
+    threading = sys.modules.get("threading")
+    known = {thread.native_id: thread.name for thread in threading.enumerate()} if threading is not None else {}
+    names = []
+    for task in os.listdir("/proc/self/task"):
+        try:
+            with open(f"/proc/self/task/{task}/comm") as comm:
+                names.append(known.get(int(task)) or comm.read().strip())
+        except FileNotFoundError:
+            continue  # it ended meanwhile
+    return names
 
 
 def cannot_clone(cause: OSError) -> SnapservError:
@@ -366,6 +457,7 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, Folders | None, dict
         "fork": " · ".join(part for part in fork.mode() if part),
         "huge_heap_bytes": huge_heap_bytes,
         "folders": folders.describe() if folders is not None else None,
+        "says_goodbye": kind.on_drop is not Simulation.on_drop,
         "setup_s": time.monotonic() - began,
     }
     return simulation, folders, described

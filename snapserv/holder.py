@@ -18,6 +18,7 @@ from .errors import BadRequestError, OverBudgetError, SnapservError
 from .ext import fork
 from .heap import use_huge_pages
 from .link import CellEnd, decode
+from .rebasing import Rebaser
 
 CONTROL_DESCRIPTOR = 3
 
@@ -32,27 +33,34 @@ def main() -> NoReturn:
         try:
             arena = Arena(backing=request["backing"])
             array = arena.allocate("region", np.uint8, (request["size"],))
-            arena.seal()
         except SnapservError as error:
             control.send(fork.REPLY, {"error": error.to_wire()})
             os._exit(1)
-        use_huge_pages(arena.addresses)
         control.send(fork.REPLY, {"ok": {"address": array.ctypes.data, "backing": arena.backing}})
-        _serve(control, array)
+        _serve(control, array, arena)
     except EOFError:
         os._exit(0)
 
 
-def _serve(control: CellEnd, array: np.ndarray[Any, np.dtype[np.uint8]]) -> NoReturn:
+def _serve(control: CellEnd, array: np.ndarray[Any, np.dtype[np.uint8]], arena: Arena) -> NoReturn:
+    rebaser = Rebaser(arena)
     while True:
+        while rebaser.pending and not control.ready():
+            rebaser.advance()
         _, header, payload, descriptor = control.receive()
         request = decode(header, payload)
         try:
             if request["op"] == "freeze":
-                thawed = _freeze(control, descriptor)
-                if thawed is not None:  # another process now: a copy of the snapshot, with a socket of its own
+                if not arena.sealed:  # what was written before the first snapshot is what setup writes elsewhere
+                    arena.seal()
+                    use_huge_pages(arena.addresses)
+                thawed, clone_ns = _freeze(control, descriptor)
+                if thawed is None:
+                    rebaser.cloned(clone_ns)
+                else:  # another process now: a copy of the snapshot, with a socket of its own
                     control.leave()
                     control = CellEnd(thawed)
+                    rebaser.thawed()
                 continue
             reply: dict[str, Any] = {"ok": _change(array, request)}
         except SnapservError as error:
@@ -60,12 +68,12 @@ def _serve(control: CellEnd, array: np.ndarray[Any, np.dtype[np.uint8]]) -> NoRe
         control.send(fork.REPLY, reply)
 
 
-def _freeze(control: CellEnd, descriptor: int | None) -> int | None:
+def _freeze(control: CellEnd, descriptor: int | None) -> tuple[int | None, int]:
     """Clone a frozen sibling. Whoever asked is answered from C; see `snapserv.ext.fork.freeze`."""
     if descriptor is None:
         raise BadRequestError("a freeze comes with the snapshot's socket")
     try:
-        return fork.freeze(control.fileno(), descriptor)[0]
+        return fork.freeze(control.fileno(), descriptor)
     except OSError as cause:
         raise OverBudgetError(
             f"the kernel made no process: {os.strerror(cause.errno or 0)}",

@@ -5,21 +5,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import structlog
 from snapserv_client.protocol import ArenaInfo, FieldInfo, MethodInfo, NodeInfo, Rng, SpecResult
 from snapserv_client.wire import dtype_from_wire
 
-from .errors import FrozenError, NameTakenError, NodeDiedError, NotFoundError
+from .errors import BadRequestError, FrozenError, NameTakenError, NodeDiedError, NotFoundError
+from .hashing import BaseHashes
 from .herd import Cell, Ending, Herd
 from .lanes import Lane, Turn
 from .reading import FieldPlace
-from .stacks import Stacks, Stores
 from .tree import Forest, NameInUseError, Node, Tree
 
 log = structlog.get_logger(__name__)
@@ -39,7 +41,7 @@ class Plan:
     spec: SpecResult
     places: list[FieldPlace]
     segments: list[tuple[int, int]]
-    stacks: Stacks | None = None
+    base_hashes: BaseHashes = field(default_factory=BaseHashes)
 
     @property
     def file_backed(self) -> bool:
@@ -76,8 +78,6 @@ class Nodes:
         self._backing = backing
         self._search_path = search_path
         self._branch_dirs = list(branch_dirs)
-        self._stores = Stores()
-        self._stores.sweep()
         self._plans: dict[str, Plan] = {}
         self._cells: dict[int, Cell] = {}
         self._lanes: dict[int, Lane] = {}
@@ -149,6 +149,40 @@ class Nodes:
             raise NotFoundError(f"{node.path} was dropped")
         return cell
 
+    def snapshot(self, reference: str | int, what: str) -> Node:
+        """Return the snapshot that a client named as ``what``.
+
+        Raises:
+            NotFoundError: There is no such node.
+            BadRequestError: It is a live branch.
+        """
+        node = self.find(reference)
+        if node.kind != "snapshot":
+            raise BadRequestError(
+                f"{what}: {node.path} is a live branch", hint="name a snapshot; take one of it first"
+            )
+        return node
+
+    @contextlib.asynccontextmanager
+    async def awake(self, node: Node) -> AsyncIterator[Cell]:
+        """Give the live cell of a node whose turn the caller holds: its own, or for a snapshot a temporary one.
+
+        The temporary one is a clone in no tree, in which none of the author's code has run; it ends with the block.
+
+        Raises:
+            SnapservError: The node died, or the kernel made no process.
+        """
+        cell = self.cell(node)
+        if node.kind == "branch":
+            yield cell
+            return
+        cell = await self.herd.thaw(cell, step=node.step, seed=None, silent=True)
+        try:
+            self._count_fork(cell.clone_us)
+            yield cell
+        finally:
+            await asyncio.shield(self.herd.end(cell))
+
     def look(self, node: Node) -> int:
         """Return the step at which a node stands now; that of a branch changes behind our back."""
         cell = self._cells.get(node.id)
@@ -192,7 +226,6 @@ class Nodes:
             tree = self.forest.plant(name, target)
         except NameInUseError as cause:
             raise NameTakenError(str(cause)) from cause
-        stores = self._stores.name()
         try:
             master, described = await self.herd.spawn_master(
                 {
@@ -201,20 +234,15 @@ class Nodes:
                     "backing": self._backing,
                     "path": self._search_path,
                     "branch_dirs": self._branch_dirs,
-                    "stores": stores,
                 }
             )
         except BaseException:
             self.forest.fell(tree)
-            self._stores.remove(stores)
             raise
         plan = self._plans[name] = _plan(name, described)
         tree.simulation = plan.spec.simulation
         root = self._settle(tree, "snapshot", None, master, name="root", step=0)
         tree.root = root.id
-        if described["folders"] is not None:
-            self._plans[name] = replace(plan, stacks=Stacks(self._stores, described["folders"], root.id))
-            log.info("folders_branch", how=described["folders"]["how"], why=described["folders"]["reason"])
         self._publish("tree", self.info(root), tree.simulation)
         return await self.make_branch(root, name="main", rng="same")
 
@@ -226,8 +254,6 @@ class Nodes:
             SnapservError: The branch has threads, the kernel made no process, or the branch died.
         """
         self.check_free(branch.tree, name)
-        stacks = self.plan(branch).stacks
-        ready: Any = stacks and await self.cell(branch).ask("prepare", folders=stacks.preparing(branch.id))
         frozen, fork_us = await self.herd.freeze(self.cell(branch))
         self._count_fork(fork_us)
         try:
@@ -235,18 +261,28 @@ class Nodes:
             snapshot = self._settle(branch.tree, "snapshot", parent, frozen, name=name, step=self.look(branch))
         except NameTakenError:
             await self.herd.end(frozen)
-            if stacks is not None:
-                stacks.froze(branch.id, frozen, ready)
-                stacks.release(frozen)
             raise
-        if stacks is not None:
-            stacks.froze(branch.id, snapshot.id, ready)
         # The branch goes on from here: its past is the snapshot.
         self.forest.move(branch, snapshot)
         return snapshot, fork_us
 
-    async def make_branch(self, snapshot: Node, *, name: str | None, rng: Rng) -> Node:
+    async def make_branch(
+        self,
+        snapshot: Node,
+        *,
+        name: str | None,
+        rng: Rng,
+        silent: bool = False,
+        prepare: Callable[[Cell], Awaitable[None]] | None = None,
+    ) -> Node:
         """Clone a live branch of a snapshot.
+
+        Args:
+            snapshot: What to clone.
+            name: The branch's name.
+            rng: Its random stream.
+            silent: Whether to leave out ``on_branch``, which ``prepare`` then sees to.
+            prepare: Awaited with the new cell before anybody can use it; if it raises, there is no branch.
 
         Raises:
             NameTakenError: The name belongs to a node of the tree.
@@ -256,25 +292,44 @@ class Nodes:
         # The id comes first, because a branch's own random stream is derived from it.
         node = self.forest.add(snapshot.tree, "branch", snapshot, name=name, step=snapshot.step, now=time.time())
         lane = self._lanes[node.id] = Lane()
-        stacks = self.plan(snapshot).stacks
         async with Turn(lane):  # whoever names it already waits until it is there
             try:
-                folders = stacks.beginning(snapshot.id, node.id) if stacks else None
-                cell = await self.herd.thaw(
-                    self.cell(snapshot), step=snapshot.step, seed=seed_of(rng, node.id), folders=folders
-                )
+                seed = seed_of(rng, node.id)
+                cell = await self.herd.thaw(self.cell(snapshot), step=snapshot.step, seed=seed, silent=silent)
+                if prepare is not None:
+                    try:
+                        await prepare(cell)
+                    except BaseException:
+                        await self.herd.end(cell)
+                        raise
             except BaseException:
-                if stacks is not None:
-                    stacks.release(node.id)
                 del self._lanes[node.id]
                 self.forest.remove(node)
                 raise
             self._count_fork(cell.clone_us)
-            if stacks is not None:
-                stacks.began(snapshot.id, node.id, node.id, cell.begun["folders"])
             self._put(node, cell)
         self._publish("created", self.info(node), "")
         return node
+
+    async def keep_child(
+        self, snapshot: Node, cell: Cell, reserved: int, *, kind: Literal["snapshot", "branch"], step: int
+    ) -> Node:
+        """Make a live cell that was cloned of a snapshot a node, as it is or frozen.
+
+        Raises:
+            SnapservError: It cannot be frozen; it is live still, and the caller's.
+        """
+        if kind == "branch":
+            return self._settle(snapshot.tree, kind, snapshot, cell, name=None, step=step, reserved=reserved)
+        frozen, fork_us = await self.herd.freeze(cell)
+        self._count_fork(fork_us)
+        await self.herd.end(cell)
+        return self._settle(snapshot.tree, kind, snapshot, frozen, name=None, step=step, reserved=reserved)
+
+    def count_child(self, clone_us: float, ticks: int) -> None:
+        """Count the clone and the steps of a live cell that is no node."""
+        self._count_fork(clone_us)
+        self.counters.steps += ticks
 
     async def revive(self, branch: Node, snapshot: Node, *, rng: Rng) -> None:
         """Put a branch, whose turn the caller holds, back to a snapshot; a dead one lives again.
@@ -283,20 +338,9 @@ class Nodes:
             SnapservError: The kernel made no process, the snapshot died, or ``on_branch`` raised; the branch is
                 then what it was.
         """
-        stacks, new = self.plan(branch).stacks, object()
-        try:
-            folders = stacks.beginning(snapshot.id, new) if stacks else None
-            cell = await self.herd.thaw(
-                self.cell(snapshot), step=snapshot.step, seed=seed_of(rng, branch.id), folders=folders
-            )
-        except BaseException:
-            if stacks is not None:
-                stacks.release(new)
-            raise
+        cell = await self.herd.thaw(self.cell(snapshot), step=snapshot.step, seed=seed_of(rng, branch.id))
         self._count_fork(cell.clone_us)
         await self._end_cell(branch)
-        if stacks is not None:
-            stacks.began(snapshot.id, new, branch.id, cell.begun["folders"])
         branch.death = None
         self._deaths.pop(branch.id, None)
         self._put(branch, cell)
@@ -310,11 +354,6 @@ class Nodes:
     async def drop(self, node: Node) -> None:
         """End a node, whose turn the caller holds; its descendants live on."""
         await self._end_cell(node)
-        stacks = self.plan(node).stacks
-        if stacks is not None:
-            stacks.release(node.id)
-            if node.id == node.tree.root:
-                stacks.close()
         self._deaths.pop(node.id, None)
         self._publish("dropped", self.info(node), "")
         del self._lanes[node.id]
@@ -359,10 +398,6 @@ class Nodes:
         """End every process."""
         self._nodes_of_cells.clear()  # nobody needs to hear of these deaths
         await self.herd.close()
-        for plan in self._plans.values():
-            if plan.stacks is not None:
-                plan.stacks.close()
-        self._stores.close()
 
     # --------------------------------------------------------------------------------------------- processes
 
@@ -375,9 +410,10 @@ class Nodes:
         *,
         name: str | None,
         step: int,
+        reserved: int | None = None,
     ) -> Node:
         self.check_free(tree, name)
-        node = self.forest.add(tree, kind, parent, name=name, step=step, now=time.time())
+        node = self.forest.add(tree, kind, parent, name=name, step=step, now=time.time(), reserved=reserved)
         self._lanes[node.id] = Lane()
         self._put(node, cell)
         self._publish("created", self.info(node), "")

@@ -61,7 +61,7 @@ def read_region(pid: int, place: FieldPlace, region: ResolvedRegion, *, most_byt
         )
     box = np.empty([count for _, count in region.box], place.dtype)
     if size:
-        _copy(pid, offsets + np.uint64(place.address), run, box.reshape(-1).view(np.uint8))
+        copy_bytes(pid, offsets + np.uint64(place.address), run, box.reshape(-1).view(np.uint8))
     return box[region.inside] if place.shape else box
 
 
@@ -87,7 +87,13 @@ def compare(places: Sequence[FieldPlace], a: int, b: int, segments: Iterable[tup
     return DiffResult(results, compared)
 
 
-def _copy(pid: int, addresses: Array, run: int, into: Array) -> None:
+def copy_bytes(pid: int, addresses: Array, run: int, into: Array) -> None:
+    """Copy ``run`` bytes from each address of the process ``pid`` into ``into``, one after the other.
+
+    Raises:
+        NodeDiedError: The process ended.
+        UnsupportedError: This machine does not let one process read another.
+    """
     try:
         if len(addresses) == 1 and run >= LARGE_BYTES:
             _copy_large(pid, int(addresses[0]), into)
@@ -170,8 +176,8 @@ def _differing(place: FieldPlace, a: int, b: int, low: int, high: int) -> Array:
     """Return the flat indices of the elements whose bytes differ, in a range of offsets."""
     address = np.array([place.address + low], np.uint64)
     ours, theirs = np.empty(high - low, np.uint8), np.empty(high - low, np.uint8)
-    _copy(a, address, high - low, ours)
-    _copy(b, address, high - low, theirs)
+    copy_bytes(a, address, high - low, ours)
+    copy_bytes(b, address, high - low, theirs)
     itemsize = place.dtype.itemsize
     if itemsize in (1, 2, 4, 8):
         kind = f"u{itemsize}"

@@ -25,7 +25,7 @@ import structlog
 import uvloop
 import zmq
 from snapserv_client.endpoint import default_endpoint
-from snapserv_client.protocol import MAX_IN_FLIGHT, PROTOCOL_VERSION, VERBS, Progress, RequestHeader, Verb
+from snapserv_client.protocol import MAX_IN_FLIGHT, PROTOCOL_VERSION, VERBS, Outcome, Progress, RequestHeader, Verb
 from snapserv_client.transport import NOBLOCK, has_input, receive_frames, send_frames
 from snapserv_client.wire import MAGIC, MAX_BUFFERS, MAX_MESSAGE_BYTES, Frames, convert, pack, unpack
 
@@ -316,6 +316,7 @@ class Server:
         call.progress = lambda done, total: self._send(
             client, pack({"id": header.id, "progress": Progress(done, total)})
         )
+        call.outcome = lambda outcome: self._send_outcome(client, header.id, outcome)
         session.running.add(header.id)
         self.calls[client, header.id] = call
         call.task = self._loop.create_task(self._run(call, session, verb, args))
@@ -327,7 +328,7 @@ class Server:
         except SnapservError as error:
             frames = self._failed(call, error)
         except asyncio.CancelledError:
-            frames = self._failed(call, StepInterruptedError("given up before it began"))
+            frames = self._failed(call, StepInterruptedError("given up"))
         except Exception:
             # The one place for our own mistakes: the client must get a reply, and the log the traceback.
             log.exception("internal_error", verb=verb.name, node=call.node)
@@ -337,6 +338,13 @@ class Server:
         session.running.discard(call.id)
         self.calls.pop((call.client, call.id), None)
         self._send(call.client, frames)
+
+    def _send_outcome(self, client: bytes, request_id: int, outcome: Outcome) -> None:
+        try:
+            frames = pack({"id": request_id, "outcome": outcome})
+        except SnapservError as error:
+            frames = pack({"id": request_id, "outcome": Outcome(outcome.index, False, error=error.to_wire())})
+        self._send(client, frames)
 
     def _failed(self, call: Call, error: SnapservError) -> Frames:
         self.errors += 1

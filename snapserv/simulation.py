@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
@@ -75,6 +76,11 @@ def exported(method: Method) -> Method:
     return method
 
 
+def is_exported(method: object) -> bool:
+    """Return whether clients may run a method."""
+    return getattr(method, "exported", None) is True
+
+
 class NoInputs(msgspec.Struct):
     """The inputs of a simulation that declares none."""
 
@@ -132,6 +138,15 @@ class Simulation:
                 with which ``self.rng`` has been reseeded already.
         """
 
+    def on_snapshot(self) -> None:
+        """Make ready to be copied, in the branch that a snapshot is about to be taken of: flush, or write down."""
+
+    def on_drop(self) -> None:
+        """Give back what is this branch's alone, in its own process, before it is ended on purpose.
+
+        Not where it is killed or dies, nor when the server ends; and a snapshot, which runs no Python, has no say.
+        """
+
     @property
     def rng(self) -> np.random.Generator:
         """The simulation's random generator, seeded from ``setup``'s parameter ``seed`` (0 without one)."""
@@ -170,9 +185,17 @@ class Simulation:
         return simulation
 
     def reseed(self, seed: int | None) -> None:
-        """Give a branch its random stream, then call `on_branch`."""
+        """Give a branch its random streams, then call `on_branch`.
+
+        With a seed: ``self.rng``, and those that are nobody's own: of the module ``random``, and of the functions
+        of ``numpy.random``. Without one all of them stay what they are.
+        """
         if seed is not None:
             self._rng = np.random.default_rng(seed)
+            if "random" in sys.modules:
+                sys.modules["random"].seed(seed)
+            if "numpy.random" in sys.modules:
+                np.random.seed(np.random.SeedSequence(seed).generate_state(8))
         self.on_branch(seed)
 
     # ------------------------------------------------------------------------------------ described for clients
@@ -221,7 +244,7 @@ class Simulation:
         return [
             MethodInfo(name, str(inspect.signature(method)), inspect.getdoc(method) or "")
             for name, method in inspect.getmembers(cls, callable)
-            if getattr(method, "exported", False)
+            if is_exported(method)
         ]
 
     def describe_fields(self) -> list[FieldInfo]:
@@ -251,7 +274,7 @@ class Simulation:
             NotFoundError: No such method, or one that is not exported.
         """
         method = getattr(type(self), name, None)
-        if not getattr(method, "exported", False):
+        if not is_exported(method):
             names = ", ".join(info.name for info in self.describe_methods()) or "none"
             raise NotFoundError(
                 f"{type(self).__name__} exports no method {name!r}", hint=f"exported methods: {names}"

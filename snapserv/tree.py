@@ -74,18 +74,33 @@ class Forest:
         """Remove a tree that has no nodes."""
         del self.trees[tree.name]
 
-    def add(self, tree: Tree, kind: Kind, parent: Node | None, *, name: str | None, step: int, now: float) -> Node:
-        """Add a node; without a name it is called ``s`` or ``b`` and its id.
+    def reserve(self) -> int:
+        """Return an id that no other node will have."""
+        self._last_id += 1
+        return self._last_id
+
+    def add(
+        self,
+        tree: Tree,
+        kind: Kind,
+        parent: Node | None,
+        *,
+        name: str | None,
+        step: int,
+        now: float,
+        reserved: int | None = None,
+    ) -> Node:
+        """Add a node, with an id that was reserved or a new one; its name is ``s`` or ``b`` and that by default.
 
         Raises:
             NameInUseError: The name belongs to a node of the tree.
         """
         if name is not None:
             self.check_free(tree, name)
-        self._last_id += 1
+        number = self.reserve() if reserved is None else reserved
         while name is None or name in tree.names:
-            name = f"{kind[0]}{self._last_id}" if name is None else f"{name}_"
-        node = Node(self._last_id, name, tree, kind, parent.id if parent else None, step, now)
+            name = f"{kind[0]}{number}" if name is None else f"{name}_"
+        node = Node(number, name, tree, kind, parent.id if parent else None, step, now)
         tree.names[name] = node
         self.nodes[node.id] = node
         if parent:

@@ -27,10 +27,13 @@ from .errors import (
     SnapservError,
     VersionMismatchError,
 )
+from .expansion import Expansion
 from .herd import Cell
 from .lanes import Turn
 from .regions import resolve_region
+from .replaying import replay
 from .tree import Node
+from .verifying import Verifier
 
 if TYPE_CHECKING:
     from .server import Server
@@ -41,14 +44,19 @@ INLINE_BYTES = 1 << 18
 
 @dataclass(eq=False, slots=True)
 class Call:
-    """One request being served. ``stepping`` is the cell and number of its step, once that runs."""
+    """One request being served.
+
+    ``stepping`` is the cell and number of its step, once that runs; ``expanding`` the snapshot that it expands.
+    """
 
     server: Server
     client: bytes
     id: int
     node: str | int | None
     progress: Callable[[int, int], None] | None = None
+    outcome: Callable[[protocol.Outcome], None] | None = None
     stepping: tuple[Cell, int] | None = None
+    expanding: Node | None = None
     task: asyncio.Task[None] | None = field(default=None)
 
     @property
@@ -193,11 +201,50 @@ async def create(call: Call, args: protocol.CreateArgs) -> protocol.NodeResult:
 
 
 @handles("log")
-async def log(call: Call, args: protocol.Empty) -> protocol.LogResult:
+async def log(call: Call, args: protocol.LogArgs) -> protocol.LogResult:
     await call.server.planted()
     nodes = call.server.nodes
-    chain = nodes.forest.ancestors(nodes.find(call.reference))
-    return protocol.LogResult([nodes.info(node) for node in chain])
+    node = nodes.find(call.reference)
+    entries = [nodes.info(each) for each in nodes.forest.ancestors(node)]
+    if not args.actions:
+        return protocol.LogResult(entries)
+    lane = nodes.lane(node)
+    async with Turn(lane) if node.kind == "branch" else Turn(shared=[lane]), nodes.awake(node) as cell:
+        page = await cell.ask("history", start=args.start)
+    return protocol.LogResult(entries, msgspec.convert(page["actions"], list[protocol.Action]), page["next"])
+
+
+@handles("replay")
+async def replay_actions(call: Call, args: protocol.ReplayArgs) -> protocol.NodeResult:
+    await call.server.planted()
+    nodes = call.server.nodes
+    source = nodes.tree(None).root if args.start is None else args.start
+    start = nodes.snapshot(source, "start")
+    begins = bool(args.actions) and isinstance(args.actions[0], protocol.BeginAction)
+
+    async def prepare(cell: Cell) -> None:
+        def about_to() -> None:
+            call.stepping = cell, cell.number + 1
+
+        try:
+            await replay(cell, args.actions, before=about_to)
+        finally:
+            call.stepping = None
+
+    async with Turn(shared=[nodes.lane(start)]):
+        made = await nodes.make_branch(start, name=args.name, rng="same", silent=begins, prepare=prepare)
+        return protocol.NodeResult(nodes.info(made))
+
+
+@handles("verify")
+async def verify(call: Call, args: protocol.VerifyArgs) -> protocol.VerifyResult:
+    await call.server.planted()
+    nodes = call.server.nodes
+    node = nodes.find(call.reference)
+    since = nodes.snapshot(node.tree.root if args.since is None else args.since, "since")
+    if since not in nodes.forest.ancestors(node):
+        raise BadRequestError(f"{since.path} is no ancestor of {node.path}", hint="log lists the ancestors")
+    return await Verifier(nodes, call.server.in_thread, node, since).run()
 
 
 @handles("read")
@@ -290,6 +337,9 @@ async def drop(call: Call, args: protocol.DropArgs) -> protocol.DropResult:
         for each in doomed:
             if nodes.lane(each).busy and each.death is None:
                 nodes.cell(each).kill()
+            for other in call.server.calls.values():
+                if other.expanding is each and other.task is not None:
+                    other.task.cancel()
     dropped = []
     async with Turn(*(nodes.lane(each) for each in doomed)):
         for each in reversed(doomed):
@@ -331,6 +381,59 @@ async def branch(call: Call, args: protocol.BranchArgs) -> protocol.BranchResult
         return protocol.BranchResult([nodes.info(each) for each in made], taken)
 
 
+@handles("expand")
+async def expand(call: Call, args: protocol.ExpandArgs) -> protocol.ExpandResult:
+    await call.server.planted()
+    nodes = call.server.nodes
+    node = nodes.find(call.reference)
+    _check_expansion(args, nodes.plan(node).spec)
+    if node.kind == "snapshot":
+        async with Turn(shared=[nodes.lane(node)]):
+            return await _expand(call, node, args)
+    async with Turn(nodes.lane(node)):
+        source, _ = await nodes.take_snapshot(node, name=None)
+        turn = Turn(shared=[nodes.lane(source)])  # before anybody else can drop it
+    kept = False
+    try:
+        async with turn:
+            result = await _expand(call, source, args)
+        kept = bool(result.kept)
+    finally:
+        if not kept and source.id in nodes.forest.nodes:
+            async with Turn(nodes.lane(source)):
+                await nodes.drop(source)
+    result.snapshot = nodes.info(source) if kept else None
+    return result
+
+
+async def _expand(call: Call, source: Node, args: protocol.ExpandArgs) -> protocol.ExpandResult:
+    call.server.nodes.cell(source)  # where it has died, that is the error, and not each child's
+    on_outcome = call.outcome if args.stream and call.outcome is not None else _forget
+    call.expanding = source
+    result = await Expansion(call.server.nodes, source, args, on_outcome).run()
+    if args.stream:
+        result.outcomes = []
+    return result
+
+
+def _forget(outcome: protocol.Outcome) -> None:
+    """Leave it to the final reply."""
+
+
+def _check_expansion(args: protocol.ExpandArgs, spec: protocol.SpecResult) -> None:
+    methods = [method.name for method in spec.methods]
+    if args.policy is not None and args.policy not in methods:
+        raise NotFoundError(
+            f"no exported method {args.policy!r}", hint=f"exported methods: {', '.join(methods) or 'none'}"
+        )
+    if args.policy_ticks and args.policy is None:
+        raise BadRequestError("policy_ticks without a policy", hint="name an exported method that returns inputs")
+    if args.keep == "best" and not args.by:
+        raise BadRequestError("keep best, but by nothing", hint="by names an output, or one of sum")
+    if any(isinstance(each, list) and not each for each in args.inputs) and not (args.policy_ticks or args.read):
+        raise BadRequestError("an input sequence is empty, and there is nothing to read", hint="give it a tick")
+
+
 # ------------------------------------------------------------------------------------------- about branches
 
 
@@ -356,7 +459,7 @@ async def step(call: Call, args: protocol.StepArgs) -> protocol.StepResult:
 @handles("interrupt")
 async def interrupt(call: Call, args: protocol.InterruptArgs) -> protocol.InterruptResult:
     nodes = call.server.nodes
-    node = nodes.branch(call.reference)
+    node = nodes.find(call.reference) if args.request is not None else nodes.branch(call.reference)
     if args.force:
         busy = nodes.lane(node).busy
         if busy:

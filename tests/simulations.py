@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import gc
+import mmap
 import os
 import random
 import signal
@@ -278,3 +280,119 @@ class LooksAhead(Simulation):
             self.arena.rewind(mark)
         assert not self.trail.any()
         return {"best": best, "value": int(self.value)}
+
+
+class Dice(Simulation):
+    """Has no fields; its die is loaded, until at some tick it is one that nobody can throw twice."""
+
+    class Inputs(msgspec.Struct):
+        sides: int = 6
+
+    def setup(self, fair_from: int = 0, seed: int = 0) -> None:
+        self.thrown = 0
+        self.fair_from = fair_from
+
+    def step(self, inputs: Inputs) -> dict[str, int]:
+        self.thrown += 1
+        fair = 0 < self.fair_from <= self.thrown
+        throw = int.from_bytes(os.urandom(8), "little") if fair else int(self.rng.integers(inputs.sides))
+        return {"throw": throw}
+
+
+class Clock(Simulation):
+    """Counts, and from some tick on notes the time in the last page of a field that it never puts out."""
+
+    count = Field("i8")
+    noted = Field("i8", shape=(5000,))
+
+    def setup(self, notes_from: int = 1, forbidden: str = "") -> None:
+        self.notes_from = notes_from
+        self.forbidden = forbidden
+
+    def step(self, inputs: Any) -> dict[str, int]:
+        self.count += 1
+        if self.forbidden and int(self.count) == 12 and os.path.exists(self.forbidden):
+            raise FileExistsError(self.forbidden)
+        if int(self.count) >= self.notes_from:
+            self.noted[4500] = time.monotonic_ns()
+        return {"count": int(self.count)}
+
+    @exported
+    def poke(self, value: int) -> None:
+        """Change something."""
+        self.noted[0] = value
+
+
+class Steered(Simulation):
+    """Turns as it is told to, and is finished once it has turned by a hundred."""
+
+    turned = Field("i8")
+
+    class Inputs(msgspec.Struct):
+        turn: int = 0
+
+    def step(self, inputs: Inputs) -> dict[str, int]:
+        self.turned += inputs.turn
+        self.finished = bool(self.turned >= 100)
+        return {"turned": inputs.turn}
+
+    @exported
+    def wander(self) -> dict[str, int]:
+        """Return inputs by chance."""
+        return {"turn": int(self.rng.integers(0, 9))}
+
+    @exported
+    def no_inputs(self) -> int:
+        """Return what are no inputs."""
+        return 7
+
+
+class Crowd(Simulation):
+    """Counts how many of its relatives are in a tick at the same time."""
+
+    def setup(self) -> None:
+        self.here = mmap.mmap(-1, 4096)
+        self.lock = os.memfd_create("crowd")
+
+    def step(self, inputs: Any) -> dict[str, int]:
+        with open(f"/proc/self/fd/{self.lock}", "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.here[0] += 1
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            time.sleep(0.02)
+            together = self.here[0]
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.here[0] -= 1
+            return {"together": together}
+
+
+class Hooked(Simulation):
+    """Writes down when it is branched, frozen and dropped, and draws from every random stream that Python has."""
+
+    value = Field("f8")
+
+    def setup(self, journal: str = "", fail: str = "") -> None:
+        self.journal = journal
+        self.fail = fail
+        random.seed(1)
+        np.random.seed(1)
+
+    def step(self, inputs: Any) -> dict[str, float]:
+        return {"own": self.rng.random(), "random": random.random(), "numpy": np.random.random()}
+
+    def note(self, what: str) -> None:
+        with open(self.journal, "a") as journal:
+            journal.write(f"{what} {os.getpid()}\n")
+        if self.fail == what:
+            raise ValueError(what)
+        if self.fail == f"{what} hangs":
+            time.sleep(3600)
+
+    def on_branch(self, seed: int | None) -> None:
+        self.note("branch")
+
+    def on_snapshot(self) -> None:
+        self.note("snapshot")
+
+    def on_drop(self) -> None:
+        self.note("drop")

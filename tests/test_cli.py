@@ -88,6 +88,7 @@ USES: dict[str, Words] = {
     "call": ("main", "total"),
     "diff": ("main", "s"),
     "drop": ("s",),
+    "expand": ("main", '{"drift": 1}', '[{"drift": 2}, {"drift": 3}]', "--sum", "mean", "--keep", "1:mean"),
     "interrupt": ("main",),
     "log": ("main",),
     "pages": ("main", "s"),
@@ -101,9 +102,10 @@ USES: dict[str, Words] = {
     "step": ("main", "3"),
     "tag": ("s", "golden"),
     "tree": ("--sizes",),
+    "verify": ("main",),
     "write": ("main", "count", "7"),
 }
-ELSEWHERE = {"create", "lab", "serve", "demo", "watch", "shutdown", "doctor", "mark", "rewind"}
+ELSEWHERE = {"create", "lab", "serve", "demo", "watch", "shutdown", "doctor", "mark", "rewind", "replay"}
 """Commands that have tests of their own: they do more than the next test's server could forget."""
 
 
@@ -523,6 +525,8 @@ def test_lab_measures_every_figure(alone: Terminal, tmp_path: Path) -> None:
     for key in ("pause_ms", "first_write_us", "second_write_us", "read_gib_per_s"):
         assert row[key] > 0
     assert [each["snapshots"] for each in row["memory"]] == [1, 10, 100]
+    assert row["copy"]["ms"] > 0
+    assert row["shared"] in (0, None)
     assert found["machine"]["kernel"]
     assert {Path(plot).name for plot in found["plots"]} == {path.name for path in tmp_path.iterdir()}
     assert len(found["plots"]) == 6

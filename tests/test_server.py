@@ -253,7 +253,7 @@ ARGUMENTS = st.dictionaries(
     ANYTHING,
     max_size=4,
 )
-SAFE_VERBS = sorted(VERBS.keys() - {"shutdown", "create", "branch", "snapshot", "drop", "pin", "step"})
+SAFE_VERBS = sorted(VERBS.keys() - {"shutdown", "create", "branch", "replay", "snapshot", "drop", "pin", "step"})
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -72,9 +72,20 @@ def test_too_much_is_refused() -> None:
     with pytest.raises(TooLargeError, match="numpy arrays"):
         wire.pack("x" * (wire.MAX_HEADER_BYTES + 1))
     with pytest.raises(TooLargeError):
-        wire.pack([np.zeros(1)] * (wire.MAX_BUFFERS + 1))
+        wire.pack([np.zeros(wire.INLINE_BYTES)] * (wire.MAX_BUFFERS + 1))
     with pytest.raises(TooLargeError):
         wire.unpack(b"\xc0" * (wire.MAX_HEADER_BYTES + 1))
+
+
+def test_small_arrays_travel_in_the_header_until_they_are_many() -> None:
+    small = np.arange(wire.INLINE_BYTES, dtype=np.uint8)
+    many = wire.MAX_INLINE_BYTES // wire.INLINE_BYTES + 3
+    assert len(wire.pack([small])) == 1
+    assert len(wire.pack([np.append(small, 0)])) == 2
+    header, *buffers = wire.pack([small] * many)
+    assert len(buffers) == 3
+    for array in wire.unpack(header, buffers):
+        assert np.array_equal(array, small)
 
 
 @settings(deadline=None, max_examples=400)

@@ -25,6 +25,9 @@ class Adapter(NamedTuple):
 
 SCHEMES = {
     "gym": Adapter("snapserv.adapters.gymnasium", "gymnasium", "gymnasium"),
+    "mesa": Adapter("snapserv.adapters.mesa", "mesa", "mesa"),
+    "object": Adapter("snapserv.adapters.object", "", ""),
+    "simpy": Adapter("snapserv.adapters.simpy", "simpy", "simpy"),
 }
 """Every adapter by its scheme."""
 

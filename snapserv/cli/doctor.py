@@ -1,13 +1,17 @@
-"""``doctor``: what this kernel and this user can do."""
+"""``doctor``: what this kernel and this user can do, or what of a simulation will not branch well."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import Json, failing
+from .options import Json, failing, pairs
 from .output import EXIT_CODES, show, table
+
+if TYPE_CHECKING:
+    from snapserv.diagnosis import Finding
 
 SIGNS = {"ok": ("✓", "green"), "weak": ("!", "yellow"), "missing": ("✗", "bold red")}
 
@@ -17,21 +21,34 @@ def register(app: typer.Typer) -> None:
     app.command()(doctor)
 
 
-def doctor(as_json: Json = False) -> None:
-    """Say what this kernel and this user can do, which arena backing is used, and how to get a better one."""
-    from rich.text import Text
-
+def doctor(
+    target: Annotated[str | None, typer.Argument(help="MODULE:CLASS to try out; this machine by default.")] = None,
+    param: Annotated[list[str] | None, typer.Option("--param", "-p", help="NAME=VALUE for its setup.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what this machine can do and how to improve it; or what of a simulation will not branch well, and why."""
     from snapserv.diagnosis import diagnose
+    from snapserv.preflight import examine
 
     with failing(as_json=as_json):
-        found = diagnose()
+        if target is None:
+            found = diagnose()
+            show(found, as_json=as_json, people=lambda: _table(found.findings))
+            if not found.runs:
+                raise typer.Exit(EXIT_CODES["machine"])
+            return
+        findings = examine(target, pairs(param or [], "param"))
+    branches = not any(finding.verdict == "missing" for finding in findings)
+    said = {"target": target, "branches": branches, "findings": findings}
+    show(said, as_json=as_json, people=lambda: _table(findings))
+    if not branches:
+        raise typer.Exit(EXIT_CODES["simulation"])
 
-    def people() -> Any:
-        rows = table("", "what", "found", "to improve")
-        for finding in found.findings:
-            rows.add_row(Text(*SIGNS[finding.verdict]), finding.what, finding.found, finding.improve)
-        return rows
 
-    show(found, as_json=as_json, people=people)
-    if not found.runs:
-        raise typer.Exit(EXIT_CODES["machine"])
+def _table(findings: Sequence[Finding]) -> Any:
+    from rich.text import Text
+
+    rows = table("", "what", "found", "to improve")
+    for finding in findings:
+        rows.add_row(Text(*SIGNS[finding.verdict]), finding.what, finding.found, finding.improve)
+    return rows

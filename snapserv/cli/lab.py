@@ -15,7 +15,7 @@ from snapserv.errors import BadRequestError
 from .options import Json, failing
 from .output import errors, mebibytes, results, show, table
 
-WIDE = 126
+WIDE = 130
 """Columns that the table needs; in a file it has them."""
 UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
@@ -68,14 +68,14 @@ def _bytes(text: str) -> int:
 def _table(found: dict[str, Any]) -> Any:
     rows = table(
         "mechanism", ">MiB", ">written", ">snapshot ms", ">areas", ">pause ms", ">first write µs", ">read GiB/s",
-        ">snapshots", ">take MiB", "copies of copies",
+        ">snapshots", ">take MiB", ">copy of copy ms", ">shared",
     )  # fmt: skip
     rows.columns[0].no_wrap = True
     notes = []
     for row in found["rows"]:
         size = mebibytes(row["bytes"])
         if "error" in row:
-            rows.add_row(row["mechanism"], size, *[""] * 8, row["error"]["message"], end_section=True)
+            rows.add_row(row["mechanism"], size, *[""] * 9, row["error"]["message"], end_section=True)
             continue
         rows.add_row(
             row["mechanism"],
@@ -88,7 +88,8 @@ def _table(found: dict[str, Any]) -> Any:
             f"{row['read_gib_per_s']:.1f}",
             "\n".join(str(each["snapshots"]) for each in row["memory"]),
             "\n".join(mebibytes(each["bytes"]) or "no room" for each in row["memory"]),
-            "yes" if row["copies_of_copies"] else "no",
+            f"{row['copy']['ms']:.3f}" if row["copy"]["ms"] else "no room" if row["copies_of_copies"] else "no",
+            "" if row["shared"] is None else f"{row['shared']:.0%}",
             end_section=True,
         )
         if "merged" in row:

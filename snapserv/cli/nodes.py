@@ -24,7 +24,7 @@ KEYWORD = re.compile(r"[A-Za-z_]\w*=")
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (tree, step, snapshot, branch, restore, reset, rewind, drop, tag, pin, interrupt, create, log):
+    for command in (tree, step, snapshot, branch, restore, reset, rewind, drop, tag, pin, interrupt, create):
         app.command()(command)
     app.command("mark")(mark_)
     app.command(cls=ValuesCommand)(call)
@@ -117,7 +117,7 @@ def snapshot(
     show(
         {"node": taken.last, "fork_us": taken.fork_us},
         as_json=as_json,
-        people=lambda: f"{_line(taken.last)} · fork {(taken.fork_us or 0) / 1000:.2f} ms",
+        people=lambda: f"{line_of(taken.last)} · fork {(taken.fork_us or 0) / 1000:.2f} ms",
     )
 
 
@@ -133,7 +133,7 @@ def branch(
     with connected(endpoint, as_json=as_json) as server:
         wanted = 1 if count is None and not names else count
         made = server.node(node).branch(wanted, names=names or None, rng=rng_of(rng))
-    show([each.last for each in made], as_json=as_json, people=lambda: _lines([each.last for each in made]))
+    show([each.last for each in made], as_json=as_json, people=lambda: lines_of([each.last for each in made]))
 
 
 def restore(
@@ -147,7 +147,7 @@ def restore(
     with connected(endpoint, as_json=as_json) as server:
         found = live(server, node)
         found.restore(snapshot, rng=rng_of(rng))
-    show(found.last, as_json=as_json, people=lambda: _line(found.last))
+    show(found.last, as_json=as_json, people=lambda: line_of(found.last))
 
 
 def reset(node: BranchName, rng: Rng = "same", endpoint: Endpoint = None, as_json: Json = False) -> None:
@@ -155,7 +155,7 @@ def reset(node: BranchName, rng: Rng = "same", endpoint: Endpoint = None, as_jso
     with connected(endpoint, as_json=as_json) as server:
         found = live(server, node)
         found.reset(rng=rng_of(rng))
-    show(found.last, as_json=as_json, people=lambda: _line(found.last))
+    show(found.last, as_json=as_json, people=lambda: line_of(found.last))
 
 
 def mark_(
@@ -205,7 +205,7 @@ def tag(
     with connected(endpoint, as_json=as_json) as server:
         found = server.node(node)
         found.tag(name, remove=remove)
-    show(found.last, as_json=as_json, people=lambda: _line(found.last))
+    show(found.last, as_json=as_json, people=lambda: line_of(found.last))
 
 
 def pin(
@@ -218,7 +218,7 @@ def pin(
     with connected(endpoint, as_json=as_json) as server:
         found = server.node(node)
         found.pin(not unpin)
-    show(found.last, as_json=as_json, people=lambda: _line(found.last))
+    show(found.last, as_json=as_json, people=lambda: line_of(found.last))
 
 
 def interrupt(
@@ -260,21 +260,16 @@ def create(
     with connected(endpoint, as_json=as_json) as server:
         params = pairs(param or [], "param", reserved=("self", "simulation", "name"))
         made = server.create(simulation, name, **params)
-    show(made.last, as_json=as_json, people=lambda: _line(made.last))
+    show(made.last, as_json=as_json, people=lambda: line_of(made.last))
 
 
-def log(node: NodeName, endpoint: Endpoint = None, as_json: Json = False) -> None:
-    """Show a node's lineage, from the root to itself."""
-    with connected(endpoint, as_json=as_json) as server:
-        entries = server.node(node).log()
-    show(entries, as_json=as_json, people=lambda: _lines(entries))
-
-
-def _line(node: NodeInfo) -> str:
+def line_of(node: NodeInfo) -> str:
+    """Return a node in one line."""
     return f"{mark(node)} {describe(node)}"
 
 
-def _lines(nodes: list[NodeInfo]) -> Any:
+def lines_of(nodes: list[NodeInfo]) -> Any:
+    """Return a table of nodes."""
     rows = table("", "node", "kind", ">step", "state", ">pid", ">private MiB")
     for node in nodes:
         rows.add_row(

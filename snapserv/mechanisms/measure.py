@@ -58,11 +58,13 @@ def measure(mechanism: type[Mechanism], size: int, fractions: list[float]) -> di
         result["first_write_us"], result["second_write_us"] = _writes(region, rng, pages)
         result["read_gib_per_s"] = _bandwidth(region)
         result["pause_ms"] = _pause(mechanism, region, pages)
-        result["copy_ms"] = _copy(region, rng, pages) if mechanism.copies_of_copies else None
-        with region.snapshot() as snapshot:
-            result["shared"] = _shared(mechanism, region, snapshot)
+        result["copy"] = _copy(mechanism, region, rng, pages)
         if isinstance(region, RemapRegion):
             result["calls"] = _calls(region, rng, pages)
+    with mechanism.make(size) as region:
+        _fill(region)
+        with region.snapshot() as snapshot:
+            result["shared"] = _shared(mechanism, region, snapshot)
     if mechanism is Ksm:
         result["merged"] = _merged(mechanism, size, rng, pages)
     result["memory"] = [_memory(mechanism, size, pages, count) for count in COUNTS]
@@ -138,18 +140,23 @@ def _first_write(region: Region, rng: np.random.Generator, pages: int) -> float:
     return region.touch(chosen) / len(chosen) * 1e6
 
 
-def _copy(region: Region, rng: np.random.Generator, pages: int) -> float:
+def _copy(mechanism: type[Mechanism], region: Region, rng: np.random.Generator, pages: int) -> dict[str, Any]:
     """Return milliseconds that a writable copy of a snapshot takes, a tenth of the pages written before it."""
+    if not mechanism.copies_of_copies:
+        return {"ms": None, "why_not": "no copies of copies"}
     times = []
     with region.snapshot():
         region.touch(np.sort(rng.choice(pages, max(1, pages // 10), replace=False)) * PAGE)
         with region.snapshot() as snapshot:
             for _ in range(5):
                 began = time.perf_counter()
-                copy = snapshot.copy()
+                try:
+                    copy = snapshot.copy()
+                except OverBudgetError as error:
+                    return {"ms": None, "why_not": str(error)}
                 times.append(time.perf_counter() - began)
                 copy.close()
-    return float(np.median(times)) * 1e3
+    return {"ms": float(np.median(times)) * 1e3, "why_not": ""}
 
 
 def _shared(mechanism: type[Mechanism], region: Region, snapshot: Snapshot) -> float | None:
@@ -163,7 +170,7 @@ def _shared(mechanism: type[Mechanism], region: Region, snapshot: Snapshot) -> f
     return None if found is None else float((found == SAME).mean())
 
 
-def _calls(region: RemapRegion, rng: np.random.Generator, pages: int) -> dict[str, float]:
+def _calls(region: RemapRegion, rng: np.random.Generator, pages: int) -> dict[str, float | None]:
     """Return the system calls that map or protect: of a snapshot, of a first write, of a copy of the snapshot."""
 
     def calls(act: Callable[[], object]) -> int:
@@ -176,11 +183,11 @@ def _calls(region: RemapRegion, rng: np.random.Generator, pages: int) -> dict[st
         snapshot = calls(lambda: kept.enter_context(region.snapshot()))
         write = calls(lambda: region.touch(written)) / len(written)
         second = kept.enter_context(region.snapshot())
-        return {
-            "snapshot": snapshot,
-            "first_write": write,
-            "copy": calls(lambda: kept.enter_context(second.copy())),
-        }
+        try:
+            copy = calls(lambda: kept.enter_context(second.copy()))
+        except OverBudgetError:
+            copy = None
+        return {"snapshot": snapshot, "first_write": write, "copy": copy}
 
 
 def _bandwidth(region: Region) -> float:

@@ -14,38 +14,48 @@ if TYPE_CHECKING:
     from .display import Diff, Tree
     from .endpoint import default_endpoint
     from .errors import SnapservError
+    from .expansion import Best, Outcome
+    from .history import Actions, Verification
     from .pages import Pages
     from .private import local
     from .protocol import Event, NodeInfo, StepResult
     from .sync import Branch, Server, Snapshot, connect
 
 _PLACES = {
+    "Actions": "history",
+    "Best": "expansion",
     "Branch": "sync",
     "Diff": "display",
     "Event": "protocol",
     "NodeInfo": "protocol",
+    "Outcome": "expansion",
     "Pages": "pages",
     "Server": "sync",
     "Snapshot": "sync",
     "SnapservError": "errors",
     "StepResult": "protocol",
     "Tree": "display",
+    "Verification": "history",
     "connect": "sync",
     "default_endpoint": "endpoint",
     "local": "private",
 }
 
 __all__ = [
+    "Actions",
+    "Best",
     "Branch",
     "Diff",
     "Event",
     "NodeInfo",
+    "Outcome",
     "Pages",
     "Server",
     "SnapservError",
     "Snapshot",
     "StepResult",
     "Tree",
+    "Verification",
     "aio",
     "connect",
     "default_endpoint",

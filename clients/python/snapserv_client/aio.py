@@ -9,9 +9,9 @@ import asyncio
 import os
 import warnings
 import weakref
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import msgspec
 import zmq
@@ -21,11 +21,13 @@ from . import protocol, requests
 from .display import Diff, NodeDisplay, ServerDisplay, Tree
 from .endpoint import chosen_endpoint
 from .errors import BadRequestError, FrozenError, InternalError, RequestTimeoutError, SnapservError
+from .expansion import Options, Outcome, collected
+from .history import Actions, Verification
 from .pages import Pages
 from .private import START_WITHIN_S, PrivateServer
-from .protocol import Event, MarkResult, NodeInfo, RewindResult, Rng, SpecResult, StatsResult, StepResult
+from .protocol import Action, Event, MarkResult, NodeInfo, RewindResult, Rng, SpecResult, StatsResult, StepResult
 from .requests import Array, RegionIndex, Reply, Request
-from .sync import FROZEN_HINT, REQUEST_TIMEOUT_S, Progress, refuse_missing_socket, release, unreachable
+from .sync import FROZEN_HINT, REQUEST_TIMEOUT_S, OnOutcome, Progress, refuse_missing_socket, release, unreachable
 from .transport import routing_id
 from .wire import unpack
 
@@ -92,12 +94,17 @@ class Connection:
                 f"{endpoint!r} is no endpoint: {cause.strerror}", hint="write ipc:///PATH or tcp://HOST:PORT"
             ) from cause
         self._last_id = 0
-        self._waiting: dict[int, tuple[asyncio.Future[Any], Progress | None]] = {}
+        self._waiting: dict[int, tuple[asyncio.Future[Any], Progress | None, OnOutcome | None]] = {}
         self._loop = asyncio.get_running_loop()
         self._reader = self._loop.create_task(self._read())
 
     async def run(
-        self, request: Request[T], *, timeout_s: float | None = None, progress: Progress | None = None
+        self,
+        request: Request[T],
+        *,
+        timeout_s: float | None = None,
+        progress: Progress | None = None,
+        outcome: OnOutcome | None = None,
     ) -> T:
         """Send a request and await its result; see `snapserv_client.sync.Connection.run`."""
         if self.closed or self._owner != os.getpid():
@@ -107,7 +114,7 @@ class Connection:
         self._last_id += 1
         request_id = self._last_id
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting[request_id] = (reply, progress)
+        self._waiting[request_id] = (reply, progress, outcome)
         limit = timeout_s if timeout_s is not None or request.long else self.timeout_s
         try:
             await self._socket.send_multipart(request.frames(request_id), copy=False)
@@ -119,7 +126,7 @@ class Connection:
                 hint="it may still be running; interrupt stops a step",
             ) from cause
         except asyncio.CancelledError:
-            if request.verb == "step" and request.node is not None and not self.closed:
+            if request.verb in ("step", "expand") and request.node is not None and not self.closed:
                 self._last_id += 1
                 stop = requests.interrupt(request.node, request=request_id)
                 await self._socket.send_multipart(stop.frames(self._last_id))
@@ -145,7 +152,7 @@ class Connection:
         if self._loop is asyncio.get_running_loop():
             self._reader.cancel()
             await asyncio.gather(self._reader, return_exceptions=True)
-        for reply, _ in self._waiting.values():
+        for reply, _, _ in self._waiting.values():
             if not reply.done():
                 reply.set_exception(BadRequestError("the connection was closed", hint="connect again"))
             self._socket.close()
@@ -163,21 +170,24 @@ class Connection:
             except SnapservError as error:
                 self._fail(InternalError(f"the server sent nonsense: {error}"))
                 continue
-            future, progress = self._waiting.get(reply.id, (None, None))
+            future, progress, outcome = self._waiting.get(reply.id, (None, None, None))
             if future is None or future.done():
                 continue  # late: its caller gave up
             if reply.error is not None:
                 future.set_exception(reply.error)
-            elif reply.progress is None:
+            elif reply.final:
                 future.set_result(reply.ok)
-            elif progress is not None:
+            else:
                 try:
-                    progress(reply.progress.done, reply.progress.total)
+                    if progress is not None and reply.progress is not None:
+                        progress(reply.progress.done, reply.progress.total)
+                    if outcome is not None and reply.outcome is not None:
+                        outcome(reply.outcome)
                 except Exception as error:  # noqa: BLE001 - it is the caller's, and goes to the caller
                     future.set_exception(error)
 
     def _fail(self, error: SnapservError) -> None:
-        for reply, _ in self._waiting.values():
+        for reply, _, _ in self._waiting.values():
             if not reply.done():
                 reply.set_exception(error)
 
@@ -230,7 +240,7 @@ class Server(ServerDisplay):
     async def node(self, name: str | int) -> Branch | Snapshot:
         """Return a node by name, id or tag."""
         info = (await self._run(requests.log(name)))[-1]
-        return Branch(self, info) if info.kind == "branch" else Snapshot(self, info)
+        return self._wrap(info)
 
     async def branch(self, name: str | int) -> Branch:
         """Return a live branch by name, id or tag."""
@@ -238,6 +248,25 @@ class Server(ServerDisplay):
         if not isinstance(node, Branch):
             raise FrozenError(f"{node.name} is a snapshot, and snapshots never change", hint=FROZEN_HINT)
         return node
+
+    async def replay(
+        self,
+        actions: Iterable[Action | Mapping[str, Any]],
+        start: Snapshot | str | int | None = None,
+        name: str | None = None,
+    ) -> Branch:
+        """Make a branch and do recorded actions again, also those of a node of another server.
+
+        Args:
+            actions: As `Node.actions` returns them.
+            start: The snapshot to start from; the root of the first tree by default.
+            name: The new branch's name.
+
+        Raises:
+            SnapservError: What an action met; ``details["index"]`` says which one. There is no branch then.
+        """
+        reference = None if start is None else _reference(start)
+        return Branch(self, await self._run(requests.replay(actions, reference, name)))
 
     async def snapshot(self, name: str | int) -> Snapshot:
         """Return a snapshot by name, id or tag."""
@@ -299,9 +328,17 @@ class Server(ServerDisplay):
         await self.close()
 
     async def _run(
-        self, request: Request[T], *, timeout_s: float | None = None, progress: Progress | None = None
+        self,
+        request: Request[T],
+        *,
+        timeout_s: float | None = None,
+        progress: Progress | None = None,
+        outcome: OnOutcome | None = None,
     ) -> T:
-        return await self._connection.run(request, timeout_s=timeout_s, progress=progress)
+        return await self._connection.run(request, timeout_s=timeout_s, progress=progress, outcome=outcome)
+
+    def _wrap(self, info: NodeInfo) -> Branch | Snapshot:
+        return Branch(self, info) if info.kind == "branch" else Snapshot(self, info)
 
 
 class Node(NodeDisplay):
@@ -317,6 +354,21 @@ class Node(NodeDisplay):
     async def log(self) -> list[NodeInfo]:
         """Return its lineage, from the root to itself."""
         return await self._run(requests.log(self.id))
+
+    async def actions(self) -> Actions:
+        """Return what was done to it since its tree's root."""
+        found: list[Action] = []
+        start: int | None = 0
+        while start is not None:
+            page = await self._run(requests.actions(self.id, start))
+            found += page.actions or []
+            start = page.next
+        return Actions(self.name, found)
+
+    async def verify(self, since: Snapshot | str | int | None = None) -> Verification:
+        """Do its own actions again from an ancestor, the root by default, and return how the states compare."""
+        reference = None if since is None else _reference(since)
+        return Verification(self.name, await self._run(requests.verify(self.id, reference)))
 
     async def read(self, field: str, region: RegionIndex = None) -> Array:
         """Return a copy of a field, or of a region of it."""
@@ -336,6 +388,48 @@ class Node(NodeDisplay):
         result = await self._run(requests.branch(self.id, number, wanted, rng))
         branches = [Branch(self._server, info) for info in result.nodes]
         return branches[0] if count is None and names is None else branches
+
+    async def expand(
+        self, inputs: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any]]], **options: Unpack[Options]
+    ) -> list[Outcome]:
+        """Try every input from here, a child each; see `snapserv_client.sync.Node.expand`.
+
+        Cancelling the task ends the children that are left.
+        """
+        request = requests.expand(self.id, inputs, options, stream=False)
+        result = await self._run(request)
+        outcomes = collected(result.outcomes, len(inputs))
+        for kept in result.kept:
+            outcomes[kept.index].node = self._server._wrap(kept.node)
+        return outcomes
+
+    async def expand_as_completed(
+        self, inputs: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any]]], **options: Unpack[Options]
+    ) -> AsyncIterator[Outcome]:
+        """Try every input from here, and yield what came of each as soon as it is there; those that are kept last.
+
+        Closing it early ends the children that are left: loop over it in ``async with contextlib.aclosing(...)``.
+        """
+        arrived: asyncio.Queue[protocol.Outcome | None] = asyncio.Queue()
+        request = requests.expand(self.id, inputs, options, stream=True)
+        running = asyncio.create_task(self._run(request, outcome=arrived.put_nowait))
+        running.add_done_callback(lambda _: arrived.put_nowait(None))
+        held: dict[int, Outcome] = {}
+        keeps = options.get("keep", "none") != "none"
+        try:
+            while (found := await arrived.get()) is not None:
+                outcome = Outcome(found)
+                if keeps and outcome.ok:
+                    held[outcome.index] = outcome
+                else:
+                    yield outcome
+            for kept in (await running).kept:
+                held[kept.index].node = self._server._wrap(kept.node)
+            for outcome in held.values():
+                yield outcome
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
     async def diff(self, other: Node | str, fields: Sequence[str] | None = None) -> Diff:
         """Return how another node differs from this one, field by field."""
@@ -360,9 +454,14 @@ class Node(NodeDisplay):
         return await self._run(requests.drop(self.id, recursive=recursive, force=force))
 
     async def _run(
-        self, request: Request[T], *, timeout_s: float | None = None, progress: Progress | None = None
+        self,
+        request: Request[T],
+        *,
+        timeout_s: float | None = None,
+        progress: Progress | None = None,
+        outcome: OnOutcome | None = None,
     ) -> T:
-        return await self._server._run(request, timeout_s=timeout_s, progress=progress)
+        return await self._server._run(request, timeout_s=timeout_s, progress=progress, outcome=outcome)
 
 
 class Snapshot(Node):

@@ -46,6 +46,10 @@ class Progress(msgspec.Struct):
 
 # ------------------------------------------------------------------------------------ values in results
 
+NonNegative = Annotated[int, msgspec.Meta(ge=0)]
+DoneTicks = Annotated[int, msgspec.Meta(ge=0, le=MAX_TICKS)]
+Repeats = Annotated[int, msgspec.Meta(ge=1, le=MAX_TICKS)]
+
 Rng: TypeAlias = Literal["same", "split"] | int
 Slice: TypeAlias = tuple[int | None, int | None, int | None]
 Region: TypeAlias = list[int | Slice]
@@ -167,10 +171,94 @@ class TreeResult(msgspec.Struct):
     next: int | None
 
 
+class _Action(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, tag_field="kind"):
+    step: NonNegative = 0
+    repeat: Repeats = 1
+
+
+class StepAction(_Action, tag="step"):
+    """So many completed ticks. Where ``raised`` says so, one more tick began, and raised.
+
+    As of every action, ``step`` says where the node stood before it, and ``repeat`` how often in a row it was done.
+    """
+
+    ticks: DoneTicks
+    inputs: dict[str, Any] = {}
+    raised: bool = False
+
+
+class WriteAction(_Action, tag="write"):
+    """A field, or a region of it, was changed."""
+
+    field: str
+    value: Any
+    region: Region | None = None
+
+
+class CallAction(_Action, tag="call"):
+    """An exported method ran; ``raised`` says whether it raised."""
+
+    method: str
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    raised: bool = False
+
+
+class BeginAction(_Action, tag="begin"):
+    """A branch began: with a random stream of its own where there is a seed, and by the author's ``on_branch``."""
+
+    seed: int | None = None
+
+
+Action: TypeAlias = StepAction | WriteAction | CallAction | BeginAction
+"""Something that was done to a node, and that can be done again."""
+
+
 class LogResult(msgspec.Struct):
-    """The lineage of a node, from the root to itself."""
+    """The lineage of a node, from the root to itself.
+
+    Where they were asked for, ``actions`` are what was done to it since its tree's root, a page at a time: ``next``
+    is the ``start`` of the page after it.
+    """
 
     entries: list[NodeInfo]
+    actions: list[Action] | None = None
+    next: int | None = None
+
+
+class FieldVerdict(msgspec.Struct):
+    """The hash of a field in the node and in its replay, 32 hexadecimal digits each."""
+
+    name: str
+    same: bool
+    hash: str
+    replayed: str
+
+
+class VerifyResult(msgspec.Struct):
+    """Whether a node's own actions, done again, lead to the same state.
+
+    ``ok`` is about the fields; of a simulation without fields, about what its actions put out. ``outputs`` says of
+    any simulation whether all of that was the same. Where it is not ok: nothing differs up to the step ``after``,
+    in snapshots on the way and in outputs, and something does at ``step``; ``action`` is the one in which that
+    happens, counted from where the replay began; ``error`` is what stopped the replay early. ``deterministic``
+    says whether two replays agree, and if they do not, ``parted`` is the first step at which they differ, where
+    that shows again.
+    """
+
+    ok: bool
+    since: str
+    fields: list[FieldVerdict]
+    outputs: bool
+    actions: int
+    ticks: int
+    elapsed_us: int
+    after: int | None = None
+    step: int | None = None
+    action: int | None = None
+    error: str = ""
+    deterministic: bool | None = None
+    parted: int | None = None
 
 
 class StepResult(msgspec.Struct):
@@ -210,6 +298,39 @@ class BranchResult(msgspec.Struct):
 
     nodes: list[NodeInfo]
     snapshot: NodeInfo | None
+
+
+class Outcome(msgspec.Struct):
+    """What came of one child: where it stands, the last tick's outputs, sums over ticks, fields; or its error."""
+
+    index: int
+    ok: bool
+    step: int = 0
+    ticks: int = 0
+    outputs: Any = None
+    totals: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
+    finished: bool = False
+    elapsed_us: int = 0
+    error: dict[str, Any] | None = None
+
+
+class Kept(msgspec.Struct):
+    """A child that was kept, by its index, and the node that it is now."""
+
+    index: int
+    node: NodeInfo
+
+
+class ExpandResult(msgspec.Struct):
+    """An outcome for each input in order, but for those that were sent before; and the children that were kept.
+
+    ``snapshot`` is the one taken first when a live branch was expanded, where it is kept for its children's sake.
+    """
+
+    outcomes: list[Outcome]
+    kept: list[Kept]
+    snapshot: NodeInfo | None = None
 
 
 class FieldDiff(msgspec.Struct):
@@ -342,10 +463,10 @@ class Empty(msgspec.Struct, forbid_unknown_fields=True):
 
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_LENGTH, pattern=NAME_PATTERN)]
-NonNegative = Annotated[int, msgspec.Meta(ge=0)]
 PageSize = Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE)]
 Ticks = Annotated[int, msgspec.Meta(ge=1, le=MAX_TICKS)]
 BranchCount = Annotated[int, msgspec.Meta(ge=1, le=MAX_BRANCHES)]
+Inputs = Annotated[list[dict[str, Any] | list[dict[str, Any]]], msgspec.Meta(min_length=1, max_length=MAX_BRANCHES)]
 
 
 class Arguments(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -380,6 +501,27 @@ class CreateArgs(Arguments):
     simulation: str | None = None
     name: Name | None = None
     params: dict[str, Any] = {}
+
+
+class LogArgs(Arguments):
+    """Whether to list actions as well, and how many to leave out first; each repetition counts."""
+
+    actions: bool = False
+    start: NonNegative = 0
+
+
+class ReplayArgs(Arguments):
+    """What to do, as `log` lists it, the snapshot to start from (the first tree's root) and the branch's name."""
+
+    actions: list[Action]
+    start: str | int | None = None
+    name: Name | None = None
+
+
+class VerifyArgs(Arguments):
+    """The ancestor to replay from, a snapshot; the root of the tree by default."""
+
+    since: str | int | None = None
 
 
 class StepArgs(Arguments):
@@ -432,7 +574,9 @@ class SnapshotArgs(Arguments):
 
 
 class InterruptArgs(Arguments):
-    """Which of this client's own steps to stop, even while it still waits for its turn; the running one by default.
+    """Which of this client's own requests to stop, even while it still waits for its turn: a step or an expansion.
+
+    By default the step that runs at the branch.
 
     With ``force`` the branch's process is killed rather than asked; `restore` or `reset` revives it.
     """
@@ -447,6 +591,33 @@ class BranchArgs(Arguments):
     count: BranchCount = 1
     names: list[Name] | None = None
     rng: Rng = "same"
+
+
+class ExpandArgs(Arguments):
+    """A child for each of ``inputs``: a map, or an array of maps that are played in order.
+
+    Each map is held for ``ticks`` ticks; then ``policy``, an exported method that returns inputs, is asked before
+    each of ``policy_ticks`` more. ``read`` names fields, outputs and exported methods that are called at the end,
+    and all outputs are returned if it is empty; ``sum`` names outputs to add up over all ticks. ``keep`` says which
+    children become nodes: ``best`` of them by the output or sum ``by``, the ``largest`` or the smallest. With
+    ``stream`` each outcome is sent as soon as it is there.
+    """
+
+    inputs: Inputs
+    ticks: Ticks = 1
+    policy: str | None = None
+    policy_ticks: NonNegative = 0
+    read: list[str] = []
+    sum: list[str] = []
+    parallel: BranchCount | None = None
+    rng: Rng = "same"
+    keep: Literal["none", "all", "best"] = "none"
+    best: BranchCount = 1
+    by: str = ""
+    largest: bool = True
+    keep_as: Literal["branch", "snapshot"] = "branch"
+    timeout_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    stream: bool = False
 
 
 class RestoreArgs(Arguments):
@@ -484,7 +655,7 @@ class PinArgs(Arguments):
 
 
 class DropArgs(Arguments):
-    """With ``recursive`` all descendants too; with ``force`` a step that is running is killed."""
+    """With ``recursive`` all descendants too; with ``force`` a step or an expansion that is running is ended."""
 
     recursive: bool = False
     force: bool = False
@@ -534,7 +705,31 @@ VERBS: dict[str, Verb] = {
             ("name_taken", "node_died", "not_found", "simulation_error", *_FORK),
             once=True,
         ),
-        Verb("log", "node", "list the node's ancestors, root first", Empty, LogResult, ("not_found",)),
+        Verb(
+            "log",
+            "node",
+            "list the node's ancestors, root first, and what was done to it since",
+            LogArgs,
+            LogResult,
+            (*_NODE, *_FORK),
+        ),
+        Verb(
+            "replay",
+            "server",
+            "make a branch and do recorded actions again",
+            ReplayArgs,
+            NodeResult,
+            (*_NODE, "interrupted", "name_taken", "simulation_error", *_FORK),
+            once=True,
+        ),
+        Verb(
+            "verify",
+            "node",
+            "do the node's own actions again and compare states",
+            VerifyArgs,
+            VerifyResult,
+            (*_NODE, "simulation_error", *_FORK),
+        ),
         Verb(
             "step",
             "branch",
@@ -577,7 +772,7 @@ VERBS: dict[str, Verb] = {
             (*_BRANCH, "name_taken", *_FORK),
             once=True,
         ),
-        Verb("interrupt", "branch", "stop the running step after a tick", InterruptArgs, InterruptResult, _BRANCH),
+        Verb("interrupt", "node", "stop the running step after a tick", InterruptArgs, InterruptResult, _BRANCH),
         Verb(
             "branch",
             "node",
@@ -585,6 +780,15 @@ VERBS: dict[str, Verb] = {
             BranchArgs,
             BranchResult,
             (*_NODE, "name_taken", "simulation_error", *_FORK),
+            once=True,
+        ),
+        Verb(
+            "expand",
+            "node",
+            "branch, step, read and end a child for each input (a live branch is snapshotted first)",
+            ExpandArgs,
+            ExpandResult,
+            (*_NODE, "interrupted", "simulation_error", *_FORK),
             once=True,
         ),
         Verb(

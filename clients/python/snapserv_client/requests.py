@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import EllipsisType
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 
 from . import protocol
-from .errors import BadRequestError, InternalError, SnapservError, error_from_wire
+from .errors import BadRequestError, InternalError, SnapservError, TooLargeError, error_from_wire
+from .expansion import Best, Options
 from .wire import MAGIC, Buffer, Frames, pack, unpack
 
 T = TypeVar("T")
@@ -50,12 +51,18 @@ class Request(msgspec.Struct, Generic[T], frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """A message from the server: a progress report, or the final reply of a request."""
+    """A message from the server: a progress report, the outcome of one child, or the final reply of a request."""
 
     id: int
     progress: protocol.Progress | None
+    outcome: protocol.Outcome | None
     ok: Any
     error: SnapservError | None
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing comes after it."""
+        return self.progress is None and self.outcome is None
 
     @staticmethod
     def parse(frames: Sequence[Buffer]) -> Reply:
@@ -70,12 +77,13 @@ class Reply(msgspec.Struct, frozen=True):
         if not isinstance(header, dict) or type(header.get("id")) is not int:
             raise InternalError("the server sent a reply without an id")
         error = header.get("error")
-        progress = header.get("progress")
+        progress, outcome = header.get("progress"), header.get("outcome")
         if error is not None and not isinstance(error, dict):
             raise InternalError("the server sent an error that is none")
         return Reply(
             header["id"],
             None if progress is None else convert(progress, protocol.Progress),
+            None if outcome is None else convert(outcome, protocol.Outcome),
             header.get("ok"),
             None if error is None else error_from_wire(error),
         )
@@ -133,6 +141,33 @@ def log(node: str | int) -> Request[list[protocol.NodeInfo]]:
     return Request("log", node, {}, lambda ok: convert(ok, protocol.LogResult).entries)
 
 
+def actions(node: str | int, start: int) -> Request[protocol.LogResult]:
+    """Ask for a page of what was done to a node."""
+    return Request(
+        "log", node, {"actions": True, "start": start}, lambda ok: convert(ok, protocol.LogResult), long=True
+    )
+
+
+def replay(actions_: Iterable[Any], start: str | int | None, name: str | None) -> Request[protocol.NodeInfo]:
+    """Ask to do actions again.
+
+    Raises:
+        TooLargeError: They do not fit in one request.
+    """
+    args = {"actions": list(actions_), "start": start, "name": name}
+    try:
+        pack(args)
+    except TooLargeError as cause:
+        hint = "replay a part of them, snapshot the branch that it makes, and replay the rest from there"
+        raise TooLargeError(cause.message, hint=hint) from cause
+    return Request("replay", None, args, _node, long=True)
+
+
+def verify(node: str | int, since: str | int | None) -> Request[protocol.VerifyResult]:
+    """Ask whether a node can be reached again."""
+    return Request("verify", node, {"since": since}, lambda ok: convert(ok, protocol.VerifyResult), long=True)
+
+
 def read(node: str | int, field: str, region: RegionIndex) -> Request[Array]:
     """Ask for a field or a region of it."""
     args = {"field": field, "region": region_to_wire(region)}
@@ -168,6 +203,36 @@ def branch(
     """Ask for branches."""
     args = {"count": count, "names": None if names is None else list(names), "rng": rng}
     return Request("branch", node, args, lambda ok: convert(ok, protocol.BranchResult))
+
+
+def expand(
+    node: str | int,
+    inputs: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any]]],
+    options: Options,
+    *,
+    stream: bool,
+) -> Request[protocol.ExpandResult]:
+    """Ask for a child for each input."""
+    keep = options.get("keep", "none")
+    best = keep if isinstance(keep, Best) else Best(1, "")
+    args = {
+        "inputs": [dict(each) if isinstance(each, Mapping) else [dict(one) for one in each] for each in inputs],
+        "ticks": options.get("steps", 1),
+        "policy": options.get("policy"),
+        "policy_ticks": options.get("policy_steps", 0),
+        "read": list(options.get("read", ())),
+        "sum": list(options.get("sum", ())),
+        "parallel": options.get("parallel"),
+        "rng": options.get("rng", "same"),
+        "keep": "best" if isinstance(keep, Best) else keep,
+        "best": best.count,
+        "by": best.by,
+        "largest": best.largest,
+        "keep_as": options.get("keep_as", "branch"),
+        "timeout_s": options.get("timeout_s"),
+        "stream": stream,
+    }
+    return Request("expand", node, args, lambda ok: convert(ok, protocol.ExpandResult), long=True)
 
 
 def restore(node: str | int, snapshot_: str | int, rng: protocol.Rng) -> Request[protocol.NodeInfo]:

@@ -11,10 +11,11 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import msgspec
 import zmq
@@ -23,16 +24,20 @@ from . import protocol, requests
 from .display import Diff, NodeDisplay, ServerDisplay, Tree
 from .endpoint import chosen_endpoint
 from .errors import BadRequestError, FrozenError, RequestTimeoutError, SnapservError, UnreachableError
+from .expansion import Keep, Options, Outcome, collected
+from .history import Actions, Verification
 from .pages import Pages
-from .protocol import Event, MarkResult, NodeInfo, RewindResult, Rng, SpecResult, StatsResult, StepResult
+from .protocol import Action, Event, MarkResult, NodeInfo, RewindResult, Rng, SpecResult, StatsResult, StepResult
 from .requests import Array, RegionIndex, Reply, Request
 from .transport import receive_frames, routing_id, send_frames
 from .wire import unpack
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
+OnOutcome = Callable[[protocol.Outcome], None]
 
 REQUEST_TIMEOUT_S = 60.0
+NO_REPLIES: deque[Reply] = deque()
 INTERRUPT_WITHIN_S = 5.0
 FROZEN_HINT = "branch it, and change the branch; server.snapshot(name) returns the snapshot"
 
@@ -105,10 +110,17 @@ class Connection:
             ) from cause
         self._last_id = 0
         self._receive_timeout_ms = -1
-        self._early: dict[int, Reply | None] = {}  # of requests that wait while a progress callback asks something
+        self._early: dict[int, deque[Reply]] = {}  # of requests that wait while a callback of theirs asks something
         self.closed = False
 
-    def run(self, request: Request[T], *, timeout_s: float | None = None, progress: Progress | None = None) -> T:
+    def run(
+        self,
+        request: Request[T],
+        *,
+        timeout_s: float | None = None,
+        progress: Progress | None = None,
+        outcome: OnOutcome | None = None,
+    ) -> T:
         """Send a request and wait for its result.
 
         Args:
@@ -116,6 +128,7 @@ class Connection:
             timeout_s: How long to wait; the connection's own timeout by default, for ever where the request runs
                 the simulation's code.
             progress: Called with ticks done and wanted.
+            outcome: Called with what came of each child, as soon as it is there.
 
         Raises:
             RequestTimeoutError: No reply in time. The connection stays usable; a late reply is dropped.
@@ -127,15 +140,44 @@ class Connection:
         request_id = self._last_id
         send_frames(self._socket, request.frames(request_id))
         limit = timeout_s if timeout_s is not None or request.long else self.timeout_s
-        self._early[request_id] = None
+        self._early[request_id] = deque()
         try:
-            return self._result(request, request_id, limit, progress)
+            return self._result(request, request_id, limit, progress, outcome)
         except KeyboardInterrupt:
-            if request.verb == "step":
+            if request.verb in ("step", "expand"):
                 self._stop(request, request_id)
             raise
         finally:
             del self._early[request_id]
+
+    def run_together(self, wanted: Sequence[Request[T]]) -> list[T]:
+        """Send several requests at once and wait for all of their results, in order.
+
+        Raises:
+            SnapservError: The first error, once all are answered.
+        """
+        self._check_owner()
+        ids = []
+        for request in wanted:
+            self._last_id += 1
+            ids.append(self._last_id)
+            self._early[self._last_id] = deque()
+            send_frames(self._socket, request.frames(self._last_id))
+        results: list[T] = []
+        failed: SnapservError | None = None
+        try:
+            for request_id, request in zip(ids, wanted, strict=True):
+                try:
+                    limit = None if request.long else self.timeout_s
+                    results.append(self._result(request, request_id, limit, None, None))
+                except SnapservError as error:
+                    failed = failed or error
+        finally:
+            for request_id in ids:
+                del self._early[request_id]
+        if failed is not None:
+            raise failed
+        return results
 
     def close(self) -> None:
         """Close the socket. In a forked child it only forgets it: it is the parent's."""
@@ -154,29 +196,39 @@ class Connection:
         return socket
 
     def _result(
-        self, request: Request[T], request_id: int, timeout_s: float | None, progress: Progress | None
+        self,
+        request: Request[T],
+        request_id: int,
+        timeout_s: float | None,
+        progress: Progress | None,
+        outcome: OnOutcome | None,
     ) -> T:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        self._wait_at_most(timeout_s)
+        early = self._early.get(request_id, NO_REPLIES)
         while True:
-            try:
-                reply = Reply.parse(receive_frames(self._socket))
-            except zmq.Again:
-                raise RequestTimeoutError(
-                    f"no reply to {request.verb} within {timeout_s:g} s",
-                    hint="it may still be running; interrupt stops a step",
-                ) from None
-            if reply.id == request_id and reply.progress is None:
-                return _outcome(request, reply)
-            if reply.id == request_id and progress is not None and reply.progress is not None:
+            if early:
+                reply = early.popleft()
+            else:
+                self._wait_at_most(None if deadline is None else max(0.0, deadline - time.monotonic()))
+                try:
+                    reply = Reply.parse(receive_frames(self._socket))
+                except zmq.Again:
+                    raise RequestTimeoutError(
+                        f"no reply to {request.verb} within {timeout_s:g} s",
+                        hint="it may still be running; interrupt stops a step",
+                    ) from None
+            if reply.id != request_id:
+                if reply.id in self._early:
+                    self._early[reply.id].append(reply)
+                continue  # otherwise it is late: its caller gave up
+            if reply.final:
+                if reply.error is not None:
+                    raise reply.error
+                return request.understand(reply.ok)
+            if progress is not None and reply.progress is not None:
                 progress(reply.progress.done, reply.progress.total)
-                early = self._early[request_id]
-                if early is not None:
-                    return _outcome(request, early)
-            elif reply.id in self._early and reply.progress is None:
-                self._early[reply.id] = reply
-            # Otherwise it is late: its caller gave up.
-            self._wait_at_most(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            if outcome is not None and reply.outcome is not None:
+                outcome(reply.outcome)
 
     def _wait_at_most(self, seconds: float | None) -> None:
         wanted = -1 if seconds is None else round(seconds * 1000)
@@ -185,7 +237,7 @@ class Connection:
             self._socket.setsockopt(zmq.RCVTIMEO, wanted)
 
     def _stop(self, request: Request[Any], request_id: int) -> None:
-        """Interrupt a step and wait until it has stopped, so that the branch stands still when this returns."""
+        """Interrupt a request and wait until it has stopped, so that nothing moves when this returns."""
         node = request.node
         if node is None:
             return
@@ -193,7 +245,7 @@ class Connection:
         interrupt = requests.interrupt(node, request=request_id)
         send_frames(self._socket, interrupt.frames(self._last_id))
         try:
-            self._result(request, request_id, INTERRUPT_WITHIN_S, None)
+            self._result(request, request_id, INTERRUPT_WITHIN_S, None, None)
         except SnapservError:
             return  # `interrupted`, as it should be, or the step had ended with an error of its own
 
@@ -275,6 +327,25 @@ class Server(ServerDisplay):
             raise FrozenError(f"{node.name} is a snapshot, and snapshots never change", hint=FROZEN_HINT)
         return node
 
+    def replay(
+        self,
+        actions: Iterable[Action | Mapping[str, Any]],
+        start: Snapshot | str | int | None = None,
+        name: str | None = None,
+    ) -> Branch:
+        """Make a branch and do recorded actions again, also those of a node of another server.
+
+        Args:
+            actions: As `Node.actions` returns them.
+            start: The snapshot to start from; the root of the first tree by default.
+            name: The new branch's name.
+
+        Raises:
+            SnapservError: What an action met; ``details["index"]`` says which one. There is no branch then.
+        """
+        reference = None if start is None else _reference(start)
+        return Branch(self, self._run(requests.replay(actions, reference, name)))
+
     def snapshot(self, name: str | int) -> Snapshot:
         """Return a snapshot by name, id or tag.
 
@@ -341,8 +412,15 @@ class Server(ServerDisplay):
             warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=2)
             self.close()
 
-    def _run(self, request: Request[T], *, timeout_s: float | None = None, progress: Progress | None = None) -> T:
-        return self._connection.run(request, timeout_s=timeout_s, progress=progress)
+    def _run(
+        self,
+        request: Request[T],
+        *,
+        timeout_s: float | None = None,
+        progress: Progress | None = None,
+        outcome: OnOutcome | None = None,
+    ) -> T:
+        return self._connection.run(request, timeout_s=timeout_s, progress=progress, outcome=outcome)
 
     def _wrap(self, info: NodeInfo) -> Branch | Snapshot:
         return Branch(self, info) if info.kind == "branch" else Snapshot(self, info)
@@ -361,6 +439,21 @@ class Node(NodeDisplay):
     def log(self) -> list[NodeInfo]:
         """Return its lineage, from the root to itself."""
         return self._run(requests.log(self.id))
+
+    def actions(self) -> Actions:
+        """Return what was done to it since its tree's root."""
+        found: list[Action] = []
+        start: int | None = 0
+        while start is not None:
+            page = self._run(requests.actions(self.id, start))
+            found += page.actions or []
+            start = page.next
+        return Actions(self.name, found)
+
+    def verify(self, since: Snapshot | str | int | None = None) -> Verification:
+        """Do its own actions again from an ancestor, the root by default, and return how the states compare."""
+        reference = None if since is None else _reference(since)
+        return Verification(self.name, self._run(requests.verify(self.id, reference)))
 
     def read(self, field: str, region: RegionIndex = None) -> Array:
         """Return a copy of a field, or of a region of it: a view of the received message, not writable.
@@ -396,6 +489,76 @@ class Node(NodeDisplay):
         branches = [Branch(self._server, info) for info in result.nodes]
         return branches[0] if count is None and names is None else branches
 
+    def expand(
+        self,
+        inputs: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any]]],
+        *,
+        steps: int = 1,
+        policy: str | None = None,
+        policy_steps: int = 0,
+        read: Sequence[str] = (),
+        sum: Sequence[str] = (),
+        parallel: int | None = None,
+        rng: Rng = "same",
+        keep: Keep = "none",
+        keep_as: Literal["branch", "snapshot"] = "branch",
+        timeout_s: float | None = None,
+        on_outcome: Callable[[Outcome], None] | None = None,
+    ) -> list[Outcome]:
+        """Try every input from here: a child each, which is branched, stepped, read and ended, in one round trip.
+
+        A child that fails, or whose process ends, is an outcome like the others, and hurts none of them. A live
+        branch is snapshotted first.
+
+        Args:
+            inputs: For each child its inputs, or a sequence of inputs that are played one after the other.
+            steps: For how many ticks each inputs are held.
+            policy: A method that the simulation exports, which returns the inputs of the next tick: it is asked in
+                the child for ``policy_steps`` more ticks.
+            policy_steps: How many.
+            read: Names of what to return: fields, outputs, and exported methods that need no arguments, which are
+                called in the child at the end. All outputs of the last tick, and no fields, by default.
+            sum: Names of outputs to add up over all ticks.
+            parallel: How many children run at a time; as many as there are cores by default.
+            rng: As for `branch`: ``"split"`` gives each child a random stream of its own.
+            keep: ``"all"``, ``"none"``, or the `Best` of them: what is kept becomes a node.
+            keep_as: What node: a live branch, or a snapshot.
+            timeout_s: How long each child may take.
+            on_outcome: Called with each outcome as soon as it is there.
+
+        Returns:
+            The outcomes, in the order of ``inputs``.
+
+        Raises:
+            BadRequestError: Nothing to expand, or arguments that do not go together.
+            NotFoundError: A policy that is not exported.
+        """
+        streamed: list[protocol.Outcome] = []
+
+        def collect(outcome: protocol.Outcome) -> None:
+            streamed.append(outcome)
+            if on_outcome is not None:
+                on_outcome(Outcome(outcome))
+
+        options: Options = {
+            "steps": steps,
+            "policy": policy,
+            "policy_steps": policy_steps,
+            "read": read,
+            "sum": sum,
+            "parallel": parallel,
+            "rng": rng,
+            "keep": keep,
+            "keep_as": keep_as,
+            "timeout_s": timeout_s,
+        }
+        request = requests.expand(self.id, inputs, options, stream=on_outcome is not None)
+        result = self._run(request, outcome=collect)
+        outcomes = collected(result.outcomes or streamed, len(inputs))
+        for kept in result.kept:
+            outcomes[kept.index].node = self._server._wrap(kept.node)
+        return outcomes
+
     def diff(self, other: Node | str, fields: Sequence[str] | None = None) -> Diff:
         """Return how another node differs from this one, field by field."""
         return self._server.diff(self, other, fields)
@@ -418,8 +581,19 @@ class Node(NodeDisplay):
         """End it; return the names of what is gone. Descendants live on unless ``recursive``."""
         return self._run(requests.drop(self.id, recursive=recursive, force=force))
 
-    def _run(self, request: Request[T], *, timeout_s: float | None = None, progress: Progress | None = None) -> T:
-        return self._server._run(request, timeout_s=timeout_s, progress=progress)
+    def _run(
+        self,
+        request: Request[T],
+        *,
+        timeout_s: float | None = None,
+        progress: Progress | None = None,
+        outcome: OnOutcome | None = None,
+    ) -> T:
+        return self._server._run(request, timeout_s=timeout_s, progress=progress, outcome=outcome)
+
+    def run_together(self, wanted: Sequence[Request[T]]) -> list[T]:
+        """Run requests of `snapserv_client.requests` at the same time, on its connection; see `Connection`."""
+        return self._server._connection.run_together(wanted)
 
 
 class Snapshot(Node):
@@ -506,12 +680,6 @@ class Branch(Node):
     def interrupt(self, *, force: bool = False) -> bool:
         """Stop the step that runs, after its tick; return whether one ran. ``force`` kills the process."""
         return self._run(requests.interrupt(self.id, force=force))
-
-
-def _outcome(request: Request[T], reply: Reply) -> T:
-    if reply.error is not None:
-        raise reply.error
-    return request.understand(reply.ok)
 
 
 def _reference(node: Node | str | int) -> str | int:

@@ -1,7 +1,8 @@
 """Frames: how values and arrays are packed into a message and taken out again.
 
 A message is a list of frames: ``b"SS1"``, a msgpack header, then raw buffers. An array stands in the header as
-msgpack extension type 1, which names its dtype, its shape and the buffer that holds its bytes. This module
+msgpack extension type 1, which names its dtype, its shape and the buffer that holds its bytes; a small one brings
+its bytes along, since a frame costs more than they do. This module
 knows nothing of verbs, and imports neither ZeroMQ nor anything of snapserv but its errors, since the processes
 that hold simulations import it and must stay small.
 """
@@ -24,6 +25,9 @@ ARRAY_EXTENSION = 1
 MAX_HEADER_BYTES = 1 << 20
 MAX_BUFFERS = 256
 MAX_MESSAGE_BYTES = 1 << 30
+INLINE_BYTES = 512
+MAX_INLINE_BYTES = 1 << 18
+"""Arrays up to the first size are put into the header, until they are so many bytes together."""
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 Frames: TypeAlias = list[Buffer]
@@ -41,16 +45,25 @@ def pack(header: Any) -> Frames:
         TooLargeError: More than `MAX_BUFFERS` arrays or a header above `MAX_HEADER_BYTES`.
     """
     buffers: list[Buffer] = []
+    inline = 0
 
     def default(value: Any) -> Any:
+        nonlocal inline
         if isinstance(value, np.ndarray):
-            buffers.append(array_bytes(value))
-            described = [dtype_to_wire(value.dtype), list(value.shape), len(buffers) - 1]
+            content = array_bytes(value)
+            described: list[Any] = [dtype_to_wire(value.dtype), list(value.shape), len(buffers)]
+            if len(content) <= INLINE_BYTES and inline < MAX_INLINE_BYTES:
+                inline += len(content)
+                described[2] = bytes(content)
+            else:
+                buffers.append(content)
             return msgpack.ExtType(ARRAY_EXTENSION, msgpack.packb(described))
         if isinstance(value, np.generic):
             return value.item()
         if isinstance(value, msgspec.Struct):
-            return msgspec.structs.asdict(value)
+            kind = value.__struct_config__
+            named = {kind.tag_field: kind.tag} if kind.tag_field is not None else {}
+            return {**named, **msgspec.structs.asdict(value)}
         raise BadRequestError(
             f"a value of type {type(value).__name__} cannot be sent",
             hint="plain values, numpy scalars and numpy arrays can",
@@ -71,7 +84,7 @@ def pack(header: Any) -> Frames:
 
 
 def unpack(header: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
-    """Return what `pack` was given; arrays are views of ``buffers`` and copy nothing.
+    """Return what `pack` was given; arrays are views of ``buffers``, or of the header's bytes, and not writable.
 
     Raises:
         BadRequestError: Bytes that are not one well-formed msgpack value, or an array that does not fit its
@@ -141,19 +154,22 @@ def _shape(part: Any) -> Any:
 def _array_from_wire(data: bytes, buffers: Sequence[Buffer]) -> np.ndarray[Any, Any]:
     described = msgpack.unpackb(data)
     if not (isinstance(described, list) and len(described) == 3):
-        raise BadRequestError("an array is [dtype, shape, buffer]")
+        raise BadRequestError("an array is [dtype, shape, buffer], or its bytes in place of the buffer's number")
     dtype = dtype_from_wire(described[0])
     shape, index = described[1], described[2]
     if not (isinstance(shape, list) and all(type(size) is int and 0 <= size < 1 << 48 for size in shape)):
         raise BadRequestError(f"not a shape: {shape!r}")
-    if type(index) is not int or not 0 <= index < len(buffers):
+    if isinstance(index, bytes):
+        buffer: Buffer = index
+    elif type(index) is int and 0 <= index < len(buffers):
+        buffer = buffers[index]
+    else:
         raise BadRequestError(f"an array names buffer {index!r}, and the message has {len(buffers)}")
     expected = dtype.itemsize
     for size in shape:
         expected *= size
-    buffer = buffers[index]
     if len(buffer) != expected:
-        raise BadRequestError(f"buffer {index} has {len(buffer)} bytes, and {dtype} {shape} needs {expected}")
+        raise BadRequestError(f"an array has {len(buffer)} bytes, and {dtype} {shape} needs {expected}")
     if not expected:
         return np.empty(shape, dtype)
     return np.frombuffer(buffer, dtype).reshape(shape)

@@ -1,0 +1,239 @@
+"""Branches as Gymnasium environments: `SnapEnv` is one, `SnapVectorEnv` several that step in parallel.
+
+The branch serves ``gym:ID`` (`snapserv.adapters.gymnasium`), on this machine or another. What an environment here
+cannot do: go back to a moment, and be in several places at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
+
+from . import requests
+from .errors import BadRequestError
+from .protocol import Rng
+from .requests import Request
+from .spaces import space_from_wire, value_from_wire, value_to_wire
+from .sync import Branch, Snapshot
+
+Env = gymnasium.Env[Any, Any]
+Observed = tuple[Any, dict[str, Any]]
+Stepped = tuple[Any, float, bool, bool, dict[str, Any]]
+
+
+class SnapEnv(Env):
+    """An environment that is a branch.
+
+    Args:
+        branch: A live branch of a tree that serves an environment.
+        owned: Whether `close` drops the branch.
+
+    Raises:
+        BadRequestError: It serves something else.
+    """
+
+    def __init__(self, branch: Branch, *, owned: bool = False) -> None:
+        self.node = branch
+        self._owned = owned
+        try:
+            described = branch.call("describe")
+            self.observation_space = space_from_wire(described["observation_space"])
+            self.action_space = space_from_wire(described["action_space"])
+        except (KeyError, TypeError) as cause:
+            raise BadRequestError(f"{branch.name} is no environment", hint="serve gym:ID") from cause
+        self.metadata = described["metadata"]
+        self.render_mode = described["render_mode"]
+        self.env_id: str = described["env_id"]
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Observed:
+        """Begin an episode."""
+        super().reset(seed=seed)
+        return self._observed(self.node.call("reset", seed=seed, options=options))
+
+    def step(self, action: Any) -> Stepped:
+        """Do an action.
+
+        Raises:
+            BadRequestError: The action is outside of its space, or the episode has ended.
+        """
+        return self._stepped(self.node.step(inputs=self._inputs(action)).outputs)
+
+    def render(self) -> Any:
+        """Return a frame."""
+        return np.array(self.node.call("render"))
+
+    def snapshot(self, name: str | None = None) -> Snapshot:
+        """Freeze a copy of this moment."""
+        return self.node.snapshot(name)
+
+    def restore(self, snapshot: Snapshot | str, *, rng: Rng = "same") -> Observed:
+        """Go back to a snapshot; return the observation and info of that moment."""
+        self.node.restore(snapshot, rng=rng)
+        return self._observed(self.node.call("observe"))
+
+    def branch(self, count: int = 1, *, rng: Rng = "same") -> list[SnapEnv]:
+        """Return environments that continue from here; closing one drops its branch."""
+        return [SnapEnv(each, owned=True) for each in self.node.branch(count, rng=rng)]
+
+    def vector(self, count: int, *, rng: Rng = "split", **options: Any) -> SnapVectorEnv:
+        """Return ``count`` environments that continue from here and step in parallel; see `SnapVectorEnv`."""
+        return SnapVectorEnv(self.branch(count, rng=rng), **options)
+
+    def close(self) -> None:
+        """Drop the branch, where it is this environment's own."""
+        if self._owned:
+            self._owned = False
+            self.node.drop()
+
+    def _inputs(self, action: Any) -> dict[str, Any]:
+        try:
+            return {"action": value_to_wire(self.action_space, action)}
+        except (TypeError, ValueError, KeyError, AttributeError) as cause:
+            raise BadRequestError(f"the action {action!r} is not in {self.action_space}") from cause
+
+    def _observed(self, wire: dict[str, Any]) -> Observed:
+        return value_from_wire(self.observation_space, wire["observation"]), wire["info"]
+
+    def _stepped(self, wire: dict[str, Any]) -> Stepped:
+        observation, info = self._observed(wire)
+        return observation, wire["reward"], wire["terminated"], wire["truncated"], info
+
+
+class SnapVectorEnv(VectorEnv[Any, Any, Any]):
+    """Several branches that step at the same time, each in its own process.
+
+    Args:
+        envs: Environments of one connection, with equal spaces.
+        autoreset_mode: What happens after an episode ended, as `gymnasium.vector.AutoresetMode` defines it.
+        copy: Whether observations are copied before they are returned.
+    """
+
+    def __init__(
+        self,
+        envs: Sequence[SnapEnv],
+        *,
+        autoreset_mode: AutoresetMode = AutoresetMode.NEXT_STEP,
+        copy: bool = True,
+    ) -> None:
+        if not envs:
+            raise BadRequestError("a vector of no environments")
+        if any(each.observation_space != envs[0].observation_space for each in envs):
+            raise BadRequestError("the environments have different observations")
+        self.envs = list(envs)
+        self.num_envs = len(envs)
+        self.copy = copy
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.metadata = {**envs[0].metadata, "autoreset_mode": self.autoreset_mode}
+        self.render_mode = envs[0].render_mode
+        self.single_observation_space = envs[0].observation_space
+        self.single_action_space = envs[0].action_space
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self._each: list[Any] = [None] * self.num_envs
+        self._batch: Any = create_empty_array(self.single_observation_space, self.num_envs)
+        self._over = np.zeros(self.num_envs, np.bool_)
+
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> Observed:
+        """Begin an episode everywhere, or where ``options["reset_mask"]`` says so.
+
+        Raises:
+            BadRequestError: Seeds or a mask of another length.
+        """
+        seeds: list[int | None]
+        if isinstance(seed, int):
+            seeds = [seed + index for index in range(self.num_envs)]
+        else:
+            seeds = [None] * self.num_envs if seed is None else list(seed)
+        others = dict(options or {})
+        mask = np.asarray(others.pop("reset_mask", np.ones(self.num_envs, np.bool_)))
+        if len(seeds) != self.num_envs:
+            raise BadRequestError(f"{len(seeds)} seeds for {self.num_envs} environments")
+        if mask.shape != (self.num_envs,) or mask.dtype != np.bool_ or not mask.any():
+            raise BadRequestError(f"reset_mask needs {self.num_envs} booleans, and one that is true")
+        where = np.flatnonzero(mask).tolist()
+        infos = self._reset(where, [seeds[index] for index in where], others or None)
+        self._over[mask] = False
+        return self._observations(), infos
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Do an action everywhere, at the same time.
+
+        Raises:
+            BadRequestError: An action outside of its space, or an episode that ended and is not reset by itself.
+        """
+        chosen = list(iterate(self.action_space, actions))
+        if len(chosen) != self.num_envs:
+            raise BadRequestError(f"{len(chosen)} actions for {self.num_envs} environments")
+        again = self._over if self.autoreset_mode == AutoresetMode.NEXT_STEP else np.zeros_like(self._over)
+        asked: list[Request[Any]] = [
+            requests.call(env.node.id, "reset", (), {})
+            if again[index]
+            else requests.step(env.node.id, 1, env._inputs(chosen[index]), progress=False)
+            for index, env in enumerate(self.envs)
+        ]
+        rewards = np.zeros(self.num_envs, np.float64)
+        terminated, truncated = np.zeros(self.num_envs, np.bool_), np.zeros(self.num_envs, np.bool_)
+        infos: dict[str, Any] = {}
+        found: list[dict[str, Any]] = []
+        for index, (env, answer) in enumerate(zip(self.envs, self._run(asked), strict=True)):
+            if again[index]:
+                self._each[index], info = env._observed(answer)
+            else:
+                self._each[index], rewards[index], terminated[index], truncated[index], info = env._stepped(
+                    answer.outputs
+                )
+            found.append(info)
+        self._over = terminated | truncated
+        if self.autoreset_mode == AutoresetMode.SAME_STEP and self._over.any():
+            where = np.flatnonzero(self._over).tolist()
+            for index in where:
+                last = {"final_obs": self._each[index], "final_info": found[index]}
+                infos = self._add_info(infos, last, index)
+            for index, answer in zip(where, self._run(self._resets(where)), strict=True):
+                self._each[index], found[index] = self.envs[index]._observed(answer)
+        for index, info in enumerate(found):
+            infos = self._add_info(infos, info, index)
+        return self._observations(), rewards, terminated, truncated, infos
+
+    def render(self) -> tuple[Any, ...]:
+        """Return a frame of each."""
+        frames = self._run([requests.call(env.node.id, "render", (), {}) for env in self.envs])
+        return tuple(np.array(frame) for frame in frames)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Drop the branches that are the environments' own."""
+        for env in self.envs:
+            env.close()
+
+    def _resets(
+        self, where: Sequence[int], seeds: Sequence[int | None] = (), options: dict[str, Any] | None = None
+    ) -> list[Request[Any]]:
+        given = seeds or [None] * len(where)
+        return [
+            requests.call(self.envs[index].node.id, "reset", (), {"seed": seed, "options": options})
+            for index, seed in zip(where, given, strict=True)
+        ]
+
+    def _reset(
+        self, where: Sequence[int], seeds: Sequence[int | None], options: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        infos: dict[str, Any] = {}
+        for index, answer in zip(where, self._run(self._resets(where, seeds, options)), strict=True):
+            self._each[index], info = self.envs[index]._observed(answer)
+            infos = self._add_info(infos, info, index)
+        return infos
+
+    def _observations(self) -> Any:
+        self._batch = concatenate(self.single_observation_space, self._each, self._batch)
+        return deepcopy(self._batch) if self.copy else self._batch
+
+    def _run(self, asked: Sequence[Request[Any]]) -> list[Any]:
+        return self.envs[0].node.run_together(asked)

@@ -1,0 +1,213 @@
+"""Environments of Gymnasium: ``gym:CartPole-v1``, or any that are registered under ``gym:MODULE:ID``.
+
+An observation, a reward and whether the episode ended are the outputs of a step; the action is its input. An
+episode that ended finishes the simulation: no step goes on in the next one unasked, which ``reset`` begins.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import difflib
+import os
+from typing import Any, ClassVar
+
+import gymnasium
+import msgspec
+from gymnasium.utils import seeding
+from snapserv_client.spaces import space_to_wire, value_from_wire, value_to_wire
+
+from snapserv.errors import BadRequestError, NotFoundError, SnapservError
+from snapserv.ext import fork
+from snapserv.simulation import Simulation, exported
+
+from .wrapping import sendable
+
+Wrapper = str | dict[str, Any]
+SDL_INIT_TIMER = 1
+
+
+def adapt(rest: str) -> type[Simulation]:
+    """Return the class that serves the environment ``rest``."""
+    return type(rest, (GymSimulation,), {"served": rest, "__doc__": f"The environment {rest} of Gymnasium."})
+
+
+class GymSimulation(Simulation):
+    """An environment of Gymnasium."""
+
+    served: ClassVar[str] = ""
+    """The environment where setup is not told another."""
+
+    class Inputs(msgspec.Struct):
+        """A value of the action space; what is an array there may be a list."""
+
+        action: Any = None
+
+    def setup(
+        self,
+        env_id: str = "",
+        kwargs: dict[str, Any] = {},  # noqa: B006 - it is read only, and clients are told it
+        wrappers: list[Wrapper] = [],  # noqa: B006
+        seed: int = 0,
+    ) -> None:
+        """Make the environment and begin its first episode.
+
+        Args:
+            env_id: Which, where another is wanted than the server was started with.
+            kwargs: What ``gymnasium.make`` is given besides.
+            wrappers: Names of ``gymnasium.wrappers``, the innermost first; with arguments as
+                ``{"name": "TimeLimit", "max_episode_steps": 50}``.
+            seed: Of the first episode.
+        """
+        self.env = self.make(env_id, kwargs)
+        for wrapper in wrappers:
+            self.env = _wrapped(self.env, wrapper)
+        self.reset(seed)
+
+    def make(self, env_id: str, kwargs: dict[str, Any]) -> gymnasium.Env[Any, Any]:
+        """Return the environment; override it to make one that is not registered.
+
+        Raises:
+            NotFoundError: None of that id is registered; close matches are named.
+            BadRequestError: No id, arguments that it does not take, or a client that names a module.
+        """
+        if ":" in env_id and env_id != self.served:
+            raise BadRequestError(
+                f"{env_id!r} names a module", hint="only who starts the server may: snapserv serve gym:MODULE:ID"
+            )
+        chosen = env_id or self.served
+        if not chosen:
+            raise BadRequestError("no environment", hint="set env_id, or serve gym:CartPole-v1")
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # frames are read, and no window is opened
+        try:
+            return gymnasium.make(chosen, **kwargs)
+        except gymnasium.error.DependencyNotInstalled as cause:
+            raise BadRequestError(f"{chosen} needs more: {cause}", hint="install what it names") from cause
+        except gymnasium.error.UnregisteredEnv as cause:
+            raise NotFoundError(f"no environment {chosen!r}: {cause}", hint=_close_to(chosen)) from cause
+        except (TypeError, gymnasium.error.Error) as cause:
+            raise BadRequestError(f"{chosen}: {cause}", hint="see kwargs") from cause
+
+    def step(self, inputs: Inputs) -> dict[str, Any]:
+        """Do an action.
+
+        Raises:
+            BadRequestError: The episode has ended, or the action is outside of its space.
+        """
+        if self.finished:
+            raise BadRequestError("the episode has ended", hint='begin another: call("reset")')
+        space = self.env.action_space
+        action = value_from_wire(space, inputs.action)
+        if not space.contains(action):
+            raise BadRequestError(f"the action {inputs.action!r} is not in {space}")
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        self.finished = bool(terminated or truncated)
+        self.last = {
+            "observation": value_to_wire(self.env.observation_space, observation),
+            "reward": float(reward),
+            "terminated": bool(terminated),
+            "truncated": bool(truncated),
+            "info": sendable(info),
+        }
+        return self.last
+
+    @exported
+    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Begin an episode; return its first observation and info."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        self.finished = False
+        self.last = {
+            "observation": value_to_wire(self.env.observation_space, observation),
+            "info": sendable(info),
+        }
+        return self.last
+
+    @exported
+    def observe(self) -> dict[str, Any]:
+        """Return what the last step or reset put out."""
+        return self.last
+
+    @exported
+    def describe(self) -> dict[str, Any]:
+        """Return the spaces, the metadata and the id."""
+        return {
+            "observation_space": space_to_wire(self.env.observation_space),
+            "action_space": space_to_wire(self.env.action_space),
+            "metadata": sendable(dict(self.env.metadata)),
+            "render_mode": self.env.render_mode or self._frames(),
+            "env_id": self.env.spec.id if self.env.spec is not None else "",
+        }
+
+    @exported
+    def render(self) -> Any:
+        """Return a frame, uint8, shape (height, width, 3); or what else the environment renders.
+
+        Raises:
+            BadRequestError: It renders nothing.
+        """
+        plain = self.env.unwrapped
+        mode = plain.render_mode
+        try:
+            # Only for this frame: where they are told to, some draw in each step, and take thrice as long.
+            plain.render_mode = mode or self._frames()
+            frame = self.env.render()
+        finally:
+            plain.render_mode = mode
+        if frame is None:
+            raise BadRequestError("the environment renders nothing so", hint='set kwargs to {"render_mode": …}')
+        _stop_timer()
+        return frame
+
+    @exported
+    def random_action(self) -> dict[str, Any]:
+        """Return inputs with an action by chance: a policy for rollouts."""
+        space = self.env.action_space
+        return {"action": value_to_wire(space, space.sample())}
+
+    def on_branch(self, seed: int | None) -> None:
+        """Give the environment and its spaces random streams of their own, where the branch has one."""
+        if seed is None:
+            return
+        self.env.unwrapped.np_random = seeding.np_random(seed)[0]
+        self.env.action_space.seed(seed)
+        self.env.observation_space.seed(seed)
+
+    def _frames(self) -> str | None:
+        return "rgb_array" if "rgb_array" in self.env.metadata.get("render_modes", ()) else None
+
+
+def _stop_timer() -> None:
+    """End the thread that SDL keeps for timers once pygame has drawn something: with it nothing can be forked.
+
+    It counts for sounds and repeated keys, of which there are none here, and is started again when it must be. See
+    SDL_QuitSubSystem in SDL's reference.
+    """
+    if fork.count_threads() == 1:
+        return
+    with open("/proc/self/maps") as maps:
+        library = next((line.split()[-1] for line in maps if "/libSDL2-" in line), None)
+    if library is not None:
+        sdl = ctypes.CDLL(library)
+        while sdl.SDL_WasInit(SDL_INIT_TIMER):
+            sdl.SDL_QuitSubSystem(SDL_INIT_TIMER)
+
+
+def _close_to(env_id: str) -> str:
+    known = list(gymnasium.registry)
+    close = difflib.get_close_matches(env_id, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else "gymnasium.pprint_registry() lists them"
+
+
+def _wrapped(env: gymnasium.Env[Any, Any], wrapper: Wrapper) -> gymnasium.Env[Any, Any]:
+    arguments = {"name": wrapper} if isinstance(wrapper, str) else dict(wrapper)
+    name = str(arguments.pop("name", ""))
+    known = [each for each in gymnasium.wrappers.__all__ if each[0].isupper()]
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        raise NotFoundError(f"no wrapper {name!r}", hint=f"did you mean {close[0]}?" if close else ", ".join(known))
+    try:
+        made: gymnasium.Env[Any, Any] = getattr(gymnasium.wrappers, name)(env, **arguments)
+    except SnapservError:
+        raise
+    except Exception as cause:  # whatever a wrapper raises is about its arguments or this environment
+        raise BadRequestError(f"wrapper {name}: {type(cause).__name__}: {cause}") from cause
+    return made

@@ -1,0 +1,74 @@
+"""Models of Mesa: ``mesa:MODULE:MODEL``. What its data collector reports are the outputs of a step."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import mesa  # type: ignore[import-untyped]
+
+from snapserv.errors import BadRequestError
+from snapserv.simulation import Simulation, exported
+
+from .wrapping import Wrapping, attribute, found, sendable
+
+
+def adapt(rest: str) -> type[Simulation]:
+    """Return the class that serves the model that ``rest`` names.
+
+    Raises:
+        BadRequestError: It is no model of Mesa.
+    """
+    factory = found(rest, "model")
+    if not (inspect.isclass(factory) and issubclass(factory, mesa.Model)):
+        raise BadRequestError(f"{rest} is no subclass of mesa.Model", hint="object:MODULE:CLASS serves any object")
+    doc = inspect.getdoc(factory) or f"The Mesa model {rest}."
+    return type(factory.__name__, (MesaSimulation,), {"factory": staticmethod(factory), "__doc__": doc})
+
+
+class MesaSimulation(Wrapping):
+    """A model of Mesa."""
+
+    def setup(self, **params: Any) -> None:
+        """Make the model."""
+        self.model = type(self).factory(**params)
+
+    def step(self, inputs: Any) -> dict[str, Any]:
+        """Let the model step."""
+        self.model.step()
+        self.finished = not self.model.running
+        return self.outputs()
+
+    @exported
+    def outputs(self) -> dict[str, Any]:
+        """Return the number of steps and of agents, and what the data collector has reported last."""
+        said = {"steps": int(self.model.steps), "agents": len(self.model.agents)}
+        for name, values in self.collected().items():
+            if values:
+                said[name] = values[-1]
+        return said
+
+    @exported
+    def collected(self) -> dict[str, list[Any]]:
+        """Return all that the data collector has reported of the model, by name."""
+        collector = getattr(self.model, "datacollector", None)
+        return {} if collector is None else sendable(dict(collector.model_vars))
+
+    @exported
+    def agents(self, name: str) -> list[Any]:
+        """Return an attribute of every agent, in order."""
+        return [attribute(agent, name) for agent in self.model.agents]
+
+    @exported
+    def get(self, name: str) -> Any:
+        """Return an attribute of the model."""
+        return attribute(self.model, name)
+
+    def on_branch(self, seed: int | None) -> None:
+        """Give the model's own random generators other streams."""
+        if seed is not None:
+            # In place: agents and grids have kept the generators themselves.
+            self.model.random.seed(seed)
+            kind = type(self.model.rng.bit_generator)
+            self.model.rng.bit_generator.state = kind(seed).state
+        super().on_branch(seed)

@@ -1,0 +1,82 @@
+"""Any Python object: ``object:MODULE:CLASS``, or ``object:MODULE:CLASS.METHOD`` where it steps by another name.
+
+Parameters of the class are setup's, and parameters of the method are the inputs of a step. What the method returns
+are the outputs. An object that has a true ``finished`` or ``done`` is stepped no further.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import msgspec
+
+from snapserv.errors import BadRequestError
+from snapserv.simulation import Simulation, exported
+
+from .wrapping import Wrapping, attribute, found, sendable, struct_of
+
+
+def adapt(rest: str) -> type[Simulation]:
+    """Return the class that serves an object of the class that ``rest`` names.
+
+    Raises:
+        BadRequestError: Its method is not there; says which there are.
+    """
+    place, colon, name = rest.rpartition(":")
+    class_name, _, method = name.partition(".")
+    factory = found(f"{place}:{class_name}" if colon else rest, "class")
+    kind = factory if inspect.isclass(factory) else inspect.signature(factory).return_annotation
+    if not inspect.isclass(kind):
+        raise BadRequestError(f"{rest} is a function of unknown result", hint="annotate what it returns")
+    stepping = method or "step"
+    step = getattr(kind, stepping, None)
+    if step is None:
+        public = [key for key, _ in inspect.getmembers(kind, callable) if not key.startswith("_")]
+        raise BadRequestError(
+            f"{kind.__name__} has no method {stepping!r}",
+            hint=f"write object:MODULE:CLASS.METHOD with one of: {', '.join(public) or 'none'}",
+        )
+    exports = {each: _forwarded(kind, each) for each in getattr(kind, "exported", ())}
+    inputs = struct_of(step, f"{kind.__name__}Inputs", skip=1)
+    doc = inspect.getdoc(kind) or f"An object of {kind.__name__}."
+    return type(
+        kind.__name__,
+        (ObjectSimulation,),
+        {"factory": staticmethod(factory), "stepping": stepping, "Inputs": inputs, "__doc__": doc, **exports},
+    )
+
+
+class ObjectSimulation(Wrapping):
+    """An object with a method that steps it."""
+
+    stepping: ClassVar[str] = "step"
+
+    def setup(self, **params: Any) -> None:
+        """Make the object."""
+        self.model = type(self).factory(**params)
+
+    def step(self, inputs: msgspec.Struct) -> Mapping[str, Any] | None:
+        """Call its method."""
+        result = getattr(self.model, self.stepping)(**msgspec.structs.asdict(inputs))
+        over = getattr(self.model, "finished", getattr(self.model, "done", False))
+        self.finished = not callable(over) and bool(over)
+        if result is None:
+            return None
+        said: dict[str, Any] = sendable(result if isinstance(result, Mapping) else {"result": result})
+        return said
+
+    @exported
+    def get(self, name: str) -> Any:
+        """Return an attribute of the object."""
+        return attribute(self.model, name)
+
+
+def _forwarded(kind: type, name: str) -> Any:
+    def forward(self: ObjectSimulation, *args: Any, **kwargs: Any) -> Any:
+        return sendable(getattr(self.model, name)(*args, **kwargs))
+
+    forward.__doc__ = inspect.getdoc(getattr(kind, name))
+    forward.__signature__ = inspect.signature(getattr(kind, name))  # type: ignore[attr-defined]
+    return exported(forward)

@@ -1,0 +1,92 @@
+"""Models of SimPy: ``simpy:MODULE:FACTORY``, where FACTORY is called with an Environment and setup's parameters.
+
+A process of SimPy is a generator, which can be neither copied nor pickled, and a fork copies it like anything else.
+What FACTORY returns is the model: resources among its attributes are outputs by their names, and so is whatever its
+attribute ``monitored`` names.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Annotated, Any
+
+import msgspec
+import simpy
+from simpy.resources.container import Container
+from simpy.resources.resource import Resource
+from simpy.resources.store import Store
+
+from snapserv.errors import BadRequestError
+from snapserv.simulation import Simulation, exported
+
+from .wrapping import Wrapping, attribute, found, sendable
+
+
+def adapt(rest: str) -> type[Simulation]:
+    """Return the class that serves the model that ``rest`` names."""
+    factory = found(rest, "model")
+    name = getattr(factory, "__name__", "Model")
+    doc = inspect.getdoc(factory) or f"The SimPy model {rest}."
+    return type(name, (SimPySimulation,), {"factory": staticmethod(factory), "__doc__": doc})
+
+
+class SimPySimulation(Wrapping):
+    """A model of SimPy. A tick runs it for a while."""
+
+    supplied = 1
+
+    class Inputs(msgspec.Struct):
+        """Until when, in the model's time; or else for how long."""
+
+        until: float | None = None
+        delta: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+
+    def setup(self, **params: Any) -> None:
+        """Make the environment and the model."""
+        self.env = simpy.Environment()
+        self.model = type(self).factory(self.env, **params)
+
+    def step(self, inputs: Inputs) -> dict[str, Any]:
+        """Run until a time, or until there is nothing more to happen.
+
+        Raises:
+            BadRequestError: That time is not after now.
+        """
+        until = self.env.now + inputs.delta if inputs.until is None else inputs.until
+        if until <= self.env.now:
+            raise BadRequestError(f"until {until:g}, and it is {self.env.now:g}", hint="time does not go back")
+        self.env.run(until=until)
+        self.finished = self.env.peek() == float("inf")
+        return self.outputs()
+
+    @exported
+    def outputs(self) -> dict[str, Any]:
+        """Return the time, the number of events to come, resources and monitored values."""
+        said: dict[str, Any] = {"now": self.env.now, "events": len(self.env._queue)}
+        for name, value in vars(self.model).items() if hasattr(self.model, "__dict__") else ():
+            described = _resource(value)
+            if described is not None:
+                said[name] = described
+        for name in getattr(self.model, "monitored", ()):
+            said[name] = sendable(getattr(self.model, name))
+        return said
+
+    @exported
+    def get(self, name: str) -> Any:
+        """Return an attribute of the model."""
+        return attribute(self.model, name)
+
+
+def _resource(value: Any) -> dict[str, Any] | None:
+    match value:
+        case Resource():
+            return {"count": value.count, "capacity": value.capacity, "queue": len(value.queue)}
+        case Container():
+            return {"level": value.level, "capacity": value.capacity, **_waiting(value)}
+        case Store():
+            return {"items": len(value.items), "capacity": value.capacity, **_waiting(value)}
+    return None
+
+
+def _waiting(value: Any) -> dict[str, int]:
+    return {"putting": len(value.put_queue), "getting": len(value.get_queue)}

@@ -1,0 +1,113 @@
+"""What adapters of Python models share: parameters from a signature, and values that can be sent."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable
+from copy import copy
+from functools import partial
+from typing import Any, ClassVar
+
+import msgspec
+import numpy as np
+
+from snapserv.errors import BadRequestError, NotFoundError
+from snapserv.modules import load_object
+from snapserv.simulation import Simulation
+
+PLAIN = (str, int, float, bool, type(None), bytes, np.ndarray, np.generic)
+VARIABLE = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+
+
+class Wrapping(Simulation):
+    """A model made by somebody else's class or function, whose parameters are setup's."""
+
+    factory: ClassVar[Callable[..., Any]]
+    supplied: ClassVar[int] = 0
+    """How many of the factory's first parameters the adapter supplies."""
+
+    def on_branch(self, seed: int | None) -> None:
+        """Have the model's own ``reseed`` give it another random stream, where it has one."""
+        reseed = getattr(self.model, "reseed", None)
+        if seed is not None and callable(reseed):
+            reseed(seed)
+
+    @classmethod
+    def _params_struct(cls) -> type[msgspec.Struct]:
+        return struct_of(cls.factory, f"{cls.__name__}Params", skip=cls.supplied)
+
+    model: Any
+
+
+def found(rest: str, wanted: str) -> Callable[..., Any]:
+    """Return the class or function that the target behind a scheme names.
+
+    Raises:
+        SnapservError: What `snapserv.modules.load_object` met.
+        BadRequestError: It cannot be called.
+    """
+    factory = load_object(rest, wanted=wanted, fits=callable)
+    if not callable(factory):
+        raise BadRequestError(f"{rest} is a {type(factory).__name__}", hint=f"name a class or function: {wanted}")
+    made: Callable[..., Any] = factory
+    return made
+
+
+def struct_of(function: Callable[..., Any], name: str, *, skip: int = 0) -> type[msgspec.Struct]:
+    """Return a struct with a field for each parameter of a function or class, with their types and defaults.
+
+    Args:
+        function: What is called.
+        name: Of the struct.
+        skip: How many of the first parameters are left out.
+    """
+    try:
+        hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    except NameError:  # an annotation that means nothing here
+        hints = {}
+    fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
+    for parameter in list(inspect.signature(function).parameters.values())[skip:]:
+        if parameter.kind in VARIABLE:
+            continue
+        kind = hints.get(parameter.name, Any)
+        if not _convertible(kind):
+            kind = Any
+        if parameter.default is parameter.empty:
+            fields.append((parameter.name, kind))
+        elif isinstance(parameter.default, PLAIN):
+            fields.append((parameter.name, kind, parameter.default))
+        else:
+            fields.append((parameter.name, kind, msgspec.field(default_factory=partial(copy, parameter.default))))
+    return msgspec.defstruct(name, fields, kw_only=True)
+
+
+def _convertible(kind: Any) -> bool:
+    try:
+        msgspec.json.schema(kind)
+    except (TypeError, msgspec.ValidationError, NameError):
+        return False
+    return True
+
+
+def sendable(value: Any) -> Any:
+    """Return a value with whatever no message can carry as text."""
+    if isinstance(value, dict):
+        return {str(key): sendable(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [sendable(part) for part in value]
+    if isinstance(value, PLAIN) and not (isinstance(value, np.ndarray) and value.dtype.hasobject):
+        return value
+    return repr(value)
+
+
+def attribute(model: Any, name: str) -> Any:
+    """Return a public attribute of a model, as far as it can be sent.
+
+    Raises:
+        NotFoundError: There is none of that name; the message lists those that there are.
+    """
+    if name.startswith("_") or not hasattr(model, name) or callable(getattr(model, name)):
+        known = sorted(key for key in vars(model) if not key.startswith("_"))
+        raise NotFoundError(f"no attribute {name!r}", hint=f"attributes: {', '.join(known) or 'none'}")
+    return sendable(getattr(model, name))

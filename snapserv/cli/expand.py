@@ -1,0 +1,102 @@
+"""``expand``: try many inputs from one moment."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from snapserv_client.expansion import Best, Keep
+
+from snapserv.errors import BadRequestError
+
+from .nodes import NodeName
+from .options import Endpoint, Json, Rng, connected, parsed, rng_of
+from .output import plain, show, table
+
+PLAIN = ("index", "ok", "step", "ticks", "finished", "elapsed_s", "outputs", "totals", "fields")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(expand)
+
+
+def expand(
+    node: NodeName,
+    inputs: Annotated[list[str], typer.Argument(help="For each child a JSON map of inputs, or an array of maps.")],
+    steps: Annotated[int, typer.Option(help="For how many ticks each inputs are held.")] = 1,
+    read: Annotated[list[str] | None, typer.Option(help="A field or output to return; all outputs.")] = None,
+    sum_: Annotated[list[str] | None, typer.Option("--sum", help="An output to add up over all ticks.")] = None,
+    policy: Annotated[str | None, typer.Option(help="An exported method that returns inputs.")] = None,
+    policy_steps: Annotated[int, typer.Option(help="For how many more ticks it is asked.")] = 0,
+    keep: Annotated[str, typer.Option(help="none, all, or COUNT:NAME: the best by an output or sum.")] = "none",
+    smallest: Annotated[bool, typer.Option("--smallest", help="The best are the smallest.")] = False,
+    as_snapshots: Annotated[bool, typer.Option("--as-snapshots", help="Keep them frozen.")] = False,
+    parallel: Annotated[int | None, typer.Option(help="How many run at a time; as many as cores.")] = None,
+    rng: Rng = "same",
+    timeout: Annotated[float | None, typer.Option(help="Seconds for each child.")] = None,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+) -> None:
+    """Try every input from a node: a child each, branched, stepped, read and ended in one round trip."""
+    with connected(endpoint, as_json=as_json) as server:
+        outcomes = server.node(node).expand(
+            [_inputs(text) for text in inputs],
+            steps=steps,
+            policy=policy,
+            policy_steps=policy_steps,
+            read=read or (),
+            sum=sum_ or (),
+            parallel=parallel,
+            rng=rng_of(rng),
+            keep=_keep(keep, largest=not smallest),
+            keep_as="snapshot" if as_snapshots else "branch",
+            timeout_s=timeout,
+        )
+
+    def people() -> Any:
+        rows = table(">child", ">step", "", "outputs", "kept as")
+        for outcome in outcomes:
+            if outcome.error is not None:
+                rows.add_row(str(outcome.index), "", outcome.error.code, outcome.error.message, "")
+                continue
+            said = {**(outcome.outputs or {}), **outcome.totals, **outcome.fields}
+            rows.add_row(
+                str(outcome.index),
+                f"{outcome.step:,}",
+                "finished" if outcome.finished else "",
+                " · ".join(f"{name} {_short(value)}" for name, value in said.items()),
+                outcome.node.name if outcome.node is not None else "",
+            )
+        return rows
+
+    found = [
+        {
+            **{name: plain(getattr(outcome, name)) for name in PLAIN},
+            "error": None if outcome.error is None else outcome.error.to_wire(),
+            "node": None if outcome.node is None else plain(outcome.node.last),
+        }
+        for outcome in outcomes
+    ]
+    show(found, as_json=as_json, people=people)
+
+
+def _inputs(text: str) -> Any:
+    found = parsed(text)
+    if isinstance(found, dict) or (isinstance(found, list) and all(isinstance(each, dict) for each in found)):
+        return found
+    raise BadRequestError(f"{text!r} are no inputs", hint="""write '{"wind": [3, 0]}' or '[{...}, {...}]'""")
+
+
+def _keep(text: str, *, largest: bool) -> Keep:
+    if text in ("none", "all"):
+        return text  # type: ignore[return-value]  # one of the two
+    count, colon, name = text.partition(":")
+    if not (colon and name and count.isdigit() and int(count)):
+        raise BadRequestError(f"--keep {text!r}", hint="none, all, or COUNT:NAME as in 3:reward")
+    return Best(int(count), name, largest)
+
+
+def _short(value: Any) -> str:
+    shape = getattr(value, "shape", ())
+    return f"{value.dtype}{list(shape)}" if shape and value.size > 8 else str(value)

@@ -1,0 +1,148 @@
+"""Expanding a snapshot: a child for each input, all from the same moment, as many at a time as there are cores.
+
+A child is a live cell that is cloned, plays and is ended; it becomes a node only where it is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from snapserv_client.protocol import ExpandArgs, ExpandResult, Kept, Outcome
+
+from .errors import BadRequestError, RequestTimeoutError, SnapservError
+from .herd import Cell
+from .nodes import Nodes, seed_of
+from .tree import Node
+
+OnOutcome = Callable[[Outcome], None]
+Sequences = Sequence[Sequence[dict[str, Any]]]
+
+
+class Expansion:
+    """One request to expand.
+
+    Args:
+        nodes: Where children are made, and become nodes.
+        source: The snapshot; whoever expands it has a turn at it.
+        args: What is asked.
+        on_outcome: Called with each outcome as it is there, in the order in which they are.
+    """
+
+    def __init__(self, nodes: Nodes, source: Node, args: ExpandArgs, on_outcome: OnOutcome) -> None:
+        self._nodes = nodes
+        self._source = source
+        self._args = args
+        self._on_outcome = on_outcome
+        self._outcomes: dict[int, Outcome] = {}
+        self._alive: dict[int, Cell] = {}
+        self._best: list[tuple[float, int]] = []
+        # So many play at a time; as many again are cloned or ended meanwhile.
+        self._parallel = min(len(args.inputs), args.parallel or len(os.sched_getaffinity(0)))
+        self._room = asyncio.Semaphore(self._parallel)
+        self._endings: set[asyncio.Task[None]] = set()
+        # Ids come first, and in order: a child's own random stream is derived from its id.
+        self._ids = [nodes.forest.reserve() for _ in args.inputs]
+
+    async def run(self) -> ExpandResult:
+        """Make every child, and return what came of each, in order, and the nodes that were kept.
+
+        Raises:
+            SnapservError: What was kept could not be; then nothing is.
+        """
+        args = self._args
+        work = iter(enumerate([each] if isinstance(each, dict) else each for each in args.inputs))
+        try:
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(2 * self._parallel):
+                    workers.create_task(self._work(work))
+            kept = [await self._keep(index) for index in sorted(self._alive)]
+        finally:
+            for index in list(self._alive):
+                self._end(self._alive.pop(index))
+            while self._endings:
+                await asyncio.wait(self._endings)
+        return ExpandResult([self._outcomes[index] for index in sorted(self._outcomes)], kept)
+
+    async def _work(self, work: Iterator[tuple[int, Sequence[dict[str, Any]]]]) -> None:
+        for index, sequence in work:
+            try:
+                outcome = await self._child(index, sequence)
+            except SnapservError as error:
+                outcome = Outcome(index, False, error=error.to_wire())
+            self._outcomes[index] = outcome
+            self._on_outcome(outcome)
+
+    async def _child(self, index: int, sequence: Sequence[dict[str, Any]]) -> Outcome:
+        args, nodes = self._args, self._nodes
+        seed = seed_of(args.rng, self._ids[index])
+        cell = await nodes.herd.thaw(nodes.cell(self._source), step=self._source.step, seed=seed)
+        try:
+            async with self._room, asyncio.timeout(args.timeout_s):
+                played = await cell.ask(
+                    "play",
+                    sequence=sequence,
+                    ticks=args.ticks,
+                    policy=args.policy,
+                    policy_ticks=args.policy_ticks,
+                    read=args.read,
+                    sum=args.sum,
+                )
+            nodes.count_child(cell.clone_us, played["ticks"])
+            outcome = Outcome(index, True, **played)
+            self._alive[index] = cell
+            self._sift(index, outcome)
+        except TimeoutError as cause:
+            self._end(cell)
+            raise RequestTimeoutError(
+                f"the child was not done within {args.timeout_s:g} s", hint="give it longer, or fewer ticks"
+            ) from cause
+        except BaseException:
+            self._alive.pop(index, None)
+            self._end(cell)
+            raise
+        return outcome
+
+    def _sift(self, index: int, outcome: Outcome) -> None:
+        """End the child that is not to be kept: this one, or one that it is better than."""
+        args = self._args
+        if args.keep == "all":
+            return
+        if args.keep == "none":
+            self._end(self._alive.pop(index))
+            return
+        value = _number(outcome, args.by)
+        heapq.heappush(self._best, (value if args.largest else -value, -index))
+        if len(self._best) > args.best:
+            _, worst = heapq.heappop(self._best)
+            self._end(self._alive.pop(-worst))
+
+    async def _keep(self, index: int) -> Kept:
+        step = self._outcomes[index].step
+        node = await self._nodes.keep_child(
+            self._source, self._alive[index], self._ids[index], kind=self._args.keep_as, step=step
+        )
+        self._alive.pop(index)
+        return Kept(index, self._nodes.info(node))
+
+    def _end(self, cell: Cell) -> None:
+        """End a child; `run` waits until it is reaped."""
+        if not cell.says_goodbye:
+            cell.kill()
+        ending = asyncio.get_running_loop().create_task(self._nodes.herd.end(cell))
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+
+
+def _number(outcome: Outcome, name: str) -> float:
+    found = outcome.totals.get(name, outcome.outputs.get(name) if isinstance(outcome.outputs, dict) else None)
+    try:
+        number = float(found)  # type: ignore[arg-type]  # whatever the simulation put out
+    except (TypeError, ValueError):
+        raise BadRequestError(
+            f"by: {name!r} is no number among the outputs and sums", hint="name an output, or one of sum"
+        ) from None
+    return number if number == number else float("-inf")  # not a number is never the best

@@ -1,0 +1,263 @@
+"""What was done to a node since its tree's root: kept in the node's own memory, and so forked with it.
+
+An action is a request that may have changed state, kept as two msgpack values in one bytes object: how it ended,
+and what was asked. Equal actions in a row are one run with a count, so that ten thousand equal steps take a few
+bytes. What the actions put out is kept as a *trail*: a running hash, and what it was at some moments on the way. So
+two histories of one tree can be compared, and the first output that differs be found, without keeping outputs.
+
+Hashes here are Python's own: they need nothing that a cell does not have already, and all cells of a tree share
+their key. They mean nothing outside of the tree.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgpack
+import msgspec
+import numpy as np
+from snapserv_client.wire import (
+    ARRAY_EXTENSION,
+    INLINE_BYTES,
+    MAX_BUFFERS,
+    MAX_HEADER_BYTES,
+    array_bytes,
+    dtype_from_wire,
+    dtype_to_wire,
+)
+
+from .errors import TooLargeError
+
+STEP, WRITE, CALL, BEGIN = range(4)
+KINDS = ("step", "write", "call", "begin")
+
+MOST_MARKS = 1024
+"""Marks of a trail: two pages of memory, and the first output that differs is exact within as many actions."""
+LARGE_BYTES = 1 << 16
+_PAGE_HEADER_BYTES = MAX_HEADER_BYTES // 4
+_PAGE_ARRAY_BYTES = 1 << 28
+_PAGE_ARRAYS = MAX_BUFFERS // 2
+_NAMES_BYTES = 100
+"""What the names of an action's parts take in a message."""
+_HASH = struct.Struct("=q")
+
+
+class Trail:
+    """A running hash of everything that was put out, and what it was after every ``stride`` actions.
+
+    There are at most `MOST_MARKS` marks: when they are full, every second one goes, and the stride doubles.
+    """
+
+    __slots__ = ("count", "marks", "running", "stride")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.running = 0
+        self.stride = 1
+        self.marks = bytearray()
+
+    def add(self, told: bytes) -> None:
+        """Take note of what one action put out."""
+        self.running = running = hash((self.running, told))
+        self.count = count = self.count + 1
+        if count % self.stride == 0:
+            self.marks += _HASH.pack(running)
+            if len(self.marks) == MOST_MARKS * _HASH.size:
+                self.marks = bytearray(
+                    b"".join(bytes(self.marks[at : at + 8]) for at in range(8, len(self.marks), 16))
+                )
+                self.stride *= 2
+
+    def copy(self) -> Trail:
+        """Return a trail that goes on by itself."""
+        other = Trail()
+        other.count, other.running, other.stride = self.count, self.running, self.stride
+        other.marks = self.marks[:]
+        return other
+
+
+class Moment(NamedTuple):
+    """A place in a history, for `History.rewind`."""
+
+    runs: int
+    last: bytes
+    repeat: int
+    trail: Trail
+
+
+class History:
+    """The actions of one node, in order. ``trail`` is of what they put out; its count is how many there were."""
+
+    def __init__(self) -> None:
+        self.trail = Trail()
+        self._runs: list[bytes] = []
+        self._last = b""
+        self._repeat = 0
+        self._packer = msgpack.Packer(default=_plain)
+        self._seen = msgpack.Packer(default=_visible)
+
+    def pack(self, asked: Any) -> bytes:
+        """Return what was asked, packed: before it is done, since whoever does it may change it."""
+        packed: bytes = self._packer.pack(asked)
+        if len(packed) > LARGE_BYTES:
+            self._packer = msgpack.Packer(default=_plain)  # it keeps as much memory as it ever needed
+        return packed
+
+    def add(self, kind: int, asked: bytes, *, ticks: int = 0, raised: bool = False, told: Any = None) -> None:
+        """Append an action.
+
+        Args:
+            kind: STEP, WRITE, CALL or BEGIN.
+            asked: What was asked, packed: the inputs; field, region and value; method, args and kwargs; the seed.
+            ticks: Of a step, how many were completed.
+            raised: Whether the author's code raised.
+            told: What it put out.
+        """
+        packed = self._packer.pack((kind, ticks, raised)) + asked
+        if packed == self._last:
+            self._repeat += 1
+        else:
+            self._close_run()
+            self._last, self._repeat = packed, 1
+        try:
+            seen = self._seen.pack((ticks, told))
+        except (ValueError, TypeError, OverflowError):
+            seen = b""  # it cannot be sent either, so nobody sees it
+        self.trail.add(seen)
+        if len(seen) > LARGE_BYTES:
+            self._seen = msgpack.Packer(default=_visible)
+
+    def moment(self) -> Moment:
+        """Return this moment, to go back to."""
+        return Moment(len(self._runs), self._last, self._repeat, self.trail.copy())
+
+    def rewind(self, moment: Moment) -> None:
+        """Forget what was done since ``moment``."""
+        del self._runs[moment.runs :]
+        self._last, self._repeat = moment.last, moment.repeat
+        self.trail = moment.trail.copy()
+
+    def page(self, start: int) -> dict[str, Any]:
+        """Return as many actions as fit in a message, as plain values, and where the next page starts.
+
+        Args:
+            start: How many actions to leave out; each time that one was repeated counts.
+
+        Raises:
+            TooLargeError: One action alone does not fit.
+        """
+        actions: list[dict[str, Any]] = []
+        header = arrays = array_bytes_ = at = step = 0
+        for packed, repeat in self._all():
+            skipped = min(repeat, max(0, start - at))
+            at += repeat
+            if skipped == repeat:
+                step += _ticks(packed) * repeat
+                continue
+            action, sizes = _unpacked(packed)
+            action["step"] = step + action.get("ticks", 0) * skipped
+            action["repeat"] = repeat - skipped
+            step += action.get("ticks", 0) * repeat
+            header += len(packed) - sum(sizes) + _NAMES_BYTES
+            arrays += len(sizes)
+            array_bytes_ += sum(sizes)
+            if header > _PAGE_HEADER_BYTES or arrays > _PAGE_ARRAYS or array_bytes_ > _PAGE_ARRAY_BYTES:
+                if actions:
+                    return {"actions": actions, "next": at - repeat + skipped}
+                if header > MAX_HEADER_BYTES // 2 or arrays > MAX_BUFFERS:
+                    raise TooLargeError(
+                        f"action {at - repeat} alone is more than one reply may hold",
+                        hint=f"list what follows from {at} on; branch a later snapshot instead of replaying",
+                    )
+            actions.append(action)
+        return {"actions": actions, "next": None}
+
+    def digests(self, counts: Sequence[int]) -> list[int | None]:
+        """Return a hash of the first so many actions, for each of ``counts``; None where there are fewer."""
+        found: dict[int, int] = {}
+        wanted = sorted(set(counts))
+        at = digest = 0
+        for packed, repeat in self._all():
+            while wanted and wanted[0] <= at + repeat:
+                count = wanted.pop(0)
+                found[count] = hash((digest, packed, count - at)) if count > at else digest
+            at += repeat
+            digest = hash((digest, packed, repeat))
+        if 0 in wanted:
+            found[0] = 0
+        return [found.get(count) for count in counts]
+
+    def _all(self) -> Iterator[tuple[bytes, int]]:
+        for run in self._runs:
+            repeat, packed = run_of(run)
+            yield packed, repeat
+        if self._repeat:
+            yield self._last, self._repeat
+
+    def _close_run(self) -> None:
+        if self._repeat:
+            self._runs.append(self._packer.pack(self._repeat) + self._last)
+
+
+def run_of(run: bytes) -> tuple[int, bytes]:
+    """Return how often an action was done in a row, and the action as it was packed."""
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(run[:9])  # a count takes no more
+    repeat: int = unpacker.unpack()
+    return repeat, run[unpacker.tell() :]
+
+
+def _ticks(packed: bytes) -> int:
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(packed[:16])
+    ticks: int = unpacker.unpack()[1]
+    return ticks
+
+
+def _unpacked(packed: bytes) -> tuple[dict[str, Any], list[int]]:
+    """Return an action as the protocol writes it, and the sizes of the arrays in it that need a buffer."""
+    sizes: list[int] = []
+
+    def array(_: int, data: bytes) -> Any:
+        dtype, shape, content = msgpack.unpackb(data, max_bin_len=len(data))
+        if len(content) > INLINE_BYTES:
+            sizes.append(len(content))
+        kind = dtype_from_wire(dtype)
+        return np.frombuffer(content, kind).reshape(shape) if content else np.empty(shape, kind)
+
+    unpacker = msgpack.Unpacker(ext_hook=array, strict_map_key=False, max_buffer_size=len(packed))
+    unpacker.feed(packed)
+    kind, ticks, raised = unpacker.unpack()
+    asked = unpacker.unpack()
+    action: dict[str, Any] = {"kind": KINDS[kind]}
+    if kind == STEP:
+        action |= {"ticks": ticks, "inputs": asked, "raised": raised}
+    elif kind == WRITE:
+        action |= dict(zip(("field", "region", "value"), asked, strict=True))
+    elif kind == CALL:
+        action |= {**dict(zip(("method", "args", "kwargs"), asked, strict=True)), "raised": raised}
+    else:
+        action["seed"] = asked
+    return action, sizes
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        described = [dtype_to_wire(value.dtype), list(value.shape), bytes(array_bytes(value))]
+        return msgpack.ExtType(ARRAY_EXTENSION, msgpack.packb(described))
+    return _visible(value)
+
+
+def _visible(value: Any) -> Any:
+    """Return a value in a form that can be packed, quickly, and that differs where the value does."""
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        return value.dtype.str, value.shape, value.tobytes()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, msgspec.Struct):
+        return msgspec.structs.asdict(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} cannot be packed")

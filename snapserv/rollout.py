@@ -1,0 +1,100 @@
+"""What a child of an expansion does in its own process: play inputs, follow a policy, and say what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from .errors import BadRequestError
+from .history import CALL, STEP
+from .simulation import is_exported
+
+if TYPE_CHECKING:
+    import msgspec
+
+    from .simulation import Simulation
+
+
+def play(
+    simulation: Simulation,
+    request: Mapping[str, Any],
+    on_tick: Callable[[], None],
+    record: Callable[..., None],
+) -> dict[str, Any]:
+    """Run the ticks that a request asks for, until the simulation is finished; return what is to be reported.
+
+    Args:
+        simulation: Stepped in place.
+        request: ``sequence``, inputs that are held for ``ticks`` ticks each; ``policy``, an exported method whose
+            result is the inputs of the next tick, for ``policy_ticks`` more; ``read``, names of fields, outputs and
+            exported methods to call (all outputs where there is none); ``sum``, names of outputs to add up.
+        on_tick: Called after each tick.
+        record: Called with each action that this amounts to, as `snapserv.history.History.add` takes them.
+
+    Raises:
+        BadRequestError: Inputs that do not fit, or something to read or to sum that is not there.
+    """
+    totals: dict[str, Any] = dict.fromkeys(request["sum"], 0)
+    outputs: Mapping[str, Any] = {}
+    ticks = 0
+    for raw, inputs, wanted in _runs(simulation, request, record):
+        done = 0
+        while done < wanted and not (done and simulation.finished):
+            told = simulation.step(inputs)
+            outputs = told or {}
+            done += 1
+            on_tick()
+            for name in totals:
+                totals[name] += _of(outputs, name, "sum")
+        record(STEP, raw, ticks=done, told=told)
+        ticks += done
+        if simulation.finished:
+            break
+    fields = {name: simulation.array(name) for name in request["read"] if name in simulation.fields}
+    if request["read"]:
+        outputs = {name: _read(simulation, outputs, name, record) for name in request["read"] if name not in fields}
+    return {
+        "ticks": ticks,
+        "outputs": outputs,
+        "totals": totals,
+        "fields": fields,
+        "finished": bool(simulation.finished),
+    }
+
+
+def _runs(
+    simulation: Simulation, request: Mapping[str, Any], record: Callable[..., None]
+) -> Iterator[tuple[Mapping[str, Any], msgspec.Struct, int]]:
+    """Yield inputs, as they came and as the simulation takes them, and for how many ticks they hold."""
+    for raw in request["sequence"]:
+        yield raw, simulation.convert_inputs(raw), request["ticks"]
+    if request["policy"] is not None:
+        choose = simulation.exported_method(request["policy"])
+        for _ in range(request["policy_ticks"]):
+            chosen = choose()
+            if not isinstance(chosen, Mapping):
+                raise BadRequestError(
+                    f"the policy {request['policy']} returned {type(chosen).__name__}",
+                    hint="return a dict of inputs",
+                )
+            record(CALL, (request["policy"], [], {}), told=chosen)
+            yield chosen, simulation.convert_inputs(chosen), 1
+
+
+def _read(simulation: Simulation, outputs: Mapping[str, Any], name: str, record: Callable[..., None]) -> Any:
+    if name not in outputs and is_exported(getattr(type(simulation), name, None)):
+        value = simulation.exported_method(name)()
+        record(CALL, (name, [], {}), told=value)
+        return value
+    return _of(outputs, name, "read")
+
+
+def _of(outputs: Mapping[str, Any], name: str, what: str) -> Any:
+    try:
+        return outputs[name]
+    except KeyError:
+        known: Sequence[str] = sorted(map(str, outputs))
+        raise BadRequestError(
+            f"{what}: {name!r} is no field, output or exported method",
+            hint=f"outputs: {', '.join(known) or 'none'}",
+        ) from None

@@ -1,0 +1,30 @@
+"""Examples of the documentation that need a server: run as they stand."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib import image
+
+from .conftest import ROOT, ServerProcess
+
+
+def test_the_lander_of_the_adapters_page_gives_a_picture_for_each_action(
+    serve: Callable[..., ServerProcess], tmp_path: Path
+) -> None:
+    page = (ROOT / "docs" / "adapters.md").read_text()
+    (code,) = re.findall(r"<!-- lander.*?-->\n```python\n(.*?)```", page, re.DOTALL)
+    server = serve("gym:LunarLander-v3")
+    environment = {**os.environ, "SNAPSERV_ENDPOINT": server.endpoint}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr.decode()
+    pictures = [image.imread(tmp_path / f"action-{action}.png") for action in range(4)]
+    assert all(picture.shape[:2] == (400, 600) for picture in pictures)
+    assert len({picture.tobytes() for picture in pictures}) > 1

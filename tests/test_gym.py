@@ -1,0 +1,293 @@
+"""Gymnasium, both sides: environments as simulations, and branches as environments."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from snapserv_client import Best, Server, local, wire
+from snapserv_client.errors import BadRequestError, NotFoundError, SnapservError
+from snapserv_client.gym import SnapEnv, SnapVectorEnv
+from snapserv_client.spaces import space_from_wire, space_to_wire, value_from_wire, value_to_wire
+
+from .conftest import ServerProcess
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # SWIG's; as errors they crash the import
+    importlib.import_module("Box2D")
+
+Serve = Callable[..., ServerProcess]
+ENVIRONMENTS = ["CartPole-v1", "LunarLander-v3", "BipedalWalker-v3", "FrozenLake-v1", "Blackjack-v1"]
+
+
+@pytest.fixture
+def lander(serve: Serve) -> Iterator[Server]:
+    with serve("gym:LunarLander-v3").connect() as server:
+        yield server
+
+
+def flat(value: Any) -> list[Any]:
+    """Return a value's numbers, to compare bit for bit."""
+    if isinstance(value, tuple | list):
+        return [part for each in value for part in flat(each)]
+    return np.asarray(value).reshape(-1).tolist()
+
+
+def run_on(env: gymnasium.Env[Any, Any], actions: list[Any]) -> list[Any]:
+    """Return all that comes of actions, until the episode ends."""
+    seen = []
+    for action in actions:
+        observation, reward, terminated, truncated, _ = env.step(action)
+        seen.append((flat(observation), reward, terminated, truncated))
+        if terminated or truncated:
+            break
+    return seen
+
+
+# ---------------------------------------------------------------------------------------------------- environments
+
+
+@pytest.mark.parametrize("env_id", ENVIRONMENTS)
+def test_a_branch_passes_gymnasiums_own_check(serve: Serve, env_id: str) -> None:
+    with serve(f"gym:{env_id}").connect() as server, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        check_env(SnapEnv(server.branch("main")))
+
+
+@pytest.mark.parametrize("env_id", ENVIRONMENTS)
+def test_a_branch_goes_on_bit_for_bit_as_the_run_that_was_never_branched(serve: Serve, env_id: str) -> None:
+    alone = gymnasium.make(env_id)
+    alone.reset(seed=11)
+    alone.action_space.seed(11)
+    actions = [alone.action_space.sample() for _ in range(60)]
+    expected = run_on(alone, actions)
+    alone.close()
+    with serve(f"gym:{env_id}").connect() as server:
+        env = SnapEnv(server.branch("main"))
+        for step in (0, len(expected) // 3, len(expected) // 2):
+            env.node.reset()  # not only the episode: BipedalWalker's second one differs from its first, by itself
+            env.reset(seed=11)
+            assert run_on(env, actions[:step]) == expected[:step]
+            first, second = env.branch(2)
+            assert run_on(first, actions[step:]) == expected[step:]
+            assert run_on(second, actions[step:]) == expected[step:]
+            assert run_on(env, actions[step:]) == expected[step:], "and the original goes on as ever"
+            first.close()
+            second.close()
+
+
+@pytest.mark.parametrize("env_id", ["FrozenLake-v1", "Blackjack-v1"])
+def test_siblings_agree_with_the_same_stream_and_differ_with_split_ones(serve: Serve, env_id: str) -> None:
+    with serve(f"gym:{env_id}").connect() as server:
+        env = SnapEnv(server.branch("main"))
+        for rng, least in (("same", 1), ("split", 2)):
+            futures = []
+            for sibling in env.branch(8, rng=rng):  # type: ignore[arg-type]
+                seen: list[Any] = []
+                for episode in range(6):
+                    if episode:
+                        seen.append(flat(sibling.reset()[0]))
+                    seen.append(run_on(sibling, [1] * 5))
+                futures.append(repr(seen))
+                sibling.close()
+            assert len(set(futures)) == 1 if rng == "same" else len(set(futures)) >= least
+
+
+def test_restoring_gives_the_moment_and_its_observation(lander: Server) -> None:
+    env = SnapEnv(lander.branch("main"))
+    env.reset(seed=5)
+    for _ in range(10):
+        last = env.step(2)[0]
+    moment = env.snapshot("moment")
+    expected = run_on(env, [1] * 20)
+    observation, _ = env.restore(moment)
+    assert np.array_equal(observation, last)
+    assert run_on(env, [1] * 20) == expected
+
+
+def test_frames_come_through_and_the_branch_can_still_be_forked(lander: Server) -> None:
+    alone = gymnasium.make("LunarLander-v3", render_mode="rgb_array")
+    env = SnapEnv(lander.create(params={"kwargs": {"render_mode": "rgb_array"}}))
+    for each in (alone, env):
+        each.reset(seed=3)
+        run_on(each, [2] * 30)
+    assert np.array_equal(env.render(), alone.render())  # type: ignore[arg-type]
+    env = SnapEnv(lander.branch("main"))
+    (copy,) = env.branch()
+    assert np.array_equal(copy.render(), env.render())
+    frames = env.node.expand([{"action": action} for action in range(4)], steps=5, read=["render", "reward"])
+    assert len({frame["render"].tobytes() for frame in frames}) > 1
+    assert frames[0]["render"].shape == (400, 600, 3)
+    alone.close()
+
+
+def test_policies_roll_out_in_the_children_and_winners_are_kept(lander: Server) -> None:
+    main = lander.branch("main")
+    outcomes = main.expand(
+        [[{"action": action}] for action in range(4)] * 2,
+        policy="random_action", policy_steps=300, rng="split", sum=["reward"], keep=Best(2, "reward"),
+    )  # fmt: skip
+    assert all(outcome.ok and outcome.finished for outcome in outcomes)
+    kept = [outcome for outcome in outcomes if outcome.node is not None]
+    assert sorted(outcome["reward"] for outcome in kept) == sorted(outcome["reward"] for outcome in outcomes)[-2:]
+
+
+def test_the_episodes_end_ends_the_ticks_and_no_step_goes_on_in_the_next(lander: Server) -> None:
+    main = lander.branch("main")
+    result = main.step(1000, action=0)
+    assert result.ticks < 1000
+    assert result.outputs["terminated"] is True
+    with pytest.raises(BadRequestError, match="ended"):
+        main.step(action=0)
+    main.call("reset", seed=1)
+    assert main.step(action=0).ticks == 1
+
+
+@pytest.mark.parametrize("action", [None, 4, -1, "left", [0, 1], 1.5])
+def test_an_action_outside_of_its_space_is_refused(lander: Server, action: Any) -> None:
+    main = lander.branch("main")
+    with pytest.raises(SnapservError) as caught:
+        main.step(action=action)
+    assert caught.value.code == "bad_request"
+    assert main.step(action=0).ticks == 1
+
+
+def test_parameters_make_another_environment(serve: Serve) -> None:
+    with serve("gym:CartPole-v1").connect() as server:
+        lake = server.create(params={"env_id": "FrozenLake-v1", "kwargs": {"is_slippery": False}, "seed": 2})
+        assert lake.call("describe")["env_id"] == "FrozenLake-v1"
+        short = server.create(params={"wrappers": [{"name": "TimeLimit", "max_episode_steps": 3}]})
+        assert short.step(10, action=0).ticks == 3
+        for params, kind, words in (
+            ({"env_id": "CartPool-v1"}, NotFoundError, "CartPole-v1"),
+            ({"env_id": "CartPole-v77"}, NotFoundError, "CartPole"),
+            ({"env_id": "os:CartPole-v1"}, BadRequestError, "module"),
+            ({"wrappers": ["TimeLimits"]}, NotFoundError, "TimeLimit"),
+            ({"wrappers": ["TimeLimit"]}, BadRequestError, "max_episode_steps"),
+            ({"kwargs": {"nonsense": 1}}, BadRequestError, "nonsense"),
+        ):
+            with pytest.raises(kind) as caught:
+                server.create(params=params)
+            assert words in str(caught.value), params
+
+
+def test_what_is_no_environment_says_so(server: Server) -> None:
+    with pytest.raises(SnapservError) as caught:
+        SnapEnv(server.branch("main"))
+    assert caught.value.code in ("bad_request", "not_found")
+
+
+def test_a_private_server_is_an_environment_in_two_lines() -> None:
+    with local("gym:CartPole-v1") as server:
+        env = SnapEnv(server.branch("main"))
+        assert env.reset(seed=1)[0].shape == (4,)
+
+
+# -------------------------------------------------------------------------------------------------------- vectors
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Blackjack-v1"])
+def test_a_vector_of_branches_does_what_gymnasiums_own_does(serve: Serve, env_id: str, mode: AutoresetMode) -> None:
+    expected = SyncVectorEnv([lambda: gymnasium.make(env_id)] * 3, autoreset_mode=mode)
+    with serve(f"gym:{env_id}").connect() as server:
+        found = SnapEnv(server.branch("main")).vector(3, autoreset_mode=mode)
+        assert isinstance(found, SnapVectorEnv)
+        assert found.observation_space == expected.observation_space
+        assert found.action_space == expected.action_space
+        assert_equal(found.reset(seed=4), expected.reset(seed=4))
+        expected.action_space.seed(1)
+        for _ in range(60):
+            actions = expected.action_space.sample()
+            a, b = found.step(actions), expected.step(actions)
+            assert_equal(a, b)
+            over = b[2] | b[3]
+            if mode == AutoresetMode.DISABLED and over.any():
+                again = [vector.reset(seed=9, options={"reset_mask": over}) for vector in (found, expected)]
+                assert_equal(*again)
+        nodes = len(server.tree().nodes)
+        found.close()
+        assert len(server.tree().nodes) == nodes - 3
+    expected.close()
+
+
+def test_a_vector_refuses_what_does_not_fit(serve: Serve) -> None:
+    with serve("gym:CartPole-v1").connect() as server:
+        vector = SnapEnv(server.branch("main")).vector(2)
+        vector.reset(seed=1)
+        for wrong in ([0], [0, 0, 0]):
+            with pytest.raises(SnapservError):
+                vector.step(np.array(wrong))
+        with pytest.raises(BadRequestError, match="seeds"):
+            vector.reset(seed=[1, 2, 3])
+        with pytest.raises(BadRequestError, match="mask"):
+            vector.reset(options={"reset_mask": np.array([True])})
+        assert len(vector.render()) == 2
+        vector.close()
+
+
+def assert_equal(found: Any, expected: Any) -> None:
+    """Assert that nested results are equal, bit for bit."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for key in expected:
+            assert_equal(found[key], expected[key])
+    elif isinstance(expected, tuple | list):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_equal(one, other)
+    elif isinstance(expected, np.ndarray) and expected.dtype == object:
+        assert_equal(list(found), list(expected))
+    else:
+        assert np.array_equal(found, expected), (found, expected)
+
+
+# --------------------------------------------------------------------------------------------------------- spaces
+
+SPACES = [
+    spaces.Box(-1.0, np.float32(np.inf), (2, 3), np.float32),
+    spaces.Box(np.array([0, 5]), np.array([3, 9]), dtype=np.int16),
+    spaces.Discrete(5, start=-2),
+    spaces.MultiDiscrete([[2, 3], [4, 5]], start=np.array([[1, 0], [0, 1]])),
+    spaces.MultiBinary(4),
+    spaces.MultiBinary([2, 3]),
+    spaces.Text(8, min_length=2, charset="abc"),
+    spaces.Tuple([spaces.Discrete(2), spaces.Tuple([spaces.Box(0, 1, (2,))])]),
+    spaces.Dict({"b": spaces.Discrete(3), "a": spaces.Dict({"x": spaces.Box(0, 1, ())})}),
+    spaces.OneOf([spaces.Discrete(3), spaces.Box(0, 1, (2,))]),
+    spaces.Sequence(spaces.Discrete(4)),
+    spaces.Sequence(spaces.Box(0, 1, (2,)), stack=True),
+    spaces.Graph(spaces.Box(0, 1, (2,)), spaces.Discrete(3)),
+    spaces.Graph(spaces.Box(0, 1, (2,)), None),
+]
+
+
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: f"{type(space).__name__}")
+def test_spaces_and_their_values_cross_the_wire_exactly(space: spaces.Space[Any]) -> None:
+    def crossed(value: Any) -> Any:
+        header, *buffers = wire.pack(value)
+        return wire.unpack(header, buffers)
+
+    again = space_from_wire(crossed(space_to_wire(space)))
+    assert again == space
+    space.seed(1)
+    for _ in range(20):
+        value = space.sample()
+        found = value_from_wire(again, crossed(value_to_wire(space, value)))
+        assert space.contains(found)
+        assert_equal(found, value)
+
+
+def test_what_describes_no_space_is_refused() -> None:
+    discrete = {"kind": "Discrete", "n": -1, "start": 0, "dtype": "int64"}
+    for wrong in ({}, {"kind": "Cube"}, {"kind": "Box"}, discrete):
+        with pytest.raises(BadRequestError):
+            space_from_wire(wrong)
