@@ -232,6 +232,60 @@ def test_drops_remove_the_layers_that_nobody_stands_on(ledger: Server, tmp_path:
     assert_settles(lambda: len(layers_of(temporary)), 2)
 
 
+def test_the_children_of_an_expansion_have_files_of_their_own_and_leave_none(
+    ledger: Server, tmp_path: Path
+) -> None:
+    main = ledger.branch("main")
+    main.step(5)
+    before = main.snapshot()
+    again = before.branch()
+    again.step(4)
+    wanted = digest(again)
+    layers = layers_of(tmp_path / "temporary")
+    outcomes = before.expand([{}] * 6, steps=4, read=["digest"])
+    assert {bytes(outcome["digest"]) for outcome in outcomes} == {wanted}
+    assert_settles(lambda: layers_of(tmp_path / "temporary"), layers)
+    assert before.verify().ok
+    for kept_as in ("branch", "snapshot"):
+        (outcome,) = before.expand([{}], steps=4, keep="all", keep_as=kept_as)  # type: ignore[arg-type]
+        node = outcome.node if kept_as == "branch" else outcome.node.branch()
+        assert digest(node) == wanted
+        again.restore(before)
+        again.step(9)
+        node.step(5)
+        assert digest(node) == digest(again), kept_as
+
+
+def test_what_on_snapshot_writes_is_in_the_snapshot_and_in_the_branch(ledger: Server) -> None:
+    main = ledger.branch("main")
+    for _ in range(4):
+        main.step(1)
+        snapshot = main.snapshot()
+    wanted = "word-0 word-1 word-2 word-3 "
+    assert snapshot.branch().call("words") == wanted
+    assert main.call("words") == wanted
+
+
+def test_a_beginning_is_replayed_in_the_folders_that_are_there(ledger: Server) -> None:
+    main = ledger.branch("main")
+    branch = main.snapshot().branch(rng=7)
+    branch.step(5)
+    assert branch.verify().ok
+
+
+def test_trying_a_simulation_out_leaves_its_folders_as_they_are(tmp_path: Path, probed: Probed) -> None:
+    if not probed.how:
+        pytest.skip(probed.found)
+    code = "from snapserv.preflight import examine; print(examine('tests.ledger:Jotter', {}))"
+    environment = {**os.environ, "JOTTER": str(tmp_path)}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "a tick" in ended.stdout
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_branch_that_was_killed_comes_back_with_its_snapshots_files(ledger: Server) -> None:
     main = ledger.branch("main")
     main.step(3)
