@@ -146,19 +146,18 @@ class Cell:
     def _begin(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         self._slot = request["slot"]
         self._scoreboard[self._slot] = self._step
-        named, folders = request.get("folders"), None  # none where a replay begins again
-        if self._folders is not None and named is not None:
-            folders = self._folders.begin(**named)
-        said = {"step": self._step, "folders": _plain(folders)}
+        # Before any of the author's code. Where a beginning is replayed, the folders are there already.
+        folders = self._folders.begin(**request["folders"]) if self._folders and request.get("folders") else None
+        begun = {"step": self._step, "folders": _plain(folders)}
         self._begun = not request.get("silent")
         if not self._begun:
-            return said
+            return begun
         seed, kind = request["seed"], type(self._simulation)
         with _AuthorsCode(f"{kind.__name__}.on_branch"):
             self._simulation.reseed(seed)
         if seed is not None or kind.on_branch is not Simulation.on_branch:
             self._history.add(BEGIN, self._history.pack(seed))
-        return said
+        return begun
 
     def _run_ticks(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         simulation, scoreboard, slot, rebaser = self._simulation, self._scoreboard, self._slot, self._rebaser
@@ -311,15 +310,20 @@ class Cell:
     def _prepare(self, request: Mapping[str, Any], _: int | None) -> Any:
         if self._folders is None:
             raise BadRequestError("the simulation branches no folders")
+        self._tell_of_snapshot()
         return _plain(self._folders.prepare(**request["folders"]))
+
+    def _tell_of_snapshot(self) -> None:
+        with _AuthorsCode(f"{type(self._simulation).__name__}.on_snapshot"):
+            self._simulation.on_snapshot()
 
     def _freeze(self, _: Mapping[str, Any], descriptor: int | None) -> NoReturn:
         if descriptor is None:
             raise BadRequestError("a freeze comes with the snapshot's socket")
         folders = self._folders
         try:
-            with _AuthorsCode(f"{type(self._simulation).__name__}.on_snapshot"):
-                self._simulation.on_snapshot()
+            if folders is None:
+                self._tell_of_snapshot()
             refuse_threads()
         except BaseException:
             os.close(descriptor)
@@ -328,9 +332,8 @@ class Cell:
             raise
         _flush()  # what is buffered now would be printed by both
         try:
-            thawed, clone_ns = fork.freeze(
-                self._control.fileno(), descriptor, folders.spares if folders is not None else range(0)
-            )
+            spares = folders.spares if folders is not None else range(0)
+            thawed, clone_ns = fork.freeze(self._control.fileno(), descriptor, spares)
         except OSError as cause:
             if folders is not None:
                 folders.abandon()
@@ -453,8 +456,8 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, Folders | None, dict
         "arena": arena.describe(),
         "fork": " · ".join(part for part in fork.mode() if part),
         "huge_heap_bytes": huge_heap_bytes,
-        "says_goodbye": kind.on_drop is not Simulation.on_drop,
         "folders": folders.describe() if folders is not None else None,
+        "says_goodbye": kind.on_drop is not Simulation.on_drop,
         "setup_s": time.monotonic() - began,
     }
     return simulation, folders, described

@@ -25,7 +25,7 @@ from . import backings
 from .arena import Arena
 from .errors import SnapservError
 from .ext import fork, memory
-from .folders import Probed
+from .folder_probe import Probed
 from .herd import ONE_THREAD
 from .limits import available_bytes
 from .listening import prepare
@@ -187,7 +187,7 @@ def _pidfd() -> Finding:
 def _folders() -> Finding:
     # In a process of its own, which is in other namespaces afterwards; as a cell, with one thread.
     ended = subprocess.run(
-        [sys.executable, "-m", "snapserv.folders"],
+        [sys.executable, "-m", "snapserv.folder_probe"],
         env={**os.environ, **ONE_THREAD},
         capture_output=True,
         check=False,

@@ -62,7 +62,7 @@ class Expansion:
             kept = [await self._keep(index) for index in sorted(self._alive)]
         finally:
             for index in list(self._alive):
-                self._end(index, self._alive.pop(index))
+                self._end(self._alive.pop(index))
             while self._endings:
                 await asyncio.wait(self._endings)
         return ExpandResult([self._outcomes[index] for index in sorted(self._outcomes)], kept)
@@ -79,7 +79,7 @@ class Expansion:
     async def _child(self, index: int, sequence: Sequence[dict[str, Any]]) -> Outcome:
         args, nodes = self._args, self._nodes
         seed = seed_of(args.rng, self._ids[index])
-        cell = await nodes.sprout(self._source, self._ids[index], seed=seed)
+        cell = await nodes.herd.thaw(nodes.cell(self._source), step=self._source.step, seed=seed)
         try:
             async with self._room, asyncio.timeout(args.timeout_s):
                 played = await cell.ask(
@@ -91,18 +91,18 @@ class Expansion:
                     read=args.read,
                     sum=args.sum,
                 )
-            nodes.count_steps(played["ticks"])
+            nodes.count_child(cell.clone_us, played["ticks"])
             outcome = Outcome(index, True, **played)
             self._alive[index] = cell
             self._sift(index, outcome)
         except TimeoutError as cause:
-            self._end(index, cell)
+            self._end(cell)
             raise RequestTimeoutError(
                 f"the child was not done within {args.timeout_s:g} s", hint="give it longer, or fewer ticks"
             ) from cause
         except BaseException:
             self._alive.pop(index, None)
-            self._end(index, cell)
+            self._end(cell)
             raise
         return outcome
 
@@ -112,13 +112,13 @@ class Expansion:
         if args.keep == "all":
             return
         if args.keep == "none":
-            self._end(index, self._alive.pop(index))
+            self._end(self._alive.pop(index))
             return
         value = _number(outcome, args.by)
         heapq.heappush(self._best, (value if args.largest else -value, -index))
         if len(self._best) > args.best:
             _, worst = heapq.heappop(self._best)
-            self._end(-worst, self._alive.pop(-worst))
+            self._end(self._alive.pop(-worst))
 
     async def _keep(self, index: int) -> Kept:
         step = self._outcomes[index].step
@@ -128,11 +128,11 @@ class Expansion:
         self._alive.pop(index)
         return Kept(index, self._nodes.info(node))
 
-    def _end(self, index: int, cell: Cell) -> None:
+    def _end(self, cell: Cell) -> None:
         """End a child; `run` waits until it is reaped."""
         if not cell.says_goodbye:
             cell.kill()
-        ending = asyncio.get_running_loop().create_task(self._nodes.wither(self._source, self._ids[index], cell))
+        ending = asyncio.get_running_loop().create_task(self._nodes.herd.end(cell))
         self._endings.add(ending)
         ending.add_done_callback(self._endings.discard)
 

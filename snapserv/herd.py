@@ -26,6 +26,7 @@ from .errors import NodeDiedError, SnapservError, error_from_wire
 from .ext import fork
 from .link import HELLO, NUMBER, PREFIX, Prefix, decode, encode
 from .scoreboard import Scoreboard
+from .stacks import Stacks, Stores
 
 log = structlog.get_logger(__name__)
 
@@ -60,8 +61,9 @@ class Ending:
 class Cell:
     """A process of the herd, seen from the server.
 
-    ``ended`` is done when the process is reaped. ``slot`` is the place of a branch in the scoreboard, and ``begun``
-    what it said when it began. ``says_goodbye`` is whether its simulation has something to do before a branch ends.
+    ``ended`` is done when the process is reaped. ``slot`` is the place of a branch in the scoreboard.
+    ``says_goodbye`` is whether its simulation has something to do before a branch is ended. ``stacks`` are the
+    layers of its tree's folders, if it branches some.
     """
 
     def __init__(self, herd: Herd, control: socket.socket) -> None:
@@ -71,7 +73,7 @@ class Cell:
         self.on_progress: Callable[[int, int], None] | None = None
         self.clone_us = 0.0
         self.says_goodbye = False
-        self.begun: dict[str, Any] = {}
+        self.stacks: Stacks | None = None
         self._herd = herd
         self._control = control
         self._pidfd = -1
@@ -170,6 +172,8 @@ class Cell:
         self._on_readable()  # it may have answered before it ended
         self._hang_up()
         self._fail(self._death())
+        if self.stacks is not None:
+            self.stacks.release(self)
         self._herd.on_end(self, ending)
 
     def _death(self) -> NodeDiedError:
@@ -349,6 +353,8 @@ class Herd:
         self.cells: dict[int, Cell] = {}
         self.on_end = on_end
         self.scoreboard, self._scoreboard_descriptor = Scoreboard.create()
+        self._stores = Stores()
+        self._stores.sweep()
 
     async def spawn_master(self, request: Mapping[str, Any]) -> tuple[Cell, dict[str, Any]]:
         """Start a fresh interpreter, have it set a simulation up, and return its cell and its description.
@@ -373,13 +379,17 @@ class Herd:
         theirs.close()
         cell = Cell(self, ours)
         cell.adopt(pid)
+        stores = self._stores.name()
         try:
-            described = await cell.ask("setup", **request)
+            described = await cell.ask("setup", stores=stores, **request)
             cell.says_goodbye = described["says_goodbye"]
+            if described["folders"] is not None:
+                cell.stacks = Stacks(self._stores, described["folders"], cell)
             return cell, described
         except BaseException:
             cell.kill()
             await asyncio.shield(cell.ended)
+            self._stores.remove(stores)
             raise
 
     async def freeze(self, live: Cell) -> tuple[Cell, float]:
@@ -391,26 +401,22 @@ class Herd:
         ours, theirs = socket.socketpair()
         frozen = Cell(self, ours)
         frozen.says_goodbye = live.says_goodbye
+        stacks = frozen.stacks = live.stacks
         try:
+            prepared: Any = stacks and await live.ask("prepare", folders=stacks.preparing(live))
             fork_us: float = await live.ask("freeze", descriptor=theirs)
+            if stacks is not None:
+                stacks.froze(live, frozen, prepared)
             await frozen.introduced()
         except BaseException:
             frozen.kill()
+            if stacks is not None:
+                stacks.release(frozen)
             raise
         return frozen, fork_us
 
-    async def thaw(
-        self,
-        frozen: Cell,
-        *,
-        step: int,
-        seed: int | None,
-        silent: bool = False,
-        folders: Mapping[str, Any] | None = None,
-    ) -> Cell:
-        """Clone a frozen cell into a live branch that stands at ``step``, with the layers that ``folders`` names.
-
-        With ``silent``, ``on_branch`` is left out.
+    async def thaw(self, frozen: Cell, *, step: int, seed: int | None, silent: bool = False) -> Cell:
+        """Clone a frozen cell into a live branch that stands at ``step``; ``silent`` leaves ``on_branch`` out.
 
         Raises:
             SnapservError: The kernel made no process, the snapshot died, or ``on_branch`` raised.
@@ -422,6 +428,8 @@ class Herd:
         branch = Cell(self, ours)
         branch.slot = slot
         branch.says_goodbye = frozen.says_goodbye
+        stacks = branch.stacks = frozen.stacks
+        folders = stacks.beginning(frozen, branch) if stacks is not None else None
         try:
             frozen.ask_for_clone(theirs)
             # Sent before the process exists: it waits in the socket, and the branch begins without a round trip.
@@ -431,11 +439,15 @@ class Herd:
             except SnapservError:
                 beginning.cancel()
                 raise
-            branch.begun = await beginning
+            begun = await beginning
+            if stacks is not None:
+                stacks.began(frozen, branch, begun["folders"])
         except BaseException:
             branch.kill()
             if branch.pid:
                 await asyncio.shield(branch.ended)
+            elif stacks is not None:
+                stacks.release(branch)
             self.scoreboard.give_back(slot)
             raise
         return branch
@@ -476,5 +488,6 @@ class Herd:
         if cells:
             await asyncio.wait([asyncio.shield(cell.ended) for cell in cells], timeout=END_WITHIN_S)
         self.reap_strays()
+        await self.loop.run_in_executor(None, self._stores.close)
         self.scoreboard.close()
         os.close(self._scoreboard_descriptor)

@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import structlog
@@ -22,7 +22,6 @@ from .hashing import BaseHashes
 from .herd import Cell, Ending, Herd
 from .lanes import Lane, Turn
 from .reading import FieldPlace
-from .stacks import Stacks, Stores
 from .tree import Forest, NameInUseError, Node, Tree
 
 log = structlog.get_logger(__name__)
@@ -43,7 +42,6 @@ class Plan:
     places: list[FieldPlace]
     segments: list[tuple[int, int]]
     base_hashes: BaseHashes = field(default_factory=BaseHashes)
-    stacks: Stacks | None = None
 
     @property
     def file_backed(self) -> bool:
@@ -80,8 +78,6 @@ class Nodes:
         self._backing = backing
         self._search_path = search_path
         self._branch_dirs = list(branch_dirs)
-        self._stores = Stores()
-        self._stores.sweep()
         self._plans: dict[str, Plan] = {}
         self._cells: dict[int, Cell] = {}
         self._lanes: dict[int, Lane] = {}
@@ -180,48 +176,12 @@ class Nodes:
         if node.kind == "branch":
             yield cell
             return
-        owner = object()
-        cell = await self.sprout(node, owner, seed=None, silent=True)
+        cell = await self.herd.thaw(cell, step=node.step, seed=None, silent=True)
         try:
+            self._count_fork(cell.clone_us)
             yield cell
         finally:
-            await asyncio.shield(self.wither(node, owner, cell))
-
-    async def sprout(self, snapshot: Node, owner: object, *, seed: int | None, silent: bool = False) -> Cell:
-        """Clone a live cell of a snapshot, of which the caller makes a node, or which it has `wither`.
-
-        Args:
-            snapshot: What to clone.
-            owner: Who is in the books for the cell's folders: the id of the node to be, or an object.
-            seed: Of its random streams; None leaves them.
-            silent: Whether to leave out ``on_branch``.
-
-        Raises:
-            SnapservError: The kernel made no process, the snapshot died, or ``on_branch`` raised.
-        """
-        stacks = self.plan(snapshot).stacks
-        folders = stacks.beginning(snapshot.id, owner) if stacks else None
-        try:
-            cell = await self.herd.thaw(
-                self.cell(snapshot), step=snapshot.step, seed=seed, silent=silent, folders=folders
-            )
-        except BaseException:
-            if stacks is not None:
-                stacks.release(owner)
-            raise
-        self._count_fork(cell.clone_us)
-        if stacks is not None:
-            stacks.began(snapshot.id, owner, cell.begun["folders"])
-        return cell
-
-    async def wither(self, snapshot: Node, owner: object, cell: Cell) -> None:
-        """End a live cell that has become no node, and give its folders back."""
-        stacks = self.plan(snapshot).stacks
-        try:
-            await self.herd.end(cell)
-        finally:
-            if stacks is not None:
-                stacks.release(owner)
+            await asyncio.shield(self.herd.end(cell))
 
     def look(self, node: Node) -> int:
         """Return the step at which a node stands now; that of a branch changes behind our back."""
@@ -266,7 +226,6 @@ class Nodes:
             tree = self.forest.plant(name, target)
         except NameInUseError as cause:
             raise NameTakenError(str(cause)) from cause
-        stores = self._stores.name()
         try:
             master, described = await self.herd.spawn_master(
                 {
@@ -275,20 +234,15 @@ class Nodes:
                     "backing": self._backing,
                     "path": self._search_path,
                     "branch_dirs": self._branch_dirs,
-                    "stores": stores,
                 }
             )
         except BaseException:
             self.forest.fell(tree)
-            self._stores.remove(stores)
             raise
         plan = self._plans[name] = _plan(name, described)
         tree.simulation = plan.spec.simulation
         root = self._settle(tree, "snapshot", None, master, name="root", step=0)
         tree.root = root.id
-        if described["folders"] is not None:
-            self._plans[name] = replace(plan, stacks=Stacks(self._stores, described["folders"], root.id))
-            log.info("folders_branch", how=described["folders"]["how"], why=described["folders"]["reason"])
         self._publish("tree", self.info(root), tree.simulation)
         return await self.make_branch(root, name="main", rng="same")
 
@@ -300,8 +254,6 @@ class Nodes:
             SnapservError: The branch has threads, the kernel made no process, or the branch died.
         """
         self.check_free(branch.tree, name)
-        stacks = self.plan(branch).stacks
-        ready: Any = stacks and await self.cell(branch).ask("prepare", folders=stacks.preparing(branch.id))
         frozen, fork_us = await self.herd.freeze(self.cell(branch))
         self._count_fork(fork_us)
         try:
@@ -309,12 +261,7 @@ class Nodes:
             snapshot = self._settle(branch.tree, "snapshot", parent, frozen, name=name, step=self.look(branch))
         except NameTakenError:
             await self.herd.end(frozen)
-            if stacks is not None:
-                stacks.froze(branch.id, frozen, ready)
-                stacks.release(frozen)
             raise
-        if stacks is not None:
-            stacks.froze(branch.id, snapshot.id, ready)
         # The branch goes on from here: its past is the snapshot.
         self.forest.move(branch, snapshot)
         return snapshot, fork_us
@@ -347,17 +294,19 @@ class Nodes:
         lane = self._lanes[node.id] = Lane()
         async with Turn(lane):  # whoever names it already waits until it is there
             try:
-                cell = await self.sprout(snapshot, node.id, seed=seed_of(rng, node.id), silent=silent)
+                seed = seed_of(rng, node.id)
+                cell = await self.herd.thaw(self.cell(snapshot), step=snapshot.step, seed=seed, silent=silent)
                 if prepare is not None:
                     try:
                         await prepare(cell)
                     except BaseException:
-                        await self.wither(snapshot, node.id, cell)
+                        await self.herd.end(cell)
                         raise
             except BaseException:
                 del self._lanes[node.id]
                 self.forest.remove(node)
                 raise
+            self._count_fork(cell.clone_us)
             self._put(node, cell)
         self._publish("created", self.info(node), "")
         return node
@@ -372,18 +321,14 @@ class Nodes:
         """
         if kind == "branch":
             return self._settle(snapshot.tree, kind, snapshot, cell, name=None, step=step, reserved=reserved)
-        stacks, copied = self.plan(snapshot).stacks, object()
-        ready: Any = stacks and await cell.ask("prepare", folders=stacks.preparing(reserved))
         frozen, fork_us = await self.herd.freeze(cell)
         self._count_fork(fork_us)
         await self.herd.end(cell)
-        if stacks is not None:
-            stacks.froze(reserved, copied, ready)
-            stacks.rename(copied, reserved)
         return self._settle(snapshot.tree, kind, snapshot, frozen, name=None, step=step, reserved=reserved)
 
-    def count_steps(self, ticks: int) -> None:
-        """Count the steps of a live cell that is no node."""
+    def count_child(self, clone_us: float, ticks: int) -> None:
+        """Count the clone and the steps of a live cell that is no node."""
+        self._count_fork(clone_us)
         self.counters.steps += ticks
 
     async def revive(self, branch: Node, snapshot: Node, *, rng: Rng) -> None:
@@ -393,12 +338,9 @@ class Nodes:
             SnapservError: The kernel made no process, the snapshot died, or ``on_branch`` raised; the branch is
                 then what it was.
         """
-        new = object()
-        cell = await self.sprout(snapshot, new, seed=seed_of(rng, branch.id))
+        cell = await self.herd.thaw(self.cell(snapshot), step=snapshot.step, seed=seed_of(rng, branch.id))
+        self._count_fork(cell.clone_us)
         await self._end_cell(branch)
-        stacks = self.plan(branch).stacks
-        if stacks is not None:
-            stacks.rename(new, branch.id)
         branch.death = None
         self._deaths.pop(branch.id, None)
         self._put(branch, cell)
@@ -412,11 +354,6 @@ class Nodes:
     async def drop(self, node: Node) -> None:
         """End a node, whose turn the caller holds; its descendants live on."""
         await self._end_cell(node)
-        stacks = self.plan(node).stacks
-        if stacks is not None:
-            stacks.release(node.id)
-            if node.id == node.tree.root:
-                stacks.close()
         self._deaths.pop(node.id, None)
         self._publish("dropped", self.info(node), "")
         del self._lanes[node.id]
@@ -461,10 +398,6 @@ class Nodes:
         """End every process."""
         self._nodes_of_cells.clear()  # nobody needs to hear of these deaths
         await self.herd.close()
-        for plan in self._plans.values():
-            if plan.stacks is not None:
-                plan.stacks.close()
-        self._stores.close()
 
     # --------------------------------------------------------------------------------------------- processes
 

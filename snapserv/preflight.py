@@ -6,6 +6,7 @@ itself. What is found is what a fork shares or loses: see "good fork citizens" i
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -25,6 +26,7 @@ import msgspec
 from .cell import thread_names
 from .diagnosis import Finding
 from .errors import InternalError, SimulationError, SnapservError, error_from_wire
+from .simulation import Simulation
 
 ANSWER_DESCRIPTOR = 3
 MOST_PLACES = 3
@@ -94,6 +96,27 @@ def _examine(request: Mapping[str, Any], known: set[int]) -> Iterator[Finding]:
     from .loading import load_simulation
 
     kind = load_simulation(request["target"])
+    with _as_a_node(kind.branch_dirs):
+        yield from _try_out(kind, request, known)
+
+
+@contextlib.contextmanager
+def _as_a_node(branch_dirs: Sequence[str]) -> Iterator[None]:
+    """Keep what is tried out from changing the user's own folders, where a node would not change them."""
+    if not branch_dirs:
+        yield
+        return
+    from .folders import Folders
+    from .stacks import Stores
+
+    folders = Folders.mount(branch_dirs, Stores().name())
+    try:
+        yield
+    finally:
+        folders.abolish()
+
+
+def _try_out(kind: type[Simulation], request: Mapping[str, Any], known: set[int]) -> Iterator[Finding]:
     readings = _Readings()
     began = time.monotonic()
     try:
@@ -110,7 +133,7 @@ def _examine(request: Mapping[str, Any], known: set[int]) -> Iterator[Finding]:
     yield Finding("setup", "ok", f"{time.monotonic() - began:.2f} s")
     yield _tick(simulation, readings)
     yield from _threads()
-    yield from _descriptors(known)
+    yield from _descriptors(known, [os.path.realpath(folder) for folder in kind.branch_dirs])
     yield from _mappings(simulation.arena.addresses)
     yield from _timers()
     yield from _children()
@@ -147,7 +170,7 @@ def _threads() -> Iterator[Finding]:
     )
 
 
-def _descriptors(known: set[int]) -> Iterator[Finding]:
+def _descriptors(known: set[int], branched: Sequence[str]) -> Iterator[Finding]:
     written, sockets, devices = [], [], []
     for name in os.listdir("/proc/self/fd"):
         descriptor = int(name)
@@ -158,6 +181,8 @@ def _descriptors(known: set[int]) -> Iterator[Finding]:
             writes = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
         except OSError:
             continue  # the listing's own
+        if any(path.startswith(f"{folder}/") for folder in branched):
+            continue  # each node has its own
         if stat.S_ISREG(mode) and writes:
             written.append(path)
         elif stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode):

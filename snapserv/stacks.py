@@ -1,6 +1,6 @@
-"""Which layers of branched folders each node stands on, seen from the server; see `snapserv.folders`.
+"""Which layers of branched folders each cell stands on, seen from the server; see `snapserv.folders`.
 
-Plain books: a layer is removed when no node stands on it. Removing is done in a thread, since it can take long.
+Plain books: a layer is removed when no cell stands on it. Removing is done in a thread, since it can take long.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,9 +17,12 @@ from typing import Any
 import structlog
 
 from . import layers
-from .folders import Standing, bases
+from .folders import Standing
+from .store import bases
 
 log = structlog.get_logger(__name__)
+
+NOTHING = Standing([], [], [])
 
 
 class Stores:
@@ -62,68 +66,71 @@ class Stores:
 
 
 class Stacks:
-    """The layers that the nodes of one tree stand on.
+    """The layers that the cells of one tree stand on.
 
-    An owner is whatever stands on layers: a node's id, or an object of its own while a process is being made.
+    An owner is a cell, seen from the server. What it stands on is released when its process has ended: a dead
+    branch comes back from its snapshot, and a dead snapshot not at all.
     """
 
-    def __init__(self, stores: Stores, described: Mapping[str, Any], root: int) -> None:
+    def __init__(self, stores: Stores, described: Mapping[str, Any], master: object) -> None:
         self._stores = stores
         self._store: str = described["store"]
         self._held: dict[object, Standing] = {}
+        self._owners: Counter[str] = Counter()
         self._last = 0
+        log.info("folders_branch", how=described["how"], why=described["reason"])
         standing = _standing(described["standing"])
-        self._held[root] = Standing([], standing.branch, [])
+        self._hold(master, Standing([], standing.branch, []))
 
-    def preparing(self, branch: int) -> dict[str, str]:
+    def preparing(self, branch: object) -> dict[str, str]:
         """Return what to tell a branch that is about to be snapshotted: names for layers."""
         named = {"layer": self._fresh(), "flat": self._fresh()}
-        held = self._held[branch]
+        held = self._held.get(branch, NOTHING)
         # Until it is known which of them the branch has taken, it holds them all.
-        self._held[branch] = Standing(held.branch, held.snapshot, [*held.keeps, *named.values()])
+        self._hold(branch, Standing(held.branch, held.snapshot, [*held.keeps, *named.values()]))
         return named
 
-    def froze(self, branch: int, snapshot: object, answer: Mapping[str, Any]) -> None:
+    def froze(self, branch: object, snapshot: object, answer: Mapping[str, Any]) -> None:
         """Take note of what a branch and its new snapshot stand on."""
         standing = _standing(answer)
         self._hold(snapshot, Standing([], standing.snapshot, standing.keeps))
         self._hold(branch, Standing(standing.branch, [], standing.keeps))
 
-    def beginning(self, snapshot: int, owner: object) -> dict[str, Any]:
+    def beginning(self, snapshot: object, branch: object) -> dict[str, Any]:
         """Return what to tell a branch that is about to be made of a snapshot."""
-        held = self._held[snapshot]
+        held = self._held.get(snapshot, NOTHING)
         named = {"layer": self._fresh(), "flat": self._fresh()}
-        self._held[owner] = Standing(list(named.values()), held.snapshot, held.keeps)
+        self._hold(branch, Standing(list(named.values()), held.snapshot, held.keeps))
         return {**named, "lower": held.snapshot}
 
-    def began(self, snapshot: int, owner: object, answer: Mapping[str, Any]) -> None:
+    def began(self, snapshot: object, branch: object, answer: Mapping[str, Any]) -> None:
         """Take note of what a new branch stands on, and of a shorter stack for its snapshot."""
         standing = _standing(answer)
-        keeps = sorted({*standing.keeps, *self._held[snapshot].keeps})
-        self._hold(snapshot, Standing([], standing.snapshot, keeps))
-        self._hold(owner, Standing(standing.branch, [], standing.keeps))
-
-    def rename(self, owner: object, to: object) -> None:
-        """Have ``to`` stand where ``owner`` does, and no longer where it stood before."""
-        self._hold(to, self._held[owner])
-        del self._held[owner]
+        if snapshot in self._held:
+            keeps = sorted({*standing.keeps, *self._held[snapshot].keeps})
+            self._hold(snapshot, Standing([], standing.snapshot, keeps))
+        self._hold(branch, Standing(standing.branch, [], standing.keeps))
 
     def release(self, owner: object) -> None:
-        """Remove the layers that only ``owner`` stood on."""
-        self._hold(owner, None)
+        """Remove the layers that only ``owner`` stood on, and with the last owner the store."""
+        if owner in self._held:
+            self._let_go(self._held.pop(owner))
+            if not self._held:
+                self._stores.remove([self._store])
 
-    def close(self) -> None:
-        """Remove the store."""
-        self._held.clear()
-        self._stores.remove([self._store])
+    def _hold(self, owner: object, standing: Standing) -> None:
+        before = self._held.get(owner, NOTHING)
+        self._held[owner] = standing
+        self._owners.update(_names(standing))
+        self._let_go(before)
 
-    def _hold(self, owner: object, standing: Standing | None) -> None:
-        before = self._held.pop(owner, None)
-        if standing is not None:
-            self._held[owner] = standing
-        if before is not None:
-            gone = _names(before) - {name for held in self._held.values() for name in _names(held)}
-            self._stores.remove(f"{self._store}/{name}" for name in gone)
+    def _let_go(self, standing: Standing) -> None:
+        names = _names(standing)
+        self._owners.subtract(names)
+        gone = [name for name in names if not self._owners[name]]
+        for name in gone:
+            del self._owners[name]
+        self._stores.remove(f"{self._store}/{name}" for name in gone)
 
     def _fresh(self) -> str:
         """Return a name that no layer has had: short, since many have to fit into a mount option."""

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from snapserv.folders import MOST_LAYERS, Folders
+from snapserv.folders import Folders
+from snapserv.store import MOST_LAYERS
 
 NAMES = "abc"
 GENERATIONS = 4 * MOST_LAYERS
@@ -99,7 +100,7 @@ def main(seed: int, branched: str, plain: str, store: str) -> None:
             folders.commit()
             assert look(branched) == look(plain), number
     finally:
-        folders._abolish()
+        folders.abolish()
     assert look(branched) == before
     shutil.rmtree(f"{branched}/a")
 

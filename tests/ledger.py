@@ -35,6 +35,7 @@ class Ledger(Simulation):
         self.late: sqlite3.Connection | None = None
         self.log = open("log.txt", "ab", buffering=0)  # noqa: SIM115
         self.twin = os.dup(self.log.fileno())
+        self.late_words = open("late.txt", "w")  # noqa: SIM115
         self.scratch = open("scratch", "w+b", buffering=0)  # noqa: SIM115
         os.unlink("scratch")
         self.ticks = 0
@@ -44,6 +45,9 @@ class Ledger(Simulation):
         if self.reconnect:
             self.database.close()
             self.database = sqlite3.connect("bank.db", isolation_level=None)
+
+    def on_snapshot(self) -> None:
+        self.late_words.flush()
 
     def save(self, state: dict[str, int]) -> None:
         Path("state.json.new").write_text(json.dumps(state))
@@ -60,6 +64,7 @@ class Ledger(Simulation):
         saved = json.loads(Path(f"{self.folder}/state.json").read_text())
         self.save({"total": saved["total"] + amount})
         os.write(self.twin, f"{self.ticks} {word} {amount}\n".encode())
+        self.late_words.write(f"{word} ")
         self.scratch.write(bytes([amount % 256]))
         Path(f"levels/{self.ticks % 5}").write_text(str(amount))
         if self.ticks % 3 == 0:
@@ -83,11 +88,18 @@ class Ledger(Simulation):
             "entries": [list(row) for row in self.database.execute("SELECT tick, amount FROM entries")],
             "state": Path("state.json").read_text(),
             "log": Path("log.txt").read_text(),
+            "late": self.late_words.tell(),
             "offset": self.course.tell(),
             "scratch": os.pread(self.scratch.fileno(), 1 << 20, 0).hex(),
             "levels": {path.name: path.read_text() for path in sorted(Path("levels").iterdir())},
             "listing": sorted(os.listdir(self.folder)),
         }
+
+    @exported
+    def words(self) -> str:
+        """Return what was written through a buffer, of which on_snapshot sees to what is left."""
+        self.late_words.flush()
+        return Path("late.txt").read_text()
 
     @exported
     def open_late(self) -> None:

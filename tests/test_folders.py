@@ -17,8 +17,10 @@ import pytest
 from snapserv_client import Branch, Server
 from snapserv_client.errors import BadRequestError, NodeDiedError, OverBudgetError, SimulationError
 
-from snapserv.folders import MOST_LAYERS, Probed
+from snapserv.diagnosis import diagnose
+from snapserv.folder_probe import Probed
 from snapserv.herd import ONE_THREAD
+from snapserv.store import MOST_LAYERS
 
 from .conftest import ROOT, ServerProcess, assert_settles, start_server
 
@@ -28,7 +30,7 @@ COURSE = "".join(f"word-{number}\n" for number in range(1000))
 
 @pytest.fixture(scope="session")
 def probed() -> Probed:
-    command = [sys.executable, "-m", "snapserv.folders"]
+    command = [sys.executable, "-m", "snapserv.folder_probe"]
     ended = subprocess.run(command, env={**os.environ, **ONE_THREAD}, capture_output=True, check=True, cwd=ROOT)
     return msgspec.json.decode(ended.stdout, type=Probed)
 
@@ -38,14 +40,13 @@ def folder(tmp_path: Path, probed: Probed) -> Iterator[Path]:
     """A folder to branch; at the end it is as it was, and no mount can be seen from here."""
     if probed.how != "overlay":
         pytest.skip(f"no overlayfs: {probed.found}")
-    before = Path("/proc/self/mountinfo").read_text()
     made = tmp_path / "game"
     made.mkdir()
     (made / "course.txt").write_text(COURSE)
     yield made
     assert sorted(os.listdir(made)) == ["course.txt"], "the user's own folder was changed"
     assert (made / "course.txt").read_text() == COURSE
-    assert Path("/proc/self/mountinfo").read_text() == before
+    assert str(made) not in Path("/proc/self/mountinfo").read_text()
 
 
 @pytest.fixture
@@ -254,6 +255,36 @@ def test_the_children_of_an_expansion_have_files_of_their_own_and_leave_none(
         assert digest(node) == digest(again), kept_as
 
 
+def test_what_on_snapshot_writes_is_in_the_snapshot_and_in_the_branch(ledger: Server) -> None:
+    main = ledger.branch("main")
+    for _ in range(4):
+        main.step(1)
+        snapshot = main.snapshot()
+    wanted = "word-0 word-1 word-2 word-3 "
+    assert snapshot.branch().call("words") == wanted
+    assert main.call("words") == wanted
+
+
+def test_a_beginning_is_replayed_in_the_folders_that_are_there(ledger: Server) -> None:
+    main = ledger.branch("main")
+    branch = main.snapshot().branch(rng=7)
+    branch.step(5)
+    assert branch.verify().ok
+
+
+def test_trying_a_simulation_out_leaves_its_folders_as_they_are(tmp_path: Path, probed: Probed) -> None:
+    if not probed.how:
+        pytest.skip(probed.found)
+    code = "from snapserv.preflight import examine; print(examine('tests.ledger:Jotter', {}))"
+    environment = {**os.environ, "JOTTER": str(tmp_path)}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "a tick" in ended.stdout
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_branch_that_was_killed_comes_back_with_its_snapshots_files(ledger: Server) -> None:
     main = ledger.branch("main")
     main.step(3)
@@ -309,6 +340,14 @@ def test_a_simulation_names_its_folders_itself(serve: Serve, tmp_path: Path, pro
         assert branch.step(1).outputs == {"number": 4}
         assert main.step(1).outputs == {"number": 6}
     assert os.listdir(tmp_path) == []
+
+
+def test_doctor_says_how_folders_are_branched_here(probed: Probed) -> None:
+    (finding,) = (finding for finding in diagnose().findings if finding.what == "branched folders")
+    assert (finding.verdict, finding.found.partition(":")[0]) == (
+        "ok" if probed.how == "overlay" else "weak",
+        probed.found.partition(":")[0],
+    )
 
 
 def test_a_cell_without_folders_loads_nothing_of_this() -> None:
@@ -457,7 +496,7 @@ def test_an_ordinary_user_branches_folders_too(how: str) -> None:
             os.chown(path, 65534, 65534)
         environment = {**os.environ, **ONE_THREAD, "TMPDIR": work, "SNAPSERV_FOLDERS": how, "HOME": work}
         tried = subprocess.run(
-            [*nobody, sys.executable, "-m", "snapserv.folders"],
+            [*nobody, sys.executable, "-m", "snapserv.folder_probe"],
             capture_output=True,
             check=False,
             cwd=ROOT,
