@@ -223,11 +223,8 @@ def _measured(proof: Callable[[], str], work: Callable[[], object], rounds: int)
     try:
         proven = proof()
     except Exception as cause:  # noqa: BLE001 - how it fails is what is measured
-        return {
-            "hash": f"no: {type(cause).__name__}: {str(cause).splitlines()[0][:60]}",
-            "failed": True,
-            "us": None,
-        }
+        said = ": ".join(filter(None, (type(cause).__name__, str(cause).partition("\n")[0][:60])))
+        return {"hash": f"no: {said}", "failed": True, "us": None}
     times = []
     for _ in range(rounds):
         began = time.perf_counter()
