@@ -60,46 +60,12 @@ cdef extern from "page_pool.h":
     int snapserv_remap_snapshot(snapserv_remapped *region, uint32_t *slots) nogil
     int snapserv_remap_restore(snapserv_remapped *region, const uint32_t *slots) nogil
 
-cdef extern from *:
-    """
-    #include <linux/types.h>
-    #include <stdint.h>
-    #include <string.h>
-    #include <sys/ioctl.h>
-
-    /* linux/fs.h of Linux 6.7 and later, under names of our own: older headers lack them. */
-    struct snapserv_written_region { __u64 start, end, categories; };
-    struct snapserv_written_scan {
-        __u64 size, flags, start, end, walk_end, vec, vec_len, max_pages,
-              category_inverted, category_mask, category_anyof_mask, return_mask;
-    };
-    enum { SCAN_PROTECT = 1 << 0, SCAN_ONLY_TRACKED = 1 << 1, SCAN_WRITTEN = 1 << 1 };
-
-    /* List the pages that were written since they were last protected, and protect them, each at one instant.
-     * Returns how many regions were found and sets *walked to where to go on, or -1 with errno. */
-    static long scan_written(int pagemap, __u64 start, __u64 end, struct snapserv_written_region *found, __u64 most,
-                             __u64 *walked)
-    {
-        struct snapserv_written_scan scan;
-        memset(&scan, 0, sizeof scan);
-        scan.size = sizeof scan;
-        scan.flags = SCAN_PROTECT | SCAN_ONLY_TRACKED;
-        scan.start = start;
-        scan.end = end;
-        scan.vec = (__u64)(uintptr_t)found;
-        scan.vec_len = most;
-        scan.category_mask = SCAN_WRITTEN;
-        scan.return_mask = SCAN_WRITTEN;
-        long count = ioctl(pagemap, _IOWR('f', 16, struct snapserv_written_scan), &scan);
-        *walked = scan.walk_end;
-        return count;
-    }
-    """
-    struct snapserv_written_region:
+cdef extern from "pagemap_scan.h":
+    struct snapserv_page_region:
         unsigned long long start
         unsigned long long end
-    long scan_written(int pagemap, uint64_t start, uint64_t end, snapserv_written_region *found, uint64_t most,
-                      unsigned long long *walked) nogil
+    long snapserv_scan_written(int pagemap, uint64_t start, uint64_t end, snapserv_page_region *found, uint64_t most,
+                               unsigned long long *walked) nogil
 
 cdef size_t _PAGE = os.sysconf("SC_PAGESIZE")
 cdef enum:
@@ -109,28 +75,25 @@ cdef enum:
 # ---------------------------------------------------------------- a shared mapping, and private ones of the same file
 
 
-cdef class ProtectedGuard:
-    """Copies pages of a shared mapping into snapshots before they are written: by mprotect(2) and SIGSEGV.
+cdef class Guard:
+    """Copies pages of a shared mapping into snapshots before they are written.
 
     Args:
         address: Of the mapping, page-aligned.
         size: In bytes, whole pages.
 
     Raises:
-        OSError: ENOSPC, too many at once; ENOMEM.
+        OSError: ENOSPC, too many at once; ENOMEM; EPERM, not allowed; EINVAL, the kernel cannot.
     """
 
-    cdef snapserv_protected *region
+    cdef bint watching
 
     def __init__(self, size_t address, size_t size):
-        if self.region != NULL:
+        if self.watching:
             raise RuntimeError("a guard is made once")
-        self.region = snapserv_protect(<char *><uintptr_t>address, size // _PAGE, _PAGE)
-        if self.region == NULL:
+        if self.start(<char *><uintptr_t>address, size // _PAGE) < 0:
             PyErr_SetFromErrno(OSError)
-
-    def __dealloc__(self):
-        self.end()
+        self.watching = True
 
     def add(self, size_t view) -> None:
         """Have every page copied into the private mapping at ``view`` before it is written.
@@ -142,92 +105,97 @@ cdef class ProtectedGuard:
         """
         cdef int result
         with nogil:
-            result = snapserv_protected_snapshot(self.region, <char *><uintptr_t>view)
+            result = self.snapshot(<char *><uintptr_t>view)
         if result < 0:
             PyErr_SetFromErrno(OSError)
 
     def remove(self, size_t view) -> None:
         """Copy nothing into the mapping at ``view`` any more: it may be unmapped."""
-        if self.region != NULL:
+        if self.watching:
             with nogil:
-                snapserv_protected_forget(self.region, <char *><uintptr_t>view)
+                self.forget(<char *><uintptr_t>view)
 
     @property
     def counts(self) -> tuple[int, int]:
         """How many first writes were noticed, and how often there was no area left for a single page."""
         cdef uint64_t faults = 0, whole = 0
-        if self.region != NULL:
-            snapserv_protected_counts(self.region, &faults, &whole)
+        if self.watching:
+            self.count(&faults, &whole)
         return faults, whole
 
     def end(self) -> None:
         """Watch no more; the memory is writable."""
-        cdef snapserv_protected *region = self.region
-        self.region = NULL
-        if region != NULL:
+        if self.watching:
+            self.watching = False
             with nogil:
-                snapserv_unprotect(region)
+                self.stop()
+
+    cdef int start(self, char *address, size_t pages) noexcept nogil:
+        return -1
+
+    cdef int snapshot(self, char *view) noexcept nogil:
+        return -1
+
+    cdef void forget(self, char *view) noexcept nogil:
+        pass
+
+    cdef void count(self, uint64_t *faults, uint64_t *whole) noexcept nogil:
+        pass
+
+    cdef void stop(self) noexcept nogil:
+        pass
 
 
-cdef class UserfaultGuard:
-    """Copies pages of a shared mapping into snapshots before they are written: by userfaultfd(2) and a thread.
+cdef class ProtectedGuard(Guard):
+    """A guard by mprotect(2) and SIGSEGV."""
 
-    Args:
-        address: Of the mapping, page-aligned.
-        size: In bytes, whole pages.
+    cdef snapserv_protected *region
 
-    Raises:
-        OSError: EPERM, not allowed; EINVAL, the kernel cannot.
-    """
+    def __dealloc__(self):
+        if self.watching:
+            snapserv_unprotect(self.region)
+
+    cdef int start(self, char *address, size_t pages) noexcept nogil:
+        self.region = snapserv_protect(address, pages, _PAGE)
+        return -1 if self.region == NULL else 0
+
+    cdef int snapshot(self, char *view) noexcept nogil:
+        return snapserv_protected_snapshot(self.region, view)
+
+    cdef void forget(self, char *view) noexcept nogil:
+        snapserv_protected_forget(self.region, view)
+
+    cdef void count(self, uint64_t *faults, uint64_t *whole) noexcept nogil:
+        snapserv_protected_counts(self.region, faults, whole)
+
+    cdef void stop(self) noexcept nogil:
+        snapserv_unprotect(self.region)
+
+
+cdef class UserfaultGuard(Guard):
+    """A guard by userfaultfd(2) and a thread; it takes no areas."""
 
     cdef snapserv_userfault *region
 
-    def __init__(self, size_t address, size_t size):
-        if self.region != NULL:
-            raise RuntimeError("a guard is made once")
-        with nogil:
-            self.region = snapserv_userfault_protect(<char *><uintptr_t>address, size // _PAGE, _PAGE)
-        if self.region == NULL:
-            PyErr_SetFromErrno(OSError)
-
     def __dealloc__(self):
-        self.end()
+        if self.watching:
+            snapserv_userfault_unprotect(self.region)
 
-    def add(self, size_t view) -> None:
-        """Have every page copied into the private mapping at ``view`` before it is written.
+    cdef int start(self, char *address, size_t pages) noexcept nogil:
+        self.region = snapserv_userfault_protect(address, pages, _PAGE)
+        return -1 if self.region == NULL else 0
 
-        From this call on the mapping has the contents of this instant, also where other threads write.
+    cdef int snapshot(self, char *view) noexcept nogil:
+        return snapserv_userfault_snapshot(self.region, view)
 
-        Raises:
-            OSError: ENOSPC, too many snapshots. Nothing has changed.
-        """
-        cdef int result
-        with nogil:
-            result = snapserv_userfault_snapshot(self.region, <char *><uintptr_t>view)
-        if result < 0:
-            PyErr_SetFromErrno(OSError)
+    cdef void forget(self, char *view) noexcept nogil:
+        snapserv_userfault_forget(self.region, view)
 
-    def remove(self, size_t view) -> None:
-        """Copy nothing into the mapping at ``view`` any more: it may be unmapped."""
-        if self.region != NULL:
-            with nogil:
-                snapserv_userfault_forget(self.region, <char *><uintptr_t>view)
+    cdef void count(self, uint64_t *faults, uint64_t *whole) noexcept nogil:
+        faults[0] = snapserv_userfault_count(self.region)
 
-    @property
-    def counts(self) -> tuple[int, int]:
-        """How many first writes were noticed; and 0: it takes no areas."""
-        cdef uint64_t faults = 0
-        if self.region != NULL:
-            faults = snapserv_userfault_count(self.region)
-        return faults, 0
-
-    def end(self) -> None:
-        """Watch no more, and end the thread; the memory is writable."""
-        cdef snapserv_userfault *region = self.region
-        self.region = NULL
-        if region != NULL:
-            with nogil:
-                snapserv_userfault_unprotect(region)
+    cdef void stop(self) noexcept nogil:
+        snapserv_userfault_unprotect(self.region)
 
 
 def open_userfault(*, bint asynchronous) -> tuple[int, bool]:
@@ -282,21 +250,19 @@ cdef class Tracker:
         Raises:
             OSError: The kernel cannot.
         """
-        cdef snapserv_written_region[MOST_REGIONS] found
+        cdef snapserv_page_region[MOST_REGIONS] found
         cdef uint64_t at = self.address, stop = self.address + self.size
         cdef unsigned long long walked = 0
         cdef long count = 0, i
         pieces = [np.empty(0, np.int64)]
         while at < stop:
             with nogil:
-                count = scan_written(self.pagemap, at, stop, found, MOST_REGIONS, &walked)
+                count = snapserv_scan_written(self.pagemap, at, stop, found, MOST_REGIONS, &walked)
             if count < 0:
                 PyErr_SetFromErrno(OSError)
             for i in range(count):
                 pieces.append(np.arange((found[i].start - self.address) // _PAGE,
                                         (found[i].end - self.address) // _PAGE))
-            if count:
-                walked = max(walked, found[count - 1].end)
             at = walked
         return np.concatenate(pieces)
 

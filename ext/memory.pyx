@@ -13,6 +13,13 @@ from cpython.exc cimport PyErr_SetFromErrno
 from libc.errno cimport EFAULT, EINVAL, EIO, ENOSYS, ENOTTY, EPERM, ESRCH, errno as c_errno
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 
+cdef extern from "pagemap_scan.h":
+    struct snapserv_page_region:
+        unsigned long long start
+        unsigned long long end
+    long snapserv_scan_private(int pagemap, uint64_t start, uint64_t end, snapserv_page_region *found, uint64_t most,
+                               unsigned long long *walked) nogil
+
 cdef extern from *:
     """
     #include <linux/types.h>
@@ -29,44 +36,7 @@ cdef extern from *:
     #ifndef MADV_COLLAPSE
     #define MADV_COLLAPSE 25
     #endif
-
-    /* linux/fs.h of Linux 6.7 and later, under names of our own: older headers lack them. */
-    struct snapserv_page_region { __u64 start, end, categories; };
-    struct snapserv_scan {
-        __u64 size, flags, start, end, walk_end, vec, vec_len, max_pages,
-              category_inverted, category_mask, category_anyof_mask, return_mask;
-    };
-    enum { SCAN_FILE = 1 << 2, SCAN_PRESENT = 1 << 3, SCAN_SWAPPED = 1 << 4 };
-    #define SNAPSERV_PAGEMAP_SCAN _IOWR('f', 16, struct snapserv_scan)
-
-    /* List pages that are present or swapped and no file pages. The zero page is no file page: where KSM has put
-     * it in place of a private page full of zeros, that page still differs from the base image. Returns how many
-     * regions were found and sets *walked to where to go on, or -1 with errno. */
-    static long scan_some(int pagemap, __u64 start, __u64 end, struct snapserv_page_region *found, __u64 most,
-                          __u64 *walked)
-    {
-        struct snapserv_scan scan;
-        memset(&scan, 0, sizeof scan);
-        scan.size = sizeof scan;
-        scan.start = start;
-        scan.end = end;
-        scan.vec = (__u64)(uintptr_t)found;
-        scan.vec_len = most;
-        scan.category_inverted = SCAN_FILE;
-        scan.category_mask = SCAN_FILE;
-        scan.category_anyof_mask = SCAN_PRESENT | SCAN_SWAPPED;
-        scan.return_mask = SCAN_PRESENT;
-        long count = ioctl(pagemap, SNAPSERV_PAGEMAP_SCAN, &scan);
-        *walked = scan.walk_end;
-        return count;
-    }
     """
-    struct snapserv_page_region:
-        unsigned long long start
-        unsigned long long end
-    long scan_some(int pagemap, uint64_t start, uint64_t end, snapserv_page_region *found, uint64_t most,
-                   unsigned long long *walked) nogil
-
     struct iovec:
         void *iov_base
         size_t iov_len
@@ -273,7 +243,7 @@ def scan_private(pid: int, start: int, end: int):
     try:
         while at < stop:
             with nogil:
-                count = scan_some(pagemap, at, stop, found, MOST_REGIONS, &walked)
+                count = snapserv_scan_private(pagemap, at, stop, found, MOST_REGIONS, &walked)
                 if count < 0:
                     number = c_errno
             if number in (ENOTTY, EINVAL, ENOSYS, EPERM):
@@ -287,9 +257,6 @@ def scan_private(pid: int, start: int, end: int):
                     out[i, 0] = found[i].start
                     out[i, 1] = found[i].end
                 pieces.append(piece)
-                # Where the kernel went through its own buffer of 512 ranges more than once and reached the end, its
-                # walk_end can lie before ranges that it has reported (seen on Linux 6.18): they would come twice.
-                walked = max(walked, found[count - 1].end)
             at = walked
         # The memory of a process that ends is taken apart under the scan, which then finds too little and says
         # nothing. A read gives nothing from that moment on: if it still gives something, the scan was whole.

@@ -171,14 +171,7 @@ class Cell:
         began = listened = reported = time.monotonic()
         try:
             if rebaser.first_tick and ticks:
-                rebaser.first_tick = False
-                if rebaser.watching:
-                    faults = rebaser.before_first_tick()
-                    outputs = tick(inputs)
-                    rebaser.after_first_tick(faults)
-                else:
-                    outputs = tick(inputs)
-                    rebaser.suspect(time.monotonic() - began)
+                outputs = self._first_tick(inputs)
                 done = 1
                 scoreboard[slot] = self._step + done
             while done < ticks and not (done and simulation.finished):
@@ -208,19 +201,35 @@ class Cell:
         self._history.add(STEP, asked, ticks=done, told=outputs)
         return {"step": self._step, "ticks": done, "outputs": outputs, "elapsed_us": elapsed_us}
 
+    def _first_tick(self, inputs: Any) -> Any:
+        """Do the first tick since a clone, which may be spared its faults, or be learnt from."""
+        rebaser, tick = self._rebaser, self._simulation.step
+        rebaser.first_tick = False
+        if rebaser.watching:
+            faults = rebaser.before_first_tick()
+            outputs = tick(inputs)
+            rebaser.after_first_tick(faults)
+        else:
+            began = time.monotonic()
+            outputs = tick(inputs)
+            rebaser.suspect(time.monotonic() - began)
+        return outputs
+
     def _play(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         began = time.monotonic()
         from_step = self._step
 
-        def on_tick() -> None:
+        def tick(inputs: Any) -> Any:
+            outputs = self._first_tick(inputs) if self._rebaser.first_tick else self._simulation.step(inputs)
             self._step += 1
             self._scoreboard[self._slot] = self._step
+            return outputs
 
         def record(kind: int, asked: Any, **how: Any) -> None:
             self._history.add(kind, self._history.pack(asked), **how)
 
         try:
-            played = play(self._simulation, request, on_tick, record)
+            played = play(self._simulation, request, tick, record)
         except EOFError:
             raise
         except BaseException as cause:

@@ -59,7 +59,7 @@ class Expansion:
             async with asyncio.TaskGroup() as workers:
                 for _ in range(2 * self._parallel):
                     workers.create_task(self._work(work))
-            kept = [await self._keep(index) for index in sorted(self._alive)]
+            kept = await self._keep_all()
         finally:
             for index in list(self._alive):
                 self._end(self._alive.pop(index))
@@ -120,13 +120,21 @@ class Expansion:
             _, worst = heapq.heappop(self._best)
             self._end(self._alive.pop(-worst))
 
-    async def _keep(self, index: int) -> Kept:
-        step = self._outcomes[index].step
-        node = await self._nodes.keep_child(
-            self._source, self._alive[index], self._ids[index], kind=self._args.keep_as, step=step
-        )
-        self._alive.pop(index)
-        return Kept(index, self._nodes.info(node))
+    async def _keep_all(self) -> list[Kept]:
+        """Make nodes of the children that are left: of all of them or of none."""
+        nodes, kept = self._nodes, dict[int, Node]()
+        try:
+            for index in sorted(self._alive):
+                step = self._outcomes[index].step
+                kept[index] = await nodes.keep_child(
+                    self._source, self._alive[index], self._ids[index], kind=self._args.keep_as, step=step
+                )
+                del self._alive[index]
+        except BaseException:
+            for node in kept.values():
+                await nodes.drop(node)
+            raise
+        return [Kept(index, nodes.info(node)) for index, node in kept.items()]
 
     def _end(self, cell: Cell) -> None:
         """End a child; `run` waits until it is reaped."""

@@ -39,11 +39,17 @@ ONE_THREAD = {
     # Sets and dicts of strings iterate alike in every run, so a replay can be compared.
     "PYTHONHASHSEED": "0",
 }
+
 NO_SIGNAL = int(socket.MSG_NOSIGNAL)
 READ_BYTES = 1 << 18
 LARGE_BYTES = 1 << 16
 GOODBYE_WITHIN_S = 5.0
 END_WITHIN_S = 5.0
+
+
+def cell_environment() -> dict[str, str]:
+    """Return the environment that cells start with: this process's, and `ONE_THREAD` where that says nothing."""
+    return {**ONE_THREAD, **os.environ}
 
 
 @dataclass(frozen=True)
@@ -366,7 +372,7 @@ class Herd:
         pid = os.posix_spawn(
             sys.executable,
             [sys.executable, "-m", "snapserv.cell"],
-            {**os.environ, **{name: os.environ.get(name, value) for name, value in ONE_THREAD.items()}},
+            cell_environment(),
             file_actions=[
                 # Moved out of the way first: one of the two may have the number that the other is to get.
                 (os.POSIX_SPAWN_DUP2, theirs.fileno(), 1000),

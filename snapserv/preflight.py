@@ -53,17 +53,16 @@ def examine(target: str, params: Mapping[str, Any]) -> list[Finding]:
     Raises:
         SnapservError: What the target, its parameters or its setup met.
     """
-    from .herd import ONE_THREAD
+    from .herd import cell_environment
 
     reading, writing = os.pipe()
     request = json.dumps({"target": target, "params": dict(params), "path": [os.getcwd(), *sys.path]})
-    environment = {**os.environ, **{name: os.environ.get(name, value) for name, value in ONE_THREAD.items()}}
     try:
         process = subprocess.Popen(
             [sys.executable, "-m", "snapserv.preflight", str(writing)],
             stdin=subprocess.PIPE,
             pass_fds=[writing],
-            env=environment,
+            env=cell_environment(),
         )
     finally:
         os.close(writing)

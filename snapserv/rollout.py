@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 def play(
     simulation: Simulation,
     request: Mapping[str, Any],
-    on_tick: Callable[[], None],
+    tick: Callable[[msgspec.Struct], Any],
     record: Callable[..., None],
 ) -> dict[str, Any]:
     """Run the ticks that a request asks for, until the simulation is finished; return what is to be reported.
 
     Args:
-        simulation: Stepped in place.
+        simulation: What is read.
         request: ``sequence``, inputs that are held for ``ticks`` ticks each; ``policy``, an exported method whose
             result is the inputs of the next tick, for ``policy_ticks`` more; ``read``, names of fields, outputs and
             exported methods to call (all outputs where there is none); ``sum``, names of outputs to add up.
-        on_tick: Called after each tick.
+        tick: Steps it in place with some inputs, and returns what it puts out.
         record: Called with each action that this amounts to, as `snapserv.history.History.add` takes them.
 
     Raises:
@@ -40,10 +40,9 @@ def play(
     for raw, inputs, wanted in _runs(simulation, request, record):
         done = 0
         while done < wanted and not (done and simulation.finished):
-            told = simulation.step(inputs)
+            told = tick(inputs)
             outputs = told or {}
             done += 1
-            on_tick()
             for name in totals:
                 totals[name] += _of(outputs, name, "sum")
         record(STEP, raw, ticks=done, told=told)

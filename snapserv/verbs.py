@@ -448,7 +448,7 @@ async def step(call: Call, args: protocol.StepArgs) -> protocol.StepResult:
         call.stepping = cell, cell.number + 1
         try:
             result = await cell.ask("step", ticks=args.ticks, inputs=args.inputs)
-            nodes.counters.steps += args.ticks
+            nodes.counters.steps += result["ticks"]
         finally:
             call.stepping = None
             cell.on_progress = None
@@ -459,7 +459,8 @@ async def step(call: Call, args: protocol.StepArgs) -> protocol.StepResult:
 @handles("interrupt")
 async def interrupt(call: Call, args: protocol.InterruptArgs) -> protocol.InterruptResult:
     nodes = call.server.nodes
-    node = nodes.find(call.reference) if args.request is not None else nodes.branch(call.reference)
+    own = args.request is not None and not args.force
+    node = nodes.find(call.reference) if own else nodes.branch(call.reference)
     if args.force:
         busy = nodes.lane(node).busy
         if busy:

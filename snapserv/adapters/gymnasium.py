@@ -147,7 +147,7 @@ class GymSimulation(Simulation):
         plain = self.env.unwrapped
         mode = plain.render_mode
         try:
-            # Only for this frame: where they are told to, some draw in each step, and take thrice as long.
+            # Only for this frame: where they are told to draw, some take much longer for each step.
             plain.render_mode = mode or self._frames()
             frame = self.env.render()
         finally:

@@ -60,8 +60,8 @@ class Block:
         self._map.close()
 
 
-class CopyRegion(Region):
-    """A live region."""
+class BlockRegion(Region):
+    """A live region of such memory."""
 
     def __init__(self, block: Block) -> None:
         super().__init__(block.size)
@@ -77,6 +77,13 @@ class CopyRegion(Region):
         """The bytes."""
         return self._block.array
 
+    def _release(self) -> None:
+        self._block.release()
+
+
+class CopyRegion(BlockRegion):
+    """A live region that is copied."""
+
     def snapshot(self) -> CopySnapshot:
         """Copy all bytes."""
         self._check(0, 0)
@@ -87,9 +94,6 @@ class CopyRegion(Region):
         self._check_own(snapshot)
         assert isinstance(snapshot, CopySnapshot)
         self._block.array[:] = snapshot.array
-
-    def _release(self) -> None:
-        self._block.release()
 
 
 class CopySnapshot(Snapshot):

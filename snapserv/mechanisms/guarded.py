@@ -10,34 +10,14 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 
 from snapserv.errors import OverBudgetError, UnsupportedError
-from snapserv.ext import memory
+from snapserv.ext import guards, memory
 
 from .base import Bytes, Place, Region, Snapshot
-
-
-class Guard(Protocol):
-    """Who notices the first writes to a mapping: one of `snapserv.ext.guards`."""
-
-    def __init__(self, address: int, size: int) -> None: ...
-
-    @property
-    def counts(self) -> tuple[int, int]:
-        """How many first writes were noticed, and how often there was no area left for a single page."""
-        ...
-
-    def add(self, view: int) -> None:
-        """Copy pages into a snapshot first, from now on."""
-
-    def remove(self, view: int) -> None:
-        """Forget a snapshot."""
-
-    def end(self) -> None:
-        """Notice nothing any more."""
 
 
 class Mapping:
@@ -77,7 +57,7 @@ class Mapping:
 class GuardedRegion(Region):
     """A live region. Any thread may write to its array at any time."""
 
-    guard: ClassVar[type[Guard]]
+    guard: ClassVar[type[guards.Guard]]
 
     def __init__(self, size: int, mapped: int) -> None:
         super().__init__(size)

@@ -25,8 +25,8 @@ import numpy as np
 from snapserv.errors import UnsupportedError
 from snapserv.ext import guards, memory
 
-from .base import Bytes, Mechanism, Place, Region, Snapshot
-from .copy import Block
+from .base import Mechanism, Region, Snapshot
+from .copy import Block, BlockRegion
 from .guarded import GuardedRegion
 from .pooled import NO_PAGES, PooledSnapshot, new_pool, typed
 
@@ -98,28 +98,17 @@ class SmallPages(Block):
         self._map.madvise(mmap.MADV_NOHUGEPAGE)
 
 
-class UffdAsyncRegion(Region):
+class UffdAsyncRegion(BlockRegion):
     """A live region, and the pages of its last snapshot."""
 
     def __init__(self, block: Block) -> None:
-        super().__init__(block.size)
-        self._block = block
+        super().__init__(block)
         try:
             self._tracker = guards.Tracker(block.address, block.mapped)
             with typed():
                 self._last = new_pool().zeros(block.mapped // memory.PAGE)
         except OSError as cause:
             raise UnsupportedError(f"userfaultfd: {cause.strerror}", hint=f"it needs {UffdAsync.needs}") from cause
-
-    @property
-    def place(self) -> Place:
-        """Where the bytes are."""
-        return Place(0, self._block.address)
-
-    @property
-    def array(self) -> Bytes:
-        """The bytes."""
-        return self._block.array
 
     def snapshot(self) -> UffdAsyncSnapshot:
         """Copy the pages that were written since the last snapshot, or all that there are."""
@@ -148,7 +137,7 @@ class UffdAsyncRegion(Region):
     def _release(self) -> None:
         self._tracker.end()
         self._last.drop()
-        self._block.release()
+        super()._release()
 
 
 class UffdAsyncSnapshot(PooledSnapshot):

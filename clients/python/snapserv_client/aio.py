@@ -18,6 +18,15 @@ import zmq
 import zmq.asyncio
 
 from . import protocol, requests
+from .connection import (
+    REQUEST_TIMEOUT_S,
+    OnOutcome,
+    Progress,
+    Waiting,
+    refuse_missing_socket,
+    release,
+    unreachable,
+)
 from .display import Diff, NodeDisplay, ServerDisplay, Tree
 from .endpoint import chosen_endpoint
 from .errors import BadRequestError, FrozenError, InternalError, RequestTimeoutError, SnapservError
@@ -27,7 +36,7 @@ from .pages import Pages
 from .private import START_WITHIN_S, PrivateServer
 from .protocol import Action, Event, MarkResult, NodeInfo, RewindResult, Rng, SpecResult, StatsResult, StepResult
 from .requests import Array, RegionIndex, Reply, Request
-from .sync import FROZEN_HINT, REQUEST_TIMEOUT_S, OnOutcome, Progress, refuse_missing_socket, release, unreachable
+from .sync import FROZEN_HINT
 from .transport import routing_id
 from .wire import unpack
 
@@ -106,7 +115,7 @@ class Connection:
         progress: Progress | None = None,
         outcome: OnOutcome | None = None,
     ) -> T:
-        """Send a request and await its result; see `snapserv_client.sync.Connection.run`."""
+        """Send a request and await its result; see `snapserv_client.connection.Connection.run`."""
         if self.closed or self._owner != os.getpid():
             raise BadRequestError("the connection is closed, or another process's", hint="connect again")
         if self._loop is not asyncio.get_running_loop():
@@ -327,15 +336,8 @@ class Server(ServerDisplay):
     ) -> None:
         await self.close()
 
-    async def _run(
-        self,
-        request: Request[T],
-        *,
-        timeout_s: float | None = None,
-        progress: Progress | None = None,
-        outcome: OnOutcome | None = None,
-    ) -> T:
-        return await self._connection.run(request, timeout_s=timeout_s, progress=progress, outcome=outcome)
+    async def _run(self, request: Request[T], **waiting: Unpack[Waiting]) -> T:
+        return await self._connection.run(request, **waiting)
 
     def _wrap(self, info: NodeInfo) -> Branch | Snapshot:
         return Branch(self, info) if info.kind == "branch" else Snapshot(self, info)
@@ -453,15 +455,8 @@ class Node(NodeDisplay):
         """End it; return the names of what is gone."""
         return await self._run(requests.drop(self.id, recursive=recursive, force=force))
 
-    async def _run(
-        self,
-        request: Request[T],
-        *,
-        timeout_s: float | None = None,
-        progress: Progress | None = None,
-        outcome: OnOutcome | None = None,
-    ) -> T:
-        return await self._server._run(request, timeout_s=timeout_s, progress=progress, outcome=outcome)
+    async def _run(self, request: Request[T], **waiting: Unpack[Waiting]) -> T:
+        return await self._server._run(request, **waiting)
 
 
 class Snapshot(Node):

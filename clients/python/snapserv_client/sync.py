@@ -6,39 +6,27 @@ elsewhere is refused with a clear error. Threads that need the server make a con
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 import warnings
-import weakref
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, Unpack
 
 import msgspec
-import zmq
 
 from . import protocol, requests
+from .connection import REQUEST_TIMEOUT_S, Connection, Progress, Waiting, unreachable
 from .display import Diff, NodeDisplay, ServerDisplay, Tree
 from .endpoint import chosen_endpoint
-from .errors import BadRequestError, FrozenError, RequestTimeoutError, SnapservError, UnreachableError
+from .errors import BadRequestError, FrozenError, RequestTimeoutError
 from .expansion import Keep, Options, Outcome, collected
 from .history import Actions, Verification
 from .pages import Pages
 from .protocol import Action, Event, MarkResult, NodeInfo, RewindResult, Rng, SpecResult, StatsResult, StepResult
-from .requests import Array, RegionIndex, Reply, Request
-from .transport import receive_frames, routing_id, send_frames
+from .requests import Array, RegionIndex, Request
 from .wire import unpack
 
 T = TypeVar("T")
-Progress = Callable[[int, int], None]
-OnOutcome = Callable[[protocol.Outcome], None]
-
-REQUEST_TIMEOUT_S = 60.0
-NO_REPLIES: deque[Reply] = deque()
-INTERRUPT_WITHIN_S = 5.0
 FROZEN_HINT = "branch it, and change the branch; server.snapshot(name) returns the snapshot"
 
 
@@ -63,200 +51,6 @@ def connect(
         server.close()
         raise
     return server
-
-
-def refuse_missing_socket(endpoint: str) -> None:
-    """Raise UnreachableError at once where an ipc endpoint's socket file does not exist."""
-    if endpoint.startswith("ipc://") and not Path(endpoint.removeprefix("ipc://")).exists():
-        raise unreachable(endpoint)
-
-
-def unreachable(endpoint: str) -> UnreachableError:
-    """Return the error for a server that is not there."""
-    return UnreachableError(
-        f"no server answers at {endpoint}",
-        hint="start one with: snapserv serve MODULE:CLASS",
-        details={"endpoint": endpoint},
-    )
-
-
-def release(owner: int, socket: zmq.Socket[bytes], context: zmq.Context[zmq.Socket[bytes]]) -> None:
-    """Close a socket and its context, in the process that made them: in a forked child they are its parent's."""
-    if owner == os.getpid():
-        socket.close(0)
-        context.destroy(0)
-
-
-class Connection:
-    """A DEALER socket, and the requests that are in flight on it."""
-
-    def __init__(self, endpoint: str, timeout_s: float | None) -> None:
-        self.endpoint = endpoint
-        self.timeout_s = timeout_s
-        self._owner = (os.getpid(), threading.get_ident())
-        refuse_missing_socket(endpoint)
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = self._context.socket(zmq.DEALER)
-        # Whether closed or forgotten: first the socket goes, then the context, which would wait for it.
-        self._release = weakref.finalize(self, release, os.getpid(), self._socket, self._context)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.ROUTING_ID, routing_id())
-        try:
-            self._socket.connect(endpoint)
-        except zmq.ZMQError as cause:
-            self._release()
-            raise BadRequestError(
-                f"{endpoint!r} is no endpoint: {cause.strerror}", hint="write ipc:///PATH or tcp://HOST:PORT"
-            ) from cause
-        self._last_id = 0
-        self._receive_timeout_ms = -1
-        self._early: dict[int, deque[Reply]] = {}  # of requests that wait while a callback of theirs asks something
-        self.closed = False
-
-    def run(
-        self,
-        request: Request[T],
-        *,
-        timeout_s: float | None = None,
-        progress: Progress | None = None,
-        outcome: OnOutcome | None = None,
-    ) -> T:
-        """Send a request and wait for its result.
-
-        Args:
-            request: What to ask.
-            timeout_s: How long to wait; the connection's own timeout by default, for ever where the request runs
-                the simulation's code.
-            progress: Called with ticks done and wanted.
-            outcome: Called with what came of each child, as soon as it is there.
-
-        Raises:
-            RequestTimeoutError: No reply in time. The connection stays usable; a late reply is dropped.
-            SnapservError: What the server answered.
-            KeyboardInterrupt: Ctrl-C; a step that was running has stopped between two ticks.
-        """
-        self._check_owner()
-        self._last_id += 1
-        request_id = self._last_id
-        send_frames(self._socket, request.frames(request_id))
-        limit = timeout_s if timeout_s is not None or request.long else self.timeout_s
-        self._early[request_id] = deque()
-        try:
-            return self._result(request, request_id, limit, progress, outcome)
-        except KeyboardInterrupt:
-            if request.verb in ("step", "expand"):
-                self._stop(request, request_id)
-            raise
-        finally:
-            del self._early[request_id]
-
-    def run_together(self, wanted: Sequence[Request[T]]) -> list[T]:
-        """Send several requests at once and wait for all of their results, in order.
-
-        Raises:
-            SnapservError: The first error, once all are answered.
-        """
-        self._check_owner()
-        ids = []
-        for request in wanted:
-            self._last_id += 1
-            ids.append(self._last_id)
-            self._early[self._last_id] = deque()
-            send_frames(self._socket, request.frames(self._last_id))
-        results: list[T] = []
-        failed: SnapservError | None = None
-        try:
-            for request_id, request in zip(ids, wanted, strict=True):
-                try:
-                    limit = None if request.long else self.timeout_s
-                    results.append(self._result(request, request_id, limit, None, None))
-                except SnapservError as error:
-                    failed = failed or error
-        finally:
-            for request_id in ids:
-                del self._early[request_id]
-        if failed is not None:
-            raise failed
-        return results
-
-    def close(self) -> None:
-        """Close the socket. In a forked child it only forgets it: it is the parent's."""
-        if self.closed:
-            return
-        self.closed = True
-        self._release()
-
-    def subscribe(self, endpoint: str) -> zmq.Socket[bytes]:
-        """Return a SUB socket on the server's events, which the caller closes."""
-        self._check_owner()
-        socket = self._context.socket(zmq.SUB)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.SUBSCRIBE, b"")
-        socket.connect(endpoint)
-        return socket
-
-    def _result(
-        self,
-        request: Request[T],
-        request_id: int,
-        timeout_s: float | None,
-        progress: Progress | None,
-        outcome: OnOutcome | None,
-    ) -> T:
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        early = self._early.get(request_id, NO_REPLIES)
-        while True:
-            if early:
-                reply = early.popleft()
-            else:
-                self._wait_at_most(None if deadline is None else max(0.0, deadline - time.monotonic()))
-                try:
-                    reply = Reply.parse(receive_frames(self._socket))
-                except zmq.Again:
-                    raise RequestTimeoutError(
-                        f"no reply to {request.verb} within {timeout_s:g} s",
-                        hint="it may still be running; interrupt stops a step",
-                    ) from None
-            if reply.id != request_id:
-                if reply.id in self._early:
-                    self._early[reply.id].append(reply)
-                continue  # otherwise it is late: its caller gave up
-            if reply.final:
-                if reply.error is not None:
-                    raise reply.error
-                return request.understand(reply.ok)
-            if progress is not None and reply.progress is not None:
-                progress(reply.progress.done, reply.progress.total)
-            if outcome is not None and reply.outcome is not None:
-                outcome(reply.outcome)
-
-    def _wait_at_most(self, seconds: float | None) -> None:
-        wanted = -1 if seconds is None else round(seconds * 1000)
-        if wanted != self._receive_timeout_ms:
-            self._receive_timeout_ms = wanted
-            self._socket.setsockopt(zmq.RCVTIMEO, wanted)
-
-    def _stop(self, request: Request[Any], request_id: int) -> None:
-        """Interrupt a request and wait until it has stopped, so that nothing moves when this returns."""
-        node = request.node
-        if node is None:
-            return
-        self._last_id += 1
-        interrupt = requests.interrupt(node, request=request_id)
-        send_frames(self._socket, interrupt.frames(self._last_id))
-        try:
-            self._result(request, request_id, INTERRUPT_WITHIN_S, None, None)
-        except SnapservError:
-            return  # `interrupted`, as it should be, or the step had ended with an error of its own
-
-    def _check_owner(self) -> None:
-        if self.closed:
-            raise BadRequestError("the connection is closed", hint="connect again")
-        if self._owner != (os.getpid(), threading.get_ident()):
-            raise BadRequestError(
-                "a connection belongs to the thread and process that made it",
-                hint="connect again here, or use snapserv_client.aio for many requests at once",
-            )
 
 
 class Server(ServerDisplay):
@@ -412,15 +206,8 @@ class Server(ServerDisplay):
             warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=2)
             self.close()
 
-    def _run(
-        self,
-        request: Request[T],
-        *,
-        timeout_s: float | None = None,
-        progress: Progress | None = None,
-        outcome: OnOutcome | None = None,
-    ) -> T:
-        return self._connection.run(request, timeout_s=timeout_s, progress=progress, outcome=outcome)
+    def _run(self, request: Request[T], **waiting: Unpack[Waiting]) -> T:
+        return self._connection.run(request, **waiting)
 
     def _wrap(self, info: NodeInfo) -> Branch | Snapshot:
         return Branch(self, info) if info.kind == "branch" else Snapshot(self, info)
@@ -581,15 +368,8 @@ class Node(NodeDisplay):
         """End it; return the names of what is gone. Descendants live on unless ``recursive``."""
         return self._run(requests.drop(self.id, recursive=recursive, force=force))
 
-    def _run(
-        self,
-        request: Request[T],
-        *,
-        timeout_s: float | None = None,
-        progress: Progress | None = None,
-        outcome: OnOutcome | None = None,
-    ) -> T:
-        return self._server._run(request, timeout_s=timeout_s, progress=progress, outcome=outcome)
+    def _run(self, request: Request[T], **waiting: Unpack[Waiting]) -> T:
+        return self._server._run(request, **waiting)
 
     def run_together(self, wanted: Sequence[Request[T]]) -> list[T]:
         """Run requests of `snapserv_client.requests` at the same time, on its connection; see `Connection`."""
@@ -690,4 +470,4 @@ def _name(node: Node | str | int) -> str | int:
     return node.name if isinstance(node, Node) else node
 
 
-__all__ = ["Branch", "Connection", "Node", "Server", "Snapshot", "connect"]
+__all__ = ["Branch", "Node", "Server", "Snapshot", "connect"]
