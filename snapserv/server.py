@@ -372,6 +372,9 @@ class Server:
         self._loop.call_later(SWEEP_EVERY_S, self._sweep)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
+        # The first is enough. Handlers nest, and a storm of signals would nest them without end.
+        for each in STOP_SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self.stop, signal.Signals(number).name)
 
