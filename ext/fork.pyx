@@ -39,6 +39,13 @@ cdef extern from "frozen.h":
     int snapserv_reopen_files()
     int snapserv_count_threads()
 
+cdef extern from "orphan.h":
+    int snapserv_orphan_configure(const char *path, int64_t grace_ns, int ledger)
+    enum:
+        SNAPSERV_NEVER
+    int snapserv_try_server(int64_t waited_ns)
+    int snapserv_find_server()
+
 REQUEST = SNAPSERV_REQUEST
 REPLY = SNAPSERV_REPLY
 PROGRESS = SNAPSERV_PROGRESS
@@ -47,6 +54,8 @@ HELLO = SNAPSERV_HELLO
 FAILED = SNAPSERV_FAILED
 INTERRUPT = SNAPSERV_INTERRUPT
 FROZE = SNAPSERV_FROZE
+NEVER = SNAPSERV_NEVER
+"""What stands for a server that will never come: the last one ended as it should, or the time is over."""
 
 
 def mode() -> tuple[str, str]:
@@ -106,6 +115,31 @@ def stay_frozen(control: int) -> int:
     cdef int thawed = snapserv_stay_frozen(control)
     _after_thaw()
     return thawed
+
+
+def wait_for_servers(path: str, grace_s: float, ledger: int) -> None:
+    """Have this process and its clones wait for another server when theirs is gone.
+
+    Args:
+        path: The Unix socket on which that one will listen.
+        grace_s: For how long; 0 not at all.
+        ledger: The descriptor that is kept for it.
+
+    Raises:
+        OSError: The path is too long for a socket.
+    """
+    if snapserv_orphan_configure(path.encode(), <int64_t>(grace_s * 1e9), ledger) < 0:
+        PyErr_SetFromErrno(OSError)
+
+
+def try_server(waited_s: float) -> int:
+    """Connect to the next server, having waited for so long, and say hello; -1 where there is none yet, or `NEVER`."""
+    return snapserv_try_server(<int64_t>(waited_s * 1e9))
+
+
+def find_server() -> int:
+    """Wait for the next server, for as long as is allowed; return a socket to it, or `NEVER`."""
+    return snapserv_find_server()
 
 
 def count_threads() -> int:

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "clone.h"
+#include "orphan.h"
 
 #ifndef SYS_close_range
 #define SYS_close_range 436
@@ -41,11 +42,17 @@ static int send_message(int control, uint32_t kind, const void *payload, size_t 
     return sent == (ssize_t)(sizeof prefix + size) ? 0 : -1;
 }
 
+int snapserv_say_hello(int control, int64_t clone_ns)
+{
+    struct snapserv_hello hello = {.pid = getpid(), .clone_ns = clone_ns};
+    return send_message(control, SNAPSERV_HELLO, &hello, sizeof hello);
+}
+
 static void say_hello(int control, int64_t cloning_since_ns)
 {
-    struct snapserv_hello hello = {.pid = getpid(), .clone_ns = now_ns() - cloning_since_ns};
-    if (send_message(control, SNAPSERV_HELLO, &hello, sizeof hello) < 0)
-        _exit(0); /* the server is gone, and nobody else can want this process */
+    snapserv_let_read();
+    if (snapserv_say_hello(control, now_ns() - cloning_since_ns) < 0)
+        _exit(0); /* the server is gone, and no other knows of this process */
 }
 
 static void say_failed(int control, int error)
@@ -87,8 +94,13 @@ int snapserv_stay_frozen(int control)
     prctl(PR_SET_NAME, "snap-frozen", 0, 0, 0);
     for (;;) {
         int branch_control = next_command(control);
-        if (branch_control < 0)
-            _exit(0);
+        if (branch_control < 0) {
+            close(control);
+            control = snapserv_find_server();
+            if (control < 0)
+                _exit(0);
+            continue;
+        }
         int64_t since = now_ns();
         pid_t made = snapserv_clone_sibling();
         if (made == 0) {
@@ -176,8 +188,9 @@ int snapserv_reopen_files(void)
             int descriptor = atoi(entry->d_name);
             at += entry->d_reclen;
             /* stdin, stdout and stderr are meant to be shared: a log that several nodes write must not be
-             * overwritten by each at an offset of its own. */
-            if (descriptor <= 2 || fstat(descriptor, &status) < 0 || !S_ISREG(status.st_mode))
+             * overwritten by each at an offset of its own. The ledger is never read or written here. */
+            if (descriptor <= 2 || descriptor == snapserv_ledger() || fstat(descriptor, &status) < 0 ||
+                !S_ISREG(status.st_mode))
                 continue;
             if (count == MOST_FILES) {
                 still_shared++;

@@ -41,8 +41,11 @@ struct snapserv_spares {
  * Returns 1 in the caller, with the time that the clone took in *clone_ns; 0 in a branch thawed from the sibling, with its socket in *thawed; -1 with errno. */
 int snapserv_freeze(int control, int child_control, struct snapserv_spares spares, int *thawed, int64_t *clone_ns);
 
-/* Be frozen: answer clone commands on `control` until it is closed, then exit. Returns only in a branch: its
- * control socket. */
+/* Tell the server on `control` which process this is. Returns -1 where the server is gone. */
+int snapserv_say_hello(int control, int64_t clone_ns);
+
+/* Be frozen: answer clone commands on `control`, and where that is closed, of the next server (see orphan.h); exit
+ * where there is none. Returns only in a branch: its control socket. */
 int snapserv_stay_frozen(int control);
 
 /* Give every regular file above stderr an open file description of its own, at the present offset.

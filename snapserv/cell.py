@@ -22,7 +22,7 @@ from .errors import BadRequestError, SimulationError, StepInterruptedError, Thre
 from .ext import fork
 from .heap import use_huge_pages
 from .history import BEGIN, CALL, STEP, WRITE, History, Moment
-from .link import CellEnd
+from .link import CellEnd, encode
 from .loading import load_simulation
 from .rebasing import Rebaser
 from .regions import resolve_region
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .rollback import BranchMark
 
 CONTROL_DESCRIPTOR = 3
-SCOREBOARD_DESCRIPTOR = 4
+LEDGER_DESCRIPTOR = 4
 
 PROGRESS_EVERY_S = 0.05
 LISTEN_EVERY_S = 0.001
@@ -45,8 +45,8 @@ MOST_TRACEBACK = 16_000
 
 def main() -> NoReturn:
     """Build the simulation that the server asks for, then be the master, and each of its branches."""
-    scoreboard = Scoreboard(SCOREBOARD_DESCRIPTOR)
-    os.close(SCOREBOARD_DESCRIPTOR)
+    scoreboard = Scoreboard(LEDGER_DESCRIPTOR)  # which stays open: the next server finds it here
+    os.set_inheritable(LEDGER_DESCRIPTOR, False)
     os.set_inheritable(CONTROL_DESCRIPTOR, False)
     control = CellEnd(CONTROL_DESCRIPTOR)
     try:
@@ -58,6 +58,7 @@ def main() -> NoReturn:
             leave(1)
         control.send(fork.REPLY, {"ok": described})
         _flush()
+        fork.wait_for_servers(request["adoption"], request["orphan_grace_s"], LEDGER_DESCRIPTOR)
         thawed = fork.stay_frozen(control.leave())
         Cell(simulation, CellEnd(thawed), scoreboard, folders).run()
     except EOFError:
@@ -101,7 +102,9 @@ class Cell:
             "trail": self._tell_trail,
             "replay": self._replay,
             "leave": self._leave,
+            "resume": self._resume,
         }
+        self._last: dict[str, Any] | None = None
 
     def run(self) -> NoReturn:
         """Answer requests until the server hangs up."""
@@ -109,6 +112,9 @@ class Cell:
             kind, request, descriptor = _receive(self._control)
             if kind != fork.REQUEST:
                 continue  # an interrupt that came after its step had ended
+            link = self._control.link
+            if request["op"] != "resume":
+                self._last = None  # the server has told what was done before
             try:
                 reply = {"ok": self._handlers[request["op"]](request, descriptor)}
             except _Thawed as thawed:
@@ -122,7 +128,11 @@ class Cell:
                 continue
             except SnapservError as error:
                 reply = {"error": error.to_wire()}
-            self._reply(reply)
+            if "key" in request:
+                # The server may die before it has told the client. Its next request will say that it has not.
+                self._last = {"key": request["key"], "reply": reply}
+            if link == self._control.link:
+                self._reply(reply)
             if self._rebaser.pending:
                 self._housekeep()
 
@@ -309,6 +319,18 @@ class Cell:
             return self._handlers[op]({"number": number, "slot": self._slot, **arguments}, None)
 
         do_again(request["action"], do, lambda: self._control.waiting(fork.INTERRUPT, number))
+
+    def _resume(self, _: Mapping[str, Any], __: int | None) -> dict[str, Any]:
+        """Tell another server what the last one may not have heard."""
+        folders, last = self._folders, self._last
+        if folders is not None:
+            folders.abandon()  # what was got ready for a snapshot that was not taken
+        if last is not None:
+            try:
+                encode(fork.REPLY, last)
+            except SnapservError as error:
+                last["reply"] = {"error": SimulationError(str(error)).to_wire()}
+        return {"last": last, "standing": _plain(folders.standing) if folders is not None else None}
 
     def _leave(self, _: Mapping[str, Any], __: int | None) -> None:
         if not self._begun:

@@ -12,7 +12,7 @@ from snapserv_client.wire import pack
 
 from .listening import bind
 
-EventKind = Literal["created", "restored", "dropped", "died", "tagged", "pinned", "tree", "shutdown"]
+EventKind = Literal["created", "restored", "dropped", "died", "tagged", "pinned", "tree", "adopted", "shutdown"]
 MOST_WAITING = 10_000
 
 

@@ -119,6 +119,11 @@ class Folders:
 
     # ------------------------------------------------------------------------------------------- in each process
 
+    @property
+    def standing(self) -> Standing:
+        """What this cell stands on, as the server books it."""
+        return Standing(self._standing.branch, [], self._standing.keeps)
+
     def note(self) -> None:
         """Take down which files are open, for the branches to open again: the last thing before a clone.
 

@@ -15,17 +15,17 @@ import struct
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import structlog
 from snapserv_client.wire import Buffer
 
-from .cell import CONTROL_DESCRIPTOR, SCOREBOARD_DESCRIPTOR, cannot_clone
+from .cell import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR, cannot_clone
+from .endings import Ending, ending_of
 from .errors import NodeDiedError, SnapservError, error_from_wire
 from .ext import fork
+from .ledger import Ledger
 from .link import HELLO, NUMBER, PREFIX, Prefix, decode, encode
-from .scoreboard import Scoreboard
 from .stacks import Stacks, Stores
 
 log = structlog.get_logger(__name__)
@@ -52,16 +52,8 @@ def cell_environment() -> dict[str, str]:
     return {**ONE_THREAD, **os.environ}
 
 
-@dataclass(frozen=True)
-class Ending:
-    """How a process ended: ``signal`` and ``status`` are None where the other one applies."""
-
-    signal: str | None
-    status: int | None
-    asked: bool
-
-    def __str__(self) -> str:
-        return f"killed by {self.signal}" if self.signal else f"exited with status {self.status}"
+RequestKey: TypeAlias = tuple[bytes, int]
+"""A client and its request: what a cell that has done it remembers until the server asks it something else."""
 
 
 class Cell:
@@ -69,10 +61,11 @@ class Cell:
 
     ``ended`` is done when the process is reaped. ``slot`` is the place of a branch in the scoreboard.
     ``says_goodbye`` is whether its simulation has something to do before a branch is ended. ``stacks`` are the
-    layers of its tree's folders, if it branches some.
+    layers of its tree's folders, if it branches some. A cell of an earlier server is without a ``control`` socket
+    until it connects; what it is sent waits.
     """
 
-    def __init__(self, herd: Herd, control: socket.socket) -> None:
+    def __init__(self, herd: Herd, control: socket.socket | None) -> None:
         self.pid = 0
         self.slot: int | None = None
         self.ended: asyncio.Future[Ending] = herd.loop.create_future()
@@ -91,8 +84,8 @@ class Cell:
         self._number = 0
         self._asked_to_end = False
         self._waits_to_write = False
-        control.setblocking(False)
-        herd.loop.add_reader(control, self._on_readable)
+        if control is not None:
+            self.connect(control)
 
     # ------------------------------------------------------------------------------------------- requests
 
@@ -101,11 +94,20 @@ class Cell:
         """The number of the request sent last."""
         return self._number
 
-    def ask(self, op: str, *, descriptor: socket.socket | None = None, **arguments: Any) -> asyncio.Future[Any]:
+    def ask(
+        self,
+        op: str,
+        *,
+        key: RequestKey | None = None,
+        descriptor: socket.socket | None = None,
+        **arguments: Any,
+    ) -> asyncio.Future[Any]:
         """Send a live cell a request, and return its answer to come.
 
         Args:
             op: What it is asked to do; see `snapserv.cell.Cell`.
+            key: Of what changes something: whose request it is. What was done for an earlier server, and not told,
+                is the answer, and not done again.
             descriptor: A socket to send along; closed here once it is on its way.
             arguments: Plain values and arrays.
 
@@ -113,8 +115,13 @@ class Cell:
             NodeDiedError: The process ended before it answered.
             SnapservError: What the cell answered.
         """
-        self._number += 1
         reply: asyncio.Future[Any] = self._herd.loop.create_future()
+        if key is not None:
+            if (answer := self._herd.answers.get(key)) is not None:
+                _resolve(reply, answer)
+                return reply
+            arguments["key"] = key
+        self._number += 1
         self._replies.append(reply)
         parts = encode(fork.REQUEST, {"op": op, "number": self._number, **arguments})
         self._send(parts, [descriptor.detach()] if descriptor else [])
@@ -155,25 +162,33 @@ class Cell:
 
     # ------------------------------------------------------------------------------------------ the process
 
+    def connect(self, control: socket.socket) -> None:
+        """Talk to the process through ``control``, which is the cell's from now on."""
+        control.setblocking(False)
+        self._control = control
+        self._herd.loop.add_reader(control, self._on_readable)
+        self._flush()
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is, or was, a socket to it."""
+        return self._control is not None
+
     def adopt(self, pid: int) -> None:
-        """Watch the process ``pid``, a child of ours that nobody has reaped."""
+        """Watch the process ``pid``: a child of ours that nobody has reaped, or a cell of an earlier server."""
         self.pid = pid
         self._pidfd = os.pidfd_open(pid)
         self._herd.loop.add_reader(self._pidfd, self._on_end)
         self._herd.cells[pid] = self
 
     def _on_end(self) -> None:
-        result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
-        if result is None:
+        ending = ending_of(self.pid, self._pidfd, asked=self._asked_to_end)
+        if ending is None:
             return
         self._herd.loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         self._pidfd = -1
         del self._herd.cells[self.pid]
-        if result.si_code == os.CLD_EXITED:
-            ending = Ending(None, result.si_status, self._asked_to_end)
-        else:
-            ending = Ending(signal.Signals(result.si_status).name, None, self._asked_to_end)
         self.ended.set_result(ending)
         self._on_readable()  # it may have answered before it ended
         self._hang_up()
@@ -206,7 +221,7 @@ class Cell:
                 reply.set_exception(error)
 
     def _hang_up(self) -> None:
-        if self._control.fileno() >= 0:
+        if self._control is not None and self._control.fileno() >= 0:
             self._herd.loop.remove_reader(self._control)
             self._herd.loop.remove_writer(self._control)
             self._control.close()
@@ -225,14 +240,15 @@ class Cell:
             self._hang_up()
             self._fail(self._death())
             return
-        self._herd.loop.remove_reader(self._control)
+        if self._control is not None:
+            self._herd.loop.remove_reader(self._control)
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     # --------------------------------------------------------------------------------------------- messages
 
     def _send(self, parts: list[Buffer], descriptors: list[int]) -> None:
-        if self._control.fileno() < 0:
+        if self._control.fileno() < 0 if self._control is not None else self.ended.done():
             for descriptor in descriptors:
                 os.close(descriptor)
             return
@@ -244,7 +260,7 @@ class Cell:
             self._flush()
 
     def _flush(self) -> None:
-        while self._outgoing:
+        while self._outgoing and self._control is not None:
             data, descriptors = self._outgoing[0]
             try:
                 if descriptors:
@@ -265,12 +281,12 @@ class Cell:
                 self._outgoing[0] = (data[sent:], [])
             else:
                 self._outgoing.popleft()
-        if self._waits_to_write:
+        if self._waits_to_write and self._control is not None:
             self._waits_to_write = False
             self._herd.loop.remove_writer(self._control)
 
     def _on_readable(self) -> None:
-        while self._control.fileno() >= 0:
+        while self._control is not None and self._control.fileno() >= 0:
             try:
                 if self._message is None:
                     data = self._control.recv(READ_BYTES)
@@ -320,12 +336,8 @@ class Cell:
             if self._replies:
                 reply = self._replies.popleft()
                 answer = decode(body[: prefix.header_bytes], body[prefix.header_bytes :])
-                if reply.done():
-                    pass  # given up by whoever asked
-                elif "error" in answer:
-                    reply.set_exception(error_from_wire(answer["error"]))
-                else:
-                    reply.set_result(answer["ok"])
+                if not reply.done():  # otherwise given up by whoever asked
+                    _resolve(reply, answer)
         elif prefix.kind == fork.FROZE:
             (clone_ns,) = struct.unpack("=q", body)
             reply = self._replies.popleft()
@@ -336,6 +348,8 @@ class Cell:
                 progress = decode(body[: prefix.header_bytes], b"")
                 self.on_progress(progress["done"], progress["total"])
         elif prefix.kind == fork.HELLO:
+            if self.pid:
+                return  # of an earlier server: it was known who comes
             pid, clone_ns = HELLO.unpack(body)
             self.clone_us = clone_ns / 1000
             self.adopt(pid)
@@ -347,18 +361,43 @@ class Cell:
             self._fail(cannot_clone(OSError(number, os.strerror(number))))
 
 
+def _resolve(reply: asyncio.Future[Any], answer: Mapping[str, Any]) -> None:
+    if "error" in answer:
+        reply.set_exception(error_from_wire(answer["error"]))
+    else:
+        reply.set_result(answer["ok"])
+
+
 class Herd:
     """All cells of a server.
 
     Args:
         on_end: Called with each cell that ended and how.
+        on_standing: Called with each cell that has come to stand on other layers of its folders.
+        ledger: Handed to all cells, which hold it for the next server.
+        adoption: The socket on which that one will listen.
+        orphan_grace_s: For how long cells wait for it.
+
+    ``answers`` are what cells have done for an earlier server, and not told, by whose request it was.
     """
 
-    def __init__(self, on_end: Callable[[Cell, Ending], None]) -> None:
+    def __init__(
+        self,
+        on_end: Callable[[Cell, Ending], None],
+        on_standing: Callable[[Cell], None],
+        ledger: Ledger,
+        *,
+        adoption: str,
+        orphan_grace_s: float,
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.cells: dict[int, Cell] = {}
+        self.answers: dict[RequestKey, dict[str, Any]] = {}
         self.on_end = on_end
-        self.scoreboard, self._scoreboard_descriptor = Scoreboard.create()
+        self.on_standing = on_standing
+        self.scoreboard = ledger.scoreboard
+        self._ledger = ledger
+        self._waiting: dict[str, Any] = {"adoption": adoption, "orphan_grace_s": orphan_grace_s}
         self._stores = Stores()
         self._stores.sweep()
 
@@ -376,7 +415,7 @@ class Herd:
             file_actions=[
                 # Moved out of the way first: one of the two may have the number that the other is to get.
                 (os.POSIX_SPAWN_DUP2, theirs.fileno(), 1000),
-                (os.POSIX_SPAWN_DUP2, self._scoreboard_descriptor, SCOREBOARD_DESCRIPTOR),
+                (os.POSIX_SPAWN_DUP2, self._ledger.descriptor, LEDGER_DESCRIPTOR),
                 (os.POSIX_SPAWN_DUP2, 1000, CONTROL_DESCRIPTOR),
                 (os.POSIX_SPAWN_CLOSE, 1000),
             ],
@@ -387,16 +426,37 @@ class Herd:
         cell.adopt(pid)
         stores = self._stores.name()
         try:
-            described = await cell.ask("setup", stores=stores, **request)
+            described = await cell.ask("setup", stores=stores, **self._waiting, **request)
             cell.says_goodbye = described["says_goodbye"]
             if described["folders"] is not None:
-                cell.stacks = Stacks(self._stores, described["folders"], cell)
+                cell.stacks = Stacks(self._stores, described["folders"])
+                cell.stacks.start(cell, described["folders"]["standing"])
             return cell, described
         except BaseException:
             cell.kill()
             await asyncio.shield(cell.ended)
             self._stores.remove(stores)
             raise
+
+    def stacks(self, described: Mapping[str, Any]) -> Stacks | None:
+        """Return the layers of an earlier server's tree, without owners yet; None where it branches no folders."""
+        return Stacks(self._stores, described["folders"]) if described["folders"] is not None else None
+
+    def recognise(self, pid: int, described: Mapping[str, Any], stacks: Stacks | None) -> Cell:
+        """Return the cell of an earlier server whose process is ``pid``; it will connect."""
+        cell = Cell(self, None)
+        cell.says_goodbye = described["says_goodbye"]
+        cell.stacks = stacks
+        cell.adopt(pid)
+        return cell
+
+    def take(self, pid: int, control: socket.socket) -> bool:
+        """Let a process that was recognised connect; return whether it was."""
+        cell = self.cells.get(pid)
+        if cell is None or cell.connected:
+            return False
+        cell.connect(control)
+        return True
 
     async def freeze(self, live: Cell) -> tuple[Cell, float]:
         """Clone a live cell into a frozen one; return it and the microseconds that its parent was held up.
@@ -413,6 +473,7 @@ class Herd:
             fork_us: float = await live.ask("freeze", descriptor=theirs)
             if stacks is not None:
                 stacks.froze(live, frozen, prepared)
+                self.on_standing(live)
             await frozen.introduced()
         except BaseException:
             frozen.kill()
@@ -448,6 +509,7 @@ class Herd:
             begun = await beginning
             if stacks is not None:
                 stacks.began(frozen, branch, begun["folders"])
+                self.on_standing(frozen)
         except BaseException:
             branch.kill()
             if branch.pid:
@@ -495,5 +557,3 @@ class Herd:
             await asyncio.wait([asyncio.shield(cell.ended) for cell in cells], timeout=END_WITHIN_S)
         self.reap_strays()
         await self.loop.run_in_executor(None, self._stores.close)
-        self.scoreboard.close()
-        os.close(self._scoreboard_descriptor)

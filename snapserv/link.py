@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import Any, NamedTuple
+import time
+from collections import deque
+from typing import Any, NamedTuple, TypeAlias
 
 from snapserv_client.wire import Buffer, pack, unpack
+
+from .ext import fork
 
 PREFIX = struct.Struct("=IIQ")
 HELLO = struct.Struct("=qq")
@@ -24,6 +28,7 @@ _ROOM_FOR_ONE_DESCRIPTOR = socket.CMSG_SPACE(DESCRIPTOR.size)
 _CLOSE_ON_EXEC = int(socket.MSG_CMSG_CLOEXEC)
 _DO_NOT_WAIT = int(socket.MSG_DONTWAIT)
 _LOOK = int(socket.MSG_PEEK)
+_TRY_EVERY_S = 0.05
 
 
 class Prefix(NamedTuple):
@@ -55,13 +60,28 @@ def decode(header: Buffer, payload: Buffer) -> Any:
     return unpack(memoryview(header)[start:], buffers)
 
 
+Message: TypeAlias = tuple[Prefix, memoryview, memoryview, int | None]
+"""A message's prefix, header and payload, and the descriptor that came with it."""
+
+
 class CellEnd:
-    """A cell's end of its link: it blocks."""
+    """A cell's end of its link: it blocks, and outlives the server.
+
+    Where the server is gone, what is sent is lost, and who receives waits for the next server; a cell that computes
+    looks out for that one in `waiting`. ``link`` counts the servers: a request is answered to the one that asked.
+    """
 
     def __init__(self, descriptor: int) -> None:
+        self.link = 0
+        self._take(descriptor)
+
+    def _take(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
         self._socket.setblocking(True)
         self._rest = b""
+        self._stashed: deque[Message] = deque()
+        self._lost_at: float | None = None
+        self._tried = 0.0
 
     def fileno(self) -> int:
         """Return the descriptor."""
@@ -71,12 +91,86 @@ class CellEnd:
         """Return the descriptor, which is the caller's from now on."""
         return self._socket.detach()
 
-    def receive(self) -> tuple[Prefix, memoryview, memoryview, int | None]:
+    def receive(self) -> Message:
         """Wait for a message; return its prefix, header, payload and the descriptor that came with it.
 
         Raises:
-            EOFError: The server is gone.
+            EOFError: The server is gone, and no other has come.
         """
+        while True:
+            if self._stashed:
+                return self._stashed.popleft()
+            if self._lost_at is None:
+                try:
+                    return self._receive()
+                except EOFError:
+                    pass
+            found = fork.find_server()
+            if found < 0:
+                raise EOFError
+            self._change(found)
+
+    def ready(self) -> bool:
+        """Return whether a message has come, or the server is gone."""
+        if self._rest or self._stashed or self._lost_at is not None:
+            return True
+        try:
+            self._socket.recv(1, _LOOK | _DO_NOT_WAIT)
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:
+            return True
+        return True
+
+    def send(self, kind: int, value: Any) -> None:
+        """Send a message whole; where the server is gone it is lost.
+
+        Raises:
+            BadRequestError: ``value`` holds something that cannot be sent.
+        """
+        parts = encode(kind, value)
+        if self._lost_at is not None:
+            return
+        try:
+            for part in parts:
+                self._socket.sendall(part)
+        except (BrokenPipeError, ConnectionResetError):
+            self._lose()
+
+    def waiting(self, kind: int, number: int) -> bool:
+        """Return whether a message of ``kind`` that carries ``number``, or 0 for any, has come, without waiting.
+
+        Messages with other numbers are late and dropped. Only while a request runs, when nothing else may come but
+        the first request of another server, which waits.
+
+        Raises:
+            EOFError: The server is gone, and no other has come.
+        """
+        while True:
+            if self._lost_at is not None and not self._look_out():
+                return False
+            if not self._rest:
+                try:
+                    self._rest = self._socket.recv(USUAL_BYTES, _DO_NOT_WAIT)
+                except BlockingIOError:
+                    return False
+                except ConnectionResetError:
+                    self._rest = b""
+                if not self._rest:
+                    self._lose()
+                    continue
+            try:
+                message = self._receive()
+            except EOFError:
+                self._lose()
+                continue
+            prefix, _, payload, _ = message
+            if prefix.kind == fork.REQUEST:
+                self._stashed.append(message)
+            elif prefix.kind == kind and NUMBER.unpack(payload)[0] in (number, 0):
+                return True
+
+    def _receive(self) -> Message:
         data = self._rest
         descriptor = None
         if len(data) < PREFIX.size:
@@ -101,50 +195,31 @@ class CellEnd:
         header, payload = body[: prefix.header_bytes], body[prefix.header_bytes :]
         return prefix, header, payload, descriptor
 
-    def ready(self) -> bool:
-        """Return whether a message has come, or the server is gone."""
-        if self._rest:
-            return True
-        try:
-            self._socket.recv(1, _LOOK | _DO_NOT_WAIT)
-        except BlockingIOError:
+    def _lose(self) -> None:
+        self._rest = b""
+        self._lost_at = time.monotonic()
+
+    def _look_out(self) -> bool:
+        """Return whether there is another server now, asking at most every `_TRY_EVERY_S`.
+
+        Raises:
+            EOFError: There never will be.
+        """
+        now = time.monotonic()
+        if now - self._tried < _TRY_EVERY_S:
             return False
-        except ConnectionResetError:
-            return True
-        return True
+        self._tried = now
+        found = fork.try_server(now - (self._lost_at or now))
+        if found == fork.NEVER:
+            raise EOFError
+        if found >= 0:
+            self._change(found)
+        return found >= 0
 
-    def send(self, kind: int, value: Any) -> None:
-        """Send a message whole.
-
-        Raises:
-            BadRequestError: ``value`` holds something that cannot be sent.
-            EOFError: The server is gone.
-        """
-        try:
-            for part in encode(kind, value):
-                self._socket.sendall(part)
-        except (BrokenPipeError, ConnectionResetError) as cause:
-            raise EOFError from cause
-
-    def waiting(self, kind: int, number: int) -> bool:
-        """Return whether a message of ``kind`` that carries ``number`` has come, without waiting.
-
-        Messages with other numbers are late and dropped. Only while a request runs, when nothing else may come.
-
-        Raises:
-            EOFError: The server is gone.
-        """
-        while True:
-            if not self._rest:
-                try:
-                    self._rest = self._socket.recv(USUAL_BYTES, _DO_NOT_WAIT)
-                except BlockingIOError:
-                    return False
-                except ConnectionResetError as cause:
-                    raise EOFError from cause
-            prefix, _, payload, _ = self.receive()
-            if prefix.kind == kind and NUMBER.unpack(payload)[0] == number:
-                return True
+    def _change(self, descriptor: int) -> None:
+        self._socket.close()
+        self._take(descriptor)
+        self.link += 1
 
     def _exactly(self, size: int) -> bytes:
         data = bytearray(size)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import zmq
+from snapserv_client.endpoint import socket_folder
 
 from .errors import AddressError, BadRequestError
 
@@ -76,6 +77,17 @@ def prepare(endpoint: str) -> Place:
         raise _no_permission(path.parent) from cause
     place.files = [path, events, lock_path]
     return place
+
+
+def adoption_path(endpoint: str) -> Path:
+    """Return the Unix socket on which the server that is bound to ``endpoint`` takes in what another one left."""
+    scheme, _, rest = endpoint.partition("://")
+    if scheme == "ipc":
+        return Path(rest + ".adopt")
+    folder = socket_folder()
+    _make_folder(folder)
+    host, _, port = rest.rpartition(":")
+    return folder / f"tcp-{host.strip('[]').replace(':', '-')}-{port}.adopt"
 
 
 def bind(socket: zmq.Socket[bytes], endpoint: str) -> str:

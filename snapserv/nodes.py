@@ -17,27 +17,43 @@ import structlog
 from snapserv_client.protocol import ArenaInfo, FieldInfo, MethodInfo, NodeInfo, Rng, SpecResult
 from snapserv_client.wire import dtype_from_wire
 
-from .errors import BadRequestError, FrozenError, NameTakenError, NodeDiedError, NotFoundError
+from .endings import Ending
+from .errors import (
+    BadRequestError,
+    FrozenError,
+    NameTakenError,
+    NodeDiedError,
+    NotFoundError,
+    SnapservError,
+    error_from_wire,
+)
 from .hashing import BaseHashes
-from .herd import Cell, Ending, Herd
+from .herd import Cell, Herd, RequestKey
 from .lanes import Lane, Turn
+from .ledger import Ledger
 from .reading import FieldPlace
 from .tree import Forest, NameInUseError, Node, Tree
 
 log = structlog.get_logger(__name__)
 
-EventKind = Literal["created", "restored", "dropped", "died", "tagged", "pinned", "tree", "shutdown"]
+EventKind = Literal["created", "restored", "dropped", "died", "tagged", "pinned", "tree", "adopted", "shutdown"]
 Publish = Callable[[EventKind, NodeInfo | None, str], None]
 
 REMEMBERED_FORKS = 4096
+KEPT = ("name", "kind", "parent", "step", "created", "tags", "pinned", "death")
+"""What the ledger says of a node as it is; the rest is its tree's, or its process's."""
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What all nodes of a tree have in common: the description of the simulation and where its fields lie."""
+    """What all nodes of a tree have in common: the description of the simulation and where its fields lie.
 
+    ``described`` is all that as its master said it.
+    """
+
+    described: Mapping[str, Any]
     spec: SpecResult
     places: list[FieldPlace]
     segments: list[tuple[int, int]]
@@ -63,17 +79,29 @@ class Nodes:
 
     Args:
         publish: Called with each event.
+        ledger: Where all that a killed server's successor must know is written.
+        adoption: The socket on which that one will listen.
+        orphan_grace_s: For how long cells wait for it.
         backing: The arena's backing to use; the best that there is by default.
         search_path: Where masters look for modules, before their own path.
         branch_dirs: Folders that belong to the node, besides those that simulations name.
     """
 
     def __init__(
-        self, publish: Publish, *, backing: str | None, search_path: list[str], branch_dirs: Sequence[str] = ()
+        self,
+        publish: Publish,
+        ledger: Ledger,
+        *,
+        adoption: str,
+        orphan_grace_s: float,
+        backing: str | None,
+        search_path: list[str],
+        branch_dirs: Sequence[str] = (),
     ) -> None:
         self.forest = Forest()
         self.counters = Counters()
-        self.herd = Herd(self._on_end)
+        self.ledger = ledger
+        self.herd = Herd(self._on_end, self._on_standing, ledger, adoption=adoption, orphan_grace_s=orphan_grace_s)
         self._publish = publish
         self._backing = backing
         self._search_path = search_path
@@ -82,7 +110,10 @@ class Nodes:
         self._cells: dict[int, Cell] = {}
         self._lanes: dict[int, Lane] = {}
         self._nodes_of_cells: dict[Cell, Node] = {}
-        self._deaths: dict[int, NodeDiedError] = {}
+        self._deaths: dict[int, SnapservError] = {}
+        self.resuming: dict[int, Cell] = {}
+        """The branches of an earlier server that have not said yet what they did last, and their cells."""
+        self._resumptions: list[asyncio.Task[None]] = []
 
     # ----------------------------------------------------------------------------------------------- looking
 
@@ -243,6 +274,7 @@ class Nodes:
         tree.simulation = plan.spec.simulation
         root = self._settle(tree, "snapshot", None, master, name="root", step=0)
         tree.root = root.id
+        self.ledger.put("tree", name, lambda: self._tree_record(tree))
         self._publish("tree", self.info(root), tree.simulation)
         return await self.make_branch(root, name="main", rng="same")
 
@@ -264,6 +296,7 @@ class Nodes:
             raise
         # The branch goes on from here: its past is the snapshot.
         self.forest.move(branch, snapshot)
+        self.note(branch)
         return snapshot, fork_us
 
     async def make_branch(
@@ -305,6 +338,7 @@ class Nodes:
             except BaseException:
                 del self._lanes[node.id]
                 self.forest.remove(node)
+                self.note(node)
                 raise
             self._count_fork(cell.clone_us)
             self._put(node, cell)
@@ -340,11 +374,15 @@ class Nodes:
         """
         cell = await self.herd.thaw(self.cell(snapshot), step=snapshot.step, seed=seed_of(rng, branch.id))
         self._count_fork(cell.clone_us)
-        await self._end_cell(branch)
+        former = self._part(branch)
         branch.death = None
         self._deaths.pop(branch.id, None)
         self._put(branch, cell)
         self.forest.move(branch, snapshot)
+        with self.ledger.at_once():  # a server that is killed between the two has one of the processes
+            self.note(branch)
+        if former is not None:
+            await self.herd.end(former)
         self._publish("restored", self.info(branch), snapshot.path)
 
     def rewound(self, branch: Node) -> None:
@@ -353,14 +391,21 @@ class Nodes:
 
     async def drop(self, node: Node) -> None:
         """End a node, whose turn the caller holds; its descendants live on."""
-        await self._end_cell(node)
+        cell = self._part(node)
+        if cell is not None:
+            await self.herd.end(cell)
         self._deaths.pop(node.id, None)
         self._publish("dropped", self.info(node), "")
         del self._lanes[node.id]
+        children = list(node.children)
         self.forest.remove(node)
+        self.note(node)
+        for child in children:
+            self.note(self.forest.nodes[child])
         if node.id == node.tree.root:
             del self._plans[node.tree.name]
             self.forest.fell(node.tree)
+            self.ledger.remove("tree", node.tree.name)
 
     def tag(self, node: Node, name: str, *, remove: bool) -> None:
         """Give a node a further name, or take one away.
@@ -378,11 +423,13 @@ class Nodes:
             raise NameTakenError(str(cause)) from cause
         except KeyError as cause:
             raise NotFoundError(f"{node.path} has no tag {name!r}", hint=f"tags: {node.tags}") from cause
+        self.note(node)
         self._publish("tagged", self.info(node), name)
 
     def pin(self, node: Node, *, pinned: bool) -> None:
         """Protect a node from being dropped, or no longer."""
         node.pinned = pinned
+        self.note(node)
         self._publish("pinned", self.info(node), "")
 
     def check_free(self, tree: Tree, name: str | None) -> None:
@@ -394,8 +441,115 @@ class Nodes:
         except NameInUseError as cause:
             raise NameTakenError(str(cause), hint="choose another name, or drop that node") from cause
 
+    # ---------------------------------------------------------------------------------- what outlives this server
+
+    def note(self, node: Node) -> None:
+        """Have the ledger say what there is to say of a node: to be called where any of it has changed."""
+        self.ledger.put("node", node.id, lambda: self._node_record(node))
+
+    def adopt(self, orphans: set[int]) -> None:
+        """Take up what the ledger says: the trees and nodes of a server that was killed.
+
+        Nodes whose process is gone are dead. Branches are busy until they have said what they did last.
+
+        Args:
+            orphans: The processes that there are.
+        """
+        plans, stacks = {}, {}
+        for name, told in self.ledger.entries("tree").items():
+            tree = self.forest.plant(name, told["simulation"])
+            tree.first, tree.root = told["first"], told["root"]
+            plans[name] = self._plans[name] = _plan(name, told["described"])
+            stacks[name] = self.herd.stacks(told["described"])
+        for number, told in sorted(self.ledger.entries("node").items()):
+            kept = {name: told[name] for name in KEPT}
+            node = Node(id=number, tree=self.forest.trees[told["tree"]], **kept)
+            self.forest.put_back(node)
+            self._lanes[number] = Lane()
+            if told["death"] is not None:
+                self._deaths[number] = error_from_wire(told["error"])
+            elif told["pid"] in orphans:
+                name = node.tree.name
+                self._take_up(node, told, self.herd.recognise(told["pid"], plans[name].described, stacks[name]))
+            else:
+                self._died(node, told["pid"], Ending(None, None, False))
+        self.forest.join()
+        for each in stacks.values():
+            if each is not None:
+                each.avoid_names()
+        for key, answer in self.ledger.entries("answer").items():
+            self.herd.answers[key] = answer
+        self._publish("adopted", None, f"{len(self.forest.nodes):,} nodes")
+
+    async def resumed(self) -> None:
+        """Wait until all branches have said what they did last, or have died; then forget what nobody stands on."""
+        await asyncio.gather(*self._resumptions)
+        for stacks in {cell.stacks for cell in self._cells.values()}:
+            if stacks is not None:
+                stacks.tidy()
+
+    def _take_up(self, node: Node, told: Mapping[str, Any], cell: Cell) -> None:
+        if cell.stacks is not None and told["standing"] is not None:
+            cell.stacks.hold_again(cell, told["standing"])
+        if node.kind == "branch":
+            cell.slot = told["slot"]
+            self.herd.scoreboard.hold(told["slot"])
+            self.resuming[node.id] = cell
+            turn = Turn(self._lanes[node.id])  # taken now: requests come later
+            self._resumptions.append(asyncio.get_running_loop().create_task(self._resume(node, cell, turn)))
+        self._put(node, cell)
+
+    async def _resume(self, node: Node, cell: Cell, turn: Turn) -> None:
+        try:
+            async with turn:
+                told = await cell.ask("resume")
+                if cell.stacks is not None:
+                    cell.stacks.hold_again(cell, told["standing"])
+                    self.note(node)
+                last = told["last"]
+                if last is not None:
+                    client, request = last["key"]
+                    self.herd.answers[client, request] = last["reply"]
+                    self.ledger.put("answer", (client, request), lambda: self.herd.answers.get((client, request)))
+        except SnapservError as error:
+            log.info("not_resumed", node=node.path, why=error.message)  # it has died, and that was told
+        finally:
+            del self.resuming[node.id]
+
+    def answered(self, key: RequestKey) -> None:
+        """Take note that a client was told what a cell had done for an earlier server."""
+        if self.herd.answers.pop(key, None) is not None:
+            self.ledger.remove("answer", key)
+
+    def _node_record(self, node: Node) -> dict[str, Any] | None:
+        cell = self._cells.get(node.id)
+        if node.id not in self.forest.nodes or (cell is None and node.death is None):
+            return None
+        self.look(node)
+        return {
+            **{name: getattr(node, name) for name in KEPT},
+            "tree": node.tree.name,
+            "pid": cell.pid if cell is not None else 0,
+            "slot": cell.slot if cell is not None else None,
+            "standing": cell.stacks.standing(cell) if cell is not None and cell.stacks is not None else None,
+            "error": self._deaths[node.id].to_wire() if node.id in self._deaths else None,
+        }
+
+    def _tree_record(self, tree: Tree) -> dict[str, Any] | None:
+        plan = self._plans.get(tree.name)
+        if plan is None:
+            return None
+        return {
+            "simulation": tree.simulation,
+            "first": tree.first,
+            "root": tree.root,
+            "described": plan.described,
+        }
+
     async def close(self) -> None:
         """End every process."""
+        for task in self._resumptions:
+            task.cancel()
         self._nodes_of_cells.clear()  # nobody needs to hear of these deaths
         await self.herd.close()
 
@@ -422,29 +576,41 @@ class Nodes:
     def _put(self, node: Node, cell: Cell) -> None:
         self._cells[node.id] = cell
         self._nodes_of_cells[cell] = node
+        self.note(node)
         if cell.ended.done():
             self._on_end(cell, cell.ended.result())
 
-    async def _end_cell(self, node: Node) -> None:
+    def _part(self, node: Node) -> Cell | None:
+        """Take a node's process away from it, for the caller to end."""
         cell = self._cells.pop(node.id, None)
         if cell is not None:
             self._nodes_of_cells.pop(cell, None)
-            await self.herd.end(cell)
+        return cell
 
     def _on_end(self, cell: Cell, ending: Ending) -> None:
         node = self._nodes_of_cells.pop(cell, None)
         if node is None:
             return
-        info = self.info(node)
+        self._died(node, cell.pid, ending)
+
+    def _died(self, node: Node, pid: int, ending: Ending) -> None:
+        step = self.look(node)
         node.death = str(ending)
-        error = NodeDiedError(
-            f"the process of {node.path} {ending} after step {info.step:,}",
+        self._deaths[node.id] = NodeDiedError(
+            f"the process of {node.path} {ending} after step {step:,}",
             hint="the rest of the tree is unaffected; restore or reset revives a branch",
-            details={"signal": ending.signal, "status": ending.status, "step": info.step, "pid": cell.pid},
+            details={"signal": ending.signal, "status": ending.status, "step": step, "pid": pid},
         )
-        self._deaths[node.id] = error
-        log.warning("node_died", node=node.path, pid=cell.pid, signal=ending.signal, status=ending.status)
+        with self.ledger.at_once():  # this runs on nobody's behalf
+            self.note(node)
+        log.warning("node_died", node=node.path, pid=pid, signal=ending.signal, status=ending.status)
         self._publish("died", self.info(node), str(ending))
+
+    def _on_standing(self, cell: Cell) -> None:
+        node = self._nodes_of_cells.get(cell)
+        if node is not None:
+            with self.ledger.at_once():  # layers that nobody stands on any more are removed soon
+                self.note(node)
 
     def _count_fork(self, microseconds: float) -> None:
         self.counters.forks += 1
@@ -489,4 +655,4 @@ def _plan(tree: str, described: Mapping[str, Any]) -> Plan:
         for info in fields
     ]
     segments = [(address, size) for address, size in described["segments"]]
-    return Plan(spec, places, segments)
+    return Plan(described, spec, places, segments)

@@ -8,27 +8,24 @@ from __future__ import annotations
 
 import heapq
 import mmap
-import os
 
 SLOTS = 1 << 16
-_SIZE_BYTES = SLOTS * 8
+SIZE_BYTES = SLOTS * 8
+"""How much memory a scoreboard takes, at the beginning of what it is mapped from."""
 
 
 class Scoreboard:
-    """A table of 64-bit counters in memory shared by the server and all of its cells."""
+    """A table of 64-bit counters in memory shared by the server and all of its cells.
+
+    Args:
+        descriptor: A memfd of at least `SIZE_BYTES`, which stays the caller's.
+    """
 
     def __init__(self, descriptor: int) -> None:
-        self._map = mmap.mmap(descriptor, _SIZE_BYTES)
+        self._map = mmap.mmap(descriptor, SIZE_BYTES)
         self._counters = memoryview(self._map).cast("Q")
         self._free: list[int] = []
         self._next = 0
-
-    @staticmethod
-    def create() -> tuple[Scoreboard, int]:
-        """Return a new scoreboard and the descriptor to hand to masters; only touched pages take memory."""
-        descriptor = os.memfd_create("snapserv-scoreboard", os.MFD_CLOEXEC)
-        os.ftruncate(descriptor, _SIZE_BYTES)
-        return Scoreboard(descriptor), descriptor
 
     def take(self, step: int) -> int | None:
         """Return a free slot that says ``step``, the lowest there is; None when all are taken."""
@@ -40,6 +37,20 @@ class Scoreboard:
             return None
         self._counters[slot] = step
         return slot
+
+    def hold(self, slot: int) -> None:
+        """Take a slot that a branch of an earlier server has, as it is.
+
+        Raises:
+            ValueError: It is taken.
+        """
+        if slot >= self._next:
+            self._free.extend(range(self._next, slot))
+            heapq.heapify(self._free)
+            self._next = slot + 1
+        else:
+            self._free.remove(slot)
+            heapq.heapify(self._free)
 
     def give_back(self, slot: int) -> None:
         """Free a slot."""

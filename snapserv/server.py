@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import difflib
+import functools
 import json
 import os
 import signal
@@ -29,6 +30,7 @@ from snapserv_client.protocol import MAX_IN_FLIGHT, PROTOCOL_VERSION, VERBS, Out
 from snapserv_client.transport import NOBLOCK, has_input, receive_frames, send_frames
 from snapserv_client.wire import MAGIC, MAX_BUFFERS, MAX_MESSAGE_BYTES, Frames, convert, pack, unpack
 
+from .adoption import Orphanage, end, find_estate
 from .errors import (
     BadRequestError,
     BusyError,
@@ -41,7 +43,8 @@ from .errors import (
 )
 from .events import Events
 from .ext import fork
-from .listening import bind, prepare
+from .ledger import Ledger
+from .listening import adoption_path, bind, prepare
 from .nodes import Nodes
 from .sessions import Session, Sessions
 from .verbs import HANDLERS, Call
@@ -53,6 +56,7 @@ WORKERS = 2
 MOST_WAITING = 1000
 BATCH = 64
 SWEEP_EVERY_S = 1.0
+ORPHAN_GRACE_S = 60.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -70,6 +74,8 @@ class ServeOptions:
         branch_dirs: Folders that belong to the node, besides those that simulations name.
         ready_fd: A descriptor that gets one line of JSON when the server answers, or why it does not.
         exit_with_stdin: End when standard input is closed: the server then never outlives who started it.
+        orphan_grace_s: For how long nodes wait for another server, where this one is killed outright.
+        fresh: End the nodes that wait there already, rather than to take them in.
     """
 
     targets: list[str]
@@ -79,6 +85,8 @@ class ServeOptions:
     branch_dirs: list[str] = field(default_factory=list)
     ready_fd: int | None = None
     exit_with_stdin: bool = False
+    orphan_grace_s: float = ORPHAN_GRACE_S
+    fresh: bool = False
 
 
 def serve(
@@ -129,7 +137,6 @@ class Server:
     def __init__(self, options: ServeOptions) -> None:
         self.options = options
         self.began = time.monotonic()
-        self.sessions = Sessions()
         self.calls: dict[tuple[bytes, int], Call] = {}
         self.requests = 0
         self.errors = 0
@@ -138,6 +145,7 @@ class Server:
         self._planted = asyncio.Event()
         self._workers = ThreadPoolExecutor(WORKERS, "snapserv-copy")
         self._drain_planned = False
+        self._tidying: asyncio.Task[None] | None = None
         self._closers = contextlib.ExitStack()
         place = prepare(options.endpoint or default_endpoint())
         self._closers.callback(place.leave)
@@ -154,13 +162,25 @@ class Server:
             self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
             self.endpoint = bind(self._router, place.endpoint)
             self.name = self.endpoint.rsplit("/", 1)[-1].removesuffix(".sock")
-            self.events = Events(context, place.events_endpoint)
+            adoption = adoption_path(self.endpoint)
+            estate = find_estate(adoption, fresh=options.fresh)
+            self.ledger, self._orphans = estate.ledger, estate.orphans
+            self._closers.callback(self.ledger.close)
+            _check_estate(self.ledger, options, self.endpoint)
+            self._orphanage = Orphanage(adoption, self.ledger)
+            self._closers.callback(self._orphanage.close)
+            events = self.ledger.entries("about").get("events", place.events_endpoint)
+            self.events = Events(context, events)
             self._closers.callback(self.events.close)
         except BaseException:
             self._closers.close()
             raise
+        self.sessions = Sessions(self.ledger)
         self.nodes = Nodes(
             self.events.publish,
+            self.ledger,
+            adoption=str(adoption),
+            orphan_grace_s=options.orphan_grace_s,
             backing=options.backing,
             search_path=[os.getcwd(), *_own_path()],
             branch_dirs=[os.path.abspath(path) for path in options.branch_dirs],
@@ -184,10 +204,31 @@ class Server:
         self._loop.add_reader(int(self._router.getsockopt(zmq.FD)), self._drain)
         self._drain()
         self._loop.call_later(SWEEP_EVERY_S, self._sweep)
+        self._orphanage.open(self.nodes.herd.take)
+        if self.ledger.entries("tree"):
+            self._adopt()
+        else:
+            await self._plant()
+        self._planted.set()
+        log.info("serving", endpoint=self.endpoint, simulation=self.options.targets[0], pid=os.getpid())
+
+    def _adopt(self) -> None:
+        """Go on with what a killed server has left."""
+        self.nodes.adopt(set(self._orphans))
+        for pid in self._orphans - set(self.nodes.herd.cells):
+            end(pid)  # nobody was told of it: what it was made for will be asked for again
+        self._tidying = self._loop.create_task(self.nodes.resumed())
+        log.info("adopted", nodes=len(self.nodes.forest.nodes), processes=len(self.nodes.herd.cells))
+
+    async def _plant(self) -> None:
+        """Make the first tree, or be stopped."""
+        for pid in self._orphans:
+            end(pid)  # of a server that was killed before it had a tree
+        served = {"targets": self.options.targets, "params": dict(self.options.params)}
+        for key, value in {**served, "events": self.events.endpoint}.items():
+            self.ledger.put("about", key, functools.partial(_itself, value))
         stopping = asyncio.ensure_future(self._stop.wait())
-        creating = asyncio.ensure_future(
-            self.nodes.create(self.options.targets[0], name="default", params=self.options.params)
-        )
+        creating = asyncio.ensure_future(self._create_first())
         try:
             await asyncio.wait((creating, stopping), return_when=asyncio.FIRST_COMPLETED)
             if creating.done():
@@ -198,8 +239,10 @@ class Server:
                 creating.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await creating
-        self._planted.set()
-        log.info("serving", endpoint=self.endpoint, simulation=self.options.targets[0], pid=os.getpid())
+
+    async def _create_first(self) -> None:
+        with self.ledger.gathering():
+            await self.nodes.create(self.options.targets[0], name="default", params=self.options.params)
 
     async def stopped(self) -> None:
         """Wait until somebody wants the server to end."""
@@ -221,6 +264,8 @@ class Server:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
+        if self._tidying is not None:
+            self._tidying.cancel()
         await self.nodes.close()
         self._workers.shutdown()
         await asyncio.sleep(0)  # the events published last go out
@@ -304,7 +349,7 @@ class Server:
         session = self.sessions.of(client)
         if header.id in session.running:
             return  # a retry of a request that still runs: its reply is on its way
-        if verb.once:
+        if verb.once and (client, header.id) not in self.nodes.herd.answers:
             reply = session.recall(header.id)
             if reply is not None:
                 self._send(client, reply)
@@ -322,22 +367,29 @@ class Server:
         call.task = self._loop.create_task(self._run(call, session, verb, args))
 
     async def _run(self, call: Call, session: Session, verb: Verb, args: msgspec.Struct) -> None:
-        try:
-            result = await HANDLERS[verb.name](call, args)
-            frames = pack({"id": call.id, "ok": result})
-        except SnapservError as error:
-            frames = self._failed(call, error)
-        except asyncio.CancelledError:
-            frames = self._failed(call, StepInterruptedError("given up"))
-        except Exception:
-            # The one place for our own mistakes: the client must get a reply, and the log the traceback.
-            log.exception("internal_error", verb=verb.name, node=call.node)
-            frames = self._failed(call, InternalError(f"{verb.name} failed inside the server", hint="see its log"))
-        if verb.once:
-            session.remember(call.id, frames)
+        # What a request changes and what is answered are one record: a server that is killed in the middle has done
+        # nothing that its successor would have to know, and the retry does it.
+        with self.ledger.gathering():
+            frames = await self._handle(call, verb, args)
+            if verb.once:
+                session.remember(call.id, frames)
+                self.nodes.answered(call.key)
         session.running.discard(call.id)
         self.calls.pop((call.client, call.id), None)
         self._send(call.client, frames)
+
+    async def _handle(self, call: Call, verb: Verb, args: msgspec.Struct) -> Frames:
+        try:
+            result = await HANDLERS[verb.name](call, args)
+            return pack({"id": call.id, "ok": result})
+        except SnapservError as error:
+            return self._failed(call, error)
+        except asyncio.CancelledError:
+            return self._failed(call, StepInterruptedError("given up"))
+        except Exception:
+            # The one place for our own mistakes: the client must get a reply, and the log the traceback.
+            log.exception("internal_error", verb=verb.name, node=call.node)
+            return self._failed(call, InternalError(f"{verb.name} failed inside the server", hint="see its log"))
 
     def _send_outcome(self, client: bytes, request_id: int, outcome: Outcome) -> None:
         try:
@@ -382,6 +434,25 @@ class Server:
         if not os.read(sys.stdin.fileno(), 4096):
             self._loop.remove_reader(sys.stdin.fileno())
             self.stop("standard input was closed")
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _check_estate(ledger: Ledger, options: ServeOptions, endpoint: str) -> None:
+    """Refuse to take in the nodes of another simulation.
+
+    Raises:
+        BadRequestError: A server that was killed here served something else.
+    """
+    about = ledger.entries("about")
+    served = about.get("targets", options.targets), about.get("params", dict(options.params))
+    if served != (options.targets, dict(options.params)):
+        raise BadRequestError(
+            f"nodes of a server that was killed wait at {endpoint}, of {', '.join(served[0])} with {served[1]}",
+            hint="serve that again to go on with them; --fresh ends them",
+        )
 
 
 def _become_subreaper() -> None:

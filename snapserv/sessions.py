@@ -7,17 +7,29 @@ from dataclasses import dataclass, field
 
 from snapserv_client.wire import Frames
 
-from .errors import BadRequestError
+from .errors import BadRequestError, TooLargeError
+from .ledger import Ledger
 
 MOST_CLIENTS = 4096
 MOST_REPLIES = 256
 MOST_REPLY_BYTES = 16 << 20
 
 
+MOST_LASTING_BYTES = 1 << 20
+"""A larger reply is not written to the ledger, only that there was one."""
+GONE: Frames = []
+"""Stands for a reply that was too large to outlive its server."""
+
+
 @dataclass(slots=True)
 class Session:
-    """One client: the replies that it may ask for again, and the requests that it waits for."""
+    """One client: the replies that it may ask for again, and the requests that it waits for.
 
+    Replies are written to the ledger as well: a retry may reach the server's successor.
+    """
+
+    client: bytes
+    ledger: Ledger
     replies: OrderedDict[int, Frames] = field(default_factory=OrderedDict)
     reply_bytes: int = 0
     forgotten: int = 0
@@ -29,9 +41,16 @@ class Session:
         Raises:
             BadRequestError: It was answered so long ago that the reply is gone. Running it again would do it
                 twice, so it is refused.
+            TooLargeError: It was answered by a server that was killed, with more than outlives it.
         """
         if request_id in self.replies:
-            return self.replies[request_id]
+            reply = self.replies[request_id]
+            if reply is GONE:
+                raise TooLargeError(
+                    f"request {request_id} was done, and its reply was too large to outlive the server",
+                    hint="read what it has changed; it is not done a second time",
+                )
+            return reply
         if request_id <= self.forgotten:
             raise BadRequestError(
                 f"request {request_id} is too old to be retried",
@@ -48,13 +67,31 @@ class Session:
             oldest, gone = self.replies.popitem(last=False)
             self.reply_bytes -= _size(gone)
             self.forgotten = max(self.forgotten, oldest)
+            self.ledger.remove("reply", (self.client, oldest))
+        lasting = [bytes(frame) for frame in reply] if _size(reply) <= MOST_LASTING_BYTES else None
+        self.ledger.put("reply", (self.client, request_id), lambda: [self.forgotten, lasting])
+
+    def forget(self) -> None:
+        """Keep no reply."""
+        for request_id in self.replies:
+            self.ledger.remove("reply", (self.client, request_id))
 
 
 class Sessions:
-    """Every client's session, by routing id; the clients that were silent longest are forgotten first."""
+    """Every client's session, by routing id; the clients that were silent longest are forgotten first.
 
-    def __init__(self) -> None:
+    Args:
+        ledger: Where replies are written, and where those of an earlier server are found.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
+        for (client, request_id), (forgotten, reply) in ledger.entries("reply").items():
+            session = self._sessions.setdefault(client, Session(client, ledger))
+            session.forgotten = max(session.forgotten, forgotten)
+            session.replies[request_id] = GONE if reply is None else reply
+            session.reply_bytes += _size(session.replies[request_id])
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -63,12 +100,12 @@ class Sessions:
         """Return the session of ``client``, a new one where there is none."""
         session = self._sessions.get(client)
         if session is None:
-            session = self._sessions[client] = Session()
+            session = self._sessions[client] = Session(client, self._ledger)
             for idle in [key for key, other in self._sessions.items() if not other.running]:
                 if len(self._sessions) <= MOST_CLIENTS:
                     break
                 if idle != client:
-                    del self._sessions[idle]
+                    self._sessions.pop(idle).forget()
         else:
             self._sessions.move_to_end(client)
         return session

@@ -14,11 +14,12 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgspec
 import structlog
 
 from . import layers
 from .folders import Standing
-from .store import bases
+from .store import ORIGINAL, bases
 
 log = structlog.get_logger(__name__)
 
@@ -72,15 +73,39 @@ class Stacks:
     branch comes back from its snapshot, and a dead snapshot not at all.
     """
 
-    def __init__(self, stores: Stores, described: Mapping[str, Any], master: object) -> None:
+    def __init__(self, stores: Stores, described: Mapping[str, Any]) -> None:
         self._stores = stores
         self._store: str = described["store"]
         self._held: dict[object, Standing] = {}
         self._owners: Counter[str] = Counter()
         self._last = 0
         log.info("folders_branch", how=described["how"], why=described["reason"])
-        standing = _standing(described["standing"])
-        self._hold(master, Standing([], standing.branch, []))
+
+    def start(self, master: object, standing: Mapping[str, Any]) -> None:
+        """Take note of what the master stands on: its branches have it beneath theirs."""
+        self._hold(master, Standing([], _standing(standing).branch, []))
+
+    def standing(self, owner: object) -> dict[str, Any] | None:
+        """Return what an owner stands on, as plain values; None where it holds nothing."""
+        held = self._held.get(owner)
+        return None if held is None else msgspec.to_builtins(held)
+
+    def hold_again(self, owner: object, standing: Mapping[str, Any]) -> None:
+        """Take note of what an owner stands on that an earlier server knew."""
+        self._hold(owner, _standing(standing))
+
+    def tidy(self) -> None:
+        """Remove the layers that nobody stands on: of what an earlier server had begun and not finished."""
+        with contextlib.suppress(FileNotFoundError):
+            found = [name for name in os.listdir(self._store) if name != ORIGINAL]
+            self._stores.remove(f"{self._store}/{name}" for name in found if not self._owners[name])
+
+    def avoid_names(self) -> None:
+        """Give no layer a name that one on the disk has."""
+        with contextlib.suppress(FileNotFoundError):
+            for name in os.listdir(self._store):
+                with contextlib.suppress(ValueError):
+                    self._last = max(self._last, int(name, 16))
 
     def preparing(self, branch: object) -> dict[str, str]:
         """Return what to tell a branch that is about to be snapshotted: names for layers."""

@@ -107,6 +107,24 @@ class Forest:
             parent.children[node.id] = None
         return node
 
+    def put_back(self, node: Node) -> None:
+        """Add a node that an earlier server had, as it was; `join` follows when all are there."""
+        for name in (node.name, *node.tags):
+            node.tree.names[name] = node
+        self.nodes[node.id] = node
+        self._last_id = max(self._last_id, node.id)
+
+    def join(self) -> None:
+        """Make nodes that were put back children of their parents: restored branches have younger ones.
+
+        A parent may be missing, where a server was killed between writing down the one and the other.
+        """
+        for node in self.nodes.values():
+            if node.parent is not None:
+                if node.parent not in self.nodes:
+                    node.parent = node.tree.root
+                self.nodes[node.parent].children[node.id] = None
+
     def move(self, node: Node, parent: Node) -> None:
         """Make ``parent`` the node whose moment ``node`` starts from now."""
         former = self.nodes.get(node.parent or 0)

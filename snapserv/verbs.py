@@ -28,7 +28,7 @@ from .errors import (
     VersionMismatchError,
 )
 from .expansion import Expansion
-from .herd import Cell
+from .herd import Cell, RequestKey
 from .lanes import Turn
 from .regions import resolve_region
 from .replaying import replay
@@ -58,6 +58,11 @@ class Call:
     stepping: tuple[Cell, int] | None = None
     expanding: Node | None = None
     task: asyncio.Task[None] | None = field(default=None)
+
+    @property
+    def key(self) -> RequestKey:
+        """Whose request it is: a cell that does it remembers that."""
+        return self.client, self.id
 
     @property
     def reference(self) -> str | int:
@@ -447,7 +452,7 @@ async def step(call: Call, args: protocol.StepArgs) -> protocol.StepResult:
         cell.on_progress = call.progress if args.progress else None
         call.stepping = cell, cell.number + 1
         try:
-            result = await cell.ask("step", ticks=args.ticks, inputs=args.inputs)
+            result = await cell.ask("step", key=call.key, ticks=args.ticks, inputs=args.inputs)
             nodes.counters.steps += result["ticks"]
         finally:
             call.stepping = None
@@ -476,6 +481,9 @@ async def interrupt(call: Call, args: protocol.InterruptArgs) -> protocol.Interr
         running = mine.stepping
     else:
         cell = nodes.cell(node)
+        if node.id in nodes.resuming:
+            cell.interrupt(0)  # whatever runs there was asked for by an earlier server
+            return protocol.InterruptResult(True)
         found = (other.stepping for other in call.server.calls.values() if other.stepping)
         at_node = next((stepping for stepping in found if stepping[0] is cell), None)
         if at_node is None:
@@ -493,7 +501,7 @@ async def write(call: Call, args: protocol.WriteArgs) -> protocol.Empty:
     place = reading.place_of(nodes.plan(node).places, args.field)
     resolve_region(args.region, place.shape, what=place.name)
     async with Turn(nodes.lane(node)):
-        await nodes.cell(node).ask("write", field=args.field, value=args.value, region=args.region)
+        await nodes.cell(node).ask("write", key=call.key, field=args.field, value=args.value, region=args.region)
     return protocol.Empty()
 
 
@@ -506,7 +514,9 @@ async def call_method(call: Call, args: protocol.CallArgs) -> protocol.CallResul
         names = ", ".join(method.name for method in nodes.plan(node).spec.methods) or "none"
         raise NotFoundError(f"no exported method {args.method!r}", hint=f"exported methods: {names}")
     async with Turn(nodes.lane(node)):
-        answer = await nodes.cell(node).ask("call", method=args.method, args=args.args, kwargs=args.kwargs)
+        answer = await nodes.cell(node).ask(
+            "call", key=call.key, method=args.method, args=args.args, kwargs=args.kwargs
+        )
         return protocol.CallResult(answer["value"])
 
 
@@ -526,7 +536,7 @@ async def mark(call: Call, args: protocol.MarkArgs) -> protocol.MarkResult:
     nodes = call.server.nodes
     node = nodes.branch(call.reference)
     async with Turn(nodes.lane(node)):
-        return protocol.MarkResult(**await nodes.cell(node).ask("mark", remove=args.remove))
+        return protocol.MarkResult(**await nodes.cell(node).ask("mark", key=call.key, remove=args.remove))
 
 
 @handles("rewind")
@@ -535,7 +545,7 @@ async def rewind(call: Call, args: protocol.Empty) -> protocol.RewindResult:
     nodes = call.server.nodes
     node = nodes.branch(call.reference)
     async with Turn(nodes.lane(node)):
-        result = protocol.RewindResult(**await nodes.cell(node).ask("rewind"))
+        result = protocol.RewindResult(**await nodes.cell(node).ask("rewind", key=call.key))
         nodes.rewound(node)
         return result
 

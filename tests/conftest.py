@@ -57,6 +57,8 @@ def start_server(
     endpoint = f"ipc://{folder}/s.sock"
     log = folder / "server.log"
     command = [*prefix, sys.executable, "-m", "snapserv", "serve", *targets, "--endpoint", endpoint]
+    if "--orphan-grace" not in options:
+        options = (*options, "--orphan-grace", "0")  # most tests want nobody to wait for another server
     command += ["--ready-fd", str(told), "--log-json", *options]
     for name, value in (params or {}).items():
         command += ["--param", f"{name}={json.dumps(value)}"]

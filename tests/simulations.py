@@ -396,3 +396,33 @@ class Hooked(Simulation):
 
     def on_drop(self) -> None:
         self.note("drop")
+
+
+class Slow(Simulation):
+    """Takes its time, and writes down outside of the server's sight how far it is."""
+
+    count = Field("i8")
+
+    class Inputs(msgspec.Struct):
+        fail_at: int = 0
+        hang: bool = False
+
+    def setup(self, diary: str = "", tick_s: float = 0.02) -> None:
+        self.diary = diary
+        self.tick_s = tick_s
+
+    def step(self, inputs: Inputs) -> dict[str, int]:
+        while inputs.hang:
+            pass
+        time.sleep(self.tick_s)
+        if inputs.fail_at and int(self.count) + 1 == inputs.fail_at:
+            self._write("failed")
+            raise ValueError("told to fail")
+        self.count += 1
+        self._write(str(int(self.count)))
+        return {"count": int(self.count)}
+
+    def _write(self, text: str) -> None:
+        if self.diary:
+            with open(self.diary, "w") as diary:
+                diary.write(text)

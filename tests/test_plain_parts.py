@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ from benchmarks import figures
 from snapserv import Field, Simulation, exported
 from snapserv.errors import BadRequestError, NotFoundError, SimulationError
 from snapserv.lanes import Lane, Turn
+from snapserv.ledger import Ledger
 from snapserv.loading import load_simulation
 from snapserv.nodes import seed_of
 from snapserv.regions import resolve_region, runs_of
-from snapserv.scoreboard import Scoreboard
 from snapserv.sessions import MOST_CLIENTS, MOST_REPLIES, Sessions
 from snapserv.tree import Forest, NameInUseError, Node
 
@@ -180,8 +181,15 @@ def test_a_region_means_what_numpy_means_and_lies_where_it_is_said(data: st.Data
     assert np.array_equal(box[region.inside], array[index])
 
 
-def test_replies_are_remembered_until_there_are_too_many_and_then_refused() -> None:
-    session = Sessions().of(b"one")
+@pytest.fixture
+def ledger() -> Iterator[Ledger]:
+    made = Ledger.create()
+    yield made
+    made.close()
+
+
+def test_replies_are_remembered_until_there_are_too_many_and_then_refused(ledger: Ledger) -> None:
+    session = Sessions(ledger).of(b"one")
     for number in range(1, MOST_REPLIES + 11):
         session.remember(number, [b"x"])
     assert session.recall(MOST_REPLIES) == [b"x"]
@@ -190,16 +198,16 @@ def test_replies_are_remembered_until_there_are_too_many_and_then_refused() -> N
         session.recall(10)
 
 
-def test_large_replies_make_room_sooner() -> None:
-    session = Sessions().of(b"one")
+def test_large_replies_make_room_sooner(ledger: Ledger) -> None:
+    session = Sessions(ledger).of(b"one")
     for number in range(1, 6):
         session.remember(number, [bytes(8 << 20)])
     assert session.reply_bytes <= 16 << 20
     assert session.recall(5) is not None
 
 
-def test_clients_that_were_silent_longest_are_forgotten_but_not_those_that_wait() -> None:
-    sessions = Sessions()
+def test_clients_that_were_silent_longest_are_forgotten_but_not_those_that_wait(ledger: Ledger) -> None:
+    sessions = Sessions(ledger)
     sessions.of(b"waiting").running.add(1)
     for number in range(MOST_CLIENTS + 100):
         sessions.of(number.to_bytes(4, "big"))
@@ -207,8 +215,8 @@ def test_clients_that_were_silent_longest_are_forgotten_but_not_those_that_wait(
     assert sessions.of(b"waiting").running == {1}
 
 
-def test_a_scoreboard_is_seen_by_a_forked_process_and_reuses_its_places() -> None:
-    board, descriptor = Scoreboard.create()
+def test_a_scoreboard_is_seen_by_a_forked_process_and_reuses_its_places(ledger: Ledger) -> None:
+    board = ledger.scoreboard
     first, second = board.take(5), board.take(6)
     assert first is not None
     assert second is not None
@@ -220,8 +228,6 @@ def test_a_scoreboard_is_seen_by_a_forked_process_and_reuses_its_places() -> Non
     assert (board[first], board[second]) == (77, 6)
     board.give_back(first)
     assert board.take(1) == first
-    os.close(descriptor)
-    board.close()
 
 
 def test_split_seeds_are_fixed_by_the_node_and_have_nothing_in_common() -> None:

@@ -38,6 +38,10 @@ def serve(
     log_json: Annotated[bool, typer.Option(help="Log in JSON.")] = False,
     quiet: Annotated[bool, typer.Option(help="Log only warnings and errors.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON once requests are answered.")] = False,
+    orphan_grace: Annotated[
+        float, typer.Option(min=0, help="Seconds for which nodes wait for another server if this one is killed.")
+    ] = 60.0,
+    fresh: Annotated[bool, typer.Option(help="End the nodes that wait there already.")] = False,
     ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     exit_with_stdin: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
@@ -60,6 +64,8 @@ def serve(
             branch_dirs=branch_dir or [],
             ready_fd=ready_fd,
             exit_with_stdin=exit_with_stdin,
+            orphan_grace_s=0.0 if exit_with_stdin else orphan_grace,
+            fresh=fresh,
         )
         announce = None if quiet and not as_json else lambda server: _announce(server, as_json=as_json)
         run(options, on_ready=announce, then_exit=True)

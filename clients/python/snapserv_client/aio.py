@@ -21,6 +21,7 @@ from . import protocol, requests
 from .connection import (
     REQUEST_TIMEOUT_S,
     OnOutcome,
+    Patience,
     Progress,
     Waiting,
     refuse_missing_socket,
@@ -38,7 +39,7 @@ from .protocol import Action, Event, MarkResult, NodeInfo, RewindResult, Rng, Sp
 from .requests import Array, RegionIndex, Reply, Request
 from .sync import FROZEN_HINT
 from .transport import routing_id
-from .wire import unpack
+from .wire import Frames, unpack
 
 __all__ = ["Branch", "Server", "Snapshot", "connect", "local"]
 
@@ -105,6 +106,7 @@ class Connection:
         self._last_id = 0
         self._waiting: dict[int, tuple[asyncio.Future[Any], Progress | None, OnOutcome | None]] = {}
         self._loop = asyncio.get_running_loop()
+        self._heard = self._loop.time()
         self._reader = self._loop.create_task(self._read())
 
     async def run(
@@ -125,10 +127,11 @@ class Connection:
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[request_id] = (reply, progress, outcome)
         limit = timeout_s if timeout_s is not None or request.long else self.timeout_s
+        frames = request.frames(request_id)
         try:
-            await self._socket.send_multipart(request.frames(request_id), copy=False)
+            await self._socket.send_multipart(frames, copy=False)
             async with asyncio.timeout(limit):
-                return request.understand(await reply)
+                return request.understand(await self._patiently(reply, frames))
         except TimeoutError as cause:
             raise RequestTimeoutError(
                 f"no reply to {request.verb} within {limit:g} s",
@@ -142,6 +145,27 @@ class Connection:
             raise
         finally:
             self._waiting.pop(request_id, None)
+
+    async def _patiently(self, reply: asyncio.Future[Any], frames: Frames) -> Any:
+        """Await a reply, and send the request again where it takes long; see `connection.Patience`.
+
+        Raises:
+            UnreachableError: The server is gone, and no other has taken its place.
+        """
+        patience = Patience(self._loop.time())
+        while not reply.done():
+            await asyncio.wait((reply,), timeout=max(0.0, patience.next - self._loop.time()))
+            now = self._loop.time()
+            if reply.done():
+                break
+            patience.heard(self._heard)
+            if patience.lost(now):
+                raise unreachable(self.endpoint)
+            if patience.retry(now):
+                self._last_id += 1
+                await self._socket.send_multipart(frames, copy=False)
+                await self._socket.send_multipart(requests.ping().frames(self._last_id))
+        return reply.result()
 
     def subscribe(self, endpoint: str) -> zmq.Socket[bytes]:
         """Return a SUB socket on the server's events, which the caller closes."""
@@ -174,6 +198,7 @@ class Connection:
     async def _read(self) -> None:
         while True:
             frames = await self._socket.recv_multipart(copy=False)
+            self._heard = self._loop.time()
             try:
                 reply = Reply.parse([frame.buffer for frame in frames])
             except SnapservError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -17,6 +18,7 @@ from . import protocol, requests
 from .errors import BadRequestError, RequestTimeoutError, SnapservError, UnreachableError
 from .requests import Reply, Request
 from .transport import receive_frames, routing_id, send_frames
+from .wire import Frames
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
@@ -24,6 +26,10 @@ OnOutcome = Callable[[protocol.Outcome], None]
 
 REQUEST_TIMEOUT_S = 60.0
 INTERRUPT_WITHIN_S = 5.0
+RETRY_AFTER_S = 1.0
+RETRY_AT_MOST_EVERY_S = 5.0
+LOST_AFTER_S = 90.0
+"""A server that says nothing at all for so long, to any of several retries, is taken for gone."""
 
 
 class Waiting(TypedDict, total=False):
@@ -54,6 +60,36 @@ def release(owner: int, socket: zmq.Socket[bytes], context: zmq.Context[zmq.Sock
     if owner == os.getpid():
         socket.close(0)
         context.destroy(0)
+
+
+class Patience:
+    """When to send a request again that has no reply yet, and when to give the server up.
+
+    A request is sent again with the same id, first after `RETRY_AFTER_S` and then ever more rarely. The server does
+    it once all the same: it ignores the retry of what still runs, and answers that of what was done with the first
+    reply, also where another server has taken its place meanwhile. So a message may get lost anywhere.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._heard = now
+        self._pause = RETRY_AFTER_S
+        self.next = now + RETRY_AFTER_S
+
+    def heard(self, now: float) -> None:
+        """Take note that the server said something."""
+        self._heard = now
+
+    def retry(self, now: float) -> bool:
+        """Return whether it is time to send the request again; a ping goes with it, which is answered at once."""
+        if now < self.next:
+            return False
+        self._pause = min(2 * self._pause, RETRY_AT_MOST_EVERY_S)
+        self.next = now + self._pause
+        return True
+
+    def lost(self, now: float) -> bool:
+        """Return whether the server is to be taken for gone."""
+        return now - self._heard > LOST_AFTER_S
 
 
 class Connection:
@@ -101,17 +137,19 @@ class Connection:
 
         Raises:
             RequestTimeoutError: No reply in time. The connection stays usable; a late reply is dropped.
+            UnreachableError: The server is gone, and no other has taken its place.
             SnapservError: What the server answered.
             KeyboardInterrupt: Ctrl-C; a step that was running has stopped between two ticks.
         """
         self._check_owner()
         self._last_id += 1
         request_id = self._last_id
-        send_frames(self._socket, request.frames(request_id))
+        frames = request.frames(request_id)
+        send_frames(self._socket, frames)
         limit = timeout_s if timeout_s is not None or request.long else self.timeout_s
         self._early[request_id] = deque()
         try:
-            return self._result(request, request_id, limit, progress, outcome)
+            return self._result(request, request_id, frames, limit, progress, outcome)
         except KeyboardInterrupt:
             if request.verb in ("step", "expand"):
                 self._stop(request, request_id)
@@ -126,23 +164,23 @@ class Connection:
             SnapservError: The first error, once all are answered.
         """
         self._check_owner()
-        ids = []
+        sent: dict[int, Frames] = {}
         for request in wanted:
             self._last_id += 1
-            ids.append(self._last_id)
+            sent[self._last_id] = request.frames(self._last_id)
             self._early[self._last_id] = deque()
-            send_frames(self._socket, request.frames(self._last_id))
+            send_frames(self._socket, sent[self._last_id])
         results: list[T] = []
         failed: SnapservError | None = None
         try:
-            for request_id, request in zip(ids, wanted, strict=True):
+            for (request_id, frames), request in zip(sent.items(), wanted, strict=True):
                 try:
                     limit = None if request.long else self.timeout_s
-                    results.append(self._result(request, request_id, limit, None, None))
+                    results.append(self._result(request, request_id, frames, limit, None, None))
                 except SnapservError as error:
                     failed = failed or error
         finally:
-            for request_id in ids:
+            for request_id in sent:
                 del self._early[request_id]
         if failed is not None:
             raise failed
@@ -168,24 +206,38 @@ class Connection:
         self,
         request: Request[T],
         request_id: int,
+        frames: Frames,
         timeout_s: float | None,
         progress: Progress | None,
         outcome: OnOutcome | None,
     ) -> T:
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        now = time.monotonic()
+        deadline = None if timeout_s is None else now + timeout_s
+        patience = Patience(now)
         early = self._early[request_id]
         while True:
             if early:
                 reply = early.popleft()
             else:
-                self._wait_at_most(None if deadline is None else max(0.0, deadline - time.monotonic()))
+                wake = patience.next if deadline is None else min(deadline, patience.next)
+                self._wait_at_most(max(0.0, wake - time.monotonic()))
                 try:
                     reply = Reply.parse(receive_frames(self._socket))
                 except zmq.Again:
-                    raise RequestTimeoutError(
-                        f"no reply to {request.verb} within {timeout_s:g} s",
-                        hint="it may still be running; interrupt stops a step",
-                    ) from None
+                    now = time.monotonic()
+                    if deadline is not None and now >= deadline:
+                        raise RequestTimeoutError(
+                            f"no reply to {request.verb} within {timeout_s:g} s",
+                            hint="it may still be running; interrupt stops a step",
+                        ) from None
+                    if patience.lost(now):
+                        raise unreachable(self.endpoint) from None
+                    if patience.retry(now):
+                        self._last_id += 1
+                        send_frames(self._socket, frames)
+                        send_frames(self._socket, requests.ping().frames(self._last_id))
+                    continue
+                patience.heard(time.monotonic())
             if reply.id != request_id:
                 if reply.id in self._early:
                     self._early[reply.id].append(reply)
@@ -199,8 +251,8 @@ class Connection:
             if outcome is not None and reply.outcome is not None:
                 outcome(reply.outcome)
 
-    def _wait_at_most(self, seconds: float | None) -> None:
-        wanted = -1 if seconds is None else round(seconds * 1000)
+    def _wait_at_most(self, seconds: float) -> None:
+        wanted = math.ceil(seconds * 1000)
         if wanted != self._receive_timeout_ms:
             self._receive_timeout_ms = wanted
             self._socket.setsockopt(zmq.RCVTIMEO, wanted)
@@ -214,7 +266,7 @@ class Connection:
         interrupt = requests.interrupt(node, request=request_id)
         send_frames(self._socket, interrupt.frames(self._last_id))
         try:
-            self._result(request, request_id, INTERRUPT_WITHIN_S, None, None)
+            self._result(request, request_id, request.frames(request_id), INTERRUPT_WITHIN_S, None, None)
         except SnapservError:
             return  # `interrupted`, as it should be, or the step had ended with an error of its own
 

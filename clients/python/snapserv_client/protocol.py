@@ -449,7 +449,7 @@ class Event(msgspec.Struct):
     """Something that happened: frames on the events socket are ``[kind, msgpack of this]``."""
 
     sequence: int
-    kind: Literal["created", "restored", "dropped", "died", "tagged", "pinned", "tree", "shutdown"]
+    kind: Literal["created", "restored", "dropped", "died", "tagged", "pinned", "tree", "adopted", "shutdown"]
     time: float
     node: NodeInfo | None = None
     text: str = ""
