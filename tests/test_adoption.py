@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,13 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from snapserv_client import Server
+from snapserv_client import Server, requests
 from snapserv_client.errors import (
     BadRequestError,
     NodeDiedError,
     NotFoundError,
     SimulationError,
     StepInterruptedError,
+    UnreachableError,
 )
 
 from .conftest import ServerProcess, assert_nothing_left, assert_settles, start_server
@@ -206,8 +208,6 @@ def test_an_error_that_nobody_heard_is_told_as_well(phoenix: Callable[..., Phoen
 
 def test_a_reply_that_got_lost_with_the_server_is_given_again(phoenix: Callable[..., Phoenix]) -> None:
     """A client that repeats a request to the next server gets the first reply, which the last one wrote down."""
-    from snapserv_client import requests
-
     server = phoenix()
     with server.connect() as client:
         request = requests.step("main", 3, {}, progress=False)
@@ -423,3 +423,51 @@ def test_folders_go_on_where_they_were(phoenix: Callable[..., Phoenix], tmp_path
             assert branch.call("look") == main.call("look")
             np.testing.assert_array_equal(branch.read("digest"), main.read("digest"))
         assert client.node("late").verify().ok
+
+
+def test_over_tcp_the_server_comes_back_on_its_port_and_its_events_too(
+    phoenix: Callable[..., Phoenix], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = phoenix(options=("--endpoint", f"tcp://127.0.0.1:{port}"))
+    with server.connect() as client:
+        client.branch("main").step(3)
+        before = client.hello
+        server.kill()
+        server.rise()
+        assert client.branch("main").step(2).step == 5
+        with server.connect() as another:
+            assert before is not None
+            assert another.hello is not None
+            assert another.hello.events == before.events
+    server.process.end()
+    assert list((tmp_path / "snapserv").iterdir()) == []
+
+
+def test_who_is_no_cell_is_turned_away_from_the_adoption_socket(phoenix: Callable[..., Phoenix]) -> None:
+    server = phoenix()
+    path = server.folder / "s.sock.adopt"
+    assert path.stat().st_mode & 0o777 == 0o600
+    with socket.socket(socket.AF_UNIX) as stranger:
+        stranger.settimeout(10)
+        stranger.connect(str(path))
+        assert stranger.recv(1) == b""
+    assert_settles(lambda: "stranger_turned_away" in server.process.log.read_text(), True)
+    with server.connect() as client:
+        assert client.branch("main").step().step == 1
+
+
+def test_a_client_gives_a_server_up_that_never_comes_back(
+    phoenix: Callable[..., Phoenix], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from snapserv_client import connection
+
+    monkeypatch.setattr(connection, "LOST_AFTER_S", 1.5)
+    server = phoenix("tests.simulations:Slow")
+    with server.connect() as client:
+        server.kill()
+        with pytest.raises(UnreachableError):
+            client._connection.run(requests.step("main", 1, {}, progress=False))
+    server.rise()
