@@ -136,6 +136,22 @@ def one_at_a_time(name: str) -> Iterator[None]:
         yield
 
 
+def as_nobody() -> tuple[str, ...]:
+    """Return what to put before a command to run it as an ordinary user, who may run this interpreter."""
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
+    base = Path(sys.base_prefix).resolve()
+    closed = [folder for folder in reversed(base.parents) if not folder.stat().st_mode & 0o001]
+    if not closed:
+        return nobody
+    # It lies where only its owner may look. In a mount namespace of its own, nothing else is to be seen there.
+    commands = (
+        f"mount --bind {base} /mnt && mount -t tmpfs -o mode=755 none {closed[0]} && mkdir -p {base}",
+        f"mount --move /mnt {base}",
+        'exec "$0" "$@"',
+    )
+    return ("unshare", "--mount", "sh", "-c", " && ".join(commands), *nobody)
+
+
 def clear(client: Server) -> None:
     """Drop all but root and main."""
     for node in reversed(client.tree().nodes):

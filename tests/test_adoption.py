@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import socket
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +26,7 @@ from snapserv_client.errors import (
     UnreachableError,
 )
 
-from .conftest import ServerProcess, assert_nothing_left, assert_settles, start_server
+from .conftest import ServerProcess, as_nobody, assert_nothing_left, assert_settles, start_server
 
 SUBREAPER = 36
 
@@ -33,18 +35,26 @@ class Phoenix:
     """A server that is killed and started again, at one address."""
 
     def __init__(
-        self, folder: Path, *targets: str, params: dict[str, Any] | None, options: tuple[str, ...]
+        self,
+        folder: Path,
+        *targets: str,
+        params: dict[str, Any] | None,
+        options: tuple[str, ...],
+        prefix: tuple[str, ...],
     ) -> None:
         self.folder = folder
         self.targets = targets
         self.params = params
         self.options = options
+        self.prefix = prefix
         self.pids: set[int] = set()
         self.process = self.rise()
 
     def rise(self, *more: str, **env: str) -> ServerProcess:
         options = (*self.options, "--orphan-grace", "20", *more)
-        self.process = start_server(self.folder, *self.targets, params=self.params, options=options, **env)
+        self.process = start_server(
+            self.folder, *self.targets, params=self.params, options=options, prefix=self.prefix, **env
+        )
         return self.process
 
     def kill(self) -> None:
@@ -67,8 +77,11 @@ def phoenix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
         target: str = "tests.simulations:Walk",
         params: dict[str, Any] | None = None,
         options: tuple[str, ...] = (),
+        prefix: tuple[str, ...] = (),
+        folder: Path | None = None,
     ) -> Phoenix:
-        made.append(Phoenix(tmp_path_factory.mktemp("phoenix"), target, params=params, options=options))
+        where = folder or tmp_path_factory.mktemp("phoenix")
+        made.append(Phoenix(where, target, params=params, options=options, prefix=prefix))
         return made[-1]
 
     yield start
@@ -471,3 +484,42 @@ def test_a_client_gives_a_server_up_that_never_comes_back(
         with pytest.raises(UnreachableError):
             client._connection.run(requests.step("main", 1, {}, progress=False))
     server.rise()
+
+
+@pytest.fixture
+def open_to_nobody() -> Iterator[Path]:
+    """A folder that an ordinary user can reach, as pytest's own cannot be."""
+    with tempfile.TemporaryDirectory() as work:
+        os.chown(work, 65534, 65534)
+        yield Path(work)
+
+
+def test_an_ordinary_users_nodes_are_taken_in_also_from_namespaces_of_their_own(
+    open_to_nobody: Path, phoenix: Callable[..., Phoenix]
+) -> None:
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("only root can become nobody, by setpriv, and the others are that already")
+    game, folder = open_to_nobody / "game", open_to_nobody / "run"
+    game.mkdir()
+    folder.mkdir(0o700)
+    (game / "course.txt").write_text("one\ntwo\nthree\nfour\nfive\nsix\n")
+    for path in (game, folder, game / "course.txt"):
+        os.chown(path, 65534, 65534)
+    server = phoenix(
+        "tests.ledger:Ledger",
+        params={"folder": str(game), "reconnect": True},
+        options=("--branch-dir", str(game)),
+        prefix=as_nobody(),
+        folder=folder,
+    )
+    with server.connect() as client:
+        main = client.branch("main")
+        main.step(2)
+        middle = main.snapshot("middle")
+        server.kill()
+        server.rise()
+        main.step(3)
+        late = middle.branch(name="late")
+        late.step(3)
+        assert late.call("look") == main.call("look")
+        np.testing.assert_array_equal(late.read("digest"), main.read("digest"))

@@ -22,7 +22,7 @@ from snapserv.folder_probe import Probed
 from snapserv.herd import ONE_THREAD
 from snapserv.store import MOST_LAYERS
 
-from .conftest import ROOT, ServerProcess, assert_settles, start_server
+from .conftest import ROOT, ServerProcess, as_nobody, assert_settles, start_server
 
 Serve = Callable[..., ServerProcess]
 COURSE = "".join(f"word-{number}\n" for number in range(1000))
@@ -74,22 +74,6 @@ def look(branch: Branch) -> dict[str, Any]:
 
 def digest(branch: Branch) -> bytes:
     return bytes(branch.read("digest"))
-
-
-def as_nobody() -> tuple[str, ...]:
-    """Return what to put before a command to run it as an ordinary user, who may run this interpreter."""
-    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
-    base = Path(sys.base_prefix).resolve()
-    closed = [folder for folder in reversed(base.parents) if not folder.stat().st_mode & 0o001]
-    if not closed:
-        return nobody
-    # It lies where only its owner may look. In a mount namespace of its own, nothing else is to be seen there.
-    commands = (
-        f"mount --bind {base} /mnt && mount -t tmpfs -o mode=755 none {closed[0]} && mkdir -p {base}",
-        f"mount --move /mnt {base}",
-        'exec "$0" "$@"',
-    )
-    return ("unshare", "--mount", "sh", "-c", " && ".join(commands), *nobody)
 
 
 def take_snapshots(branch: Branch, most: int) -> None:
