@@ -421,8 +421,13 @@ class Herd:
             raise
         return frozen, fork_us
 
-    async def thaw(self, frozen: Cell, *, step: int, seed: int | None, silent: bool = False) -> Cell:
-        """Clone a frozen cell into a live branch that stands at ``step``; ``silent`` leaves ``on_branch`` out.
+    async def thaw(
+        self, frozen: Cell, *, step: int, seed: int | None, silent: bool = False, resumes: bool = False
+    ) -> Cell:
+        """Clone a frozen cell into a live branch that stands at ``step``.
+
+        ``silent`` leaves ``on_branch`` out, and the goodbye at the end too; ``resumes`` says that it is no new
+        branch but the one that was frozen, which began long ago.
 
         Raises:
             SnapservError: The kernel made no process, the snapshot died, or ``on_branch`` raised.
@@ -439,7 +444,7 @@ class Herd:
         try:
             frozen.ask_for_clone(theirs)
             # Sent before the process exists: it waits in the socket, and the branch begins without a round trip.
-            beginning = branch.ask("begin", slot=slot, seed=seed, silent=silent, folders=folders)
+            beginning = branch.ask("begin", slot=slot, seed=seed, silent=silent, resumes=resumes, folders=folders)
             try:
                 await branch.introduced()
             except SnapservError:

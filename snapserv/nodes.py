@@ -9,12 +9,12 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import structlog
-from snapserv_client.protocol import ArenaInfo, FieldInfo, MethodInfo, NodeInfo, Rng, SpecResult
+from snapserv_client.protocol import ArenaInfo, AutosnapInfo, FieldInfo, MethodInfo, NodeInfo, Rng, SpecResult
 from snapserv_client.wire import dtype_from_wire
 
 from .errors import BadRequestError, FrozenError, NameTakenError, NodeDiedError, NotFoundError
@@ -22,11 +22,13 @@ from .hashing import BaseHashes
 from .herd import Cell, Ending, Herd
 from .lanes import Lane, Turn
 from .reading import FieldPlace
-from .tree import Forest, NameInUseError, Node, Tree
+from .tree import Autosnap, Forest, NameInUseError, Node, Tree
 
 log = structlog.get_logger(__name__)
 
-EventKind = Literal["created", "restored", "dropped", "died", "tagged", "pinned", "tree", "shutdown"]
+EventKind = Literal[
+    "created", "restored", "dropped", "died", "faulted", "cleared", "tagged", "pinned", "tree", "shutdown"
+]
 Publish = Callable[[EventKind, NodeInfo | None, str], None]
 
 REMEMBERED_FORKS = 4096
@@ -66,10 +68,17 @@ class Nodes:
         backing: The arena's backing to use; the best that there is by default.
         search_path: Where masters look for modules, before their own path.
         branch_dirs: Folders that belong to the node, besides those that simulations name.
+        autosnap: When snapshots of each tree's ``main`` are taken by themselves.
     """
 
     def __init__(
-        self, publish: Publish, *, backing: str | None, search_path: list[str], branch_dirs: Sequence[str] = ()
+        self,
+        publish: Publish,
+        *,
+        backing: str | None,
+        search_path: list[str],
+        branch_dirs: Sequence[str] = (),
+        autosnap: Autosnap | None = None,
     ) -> None:
         self.forest = Forest()
         self.counters = Counters()
@@ -78,6 +87,8 @@ class Nodes:
         self._backing = backing
         self._search_path = search_path
         self._branch_dirs = list(branch_dirs)
+        self._autosnap = autosnap
+        self._background: set[asyncio.Task[None]] = set()
         self._plans: dict[str, Plan] = {}
         self._cells: dict[int, Cell] = {}
         self._lanes: dict[int, Lane] = {}
@@ -193,8 +204,11 @@ class Nodes:
     def info(self, node: Node, *, private_bytes: int | None = None) -> NodeInfo:
         """Return the node as clients see it."""
         cell = self._cells.get(node.id)
+        state: Literal["idle", "busy", "dead", "faulted"]
         if node.death is not None:
-            state: Literal["idle", "busy", "dead"] = "dead"
+            state = "dead"
+        elif node.faulted is not None:
+            state = "faulted"
         else:
             state = "busy" if self._lanes[node.id].busy else "idle"
         return NodeInfo(
@@ -211,6 +225,9 @@ class Nodes:
             pid=cell.pid if cell is not None and node.death is None else 0,
             private_bytes=private_bytes,
             death=node.death,
+            faulted=node.faulted,
+            automatic=node.automatic,
+            autosnap=_autosnap_info(node.autosnap),
         )
 
     # ------------------------------------------------------------------------------------------------ making
@@ -244,9 +261,11 @@ class Nodes:
         root = self._settle(tree, "snapshot", None, master, name="root", step=0)
         tree.root = root.id
         self._publish("tree", self.info(root), tree.simulation)
-        return await self.make_branch(root, name="main", rng="same")
+        main = await self.make_branch(root, name="main", rng="same")
+        main.autosnap = replace(self._autosnap) if self._autosnap is not None else None
+        return main
 
-    async def take_snapshot(self, branch: Node, *, name: str | None) -> tuple[Node, float]:
+    async def take_snapshot(self, branch: Node, *, name: str | None, automatic: bool = False) -> tuple[Node, float]:
         """Freeze a copy of a branch, whose turn the caller holds; return it and the fork's microseconds.
 
         Raises:
@@ -258,7 +277,10 @@ class Nodes:
         self._count_fork(fork_us)
         try:
             parent = self.forest.nodes.get(branch.parent or 0)
-            snapshot = self._settle(branch.tree, "snapshot", parent, frozen, name=name, step=self.look(branch))
+            step, faulted = self.look(branch), branch.faulted
+            snapshot = self._settle(
+                branch.tree, "snapshot", parent, frozen, name=name, step=step, faulted=faulted, automatic=automatic
+            )
         except NameTakenError:
             await self.herd.end(frozen)
             raise
@@ -291,6 +313,7 @@ class Nodes:
         self.check_free(snapshot.tree, name)
         # The id comes first, because a branch's own random stream is derived from it.
         node = self.forest.add(snapshot.tree, "branch", snapshot, name=name, step=snapshot.step, now=time.time())
+        node.faulted = snapshot.faulted
         lane = self._lanes[node.id] = Lane()
         async with Turn(lane):  # whoever names it already waits until it is there
             try:
@@ -339,17 +362,40 @@ class Nodes:
                 then what it was.
         """
         cell = await self.herd.thaw(self.cell(snapshot), step=snapshot.step, seed=seed_of(rng, branch.id))
-        self._count_fork(cell.clone_us)
-        await self._end_cell(branch)
-        branch.death = None
-        self._deaths.pop(branch.id, None)
-        self._put(branch, cell)
+        await self._replace_cell(branch, cell)
+        branch.faulted = snapshot.faulted
         self.forest.move(branch, snapshot)
         self._publish("restored", self.info(branch), snapshot.path)
 
+    async def resume(self, branch: Node, backup: Cell, *, step: int) -> None:
+        """Have a branch, whose turn the caller holds, go on from a frozen copy of itself, which stands at ``step``.
+
+        Neither the branch nor its tree knows of it: no hook of the author's runs.
+
+        Raises:
+            SnapservError: The kernel made no process, or the copy died; the branch is then what it was.
+        """
+        cell = await self.herd.thaw(backup, step=step, seed=None, resumes=True)
+        self._cells[branch.id].kill()  # without a goodbye: the branch goes on
+        await self._replace_cell(branch, cell)
+        self._publish("restored", self.info(branch), f"step {step}, before what failed")
+
     def rewound(self, branch: Node) -> None:
         """Take note that a branch has gone back to its mark."""
+        branch.faulted = None  # what is faulted is not marked
         self._publish("restored", self.info(branch), "its mark")
+
+    def fault(self, branch: Node, text: str) -> None:
+        """Take note that the simulation raised, and left the branch as it is now."""
+        branch.faulted = text
+        log.warning("node_faulted", node=branch.path, error=text)
+        self._publish("faulted", self.info(branch), text)
+
+    def clear(self, branch: Node) -> None:
+        """Have a faulted branch go on with what there is."""
+        if branch.faulted is not None:
+            branch.faulted = None
+            self._publish("cleared", self.info(branch), "")
 
     async def drop(self, node: Node) -> None:
         """End a node, whose turn the caller holds; its descendants live on."""
@@ -394,8 +440,16 @@ class Nodes:
         except NameInUseError as cause:
             raise NameTakenError(str(cause), hint="choose another name, or drop that node") from cause
 
+    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something that nobody waits for; `close` gives it up."""
+        task = self.herd.loop.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
     async def close(self) -> None:
         """End every process."""
+        for task in self._background:
+            task.cancel()
         self._nodes_of_cells.clear()  # nobody needs to hear of these deaths
         await self.herd.close()
 
@@ -411,9 +465,12 @@ class Nodes:
         name: str | None,
         step: int,
         reserved: int | None = None,
+        faulted: str | None = None,
+        automatic: bool = False,
     ) -> Node:
         self.check_free(tree, name)
         node = self.forest.add(tree, kind, parent, name=name, step=step, now=time.time(), reserved=reserved)
+        node.faulted, node.automatic = faulted, automatic
         self._lanes[node.id] = Lane()
         self._put(node, cell)
         self._publish("created", self.info(node), "")
@@ -430,6 +487,14 @@ class Nodes:
         if cell is not None:
             self._nodes_of_cells.pop(cell, None)
             await self.herd.end(cell)
+
+    async def _replace_cell(self, branch: Node, cell: Cell) -> None:
+        """Put a clone in the place of a branch's process, also of one that died."""
+        self._count_fork(cell.clone_us)
+        await self._end_cell(branch)
+        branch.death = None
+        self._deaths.pop(branch.id, None)
+        self._put(branch, cell)
 
     def _on_end(self, cell: Cell, ending: Ending) -> None:
         node = self._nodes_of_cells.pop(cell, None)
@@ -465,6 +530,10 @@ def seed_of(rng: Rng, node_id: int) -> int | None:
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
     return (mixed ^ (mixed >> 31)) >> 1
+
+
+def _autosnap_info(rule: Autosnap | None) -> AutosnapInfo | None:
+    return None if rule is None else AutosnapInfo(rule.every_steps, rule.every_s, rule.keep, rule.error)
 
 
 def _plan(tree: str, described: Mapping[str, Any]) -> Plan:

@@ -44,6 +44,7 @@ from .ext import fork
 from .listening import bind, prepare
 from .nodes import Nodes
 from .sessions import Session, Sessions
+from .tree import Autosnap
 from .verbs import HANDLERS, Call
 
 log = structlog.get_logger(__name__)
@@ -68,6 +69,8 @@ class ServeOptions:
         endpoint: Where to listen; the user's default ipc socket for None.
         backing: The arena's backing; the best that there is for None.
         branch_dirs: Folders that belong to the node, besides those that simulations name.
+        atomic: Whether steps are atomic that do not say.
+        autosnap: When snapshots of each tree's ``main`` are taken by themselves.
         ready_fd: A descriptor that gets one line of JSON when the server answers, or why it does not.
         exit_with_stdin: End when standard input is closed: the server then never outlives who started it.
     """
@@ -77,6 +80,8 @@ class ServeOptions:
     endpoint: str | None = None
     backing: str | None = None
     branch_dirs: list[str] = field(default_factory=list)
+    atomic: bool = False
+    autosnap: Autosnap | None = None
     ready_fd: int | None = None
     exit_with_stdin: bool = False
 
@@ -164,6 +169,7 @@ class Server:
             backing=options.backing,
             search_path=[os.getcwd(), *_own_path()],
             branch_dirs=[os.path.abspath(path) for path in options.branch_dirs],
+            autosnap=options.autosnap,
         )
 
     # -------------------------------------------------------------------------------------------- a server's life
