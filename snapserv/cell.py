@@ -8,6 +8,7 @@ round the same loop. There are no threads and no ZeroMQ here, and few imports: w
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import sys
 import time
@@ -130,7 +131,7 @@ class Cell:
                 reply = {"error": error.to_wire()}
             if "key" in request:
                 # The server may die before it has told the client. Its next request will say that it has not.
-                self._last = {"key": request["key"], "reply": reply}
+                self._last = {"key": request["key"], "before": request.get("before", 0), "reply": reply}
             if link == self._control.link:
                 self._reply(reply)
             if self._rebaser.pending:
@@ -149,7 +150,8 @@ class Cell:
             self._control.send(fork.REPLY, reply)
         except SnapservError as error:
             error.hint = error.hint or "the simulation returned it"
-            self._control.send(fork.REPLY, {"error": SimulationError(str(error)).to_wire()})
+            told = SimulationError(str(error), details={"completed": True})
+            self._control.send(fork.REPLY, {"error": told.to_wire()})
 
     # ------------------------------------------------------------------------------------------- requests
 
@@ -159,6 +161,8 @@ class Cell:
         # Before any of the author's code. Where a beginning is replayed, the folders are there already.
         folders = self._folders.begin(**request["folders"]) if self._folders and request.get("folders") else None
         begun = {"step": self._step, "folders": _plain(folders)}
+        if request.get("resumes"):
+            return begun
         self._begun = not request.get("silent")
         if not self._begun:
             return begun
@@ -175,16 +179,21 @@ class Cell:
         asked = self._history.pack(request["inputs"])
         ticks: int = request["ticks"]
         number: int = request["number"]
+        # Where a client's request comes in pieces: what was done of it before, of how much, and when to stop.
+        before: int = request.get("before", 0)
+        total: int = request.get("total", ticks)
+        within_s: float | None = request.get("within_s")
         tick = simulation.step
         outputs: Any = None
         done = 0
         began = listened = reported = time.monotonic()
+        pause = math.inf if within_s is None else began + within_s
         try:
-            if rebaser.first_tick and ticks:
+            if rebaser.first_tick and ticks and not (before and simulation.finished):
                 outputs = self._first_tick(inputs)
                 done = 1
                 scoreboard[slot] = self._step + done
-            while done < ticks and not (done and simulation.finished):
+            while done < ticks and not ((before + done) and simulation.finished):
                 outputs = tick(inputs)
                 done += 1
                 scoreboard[slot] = self._step + done
@@ -193,22 +202,25 @@ class Cell:
                     continue
                 listened = now
                 if self._control.waiting(fork.INTERRUPT, number):
-                    raise StepInterruptedError(f"interrupted after {done:,} of {ticks:,} ticks")
-                if now - reported >= PROGRESS_EVERY_S and done < ticks:
+                    raise StepInterruptedError(f"interrupted after {before + done:,} of {total:,} ticks")
+                if now - reported >= PROGRESS_EVERY_S and before + done < total:
                     reported = now
-                    self._control.send(fork.PROGRESS, {"done": done, "total": ticks})
+                    self._control.send(fork.PROGRESS, {"done": before + done, "total": total})
+                if now >= pause:
+                    break
         except EOFError:
             raise
         except BaseException as cause:
             error = _blame(cause, f"{type(simulation).__name__}.step")
-            error.details |= {"step": self._step + done, "ticks": done}
+            error.details |= {"step": self._step + done, "ticks": before + done}
             raised = not isinstance(error, StepInterruptedError)
             self._history.add(STEP, asked, ticks=done, raised=raised, told=outputs)
             raise error from cause
         finally:
             self._step += done
         elapsed_us = round((time.monotonic() - began) * 1e6)
-        self._history.add(STEP, asked, ticks=done, told=outputs)
+        if done or not before:
+            self._history.add(STEP, asked, ticks=done, told=outputs)
         return {"step": self._step, "ticks": done, "outputs": outputs, "elapsed_us": elapsed_us}
 
     def _first_tick(self, inputs: Any) -> Any:
@@ -278,6 +290,9 @@ class Cell:
             with _AuthorsCode(f"{type(self._simulation).__name__}.{request['method']}"):
                 value = method(*request["args"], **request["kwargs"])
             raised = False
+        except SimulationError as error:
+            _refuse_arguments(method, request, error)
+            raise
         finally:
             self._history.add(CALL, asked, raised=raised, told=value)
         return {"value": value}
@@ -376,6 +391,21 @@ class Cell:
             folders.commit()
         self._rebaser.cloned(clone_ns)
         raise _AnsweredError
+
+
+def _refuse_arguments(method: Callable[..., Any], request: Mapping[str, Any], error: SimulationError) -> None:
+    """Check whether a method raised because it does not take the arguments that it was given: then it never ran.
+
+    Raises:
+        BadRequestError: It does not; the caller's fault.
+    """
+    if error.details.get("type") != "TypeError":
+        return
+    try:
+        inspect.signature(method).bind(*request["args"], **request["kwargs"])
+    except TypeError as cause:
+        signature = inspect.signature(method)
+        raise BadRequestError(f"{request['method']}: {cause}", hint=f"it takes {signature}") from error
 
 
 def refuse_threads() -> None:

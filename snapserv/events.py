@@ -12,7 +12,19 @@ from snapserv_client.wire import pack
 
 from .listening import bind
 
-EventKind = Literal["created", "restored", "dropped", "died", "tagged", "pinned", "tree", "adopted", "shutdown"]
+EventKind = Literal[
+    "created",
+    "restored",
+    "dropped",
+    "died",
+    "faulted",
+    "cleared",
+    "tagged",
+    "pinned",
+    "tree",
+    "adopted",
+    "shutdown",
+]
 MOST_WAITING = 10_000
 
 

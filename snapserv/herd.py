@@ -15,6 +15,7 @@ import struct
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import structlog
@@ -50,6 +51,17 @@ END_WITHIN_S = 5.0
 def cell_environment() -> dict[str, str]:
     """Return the environment that cells start with: this process's, and `ONE_THREAD` where that says nothing."""
     return {**ONE_THREAD, **os.environ}
+
+
+@dataclass
+class Answer:
+    """What a cell did for an earlier server, and did not tell: part of what was asked, and the end of it.
+
+    ``given`` is whether whoever does the rest of it has had it.
+    """
+
+    reply: dict[str, Any]
+    given: bool = False
 
 
 RequestKey: TypeAlias = tuple[bytes, int]
@@ -117,8 +129,10 @@ class Cell:
         """
         reply: asyncio.Future[Any] = self._herd.loop.create_future()
         if key is not None:
-            if (answer := self._herd.answers.get(key)) is not None:
-                _resolve(reply, answer)
+            answer = self._herd.answers.get(key)
+            if answer is not None and not answer.given:
+                answer.given = True
+                _resolve(reply, answer.reply)
                 return reply
             arguments["key"] = key
         self._number += 1
@@ -392,7 +406,7 @@ class Herd:
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.cells: dict[int, Cell] = {}
-        self.answers: dict[RequestKey, dict[str, Any]] = {}
+        self.answers: dict[RequestKey, Answer] = {}
         self.on_end = on_end
         self.on_standing = on_standing
         self.scoreboard = ledger.scoreboard
@@ -482,8 +496,13 @@ class Herd:
             raise
         return frozen, fork_us
 
-    async def thaw(self, frozen: Cell, *, step: int, seed: int | None, silent: bool = False) -> Cell:
-        """Clone a frozen cell into a live branch that stands at ``step``; ``silent`` leaves ``on_branch`` out.
+    async def thaw(
+        self, frozen: Cell, *, step: int, seed: int | None, silent: bool = False, resumes: bool = False
+    ) -> Cell:
+        """Clone a frozen cell into a live branch that stands at ``step``.
+
+        ``silent`` leaves ``on_branch`` out, and the goodbye at the end too; ``resumes`` says that it is no new
+        branch but the one that was frozen, which began long ago.
 
         Raises:
             SnapservError: The kernel made no process, the snapshot died, or ``on_branch`` raised.
@@ -500,7 +519,7 @@ class Herd:
         try:
             frozen.ask_for_clone(theirs)
             # Sent before the process exists: it waits in the socket, and the branch begins without a round trip.
-            beginning = branch.ask("begin", slot=slot, seed=seed, silent=silent, folders=folders)
+            beginning = branch.ask("begin", slot=slot, seed=seed, silent=silent, resumes=resumes, folders=folders)
             try:
                 await branch.introduced()
             except SnapservError:

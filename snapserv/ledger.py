@@ -23,7 +23,7 @@ import msgpack
 from .scoreboard import SIZE_BYTES as SCOREBOARD_BYTES
 from .scoreboard import Scoreboard
 
-Table: TypeAlias = Literal["about", "tree", "node", "reply", "answer"]
+Table: TypeAlias = Literal["about", "tree", "node", "backup", "reply", "answer"]
 Key: TypeAlias = int | str | tuple[bytes, int]
 Change: TypeAlias = tuple[Table, Key, bytes | None]
 Make: TypeAlias = Callable[[], Any]

@@ -9,12 +9,12 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import structlog
-from snapserv_client.protocol import ArenaInfo, FieldInfo, MethodInfo, NodeInfo, Rng, SpecResult
+from snapserv_client.protocol import ArenaInfo, AutosnapInfo, FieldInfo, MethodInfo, NodeInfo, Rng, SpecResult
 from snapserv_client.wire import dtype_from_wire
 
 from .endings import Ending
@@ -32,15 +32,27 @@ from .herd import Cell, Herd, RequestKey
 from .lanes import Lane, Turn
 from .ledger import Ledger
 from .reading import FieldPlace
-from .tree import Forest, NameInUseError, Node, Tree
+from .tree import Autosnap, Forest, NameInUseError, Node, Tree
 
 log = structlog.get_logger(__name__)
 
-EventKind = Literal["created", "restored", "dropped", "died", "tagged", "pinned", "tree", "adopted", "shutdown"]
+EventKind = Literal[
+    "created",
+    "restored",
+    "dropped",
+    "died",
+    "faulted",
+    "cleared",
+    "tagged",
+    "pinned",
+    "tree",
+    "adopted",
+    "shutdown",
+]
 Publish = Callable[[EventKind, NodeInfo | None, str], None]
 
 REMEMBERED_FORKS = 4096
-KEPT = ("name", "kind", "parent", "step", "created", "tags", "pinned", "death")
+KEPT = ("name", "kind", "parent", "step", "created", "tags", "pinned", "death", "faulted", "automatic", "rungs")
 """What the ledger says of a node as it is; the rest is its tree's, or its process's."""
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
@@ -85,6 +97,7 @@ class Nodes:
         backing: The arena's backing to use; the best that there is by default.
         search_path: Where masters look for modules, before their own path.
         branch_dirs: Folders that belong to the node, besides those that simulations name.
+        autosnap: When snapshots of each tree's ``main`` are taken by themselves.
     """
 
     def __init__(
@@ -97,6 +110,7 @@ class Nodes:
         backing: str | None,
         search_path: list[str],
         branch_dirs: Sequence[str] = (),
+        autosnap: Autosnap | None = None,
     ) -> None:
         self.forest = Forest()
         self.counters = Counters()
@@ -106,14 +120,13 @@ class Nodes:
         self._backing = backing
         self._search_path = search_path
         self._branch_dirs = list(branch_dirs)
+        self._autosnap = autosnap
+        self._background: set[asyncio.Task[None]] = set()
         self._plans: dict[str, Plan] = {}
         self._cells: dict[int, Cell] = {}
         self._lanes: dict[int, Lane] = {}
         self._nodes_of_cells: dict[Cell, Node] = {}
         self._deaths: dict[int, SnapservError] = {}
-        self.resuming: dict[int, Cell] = {}
-        """The branches of an earlier server that have not said yet what they did last, and their cells."""
-        self._resumptions: list[asyncio.Task[None]] = []
 
     # ----------------------------------------------------------------------------------------------- looking
 
@@ -224,8 +237,11 @@ class Nodes:
     def info(self, node: Node, *, private_bytes: int | None = None) -> NodeInfo:
         """Return the node as clients see it."""
         cell = self._cells.get(node.id)
+        state: Literal["idle", "busy", "dead", "faulted"]
         if node.death is not None:
-            state: Literal["idle", "busy", "dead"] = "dead"
+            state = "dead"
+        elif node.faulted is not None:
+            state = "faulted"
         else:
             state = "busy" if self._lanes[node.id].busy else "idle"
         return NodeInfo(
@@ -242,6 +258,9 @@ class Nodes:
             pid=cell.pid if cell is not None and node.death is None else 0,
             private_bytes=private_bytes,
             death=node.death,
+            faulted=node.faulted,
+            automatic=node.automatic,
+            autosnap=_autosnap_info(node.autosnap),
         )
 
     # ------------------------------------------------------------------------------------------------ making
@@ -276,9 +295,12 @@ class Nodes:
         tree.root = root.id
         self.ledger.put("tree", name, lambda: self._tree_record(tree))
         self._publish("tree", self.info(root), tree.simulation)
-        return await self.make_branch(root, name="main", rng="same")
+        main = await self.make_branch(root, name="main", rng="same")
+        main.autosnap = replace(self._autosnap) if self._autosnap is not None else None
+        self.note(main)
+        return main
 
-    async def take_snapshot(self, branch: Node, *, name: str | None) -> tuple[Node, float]:
+    async def take_snapshot(self, branch: Node, *, name: str | None, automatic: bool = False) -> tuple[Node, float]:
         """Freeze a copy of a branch, whose turn the caller holds; return it and the fork's microseconds.
 
         Raises:
@@ -290,7 +312,10 @@ class Nodes:
         self._count_fork(fork_us)
         try:
             parent = self.forest.nodes.get(branch.parent or 0)
-            snapshot = self._settle(branch.tree, "snapshot", parent, frozen, name=name, step=self.look(branch))
+            step, faulted = self.look(branch), branch.faulted
+            snapshot = self._settle(
+                branch.tree, "snapshot", parent, frozen, name=name, step=step, faulted=faulted, automatic=automatic
+            )
         except NameTakenError:
             await self.herd.end(frozen)
             raise
@@ -324,6 +349,7 @@ class Nodes:
         self.check_free(snapshot.tree, name)
         # The id comes first, because a branch's own random stream is derived from it.
         node = self.forest.add(snapshot.tree, "branch", snapshot, name=name, step=snapshot.step, now=time.time())
+        node.faulted = snapshot.faulted
         lane = self._lanes[node.id] = Lane()
         async with Turn(lane):  # whoever names it already waits until it is there
             try:
@@ -373,21 +399,44 @@ class Nodes:
                 then what it was.
         """
         cell = await self.herd.thaw(self.cell(snapshot), step=snapshot.step, seed=seed_of(rng, branch.id))
-        self._count_fork(cell.clone_us)
-        former = self._part(branch)
-        branch.death = None
-        self._deaths.pop(branch.id, None)
-        self._put(branch, cell)
+        branch.faulted = snapshot.faulted
         self.forest.move(branch, snapshot)
-        with self.ledger.at_once():  # a server that is killed between the two has one of the processes
-            self.note(branch)
-        if former is not None:
-            await self.herd.end(former)
+        await self._replace_cell(branch, cell)
         self._publish("restored", self.info(branch), snapshot.path)
+
+    async def resume(self, branch: Node, backup: Cell, *, step: int) -> None:
+        """Have a branch, whose turn the caller holds, go on from a frozen copy of itself, which stands at ``step``.
+
+        Neither the branch nor its tree knows of it: no hook of the author's runs.
+
+        Raises:
+            SnapservError: The kernel made no process, or the copy died; the branch is then what it was.
+        """
+        cell = await self.herd.thaw(backup, step=step, seed=None, resumes=True)
+        if branch.id in self._cells:
+            self._cells[branch.id].kill()  # without a goodbye: the branch goes on
+        await self._replace_cell(branch, cell)
+        self._publish("restored", self.info(branch), f"step {step}, before what failed")
 
     def rewound(self, branch: Node) -> None:
         """Take note that a branch has gone back to its mark."""
+        branch.faulted = None  # what is faulted is not marked
+        self.note(branch)
         self._publish("restored", self.info(branch), "its mark")
+
+    def fault(self, branch: Node, text: str) -> None:
+        """Take note that the simulation raised, and left the branch as it is now."""
+        branch.faulted = text
+        self.note(branch)
+        log.warning("node_faulted", node=branch.path, error=text)
+        self._publish("faulted", self.info(branch), text)
+
+    def clear(self, branch: Node) -> None:
+        """Have a faulted branch go on with what there is."""
+        if branch.faulted is not None:
+            branch.faulted = None
+            self.note(branch)
+            self._publish("cleared", self.info(branch), "")
 
     async def drop(self, node: Node) -> None:
         """End a node, whose turn the caller holds; its descendants live on."""
@@ -447,74 +496,41 @@ class Nodes:
         """Have the ledger say what there is to say of a node: to be called where any of it has changed."""
         self.ledger.put("node", node.id, lambda: self._node_record(node))
 
-    def adopt(self, orphans: set[int]) -> None:
-        """Take up what the ledger says: the trees and nodes of a server that was killed.
+    def put_back_tree(self, name: str, told: Mapping[str, Any]) -> None:
+        """Take up a tree as the ledger has it."""
+        tree = self.forest.plant(name, told["simulation"])
+        tree.first, tree.root = told["first"], told["root"]
+        self._plans[name] = _plan(name, told["described"])
 
-        Nodes whose process is gone are dead. Branches are busy until they have said what they did last.
+    def put_back(self, number: int, told: Mapping[str, Any], cell: Cell | None) -> Node:
+        """Take up a node as the ledger has it, with its process, or dead without one."""
+        kept = {name: told[name] for name in KEPT}
+        rule = None if told["autosnap"] is None else Autosnap(**told["autosnap"])
+        node = Node(id=number, tree=self.forest.trees[told["tree"]], autosnap=rule, **kept)
+        self.forest.put_back(node)
+        self._lanes[number] = Lane()
+        if cell is not None:
+            self._put(node, cell)
+        elif node.death is None:
+            self._died(node, told["pid"], Ending(None, None, False))
+        else:
+            self._deaths[number] = error_from_wire(told["error"])
+        return node
 
-        Args:
-            orphans: The processes that there are.
-        """
-        plans, stacks = {}, {}
-        for name, told in self.ledger.entries("tree").items():
-            tree = self.forest.plant(name, told["simulation"])
-            tree.first, tree.root = told["first"], told["root"]
-            plans[name] = self._plans[name] = _plan(name, told["described"])
-            stacks[name] = self.herd.stacks(told["described"])
-        for number, told in sorted(self.ledger.entries("node").items()):
-            kept = {name: told[name] for name in KEPT}
-            node = Node(id=number, tree=self.forest.trees[told["tree"]], **kept)
-            self.forest.put_back(node)
-            self._lanes[number] = Lane()
-            if told["death"] is not None:
-                self._deaths[number] = error_from_wire(told["error"])
-            elif told["pid"] in orphans:
-                name = node.tree.name
-                self._take_up(node, told, self.herd.recognise(told["pid"], plans[name].described, stacks[name]))
-            else:
-                self._died(node, told["pid"], Ending(None, None, False))
-        self.forest.join()
-        for each in stacks.values():
-            if each is not None:
-                each.avoid_names()
-        for key, answer in self.ledger.entries("answer").items():
-            self.herd.answers[key] = answer
+    def adopted(self) -> None:
+        """Take note that all of an earlier server's nodes were put back."""
         self._publish("adopted", None, f"{len(self.forest.nodes):,} nodes")
 
-    async def resumed(self) -> None:
-        """Wait until all branches have said what they did last, or have died; then forget what nobody stands on."""
-        await asyncio.gather(*self._resumptions)
-        for stacks in {cell.stacks for cell in self._cells.values()}:
-            if stacks is not None:
-                stacks.tidy()
+    def keep_backup(self, branch: Node, backup: Cell, step: int) -> None:
+        """Have the next server know of a frozen copy of a branch, to which it goes back where its work fails."""
+        standing = backup.stacks.standing(backup) if backup.stacks is not None else None
+        with self.ledger.at_once():
+            self.ledger.put("backup", branch.id, lambda: {"pid": backup.pid, "step": step, "standing": standing})
 
-    def _take_up(self, node: Node, told: Mapping[str, Any], cell: Cell) -> None:
-        if cell.stacks is not None and told["standing"] is not None:
-            cell.stacks.hold_again(cell, told["standing"])
-        if node.kind == "branch":
-            cell.slot = told["slot"]
-            self.herd.scoreboard.hold(told["slot"])
-            self.resuming[node.id] = cell
-            turn = Turn(self._lanes[node.id])  # taken now: requests come later
-            self._resumptions.append(asyncio.get_running_loop().create_task(self._resume(node, cell, turn)))
-        self._put(node, cell)
-
-    async def _resume(self, node: Node, cell: Cell, turn: Turn) -> None:
-        try:
-            async with turn:
-                told = await cell.ask("resume")
-                if cell.stacks is not None:
-                    cell.stacks.hold_again(cell, told["standing"])
-                    self.note(node)
-                last = told["last"]
-                if last is not None:
-                    client, request = last["key"]
-                    self.herd.answers[client, request] = last["reply"]
-                    self.ledger.put("answer", (client, request), lambda: self.herd.answers.get((client, request)))
-        except SnapservError as error:
-            log.info("not_resumed", node=node.path, why=error.message)  # it has died, and that was told
-        finally:
-            del self.resuming[node.id]
+    def forget_backup(self, branch: Node) -> None:
+        """Have the next server know of no copy of a branch any more."""
+        with self.ledger.at_once():
+            self.ledger.remove("backup", branch.id)
 
     def answered(self, key: RequestKey) -> None:
         """Take note that a client was told what a cell had done for an earlier server."""
@@ -528,6 +544,7 @@ class Nodes:
         self.look(node)
         return {
             **{name: getattr(node, name) for name in KEPT},
+            "autosnap": None if node.autosnap is None else asdict(node.autosnap),
             "tree": node.tree.name,
             "pid": cell.pid if cell is not None else 0,
             "slot": cell.slot if cell is not None else None,
@@ -546,9 +563,15 @@ class Nodes:
             "described": plan.described,
         }
 
+    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something that nobody waits for; `close` gives it up."""
+        task = self.herd.loop.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
     async def close(self) -> None:
         """End every process."""
-        for task in self._resumptions:
+        for task in self._background:
             task.cancel()
         self._nodes_of_cells.clear()  # nobody needs to hear of these deaths
         await self.herd.close()
@@ -565,9 +588,12 @@ class Nodes:
         name: str | None,
         step: int,
         reserved: int | None = None,
+        faulted: str | None = None,
+        automatic: bool = False,
     ) -> Node:
         self.check_free(tree, name)
         node = self.forest.add(tree, kind, parent, name=name, step=step, now=time.time(), reserved=reserved)
+        node.faulted, node.automatic = faulted, automatic
         self._lanes[node.id] = Lane()
         self._put(node, cell)
         self._publish("created", self.info(node), "")
@@ -586,6 +612,17 @@ class Nodes:
         if cell is not None:
             self._nodes_of_cells.pop(cell, None)
         return cell
+
+    async def _replace_cell(self, branch: Node, cell: Cell) -> None:
+        """Put a clone in the place of a branch's process, also of one that died."""
+        self._count_fork(cell.clone_us)
+        former = self._part(branch)
+        branch.death = None
+        self._deaths.pop(branch.id, None)
+        with self.ledger.at_once():  # a server that is killed in between leaves one of the two
+            self._put(branch, cell)
+        if former is not None:
+            await self.herd.end(former)
 
     def _on_end(self, cell: Cell, ending: Ending) -> None:
         node = self._nodes_of_cells.pop(cell, None)
@@ -631,6 +668,10 @@ def seed_of(rng: Rng, node_id: int) -> int | None:
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
     return (mixed ^ (mixed >> 31)) >> 1
+
+
+def _autosnap_info(rule: Autosnap | None) -> AutosnapInfo | None:
+    return None if rule is None else AutosnapInfo(rule.every_steps, rule.every_s, rule.keep, rule.error)
 
 
 def _plan(tree: str, described: Mapping[str, Any]) -> Plan:

@@ -47,6 +47,8 @@ from .ledger import Ledger
 from .listening import adoption_path, bind, prepare
 from .nodes import Nodes
 from .sessions import Session, Sessions
+from .succession import Succession
+from .tree import Autosnap
 from .verbs import HANDLERS, Call
 
 log = structlog.get_logger(__name__)
@@ -72,6 +74,8 @@ class ServeOptions:
         endpoint: Where to listen; the user's default ipc socket for None.
         backing: The arena's backing; the best that there is for None.
         branch_dirs: Folders that belong to the node, besides those that simulations name.
+        atomic: Whether steps are atomic that do not say.
+        autosnap: When snapshots of each tree's ``main`` are taken by themselves.
         ready_fd: A descriptor that gets one line of JSON when the server answers, or why it does not.
         exit_with_stdin: End when standard input is closed: the server then never outlives who started it.
         orphan_grace_s: For how long nodes wait for another server, where this one is killed outright.
@@ -83,6 +87,8 @@ class ServeOptions:
     endpoint: str | None = None
     backing: str | None = None
     branch_dirs: list[str] = field(default_factory=list)
+    atomic: bool = False
+    autosnap: Autosnap | None = None
     ready_fd: int | None = None
     exit_with_stdin: bool = False
     orphan_grace_s: float = ORPHAN_GRACE_S
@@ -145,7 +151,7 @@ class Server:
         self._planted = asyncio.Event()
         self._workers = ThreadPoolExecutor(WORKERS, "snapserv-copy")
         self._drain_planned = False
-        self._tidying: asyncio.Task[None] | None = None
+        self._finishing: asyncio.Task[None] | None = None
         self._closers = contextlib.ExitStack()
         place = prepare(options.endpoint or default_endpoint())
         self._closers.callback(place.leave)
@@ -184,7 +190,9 @@ class Server:
             backing=options.backing,
             search_path=[os.getcwd(), *_own_path()],
             branch_dirs=[os.path.abspath(path) for path in options.branch_dirs],
+            autosnap=options.autosnap,
         )
+        self.succession = Succession(self.nodes)
 
     # -------------------------------------------------------------------------------------------- a server's life
 
@@ -214,10 +222,10 @@ class Server:
 
     def _adopt(self) -> None:
         """Go on with what a killed server has left."""
-        self.nodes.adopt(set(self._orphans))
+        self.succession.begin(set(self._orphans))
         for pid in self._orphans - set(self.nodes.herd.cells):
             end(pid)  # nobody was told of it: what it was made for will be asked for again
-        self._tidying = self._loop.create_task(self.nodes.resumed())
+        self._finishing = self._loop.create_task(self.succession.finish())
         log.info("adopted", nodes=len(self.nodes.forest.nodes), processes=len(self.nodes.herd.cells))
 
     async def _plant(self) -> None:
@@ -264,8 +272,7 @@ class Server:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
-        if self._tidying is not None:
-            self._tidying.cancel()
+        self.succession.give_up()
         await self.nodes.close()
         self._workers.shutdown()
         await asyncio.sleep(0)  # the events published last go out

@@ -13,12 +13,29 @@ class NameInUseError(ValueError):
     """The name belongs to a node or tree already."""
 
 
+@dataclass(slots=True)
+class Autosnap:
+    """When snapshots of a branch are taken by themselves, and how many stay.
+
+    ``due_s`` is when the next one is due by the monotonic clock; ``error`` says why the last one was not taken.
+    """
+
+    every_steps: int | None
+    every_s: float | None
+    keep: int
+    due_s: float = 0.0
+    error: str = ""
+
+
 @dataclass(eq=False, slots=True)
 class Node:
     """A point of a tree: a frozen snapshot or a live branch.
 
     ``parent`` is the node whose moment this one started from; a restored branch changes parents. ``death`` says
     how the process ended, if it ended by itself; such a node stays in the tree until it is dropped or revived.
+    ``faulted`` is what the simulation raised, where it left the node as it is. ``automatic`` says that nobody asked
+    for this snapshot; ``rungs`` are the ids of a branch's automatic snapshots, each with its place in the branch's
+    past (see `snapserv.ladder`).
     """
 
     id: int
@@ -31,6 +48,10 @@ class Node:
     tags: list[str] = field(default_factory=list)
     pinned: bool = False
     death: str | None = None
+    faulted: str | None = None
+    automatic: bool = False
+    autosnap: Autosnap | None = None
+    rungs: dict[int, int] = field(default_factory=dict)
     children: dict[int, None] = field(default_factory=dict)
 
     @property

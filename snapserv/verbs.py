@@ -20,7 +20,8 @@ from snapserv_client.wire import MAX_MESSAGE_BYTES
 
 import snapserv
 
-from . import accounting, pages, reading
+from . import accounting, autosnap, pages, reading, stepping
+from .atomic import atomically
 from .errors import (
     BadRequestError,
     NotFoundError,
@@ -28,10 +29,12 @@ from .errors import (
     VersionMismatchError,
 )
 from .expansion import Expansion
+from .faults import noting_faults, refuse_faulted
 from .herd import Cell, RequestKey
 from .lanes import Turn
 from .regions import resolve_region
 from .replaying import replay
+from .stepping import Stepping
 from .tree import Node
 from .verifying import Verifier
 
@@ -46,7 +49,7 @@ INLINE_BYTES = 1 << 18
 class Call:
     """One request being served.
 
-    ``stepping`` is the cell and number of its step, once that runs; ``expanding`` the snapshot that it expands.
+    ``stepping`` is its step, once that runs; ``expanding`` the snapshot that it expands.
     """
 
     server: Server
@@ -55,7 +58,7 @@ class Call:
     node: str | int | None
     progress: Callable[[int, int], None] | None = None
     outcome: Callable[[protocol.Outcome], None] | None = None
-    stepping: tuple[Cell, int] | None = None
+    stepping: Stepping | None = None
     expanding: Node | None = None
     task: asyncio.Task[None] | None = field(default=None)
 
@@ -109,6 +112,7 @@ async def hello(call: Call, args: protocol.HelloArgs) -> protocol.HelloResult:
         pid=os.getpid(),
         trees=list(server.nodes.forest.trees),
         events=server.events.endpoint,
+        atomic=server.options.atomic,
     )
 
 
@@ -229,7 +233,7 @@ async def replay_actions(call: Call, args: protocol.ReplayArgs) -> protocol.Node
 
     async def prepare(cell: Cell) -> None:
         def about_to() -> None:
-            call.stepping = cell, cell.number + 1
+            call.stepping = Stepping(cell, cell.number + 1)
 
         try:
             await replay(cell, args.actions, before=about_to)
@@ -237,6 +241,7 @@ async def replay_actions(call: Call, args: protocol.ReplayArgs) -> protocol.Node
             call.stepping = None
 
     async with Turn(shared=[nodes.lane(start)]):
+        refuse_faulted(start)
         made = await nodes.make_branch(start, name=args.name, rng="same", silent=begins, prepare=prepare)
         return protocol.NodeResult(nodes.info(made))
 
@@ -350,6 +355,7 @@ async def drop(call: Call, args: protocol.DropArgs) -> protocol.DropResult:
         for each in reversed(doomed):
             if each.id in nodes.forest.nodes:
                 await nodes.drop(each)
+                autosnap.abandon(nodes, each)
                 dropped.append(each.path)
     return protocol.DropResult(dropped)
 
@@ -394,8 +400,10 @@ async def expand(call: Call, args: protocol.ExpandArgs) -> protocol.ExpandResult
     _check_expansion(args, nodes.plan(node).spec)
     if node.kind == "snapshot":
         async with Turn(shared=[nodes.lane(node)]):
+            refuse_faulted(node)
             return await _expand(call, node, args)
     async with Turn(nodes.lane(node)):
+        refuse_faulted(node)
         source, _ = await nodes.take_snapshot(node, name=None)
         turn = Turn(shared=[nodes.lane(source)])  # before anybody else can drop it
     kept = False
@@ -447,18 +455,19 @@ async def step(call: Call, args: protocol.StepArgs) -> protocol.StepResult:
     await call.server.planted()
     nodes = call.server.nodes
     node = nodes.branch(call.reference)
+    atomic = call.server.options.atomic if args.atomic is None else args.atomic
+    deadline_s = None if args.timeout_s is None else asyncio.get_running_loop().time() + args.timeout_s
     async with Turn(nodes.lane(node)):
+        refuse_faulted(node, unless=call.key in nodes.herd.answers)
         cell = nodes.cell(node)
         cell.on_progress = call.progress if args.progress else None
-        call.stepping = cell, cell.number + 1
+        call.stepping = Stepping(cell, key=call.key)
         try:
-            result = await cell.ask("step", key=call.key, ticks=args.ticks, inputs=args.inputs)
-            nodes.counters.steps += result["ticks"]
+            return await stepping.step(nodes, node, call.stepping, args, atomic=atomic, deadline_s=deadline_s)
         finally:
             call.stepping = None
             cell.on_progress = None
             nodes.look(node)
-        return protocol.StepResult(**result)
 
 
 @handles("interrupt")
@@ -481,15 +490,15 @@ async def interrupt(call: Call, args: protocol.InterruptArgs) -> protocol.Interr
         running = mine.stepping
     else:
         cell = nodes.cell(node)
-        if node.id in nodes.resuming:
+        if call.server.succession.running(node) is cell:
             cell.interrupt(0)  # whatever runs there was asked for by an earlier server
             return protocol.InterruptResult(True)
         found = (other.stepping for other in call.server.calls.values() if other.stepping)
-        at_node = next((stepping for stepping in found if stepping[0] is cell), None)
+        at_node = next((each for each in found if each.cell is cell), None)
         if at_node is None:
             return protocol.InterruptResult(False)
         running = at_node
-    running[0].interrupt(running[1])
+    running.interrupt()
     return protocol.InterruptResult(True)
 
 
@@ -501,6 +510,7 @@ async def write(call: Call, args: protocol.WriteArgs) -> protocol.Empty:
     place = reading.place_of(nodes.plan(node).places, args.field)
     resolve_region(args.region, place.shape, what=place.name)
     async with Turn(nodes.lane(node)):
+        refuse_faulted(node, unless=call.key in nodes.herd.answers)
         await nodes.cell(node).ask("write", key=call.key, field=args.field, value=args.value, region=args.region)
     return protocol.Empty()
 
@@ -513,10 +523,17 @@ async def call_method(call: Call, args: protocol.CallArgs) -> protocol.CallResul
     if args.method not in (method.name for method in nodes.plan(node).spec.methods):
         names = ", ".join(method.name for method in nodes.plan(node).spec.methods) or "none"
         raise NotFoundError(f"no exported method {args.method!r}", hint=f"exported methods: {names}")
+
+    def ask() -> Awaitable[dict[str, Any]]:
+        return nodes.cell(node).ask("call", key=call.key, method=args.method, args=args.args, kwargs=args.kwargs)
+
     async with Turn(nodes.lane(node)):
-        answer = await nodes.cell(node).ask(
-            "call", key=call.key, method=args.method, args=args.args, kwargs=args.kwargs
-        )
+        refuse_faulted(node, unless=call.key in nodes.herd.answers)
+        if args.atomic:
+            answer = await atomically(nodes, node, ask)
+        else:
+            with noting_faults(nodes, node):
+                answer = await ask()
         return protocol.CallResult(answer["value"])
 
 
@@ -536,6 +553,7 @@ async def mark(call: Call, args: protocol.MarkArgs) -> protocol.MarkResult:
     nodes = call.server.nodes
     node = nodes.branch(call.reference)
     async with Turn(nodes.lane(node)):
+        refuse_faulted(node, unless=call.key in nodes.herd.answers)
         return protocol.MarkResult(**await nodes.cell(node).ask("mark", key=call.key, remove=args.remove))
 
 
@@ -578,6 +596,25 @@ async def _revive(call: Call, node: Node, source: Node, rng: protocol.Rng) -> pr
         if node.id not in nodes.forest.nodes:
             raise NotFoundError(f"{node.path} was dropped")
         await nodes.revive(node, source, rng=rng)
+    return protocol.NodeResult(nodes.info(node))
+
+
+@handles("clear")
+async def clear(call: Call, args: protocol.Empty) -> protocol.NodeResult:
+    await call.server.planted()
+    nodes = call.server.nodes
+    node = nodes.branch(call.reference)
+    async with Turn(nodes.lane(node)):
+        nodes.clear(node)
+        return protocol.NodeResult(nodes.info(node))
+
+
+@handles("autosnap")
+async def autosnap_branch(call: Call, args: protocol.AutosnapArgs) -> protocol.NodeResult:
+    await call.server.planted()
+    nodes = call.server.nodes
+    node = nodes.branch(call.reference)
+    autosnap.govern(nodes, node, args)
     return protocol.NodeResult(nodes.info(node))
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NodeName = Annotated[str, typer.Argument(metavar="NODE", help="A node's name, tag or TREE/NAME.")]
 BranchName = Annotated[str, typer.Argument(metavar="BRANCH", help="A live branch.")]
+STYLES = {"dead": "red", "faulted": "yellow"}
 KEYWORD = re.compile(r"[A-Za-z_]\w*=")
 
 
@@ -66,7 +67,7 @@ def tree(
         waiting = [(root, node) for node in reversed(below[None])]
         while waiting:
             above, node = waiting.pop()
-            style = "red" if node.state == "dead" else "blue" if node.kind == "snapshot" else "green"
+            style = STYLES.get(node.state, "blue" if node.kind == "snapshot" else "green")
             here = above.add(Text.assemble((mark(node), style), " ", describe(node)))
             waiting += [(here, child) for child in reversed(below.get(node.id, []))]
         return root
@@ -78,6 +79,10 @@ def step(
     node: BranchName,
     ticks: Annotated[int, typer.Argument(help="How many ticks.")] = 1,
     inputs: Annotated[list[str] | None, typer.Option("--input", "-i", help="NAME=VALUE; JSON values.")] = None,
+    atomic: Annotated[
+        bool | None, typer.Option(help="All of it or nothing; else what the server was told.")
+    ] = None,
+    timeout_s: Annotated[float | None, typer.Option("--timeout-s", help="How long it may take.")] = None,
     progress: Annotated[bool, typer.Option(help="A progress bar on a terminal.")] = True,
     endpoint: Endpoint = None,
     as_json: Json = False,
@@ -88,7 +93,7 @@ def step(
         found = live(server, node)
         try:
             with progress_bar(f"step {node}", enabled=progress) as bar:
-                result = found.step(ticks, inputs=given, progress=bar)
+                result = found.step(ticks, inputs=given, progress=bar, atomic=atomic, timeout_s=timeout_s)
         except KeyboardInterrupt as cause:
             here = found.info().step
             stopped = StepInterruptedError(f"{node} stopped at step {here:,}", details={"step": here})
@@ -237,6 +242,7 @@ def call(
     node: BranchName,
     method: Annotated[str, typer.Argument(help="A method that the author exported.")],
     args: Annotated[list[str] | None, typer.Argument(help="Arguments, JSON; NAME=VALUE for keywords.")] = None,
+    atomic: Annotated[bool, typer.Option("--atomic", help="All of it or nothing.")] = False,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -244,8 +250,8 @@ def call(
     positional = [parsed(text) for text in args or [] if not KEYWORD.match(text)]
     with connected(endpoint, as_json=as_json) as server:
         named = [text for text in args or [] if KEYWORD.match(text)]
-        keywords = pairs(named, "argument", reserved=("self", "method"))
-        value = live(server, node).call(method, *positional, **keywords)
+        keywords = pairs(named, "argument", reserved=("self", "method", "atomic"))
+        value = live(server, node).call(method, *positional, atomic=atomic, **keywords)
     show({"value": value}, as_json=as_json, people=lambda: str(value))
 
 

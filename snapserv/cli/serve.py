@@ -7,9 +7,10 @@ import re
 import sys
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 from snapserv_client.endpoint import chosen_endpoint, default_endpoint
-from snapserv_client.protocol import NAME_PATTERN
+from snapserv_client.protocol import NAME_PATTERN, AutosnapArgs
 
 from snapserv import backings
 from snapserv.errors import BadRequestError
@@ -18,6 +19,7 @@ from .options import Endpoint, failing, pairs
 
 if TYPE_CHECKING:
     from snapserv.server import Server
+    from snapserv.tree import Autosnap
 
 
 def register(app: typer.Typer) -> None:
@@ -35,6 +37,11 @@ def serve(
     branch_dir: Annotated[
         list[str] | None, typer.Option(help="A folder that each node sees as it wrote it itself; repeatable.")
     ] = None,
+    atomic: Annotated[bool, typer.Option("--atomic", help="Steps are atomic that do not say.")] = False,
+    autosnap: Annotated[
+        str | None, typer.Option(metavar="N|Ss", help="Snapshot main every N steps, or S seconds (30s), by itself.")
+    ] = None,
+    autosnap_keep: Annotated[int | None, typer.Option(help="How many of these stay.")] = None,
     log_json: Annotated[bool, typer.Option(help="Log in JSON.")] = False,
     quiet: Annotated[bool, typer.Option(help="Log only warnings and errors.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON once requests are answered.")] = False,
@@ -62,6 +69,8 @@ def serve(
             endpoint=endpoint,
             backing=backing,
             branch_dirs=branch_dir or [],
+            atomic=atomic,
+            autosnap=_rule(autosnap, autosnap_keep),
             ready_fd=ready_fd,
             exit_with_stdin=exit_with_stdin,
             orphan_grace_s=0.0 if exit_with_stdin else orphan_grace,
@@ -81,6 +90,20 @@ def _named(name: str) -> str:
     if not re.match(NAME_PATTERN, name):
         raise BadRequestError(f"--name {name!r}", hint="letters, digits and _.- are allowed, not first . or -")
     return default_endpoint(name)
+
+
+def _rule(every: str | None, keep: int | None) -> Autosnap | None:
+    """Return when snapshots are taken by themselves: every so many steps, or with an ``s`` behind it, seconds."""
+    from snapserv.autosnap import changed  # with the server, which --help does without
+
+    given: dict[str, object] = {"keep": keep}
+    if every is not None:
+        given["every_s" if every.endswith("s") else "every_steps"] = every.removesuffix("s")
+    try:
+        args = msgspec.convert(given, AutosnapArgs, strict=False)
+    except msgspec.ValidationError as cause:
+        raise BadRequestError(f"--autosnap: {cause}", hint="steps as 1000, seconds as 30s") from cause
+    return changed(None, args)
 
 
 def _announce(server: Server, *, as_json: bool) -> None:

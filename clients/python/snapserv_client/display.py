@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from .protocol import FieldDiff, HelloResult, NodeInfo, TreeInfo
 
-STATES = {"idle": "", "busy": "busy", "dead": "dead"}
+STATES = {"idle": "", "busy": "busy", "dead": "dead", "faulted": "faulted"}
 
 
 class ServerDisplay:

@@ -14,6 +14,7 @@ __all__ = [
     "AddressError",
     "BadRequestError",
     "BusyError",
+    "FaultedError",
     "FrozenError",
     "InternalError",
     "NameTakenError",
@@ -177,6 +178,16 @@ class AddressError(SnapservError):
     fault: ClassVar[Fault] = "caller"
 
 
+class FaultedError(SnapservError):
+    """The simulation raised here before, and what it left is not to be trusted: restore, reset, rewind or clear it.
+
+    ``details`` has the original error's ``message`` and the ``step`` at which it happened.
+    """
+
+    code = "faulted"
+    fault: ClassVar[Fault] = "simulation"
+
+
 class UnreachableError(SnapservError):
     """No server answers at the address; raised by clients, never sent."""
 
@@ -185,7 +196,7 @@ class UnreachableError(SnapservError):
 
 
 class RequestTimeoutError(SnapservError):
-    """No reply came in time; the request may still be running. Raised by clients, never sent."""
+    """It took too long. Raised by a client, the request may still be running; sent by the server, it was ended."""
 
     code = "timeout"
     fault: ClassVar[Fault] = "caller"
@@ -212,6 +223,7 @@ ERRORS: dict[str, type[SnapservError]] = {
         AddressError,
         UnreachableError,
         RequestTimeoutError,
+        FaultedError,
     )
 }
 """Every error class by its code."""

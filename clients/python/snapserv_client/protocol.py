@@ -15,6 +15,9 @@ PROTOCOL_VERSION = 1
 MAX_NAME_LENGTH = 64
 MAX_TICKS = 1 << 40
 MAX_BRANCHES = 4096
+MAX_SECONDS = 1e9
+MAX_RUNGS = 1024
+DEFAULT_RUNGS = 16
 MAX_PAGE = 10_000
 MAX_IN_FLIGHT = 1024
 MAX_STRIP = 1 << 24
@@ -56,14 +59,30 @@ Region: TypeAlias = list[int | Slice]
 """A region of a field: for each leading axis an index, or ``[start, stop, step]`` with nulls as in Python."""
 
 
+class AutosnapInfo(msgspec.Struct):
+    """When snapshots of a branch are taken by themselves, and how many stay.
+
+    ``error`` is why the last one was not taken.
+    """
+
+    every_steps: int | None
+    every_s: float | None
+    keep: int
+    error: str = ""
+
+
 class NodeInfo(msgspec.Struct):
-    """One node of a tree. ``private_bytes`` is measured only where it is asked for."""
+    """One node of a tree. ``private_bytes`` is measured only where it is asked for.
+
+    ``faulted`` is what the simulation raised, where it left the node as it is; ``automatic`` says that nobody asked
+    for this snapshot, so that it may go again by itself, unless it is pinned or tagged.
+    """
 
     id: int
     name: str
     tree: str
     kind: Literal["snapshot", "branch"]
-    state: Literal["idle", "busy", "dead"]
+    state: Literal["idle", "busy", "dead", "faulted"]
     parent: int | None
     step: int
     created: float
@@ -72,6 +91,9 @@ class NodeInfo(msgspec.Struct):
     pid: int = 0
     private_bytes: int | None = None
     death: str | None = None
+    faulted: str | None = None
+    automatic: bool = False
+    autosnap: AutosnapInfo | None = None
 
 
 class FieldInfo(msgspec.Struct):
@@ -103,7 +125,7 @@ class ArenaInfo(msgspec.Struct):
 
 
 class HelloResult(msgspec.Struct):
-    """Who answers, and where its events are published."""
+    """Who answers, and where its events are published; ``atomic`` is what steps are that do not say."""
 
     server: str
     protocol: int
@@ -111,6 +133,7 @@ class HelloResult(msgspec.Struct):
     pid: int
     trees: list[str]
     events: str
+    atomic: bool = False
 
 
 class SpecResult(msgspec.Struct):
@@ -449,7 +472,19 @@ class Event(msgspec.Struct):
     """Something that happened: frames on the events socket are ``[kind, msgpack of this]``."""
 
     sequence: int
-    kind: Literal["created", "restored", "dropped", "died", "tagged", "pinned", "tree", "adopted", "shutdown"]
+    kind: Literal[
+        "created",
+        "restored",
+        "dropped",
+        "died",
+        "faulted",
+        "cleared",
+        "tagged",
+        "pinned",
+        "tree",
+        "adopted",
+        "shutdown",
+    ]
     time: float
     node: NodeInfo | None = None
     text: str = ""
@@ -465,6 +500,8 @@ class Empty(msgspec.Struct, forbid_unknown_fields=True):
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_LENGTH, pattern=NAME_PATTERN)]
 PageSize = Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE)]
 Ticks = Annotated[int, msgspec.Meta(ge=1, le=MAX_TICKS)]
+Seconds = Annotated[float, msgspec.Meta(gt=0, le=MAX_SECONDS)]
+Rungs = Annotated[int, msgspec.Meta(ge=1, le=MAX_RUNGS)]
 BranchCount = Annotated[int, msgspec.Meta(ge=1, le=MAX_BRANCHES)]
 Inputs = Annotated[list[dict[str, Any] | list[dict[str, Any]]], msgspec.Meta(min_length=1, max_length=MAX_BRANCHES)]
 
@@ -525,11 +562,18 @@ class VerifyArgs(Arguments):
 
 
 class StepArgs(Arguments):
-    """How many ticks with which inputs; ``progress`` asks for progress messages."""
+    """How many ticks with which inputs; ``progress`` asks for progress messages.
+
+    With ``atomic`` all of it happens or nothing does: after any failure the branch goes on from the moment before,
+    and ``details["rolled_back_to"]`` of the error is its step. The server's own default holds for null. An atomic
+    step that runs longer than ``timeout_s`` is ended, and is such a failure; others have no such limit.
+    """
 
     ticks: Ticks = 1
     inputs: dict[str, Any] = {}
     progress: bool = False
+    atomic: bool | None = None
+    timeout_s: Seconds | None = None
 
 
 class MarkArgs(Arguments):
@@ -560,11 +604,12 @@ class WriteArgs(Arguments):
 
 
 class CallArgs(Arguments):
-    """Which exported method, with which arguments."""
+    """Which exported method, with which arguments; ``atomic`` as for a step, but never by default."""
 
     method: str
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
+    atomic: bool = False
 
 
 class SnapshotArgs(Arguments):
@@ -616,8 +661,20 @@ class ExpandArgs(Arguments):
     by: str = ""
     largest: bool = True
     keep_as: Literal["branch", "snapshot"] = "branch"
-    timeout_s: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    timeout_s: Seconds | None = None
     stream: bool = False
+
+
+class AutosnapArgs(Arguments):
+    """After how many steps or seconds of stepping a snapshot is taken, one of the two, and how many of them stay.
+
+    What is not given remains as it is; at first, `DEFAULT_RUNGS` stay. ``off`` ends it, and what there is stays.
+    """
+
+    every_steps: Ticks | None = None
+    every_s: Seconds | None = None
+    keep: Rungs | None = None
+    off: bool = False
 
 
 class RestoreArgs(Arguments):
@@ -719,7 +776,7 @@ VERBS: dict[str, Verb] = {
             "make a branch and do recorded actions again",
             ReplayArgs,
             NodeResult,
-            (*_NODE, "interrupted", "name_taken", "simulation_error", *_FORK),
+            (*_NODE, "faulted", "interrupted", "name_taken", "simulation_error", *_FORK),
             once=True,
         ),
         Verb(
@@ -736,7 +793,7 @@ VERBS: dict[str, Verb] = {
             "run ticks, in place",
             StepArgs,
             StepResult,
-            (*_BRANCH, "interrupted", "simulation_error"),
+            (*_BRANCH, *_FORK, "faulted", "interrupted", "simulation_error", "timeout"),
             once=True,
         ),
         Verb(
@@ -748,19 +805,27 @@ VERBS: dict[str, Verb] = {
             "mark this moment for rewind",
             MarkArgs,
             MarkResult,
-            (*_BRANCH, "over_budget"),
+            (*_BRANCH, "faulted", "over_budget"),
             once=True,
         ),
         Verb("rewind", "branch", "go back to the mark, in place", Empty, RewindResult, _BRANCH, once=True),
         Verb("read", "node", "copy a field or a region of it", ReadArgs, ReadResult, (*_NODE, "unsupported")),
-        Verb("write", "branch", "change a field or a region of it", WriteArgs, Empty, _BRANCH, once=True),
+        Verb(
+            "write",
+            "branch",
+            "change a field or a region of it",
+            WriteArgs,
+            Empty,
+            (*_BRANCH, "faulted"),
+            once=True,
+        ),
         Verb(
             "call",
             "branch",
             "run a method that the author exported",
             CallArgs,
             CallResult,
-            (*_BRANCH, "simulation_error"),
+            (*_BRANCH, *_FORK, "faulted", "simulation_error"),
             once=True,
         ),
         Verb(
@@ -788,7 +853,7 @@ VERBS: dict[str, Verb] = {
             "branch, step, read and end a child for each input (a live branch is snapshotted first)",
             ExpandArgs,
             ExpandResult,
-            (*_NODE, "interrupted", "simulation_error", *_FORK),
+            (*_NODE, "faulted", "interrupted", "simulation_error", *_FORK),
             once=True,
         ),
         Verb(
@@ -798,6 +863,24 @@ VERBS: dict[str, Verb] = {
             RestoreArgs,
             NodeResult,
             (*_BRANCH, "simulation_error", *_FORK),
+            once=True,
+        ),
+        Verb(
+            "clear",
+            "branch",
+            "go on with what a fault left",
+            Empty,
+            NodeResult,
+            ("frozen", "not_found"),
+            once=True,
+        ),
+        Verb(
+            "autosnap",
+            "branch",
+            "take snapshots of the branch by themselves, and keep a bounded ladder of them",
+            AutosnapArgs,
+            NodeResult,
+            ("frozen", "not_found"),
             once=True,
         ),
         Verb("diff", "node", "compare two nodes, field by field", DiffArgs, DiffResult, (*_NODE, "unsupported")),

@@ -15,6 +15,8 @@ from .errors import BadRequestError, InternalError, SnapservError, TooLargeError
 from .expansion import Best, Options
 from .wire import MAGIC, Buffer, Frames, pack, unpack
 
+ROLLED_BACK_WITHIN_S = 10.0
+
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
 Array: TypeAlias = np.ndarray[Any, Any]
@@ -180,15 +182,30 @@ def write(node: str | int, field: str, value: Any, region: RegionIndex) -> Reque
     return Request("write", node, args, _nothing)
 
 
-def step(node: str | int, ticks: int, inputs: Mapping[str, Any], *, progress: bool) -> Request[protocol.StepResult]:
-    """Ask for ticks."""
-    args = {"ticks": ticks, "inputs": dict(inputs), "progress": progress}
+def step(
+    node: str | int,
+    ticks: int,
+    inputs: Mapping[str, Any],
+    *,
+    progress: bool,
+    atomic: bool | None = None,
+    timeout_s: float | None = None,
+) -> Request[protocol.StepResult]:
+    """Ask for ticks; ``timeout_s`` is the server's to keep to, where the step is atomic."""
+    args = {"ticks": ticks, "inputs": dict(inputs), "progress": progress, "atomic": atomic, "timeout_s": timeout_s}
     return Request("step", node, args, lambda ok: convert(ok, protocol.StepResult), long=True)
 
 
-def call(node: str | int, method: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Request[Any]:
+def patience_s(timeout_s: float | None, *, atomic: bool) -> float | None:
+    """Return how long to wait for a step: the server ends an atomic one in time, and then has to roll it back."""
+    return timeout_s + ROLLED_BACK_WITHIN_S if atomic and timeout_s is not None else timeout_s
+
+
+def call(
+    node: str | int, method: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, atomic: bool = False
+) -> Request[Any]:
     """Ask to run an exported method."""
-    arguments = {"method": method, "args": list(args), "kwargs": dict(kwargs)}
+    arguments = {"method": method, "args": list(args), "kwargs": dict(kwargs), "atomic": atomic}
     return Request("call", node, arguments, lambda ok: convert(ok, protocol.CallResult).value, long=True)
 
 
@@ -259,6 +276,19 @@ def interrupt(node: str | int, *, request: int | None = None, force: bool = Fals
     """Ask a step to stop after a tick."""
     args = {"request": request, "force": force}
     return Request("interrupt", node, args, lambda ok: convert(ok, protocol.InterruptResult).interrupted)
+
+
+def clear(node: str | int) -> Request[protocol.NodeInfo]:
+    """Ask to go on with what a fault left."""
+    return Request("clear", node, {}, _node)
+
+
+def autosnap(
+    node: str | int, every_steps: int | None, every_s: float | None, keep: int | None, *, off: bool
+) -> Request[protocol.NodeInfo]:
+    """Ask for snapshots that are taken by themselves, or for none any more."""
+    args = {"every_steps": every_steps, "every_s": every_s, "keep": keep, "off": off}
+    return Request("autosnap", node, args, _node)
 
 
 def diff(node: str | int, other: str | int, fields: Sequence[str] | None) -> Request[protocol.DiffResult]:

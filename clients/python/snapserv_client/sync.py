@@ -22,7 +22,18 @@ from .errors import BadRequestError, FrozenError, RequestTimeoutError
 from .expansion import Keep, Options, Outcome, collected
 from .history import Actions, Verification
 from .pages import Pages
-from .protocol import Action, Event, MarkResult, NodeInfo, RewindResult, Rng, SpecResult, StatsResult, StepResult
+from .protocol import (
+    Action,
+    AutosnapInfo,
+    Event,
+    MarkResult,
+    NodeInfo,
+    RewindResult,
+    Rng,
+    SpecResult,
+    StatsResult,
+    StepResult,
+)
 from .requests import Array, RegionIndex, Request
 from .wire import unpack
 
@@ -77,6 +88,11 @@ class Server(ServerDisplay):
         except RequestTimeoutError as cause:
             raise unreachable(self.endpoint) from cause
         return self.hello
+
+    @property
+    def atomic(self) -> bool:
+        """Whether steps that do not say are atomic."""
+        return self.hello is not None and self.hello.atomic
 
     def ping(self) -> float:
         """Return the seconds that a round trip takes."""
@@ -392,6 +408,7 @@ class Branch(Node):
         ticks: int = 1,
         *,
         progress: Progress | None = None,
+        atomic: bool | None = None,
         timeout_s: float | None = None,
         inputs: Mapping[str, Any] | None = None,
         **named_inputs: Any,
@@ -401,7 +418,10 @@ class Branch(Node):
         Args:
             ticks: How many.
             progress: Called with ticks done and wanted, now and then.
-            timeout_s: How long to wait; for ever by default.
+            atomic: Whether all of it happens or nothing does: after any failure the branch goes on from the moment
+                before. The server's own default holds for None.
+            timeout_s: How long it may take; for ever by default. An atomic step that takes longer is ended by the
+                server, and rolled back; of another one, only the waiting ends.
             inputs: Inputs whose names are no Python names, or those of other arguments.
             **named_inputs: The other inputs.
 
@@ -410,10 +430,21 @@ class Branch(Node):
             NodeDiedError: Its process ended.
             StepInterruptedError: Somebody interrupted it.
             BadRequestError: An input is wrong; says which.
+            FaultedError: It raised before, and was not restored, reset, rewound or cleared since.
+            RequestTimeoutError: It took too long.
         """
         given = {**(inputs or {}), **named_inputs}
-        request = requests.step(self.id, ticks, given, progress=progress is not None)
-        result = self._run(request, timeout_s=timeout_s, progress=progress)
+        whole = self._server.atomic if atomic is None else atomic
+        request = requests.step(
+            self.id,
+            ticks,
+            given,
+            progress=progress is not None,
+            atomic=atomic,
+            timeout_s=timeout_s if whole else None,
+        )
+        patience_s = requests.patience_s(timeout_s, atomic=whole)
+        result = self._run(request, timeout_s=patience_s, progress=progress)
         self.last.step = result.step
         return result
 
@@ -453,9 +484,37 @@ class Branch(Node):
         """Change a field or a region of it; a scalar fills it, an array must have its shape."""
         self._run(requests.write(self.id, field, value, region))
 
-    def call(self, method: str, /, *args: Any, **kwargs: Any) -> Any:
-        """Run a method that the author exported, and return what it returns."""
-        return self._run(requests.call(self.id, method, args, kwargs))
+    def call(self, method: str, /, *args: Any, atomic: bool = False, **kwargs: Any) -> Any:
+        """Run a method that the author exported, and return what it returns; ``atomic`` is as for `step`."""
+        return self._run(requests.call(self.id, method, args, kwargs, atomic=atomic))
+
+    def clear(self) -> None:
+        """Go on with what the simulation left when it raised: the branch is no longer faulted."""
+        self.last = self._run(requests.clear(self.id))
+
+    def autosnap(
+        self,
+        *,
+        every_steps: int | None = None,
+        every_s: float | None = None,
+        keep: int | None = None,
+        off: bool = False,
+    ) -> AutosnapInfo | None:
+        """Have the server take snapshots of it by itself, and thin them out: the older they are, the sparser.
+
+        What is not given remains as it is.
+
+        Args:
+            every_steps: Take one at each multiple of so many steps.
+            every_s: Take one after so many seconds in which it steps.
+            keep: How many stay, those that are pinned or tagged not counted; 16 at first.
+            off: Take no more; what there is stays.
+
+        Returns:
+            What holds now; None where none are taken.
+        """
+        self.last = self._run(requests.autosnap(self.id, every_steps, every_s, keep, off=off))
+        return self.last.autosnap
 
     def interrupt(self, *, force: bool = False) -> bool:
         """Stop the step that runs, after its tick; return whether one ran. ``force`` kills the process."""

@@ -1,0 +1,127 @@
+"""A client's request to step: one asking of the cell, or several where automatic snapshots fall due in between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Any
+
+from snapserv_client.protocol import StepArgs, StepResult
+
+from . import autosnap
+from .atomic import atomically
+from .cell import PROGRESS_EVERY_S
+from .errors import StepInterruptedError
+from .faults import noting_faults
+from .herd import Cell, RequestKey
+from .nodes import Nodes
+from .tree import Node
+
+
+@dataclass(eq=False, slots=True)
+class Stepping:
+    """What an interrupt reaches: the cell that works on a request, and the number of the piece that it is at.
+
+    ``key`` says whose request it is, where it is done at most once. ``interrupted`` also reaches a request that is
+    between two pieces.
+    """
+
+    cell: Cell
+    number: int = 0
+    key: RequestKey | None = None
+    interrupted: bool = False
+
+    def ask(self, op: str, **arguments: Any) -> Awaitable[Any]:
+        """Ask the cell for the next piece."""
+        self.number = self.cell.number + 1
+        return self.cell.ask(op, key=self.key, **arguments)
+
+    def interrupt(self) -> None:
+        """Have it stop after the tick that runs."""
+        self.interrupted = True
+        self.cell.interrupt(self.number)
+
+
+async def step(
+    nodes: Nodes, branch: Node, stepping: Stepping, args: StepArgs, *, atomic: bool, deadline_s: float | None
+) -> StepResult:
+    """Run the ticks that a client asks for in a branch, whose turn the caller holds.
+
+    An atomic step is not cut: a snapshot that falls due in it is taken at its end. It alone has a deadline, since
+    it can be ended at any time.
+
+    Raises:
+        SnapservError: What the simulation met, or what kept an atomic step from beginning.
+    """
+    before = nodes.look(branch)
+    if atomic:
+        work = _Ticks(nodes, branch, stepping, args, whole=True)
+        await atomically(nodes, branch, work.run, deadline_s=deadline_s)
+        await autosnap.keep_up(nodes, branch, before)
+    else:
+        work = _Ticks(nodes, branch, stepping, args, whole=False)
+        with noting_faults(nodes, branch):
+            await work.run()
+    return work.result
+
+
+class _Ticks:
+    """The ticks of one request; ``result`` is what has come of them so far."""
+
+    def __init__(self, nodes: Nodes, branch: Node, stepping: Stepping, args: StepArgs, *, whole: bool) -> None:
+        self._nodes = nodes
+        self._branch = branch
+        self._stepping = stepping
+        self._args = args
+        self._whole = whole
+        self._reported = time.monotonic()
+        self.result = StepResult(nodes.look(branch), 0, None, 0)
+
+    async def run(self) -> None:
+        """Run all of them, or fewer where the simulation is finished."""
+        result, total = self.result, self._args.ticks
+        while result.ticks < total:
+            if self._stepping.interrupted:
+                raise StepInterruptedError(
+                    f"interrupted after {result.ticks:,} of {total:,} ticks",
+                    details={"step": result.step, "ticks": result.ticks},
+                )
+            done, more = await self._piece(total - result.ticks)
+            if not self._whole:
+                await autosnap.keep_up(self._nodes, self._branch, result.step - done)
+            if not more:
+                return
+            self._report()
+
+    def _report(self) -> None:
+        """Report progress between pieces, each of which can be too short for the cell to do so."""
+        report, now = self._stepping.cell.on_progress, time.monotonic()
+        if report is not None and now - self._reported >= PROGRESS_EVERY_S:
+            self._reported = now
+            report(self.result.ticks, self._args.ticks)
+
+    async def _piece(self, left: int) -> tuple[int, bool]:
+        """Run some of the ticks that are left.
+
+        Returns:
+            How many were done, also by an earlier server, and whether there may be more: the simulation can be
+            finished.
+        """
+        result = self.result
+        ticks, within_s = (left, None) if self._whole else autosnap.piece(self._branch, result.step, left)
+        done = await self._stepping.ask(
+            "step",
+            ticks=ticks,
+            inputs=self._args.inputs,
+            before=result.ticks,
+            total=self._args.ticks,
+            within_s=within_s,
+        )
+        result.ticks = done.get("before", result.ticks)  # an earlier server had done so much of it already
+        self._nodes.counters.steps += done["ticks"]
+        result.elapsed_us += done["elapsed_us"]
+        if done["ticks"] or not result.ticks:
+            result.step, result.outputs = done["step"], done["outputs"]
+            result.ticks += done["ticks"]
+        return done["ticks"], bool(done["ticks"]) and (ticks < left or within_s is not None)
