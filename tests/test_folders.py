@@ -398,6 +398,7 @@ def test_a_full_disk_is_over_budget_and_the_branch_goes_on(serve: Serve, folder:
             main.snapshot()
             with pytest.raises(SimulationError, match="No space left"):
                 main.call("fill", 3)
+            main.clear()
             main.call("fill", 0)
             (branch,) = main.snapshot().branch(1)
             with pytest.raises(OverBudgetError, match="No space left"):
