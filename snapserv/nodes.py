@@ -501,7 +501,7 @@ class Nodes:
         if node is None:
             return
         info = self.info(node)
-        node.death = str(ending)
+        node.death, node.faulted = str(ending), None  # what it held is gone
         error = NodeDiedError(
             f"the process of {node.path} {ending} after step {info.step:,}",
             hint="the rest of the tree is unaffected; restore or reset revives a branch",

@@ -476,6 +476,18 @@ def test_bad_requests_and_interrupts_are_no_faults(process: ServerProcess, troub
     main.clear()
 
 
+def test_a_faulted_branch_that_dies_is_dead_and_no_longer_faulted(trouble: Server) -> None:
+    main = trouble.branch("main")
+    fault(main)
+    os.kill(main.info().pid, signal.SIGKILL)
+    assert_settles(lambda: main.info().state, "dead")
+    for use in (main.step, main.clear):
+        with pytest.raises(NodeDiedError):
+            use()
+    main.reset()
+    assert main.info().state == "idle"
+
+
 def test_requests_that_were_sent_together_stop_at_the_fault(trouble: Server) -> None:
     """Whoever pipelines steps does not have the later ones run upon what the first one left."""
     from snapserv_client import requests

@@ -84,8 +84,10 @@ def typed(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
 # ------------------------------------------------------------------------------------------ verbs and their output
 
 USES: dict[str, Words] = {
+    "autosnap": ("main", "--every-steps", "100"),
     "branch": ("s", "left", "right"),
     "call": ("main", "total"),
+    "clear": ("main",),
     "diff": ("main", "s"),
     "drop": ("s",),
     "expand": ("main", '{"drift": 1}', '[{"drift": 2}, {"drift": 3}]', "--sum", "mean", "--keep", "1:mean"),
