@@ -222,8 +222,9 @@ def test_atomic_can_be_the_servers_default_for_steps(serve: Serve) -> None:
 
 def test_a_bad_input_of_an_atomic_step_changes_nothing(trouble: Server) -> None:
     main = trouble.branch("main")
-    with pytest.raises(BadRequestError, match="wrong"):
+    with pytest.raises(BadRequestError, match="wrong") as caught:
         main.step(wrong=1, atomic=True)
+    assert "allowed: how, at" in caught.value.hint
     assert (main.info().state, main.step(atomic=True).step) == ("idle", 1)
 
 
