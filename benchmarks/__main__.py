@@ -17,7 +17,7 @@ from rich.table import Table
 
 from snapserv.diagnosis import diagnose
 
-from . import clones, expansion, figures, idle, longrun, rollback, roundtrip, snapshots
+from . import atomic, clones, expansion, figures, idle, longrun, rollback, roundtrip, snapshots
 from .figures import RESULTS
 
 GOALS = "goal"
@@ -47,6 +47,8 @@ def main() -> None:
     console.print(_table("Steps that write every page", [results["dense"]]))
     results["rollback"] = rollback.measure(10 if quick else 60)
     console.print(_table("Ways back", results["rollback"]["rows"]))
+    results["atomic"] = atomic.measure(10 if quick else 200)
+    console.print(_table("Steps that happen whole or not at all", results["atomic"]["rows"]))
     results["expansion"] = expansion.measure(2 if quick else 7)
     console.print(_table("Expanding", results["expansion"]["rows"]))
     results["clones"] = clones.measure(5 if quick else 50)

@@ -78,7 +78,9 @@ async def _roll_back(nodes: Nodes, branch: Node, backup: Cell, step: int, error:
     log.info("rolled_back", node=branch.path, step=step, code=error.code)
     return type(error)(
         f"{error.message}; {branch.path} is rolled back to step {step:,}",
-        hint="nothing is left of it, so it can be tried again",
+        hint=error.hint
+        if error.hint and error.fault == "caller"
+        else "nothing is left of it: it can be tried again",
         details={**details, "rolled_back_to": step},
     )
 

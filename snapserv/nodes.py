@@ -632,7 +632,7 @@ class Nodes:
 
     def _died(self, node: Node, pid: int, ending: Ending) -> None:
         step = self.look(node)
-        node.death = str(ending)
+        node.death, node.faulted = str(ending), None  # what it held is gone
         self._deaths[node.id] = NodeDiedError(
             f"the process of {node.path} {ending} after step {step:,}",
             hint="the rest of the tree is unaffected; restore or reset revives a branch",

@@ -605,8 +605,9 @@ async def clear(call: Call, args: protocol.Empty) -> protocol.NodeResult:
     nodes = call.server.nodes
     node = nodes.branch(call.reference)
     async with Turn(nodes.lane(node)):
+        nodes.cell(node)  # a dead branch has nothing to go on with
         nodes.clear(node)
-        return protocol.NodeResult(nodes.info(node))
+    return protocol.NodeResult(nodes.info(node))
 
 
 @handles("autosnap")

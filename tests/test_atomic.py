@@ -222,8 +222,9 @@ def test_atomic_can_be_the_servers_default_for_steps(serve: Serve) -> None:
 
 def test_a_bad_input_of_an_atomic_step_changes_nothing(trouble: Server) -> None:
     main = trouble.branch("main")
-    with pytest.raises(BadRequestError, match="wrong"):
+    with pytest.raises(BadRequestError, match="wrong") as caught:
         main.step(wrong=1, atomic=True)
+    assert "allowed: how, at" in caught.value.hint
     assert (main.info().state, main.step(atomic=True).step) == ("idle", 1)
 
 
@@ -474,6 +475,18 @@ def test_bad_requests_and_interrupts_are_no_faults(process: ServerProcess, troub
     assert [error.code for error in raised] == ["interrupted"]
     assert main.info().state == "idle"
     main.clear()
+
+
+def test_a_faulted_branch_that_dies_is_dead_and_no_longer_faulted(trouble: Server) -> None:
+    main = trouble.branch("main")
+    fault(main)
+    os.kill(main.info().pid, signal.SIGKILL)
+    assert_settles(lambda: main.info().state, "dead")
+    for use in (main.step, main.clear):
+        with pytest.raises(NodeDiedError):
+            use()
+    main.reset()
+    assert main.info().state == "idle"
 
 
 def test_requests_that_were_sent_together_stop_at_the_fault(trouble: Server) -> None:

@@ -48,7 +48,7 @@ Serve = Callable[..., ServerProcess]
         (lambda s: s.branch("main").write("count", "three"), BadRequestError, "no value of dtype int64"),
         (lambda s: s.branch("main").write("nothing", 1), NotFoundError, "fields: position, count"),
         (lambda s: s.branch("main").call("hidden"), NotFoundError, "exported methods"),
-        (lambda s: s.branch("main").call("total", 1), SimulationError, "TypeError"),
+        (lambda s: s.branch("main").call("total", 1), BadRequestError, "too many positional"),
         (lambda s: s.branch("main").restore("main"), BadRequestError, "live branch"),
         (lambda s: s.branch("main").restore("gone"), NotFoundError, "no node 'gone'"),
         (lambda s: s.snapshot("root").drop(), BadRequestError, "root of its tree"),

@@ -84,8 +84,10 @@ def typed(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
 # ------------------------------------------------------------------------------------------ verbs and their output
 
 USES: dict[str, Words] = {
+    "autosnap": ("main", "--every-steps", "100"),
     "branch": ("s", "left", "right"),
     "call": ("main", "total"),
+    "clear": ("main",),
     "diff": ("main", "s"),
     "drop": ("s",),
     "expand": ("main", '{"drift": 1}', '[{"drift": 2}, {"drift": 3}]', "--sum", "mean", "--keep", "1:mean"),
@@ -326,7 +328,7 @@ def test_every_error_has_the_exit_code_of_its_kind() -> None:
         (("create", "--param", "cols=many"), 2, "bad_request", "cols"),
         (("create", "--simulation", "Walked"), 2, "not_found", "Walk"),
         (("call", "main", "echo", "method=1"), 2, "bad_request", "'method'"),
-        (("call", "main", "total", "1"), 1, "simulation_error", "TypeError"),
+        (("call", "main", "total", "1"), 2, "bad_request", "too many positional"),
         (("status", "--endpoint", "nonsense"), 2, "bad_request", "nonsense"),
         (("step", "main", "--bogus"), 2, "bad_request", "--bogus"),
         (("step", "main", "many"), 2, "bad_request", "integer"),
@@ -366,8 +368,35 @@ def test_a_simulation_that_raises_shows_its_traceback(serve: Serve, alone: Termi
     assert alone.type("step", "main", "5", "-i", "how=raise", "-i", "at=3", "-e", endpoint) == 1
     assert "Traceback" in alone.err
     assert "told to raise" in alone.err
-    error = alone.json("step", "main", "5", "-i", "how=segfault", "-i", "at=4", "-e", endpoint, status=1)["error"]
+    assert alone.json("step", "main", "-e", endpoint, status=1)["error"]["code"] == "faulted"
+    assert alone.json("clear", "main", "-e", endpoint)["state"] == "idle"
+    crash = ("step", "main", "5", "-i", "how=segfault", "-i", "at=4", "-e", endpoint)
+    error = alone.json(*crash, "--atomic", status=1)["error"]
+    assert (error["code"], error["details"]["rolled_back_to"]) == ("node_died", 2)
+    error = alone.json(*crash, status=1)["error"]
     assert error["code"] == "node_died"
+
+
+def test_automatic_snapshots_are_asked_for_and_ended(serve: Serve, alone: Terminal) -> None:
+    endpoint = serve("tests.simulations:Trouble").endpoint
+    assert alone.json("autosnap", "main", "-e", endpoint)["autosnap"] is None
+    rule = alone.json("autosnap", "main", "--every-steps", "5", "--keep", "2", "-e", endpoint)["autosnap"]
+    assert rule == {"every_steps": 5, "every_s": None, "keep": 2, "error": ""}
+    alone.json("step", "main", "12", "-e", endpoint)
+    listed = [node["name"] for node in alone.json("tree", "-e", endpoint)["nodes"] if node["automatic"]]
+    assert listed == ["auto-5", "auto-10"]
+    assert alone.type("autosnap", "main", "-e", endpoint) == 0
+    assert "every 5 steps, 2 of them stay" in alone.out
+    assert alone.json("autosnap", "main", "--off", "-e", endpoint)["autosnap"] is None
+    error = alone.json("autosnap", "main", "--off", "--every-s", "3", "-e", endpoint, status=2)["error"]
+    assert error["code"] == "bad_request"
+
+
+@pytest.mark.parametrize("every", ["often", "10sx", "-1", "0s"])
+def test_a_server_with_a_rule_that_is_none_does_not_start(alone: Terminal, every: str) -> None:
+    error = alone.json("serve", "tests.simulations:Trouble", f"--autosnap={every}", status=2)["error"]
+    assert error["code"] == "bad_request"
+    assert "30s" in error["hint"]
 
 
 def test_a_mistake_of_ours_exits_with_5_and_is_json_too(alone: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:

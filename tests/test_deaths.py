@@ -79,7 +79,8 @@ def test_an_exception_reaches_the_client_with_its_traceback_and_step(trouble: Se
     assert "told to raise" in str(caught.value)
     assert "in fail" in caught.value.details["traceback"]
     assert caught.value.details["step"] == 3
-    assert main.info().step == 3
+    assert (main.info().step, main.info().state) == (3, "faulted")
+    main.clear()
     assert main.step().step == 4
 
 

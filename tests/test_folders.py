@@ -85,6 +85,34 @@ def layers_of(temporary: Path) -> set[str]:
     return {path.name for path in temporary.glob("snapserv-folders-*/*/*")} - {"o"}
 
 
+def test_what_is_rolled_back_leaves_no_file_and_no_layer(ledger: Server, tmp_path: Path) -> None:
+    main = ledger.branch("main")
+    plain = main.branch(name="plain")
+    seen = look(main)
+    began = len(layers_of(tmp_path / "temporary"))
+    for step in range(1, 31):
+        if step % 3 == 0:
+            with pytest.raises(SimulationError, match="rolled back"):
+                main.call("fill", "too much", atomic=True)  # which has made its file by then
+            assert look(main) == seen
+        if step % 10 == 0:
+            pid = main.info().pid
+            os.kill(pid, signal.SIGKILL)
+            assert_settles(lambda: main.info().state, "dead")
+            main.restore("kept")
+            assert look(main) == seen
+        main.step(atomic=True)
+        seen = look(main)
+        if step % 10 == 9:
+            main.snapshot("kept")
+        if step % 10 == 0:
+            ledger.node("kept").drop()
+    plain.step(30)
+    assert digest(main) == digest(plain)
+    assert look(plain) == seen
+    assert_settles(lambda: len(layers_of(tmp_path / "temporary")) <= began + 20, True)
+
+
 def test_a_branch_goes_on_bit_for_bit_as_the_uninterrupted_run(ledger: Server) -> None:
     main = ledger.branch("main")
     before = main.snapshot("before")
@@ -382,6 +410,7 @@ def test_a_full_disk_is_over_budget_and_the_branch_goes_on(serve: Serve, folder:
             main.snapshot()
             with pytest.raises(SimulationError, match="No space left"):
                 main.call("fill", 3)
+            main.clear()
             main.call("fill", 0)
             (branch,) = main.snapshot().branch(1)
             with pytest.raises(OverBudgetError, match="No space left"):

@@ -127,8 +127,10 @@ def test_steps_that_raise_or_are_interrupted_are_recorded_by_the_ticks_that_they
         main.step(2)
         with pytest.raises(SimulationError):
             main.step(5, how="raise", at=5)
+        main.clear()
         with pytest.raises(SimulationError):
             main.call("fail", "raise")
+        main.clear()
         with pytest.raises(BadRequestError):
             main.step(1, nothing=1)
         with pytest.raises(BadRequestError):

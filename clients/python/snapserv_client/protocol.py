@@ -871,7 +871,7 @@ VERBS: dict[str, Verb] = {
             "go on with what a fault left",
             Empty,
             NodeResult,
-            ("frozen", "not_found"),
+            _BRANCH,
             once=True,
         ),
         Verb(
