@@ -71,7 +71,7 @@ def verbs() -> str:
     common = ", ".join(f"`{code}`" for code in protocol.COMMON_ERRORS)
     parts = [f"Every verb may also be answered with: {common}."]
     for verb in protocol.VERBS.values():
-        once = " · at most once" if verb.once else ""
+        once = (" · at most once" if verb.once else "") + (" · reads" if verb.reads else "")
         parts.append(f"\n### `{verb.name}`\n\nOn: {verb.on}{once}. {verb.does.capitalize()}.\n")
         parts.append(_documented(verb.args, "argument"))
         parts.append(f"\nResult: `{verb.result.__name__}`")

@@ -114,9 +114,10 @@ class Cell:
             SnapservError: What the cell answered.
         """
         self._number += 1
+        # Before a reply is waited for: what cannot be packed raises here, and no reply comes.
+        parts = encode(fork.REQUEST, {"op": op, "number": self._number, **arguments})
         reply: asyncio.Future[Any] = self._herd.loop.create_future()
         self._replies.append(reply)
-        parts = encode(fork.REQUEST, {"op": op, "number": self._number, **arguments})
         self._send(parts, [descriptor.detach()] if descriptor else [])
         if self.ended.done():
             self._fail(self._death())

@@ -29,6 +29,7 @@ from snapserv_client.protocol import MAX_IN_FLIGHT, PROTOCOL_VERSION, VERBS, Out
 from snapserv_client.transport import NOBLOCK, has_input, receive_frames, send_frames
 from snapserv_client.wire import MAGIC, MAX_BUFFERS, MAX_MESSAGE_BYTES, Frames, convert, pack, unpack
 
+from .access import door_of
 from .errors import (
     BadRequestError,
     BusyError,
@@ -66,6 +67,7 @@ class ServeOptions:
             at once, the others are there for ``create``.
         params: Parameters of the first one's ``setup``.
         endpoint: Where to listen; the user's default ipc socket for None.
+        keys: A folder of keys: only clients that it names are let in; see `snapserv_client.keys.chosen_folder`.
         backing: The arena's backing; the best that there is for None.
         branch_dirs: Folders that belong to the node, besides those that simulations name.
         ready_fd: A descriptor that gets one line of JSON when the server answers, or why it does not.
@@ -75,6 +77,7 @@ class ServeOptions:
     targets: list[str]
     params: Mapping[str, Any] = field(default_factory=dict)
     endpoint: str | None = None
+    keys: str | None = None
     backing: str | None = None
     branch_dirs: list[str] = field(default_factory=list)
     ready_fd: int | None = None
@@ -139,7 +142,9 @@ class Server:
         self._workers = ThreadPoolExecutor(WORKERS, "snapserv-copy")
         self._drain_planned = False
         self._closers = contextlib.ExitStack()
-        place = prepare(options.endpoint or default_endpoint())
+        endpoint = options.endpoint or default_endpoint()
+        self._door = door_of(endpoint, options.keys)
+        place = prepare(endpoint)
         self._closers.callback(place.leave)
         try:
             context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -152,10 +157,13 @@ class Server:
             # A client that reconnects takes its name over, and a reply that cannot be sent is an error to log.
             self._router.setsockopt(zmq.ROUTER_HANDOVER, 1)
             self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+            self._door.guard(self._router)
             self.endpoint = bind(self._router, place.endpoint)
             self.name = self.endpoint.rsplit("/", 1)[-1].removesuffix(".sock")
-            self.events = Events(context, place.events_endpoint)
+            self.events = Events(context, place.events_endpoint, self._door.guard)
             self._closers.callback(self.events.close)
+            self._door.open(context, self._router)
+            self._closers.callback(self._door.close)
         except BaseException:
             self._closers.close()
             raise
@@ -257,7 +265,7 @@ class Server:
         for _ in range(BATCH):
             if not has_input(self._router):
                 return
-            client = self._router.recv(NOBLOCK)
+            client = self._door.receive_client(self._router)
             self._receive(client, receive_frames(self._router))
         self._plan_drain()
 
@@ -301,6 +309,7 @@ class Server:
             raise BadRequestError(
                 f"no verb {header.verb!r}", hint=f"did you mean {close[0]!r}?" if close else "see docs/protocol.md"
             )
+        self._door.check(client, verb)
         session = self.sessions.of(client)
         if header.id in session.running:
             return  # a retry of a request that still runs: its reply is on its way
@@ -355,8 +364,12 @@ class Server:
             return pack({"id": call.id, "error": plain.to_wire()})
 
     def _send(self, client: bytes, frames: Frames) -> None:
+        routing_id = self._door.routing_id(client)
+        if routing_id is None:
+            log.info("client_gone", client=client.hex())
+            return
         try:
-            send_frames(self._router, [client, MAGIC, *frames], flags=NOBLOCK)
+            send_frames(self._router, [routing_id, MAGIC, *frames], flags=NOBLOCK)
         except zmq.Again:
             log.warning("slow_client", client=client.hex())
         except zmq.ZMQError as cause:

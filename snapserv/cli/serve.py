@@ -31,6 +31,9 @@ def serve(
     param: Annotated[list[str] | None, typer.Option("--param", "-p", help="NAME=VALUE for setup.")] = None,
     name: Annotated[str | None, typer.Option(help="Listen on this user's socket of that name.")] = None,
     endpoint: Endpoint = None,
+    keys: Annotated[
+        str | None, typer.Option(help="Folder of keys (see keygen): only clients that it names are let in.")
+    ] = None,
     backing: Annotated[str | None, typer.Option(help=f"Arena backing: {', '.join(backings.NAMES)}.")] = None,
     branch_dir: Annotated[
         list[str] | None, typer.Option(help="A folder that each node sees as it wrote it itself; repeatable.")
@@ -56,6 +59,7 @@ def serve(
             targets=targets,
             params=pairs(param or [], "param"),
             endpoint=endpoint,
+            keys=keys,
             backing=backing,
             branch_dirs=branch_dir or [],
             ready_fd=ready_fd,

@@ -16,6 +16,7 @@ __all__ = [
     "BusyError",
     "FrozenError",
     "InternalError",
+    "KeysError",
     "NameTakenError",
     "NodeDiedError",
     "NotFoundError",
@@ -191,6 +192,13 @@ class RequestTimeoutError(SnapservError):
     fault: ClassVar[Fault] = "caller"
 
 
+class KeysError(SnapservError):
+    """A key file is missing, is none, or others may use it; raised where keys are read, never sent."""
+
+    code = "keys"
+    fault: ClassVar[Fault] = "caller"
+
+
 ERRORS: dict[str, type[SnapservError]] = {
     error.code: error
     for error in (
@@ -212,6 +220,7 @@ ERRORS: dict[str, type[SnapservError]] = {
         AddressError,
         UnreachableError,
         RequestTimeoutError,
+        KeysError,
     )
 }
 """Every error class by its code."""

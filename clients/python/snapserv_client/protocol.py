@@ -664,11 +664,17 @@ class DropArgs(Arguments):
 # --------------------------------------------------------------------------------------------- the verbs
 
 
-class Verb(msgspec.Struct, frozen=True):
+class _Access(msgspec.Struct, frozen=True, kw_only=True):
+    reads: bool
+
+
+class Verb(_Access, frozen=True):
     """One verb: what it works on, its arguments and result, and the errors of its own.
 
-    ``on`` says what the request's ``node`` must name. ``once`` marks a verb that changes something: the reply
-    to (client, id) is remembered, so that a retry gets the first reply again and nothing happens twice.
+    ``on`` says what the request's ``node`` must name. ``reads`` says whether the verb leaves every node as it is:
+    then clients that may only read may ask for it. Every verb has to say. ``once`` marks a verb that changes
+    something: the reply to (client, id) is remembered, so that a retry gets the first reply again and nothing
+    happens twice.
     Every verb can also be answered with one of `COMMON_ERRORS`.
     """
 
@@ -689,13 +695,13 @@ _FORK = ("over_budget", "threads_running", "unsupported")
 VERBS: dict[str, Verb] = {
     verb.name: verb
     for verb in (
-        Verb("hello", "server", "negotiate the version; say who answers", HelloArgs, HelloResult),
-        Verb("ping", "server", "answer at once", Empty, Empty),
-        Verb("spec", "server", "describe a tree's simulation", SpecArgs, SpecResult, ("not_found",)),
-        Verb("stats", "server", "count what happened since the start", Empty, StatsResult),
-        Verb("tree", "server", "list nodes, a page at a time", TreeArgs, TreeResult, ("not_found",)),
-        Verb("watch", "server", "say where events are published", Empty, WatchResult),
-        Verb("shutdown", "server", "end every cell and the server", Empty, Empty, once=True),
+        Verb("hello", "server", "negotiate the version; say who answers", HelloArgs, HelloResult, reads=True),
+        Verb("ping", "server", "answer at once", Empty, Empty, reads=True),
+        Verb("spec", "server", "describe a tree's simulation", SpecArgs, SpecResult, ("not_found",), reads=True),
+        Verb("stats", "server", "count what happened since the start", Empty, StatsResult, reads=True),
+        Verb("tree", "server", "list nodes, a page at a time", TreeArgs, TreeResult, ("not_found",), reads=True),
+        Verb("watch", "server", "say where events are published", Empty, WatchResult, reads=True),
+        Verb("shutdown", "server", "end every cell and the server", Empty, Empty, once=True, reads=False),
         Verb(
             "create",
             "server",
@@ -704,6 +710,7 @@ VERBS: dict[str, Verb] = {
             NodeResult,
             ("name_taken", "node_died", "not_found", "simulation_error", *_FORK),
             once=True,
+            reads=False,
         ),
         Verb(
             "log",
@@ -712,6 +719,7 @@ VERBS: dict[str, Verb] = {
             LogArgs,
             LogResult,
             (*_NODE, *_FORK),
+            reads=True,
         ),
         Verb(
             "replay",
@@ -721,6 +729,7 @@ VERBS: dict[str, Verb] = {
             NodeResult,
             (*_NODE, "interrupted", "name_taken", "simulation_error", *_FORK),
             once=True,
+            reads=False,
         ),
         Verb(
             "verify",
@@ -729,6 +738,7 @@ VERBS: dict[str, Verb] = {
             VerifyArgs,
             VerifyResult,
             (*_NODE, "simulation_error", *_FORK),
+            reads=True,
         ),
         Verb(
             "step",
@@ -738,9 +748,17 @@ VERBS: dict[str, Verb] = {
             StepResult,
             (*_BRANCH, "interrupted", "simulation_error"),
             once=True,
+            reads=False,
         ),
         Verb(
-            "reset", "branch", "go back to the root snapshot", ResetArgs, NodeResult, (*_BRANCH, *_FORK), once=True
+            "reset",
+            "branch",
+            "go back to the root snapshot",
+            ResetArgs,
+            NodeResult,
+            (*_BRANCH, *_FORK),
+            once=True,
+            reads=False,
         ),
         Verb(
             "mark",
@@ -750,10 +768,30 @@ VERBS: dict[str, Verb] = {
             MarkResult,
             (*_BRANCH, "over_budget"),
             once=True,
+            reads=False,
         ),
-        Verb("rewind", "branch", "go back to the mark, in place", Empty, RewindResult, _BRANCH, once=True),
-        Verb("read", "node", "copy a field or a region of it", ReadArgs, ReadResult, (*_NODE, "unsupported")),
-        Verb("write", "branch", "change a field or a region of it", WriteArgs, Empty, _BRANCH, once=True),
+        Verb(
+            "rewind",
+            "branch",
+            "go back to the mark, in place",
+            Empty,
+            RewindResult,
+            _BRANCH,
+            once=True,
+            reads=False,
+        ),
+        Verb(
+            "read",
+            "node",
+            "copy a field or a region of it",
+            ReadArgs,
+            ReadResult,
+            (*_NODE, "unsupported"),
+            reads=True,
+        ),
+        Verb(
+            "write", "branch", "change a field or a region of it", WriteArgs, Empty, _BRANCH, once=True, reads=False
+        ),
         Verb(
             "call",
             "branch",
@@ -762,6 +800,7 @@ VERBS: dict[str, Verb] = {
             CallResult,
             (*_BRANCH, "simulation_error"),
             once=True,
+            reads=False,
         ),
         Verb(
             "snapshot",
@@ -771,8 +810,17 @@ VERBS: dict[str, Verb] = {
             SnapshotResult,
             (*_BRANCH, "name_taken", *_FORK),
             once=True,
+            reads=False,
         ),
-        Verb("interrupt", "node", "stop the running step after a tick", InterruptArgs, InterruptResult, _BRANCH),
+        Verb(
+            "interrupt",
+            "node",
+            "stop the running step after a tick",
+            InterruptArgs,
+            InterruptResult,
+            _BRANCH,
+            reads=False,
+        ),
         Verb(
             "branch",
             "node",
@@ -781,6 +829,7 @@ VERBS: dict[str, Verb] = {
             BranchResult,
             (*_NODE, "name_taken", "simulation_error", *_FORK),
             once=True,
+            reads=False,
         ),
         Verb(
             "expand",
@@ -790,6 +839,7 @@ VERBS: dict[str, Verb] = {
             ExpandResult,
             (*_NODE, "interrupted", "simulation_error", *_FORK),
             once=True,
+            reads=False,
         ),
         Verb(
             "restore",
@@ -799,9 +849,20 @@ VERBS: dict[str, Verb] = {
             NodeResult,
             (*_BRANCH, "simulation_error", *_FORK),
             once=True,
+            reads=False,
         ),
-        Verb("diff", "node", "compare two nodes, field by field", DiffArgs, DiffResult, (*_NODE, "unsupported")),
-        Verb("pages", "node", "say which page is whose", PagesArgs, PagesResult, (*_NODE, "unsupported")),
+        Verb(
+            "diff",
+            "node",
+            "compare two nodes, field by field",
+            DiffArgs,
+            DiffResult,
+            (*_NODE, "unsupported"),
+            reads=True,
+        ),
+        Verb(
+            "pages", "node", "say which page is whose", PagesArgs, PagesResult, (*_NODE, "unsupported"), reads=True
+        ),
         Verb(
             "tag",
             "node",
@@ -810,9 +871,21 @@ VERBS: dict[str, Verb] = {
             NodeResult,
             ("name_taken", "not_found"),
             once=True,
+            reads=False,
         ),
-        Verb("pin", "node", "protect the node from drop", PinArgs, NodeResult, ("not_found",), once=True),
-        Verb("drop", "node", "end the node, not its descendants", DropArgs, DropResult, ("not_found",), once=True),
+        Verb(
+            "pin", "node", "protect the node from drop", PinArgs, NodeResult, ("not_found",), once=True, reads=False
+        ),
+        Verb(
+            "drop",
+            "node",
+            "end the node, not its descendants",
+            DropArgs,
+            DropResult,
+            ("not_found",),
+            once=True,
+            reads=False,
+        ),
     )
 }
 """Every verb by name."""
