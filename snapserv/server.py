@@ -27,7 +27,7 @@ import zmq
 from snapserv_client.endpoint import default_endpoint
 from snapserv_client.protocol import MAX_IN_FLIGHT, PROTOCOL_VERSION, VERBS, Outcome, Progress, RequestHeader, Verb
 from snapserv_client.transport import NOBLOCK, has_input, receive_frames, send_frames
-from snapserv_client.wire import MAGIC, MAX_BUFFERS, MAX_MESSAGE_BYTES, Frames, convert, pack, unpack
+from snapserv_client.wire import MAGIC, MAX_ARRAYS, MAX_BUFFERS, MAX_MESSAGE_BYTES, Frames, convert, pack, unpack
 
 from .access import door_of
 from .errors import (
@@ -288,14 +288,17 @@ class Server:
                 return
             if len(frames) < 2 or len(frames) > MAX_BUFFERS + 2:
                 raise BadRequestError(f"a message of {len(frames)} frames, and 2 to {MAX_BUFFERS + 2} are allowed")
-            raw = unpack(frames[1], frames[2:])
+            raw = unpack(frames[1], frames[2:], most_arrays=MAX_ARRAYS)
             if isinstance(raw, dict) and type(raw.get("id")) is int:
                 request_id = raw["id"]
             header = convert(raw, RequestHeader, what="header")
             self._accept(client, header)
         except SnapservError as error:
-            self.errors += 1
-            self._send(client, pack({"id": request_id, "error": error.to_wire()}))
+            self._send(client, self._failed(request_id, error))
+        except Exception:
+            # Nothing that a client sends may stop the others from being heard.
+            log.exception("internal_error", client=client.hex())
+            self._send(client, self._failed(request_id, InternalError("the request failed inside the server")))
 
     def _accept(self, client: bytes, header: RequestHeader) -> None:
         """Start a request, or answer a retry from memory.
@@ -335,13 +338,15 @@ class Server:
             result = await HANDLERS[verb.name](call, args)
             frames = pack({"id": call.id, "ok": result})
         except SnapservError as error:
-            frames = self._failed(call, error)
+            frames = self._failed(call.id, error)
         except asyncio.CancelledError:
-            frames = self._failed(call, StepInterruptedError("given up"))
+            frames = self._failed(call.id, StepInterruptedError("given up"))
         except Exception:
             # The one place for our own mistakes: the client must get a reply, and the log the traceback.
             log.exception("internal_error", verb=verb.name, node=call.node)
-            frames = self._failed(call, InternalError(f"{verb.name} failed inside the server", hint="see its log"))
+            frames = self._failed(
+                call.id, InternalError(f"{verb.name} failed inside the server", hint="see its log")
+            )
         if verb.once:
             session.remember(call.id, frames)
         session.running.discard(call.id)
@@ -355,13 +360,13 @@ class Server:
             frames = pack({"id": request_id, "outcome": Outcome(outcome.index, False, error=error.to_wire())})
         self._send(client, frames)
 
-    def _failed(self, call: Call, error: SnapservError) -> Frames:
+    def _failed(self, request_id: int, error: SnapservError) -> Frames:
         self.errors += 1
         try:
-            return pack({"id": call.id, "error": error.to_wire()})
+            return pack({"id": request_id, "error": error.to_wire()})
         except (TooLargeError, BadRequestError):
             plain = type(error)(error.message[:1000], hint=error.hint[:1000])
-            return pack({"id": call.id, "error": plain.to_wire()})
+            return pack({"id": request_id, "error": plain.to_wire()})
 
     def _send(self, client: bytes, frames: Frames) -> None:
         routing_id = self._door.routing_id(client)

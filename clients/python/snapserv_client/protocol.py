@@ -13,6 +13,7 @@ import msgspec
 PROTOCOL_VERSION = 1
 
 MAX_NAME_LENGTH = 64
+MAX_PATH_LENGTH = 2 * MAX_NAME_LENGTH + 1
 MAX_TICKS = 1 << 40
 MAX_BRANCHES = 4096
 MAX_PAGE = 10_000
@@ -31,9 +32,9 @@ NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
 class RequestHeader(msgspec.Struct):
     """What every request says: ``id`` grows with each new request of a client; a retry repeats it."""
 
-    id: int
-    verb: str
-    node: str | int | None = None
+    id: Annotated[int, msgspec.Meta(ge=0)]
+    verb: Annotated[str, msgspec.Meta(max_length=MAX_NAME_LENGTH)]
+    node: Annotated[str, msgspec.Meta(max_length=MAX_PATH_LENGTH)] | int | None = None
     args: dict[str, Any] = {}
 
 
