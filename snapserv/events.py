@@ -11,7 +11,7 @@ import zmq
 from snapserv_client.protocol import Event, NodeInfo
 from snapserv_client.wire import pack
 
-from .listening import bind
+from .listening import bind, watch_peers
 
 EventKind = Literal["created", "restored", "dropped", "died", "tagged", "pinned", "tree", "shutdown"]
 MOST_WAITING = 10_000
@@ -36,6 +36,7 @@ class Events:
         self._socket = context.socket(zmq.PUB)
         self._socket.setsockopt(zmq.LINGER, 200)
         self._socket.setsockopt(zmq.SNDHWM, MOST_WAITING)
+        watch_peers(self._socket, endpoint)
         guard(self._socket)
         self._loop = asyncio.get_running_loop()
         self.endpoint = bind(self._socket, endpoint)

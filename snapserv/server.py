@@ -26,8 +26,18 @@ import uvloop
 import zmq
 from snapserv_client.endpoint import default_endpoint
 from snapserv_client.protocol import MAX_IN_FLIGHT, PROTOCOL_VERSION, VERBS, Outcome, Progress, RequestHeader, Verb
-from snapserv_client.transport import NOBLOCK, has_input, receive_frames, send_frames
-from snapserv_client.wire import MAGIC, MAX_ARRAYS, MAX_BUFFERS, MAX_MESSAGE_BYTES, Frames, convert, pack, unpack
+from snapserv_client.transport import has_input, receive_frames
+from snapserv_client.wire import (
+    MAGIC,
+    MAX_ARRAYS,
+    MAX_BUFFERS,
+    MAX_MESSAGE_BYTES,
+    Frames,
+    convert,
+    leading_id,
+    pack,
+    unpack,
+)
 
 from .access import door_of
 from .errors import (
@@ -42,8 +52,10 @@ from .errors import (
 )
 from .events import Events
 from .ext import fork
-from .listening import bind, prepare
+from .listening import bind, prepare, watch_peers
 from .nodes import Nodes
+from .outgoing import Outgoing, replies_wait
+from .rates import DEFAULT_PER_S, Rates
 from .sessions import Session, Sessions
 from .verbs import HANDLERS, Call
 
@@ -68,6 +80,7 @@ class ServeOptions:
         params: Parameters of the first one's ``setup``.
         endpoint: Where to listen; the user's default ipc socket for None.
         keys: A folder of keys: only clients that it names are let in; see `snapserv_client.keys.chosen_folder`.
+        rate: Requests a second that one client may ask, or with keys one key.
         backing: The arena's backing; the best that there is for None.
         branch_dirs: Folders that belong to the node, besides those that simulations name.
         ready_fd: A descriptor that gets one line of JSON when the server answers, or why it does not.
@@ -78,6 +91,7 @@ class ServeOptions:
     params: Mapping[str, Any] = field(default_factory=dict)
     endpoint: str | None = None
     keys: str | None = None
+    rate: float = DEFAULT_PER_S
     backing: str | None = None
     branch_dirs: list[str] = field(default_factory=list)
     ready_fd: int | None = None
@@ -134,6 +148,7 @@ class Server:
         self.began = time.monotonic()
         self.sessions = Sessions()
         self.calls: dict[tuple[bytes, int], Call] = {}
+        self._rates = Rates(options.rate)
         self.requests = 0
         self.errors = 0
         self._loop = asyncio.get_running_loop()
@@ -157,11 +172,13 @@ class Server:
             # A client that reconnects takes its name over, and a reply that cannot be sent is an error to log.
             self._router.setsockopt(zmq.ROUTER_HANDOVER, 1)
             self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+            watch_peers(self._router, place.endpoint)
             self._door.guard(self._router)
             self.endpoint = bind(self._router, place.endpoint)
             self.name = self.endpoint.rsplit("/", 1)[-1].removesuffix(".sock")
             self.events = Events(context, place.events_endpoint, self._door.guard)
             self._closers.callback(self.events.close)
+            self._outgoing = Outgoing(self._router)
             self._door.open(context, self._router)
             self._closers.callback(self._door.close)
         except BaseException:
@@ -288,7 +305,12 @@ class Server:
                 return
             if len(frames) < 2 or len(frames) > MAX_BUFFERS + 2:
                 raise BadRequestError(f"a message of {len(frames)} frames, and 2 to {MAX_BUFFERS + 2} are allowed")
-            raw = unpack(frames[1], frames[2:], most_arrays=MAX_ARRAYS)
+            try:
+                self._rates.take(self._door.user(client), len(frames[1]))
+            except BusyError:
+                request_id = leading_id(frames[1])
+                raise
+            raw = unpack(frames[1], frames[2:], request=True)
             if isinstance(raw, dict) and type(raw.get("id")) is int:
                 request_id = raw["id"]
             header = convert(raw, RequestHeader, what="header")
@@ -319,7 +341,7 @@ class Server:
         if verb.once:
             reply = session.recall(header.id)
             if reply is not None:
-                self._send(client, reply)
+                self._reply(client, header.id, reply)
                 return
         if len(session.running) >= MAX_IN_FLIGHT:
             raise BusyError(f"{MAX_IN_FLIGHT} requests of this client are in flight", hint="wait for replies first")
@@ -351,11 +373,19 @@ class Server:
             session.remember(call.id, frames)
         session.running.discard(call.id)
         self.calls.pop((call.client, call.id), None)
-        self._send(call.client, frames)
+        self._reply(call.client, call.id, frames)
+
+    def _reply(self, client: bytes, request_id: int, frames: Frames) -> None:
+        """Send the final reply, or in its place an error to a client that has not taken others."""
+        if not self._outgoing.admits(client, frames):
+            frames = self._failed(request_id, replies_wait())
+        self._send(client, frames)
 
     def _send_outcome(self, client: bytes, request_id: int, outcome: Outcome) -> None:
         try:
             frames = pack({"id": request_id, "outcome": outcome})
+            if not self._outgoing.admits(client, frames):
+                raise replies_wait()
         except SnapservError as error:
             frames = pack({"id": request_id, "outcome": Outcome(outcome.index, False, error=error.to_wire())})
         self._send(client, frames)
@@ -374,7 +404,7 @@ class Server:
             log.info("client_gone", client=client.hex())
             return
         try:
-            send_frames(self._router, [routing_id, MAGIC, *frames], flags=NOBLOCK)
+            self._outgoing.send(client, routing_id, [MAGIC, *frames])
         except zmq.Again:
             log.warning("slow_client", client=client.hex())
         except zmq.ZMQError as cause:
@@ -387,6 +417,7 @@ class Server:
 
     def _sweep(self) -> None:
         self.nodes.herd.reap_strays()
+        self._outgoing.forget_taken()
         self._loop.call_later(SWEEP_EVERY_S, self._sweep)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:

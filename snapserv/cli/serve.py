@@ -13,6 +13,7 @@ from snapserv_client.protocol import NAME_PATTERN
 
 from snapserv import backings
 from snapserv.errors import BadRequestError
+from snapserv.rates import DEFAULT_PER_S
 
 from .options import Endpoint, failing, pairs
 
@@ -34,6 +35,7 @@ def serve(
     keys: Annotated[
         str | None, typer.Option(help="Folder of keys (see keygen): only clients that it names are let in.")
     ] = None,
+    rate: Annotated[float, typer.Option(min=1, help="Requests a second that one client may ask.")] = DEFAULT_PER_S,
     backing: Annotated[str | None, typer.Option(help=f"Arena backing: {', '.join(backings.NAMES)}.")] = None,
     branch_dir: Annotated[
         list[str] | None, typer.Option(help="A folder that each node sees as it wrote it itself; repeatable.")
@@ -60,6 +62,7 @@ def serve(
             params=pairs(param or [], "param"),
             endpoint=endpoint,
             keys=keys,
+            rate=rate,
             backing=backing,
             branch_dirs=branch_dir or [],
             ready_fd=ready_fd,

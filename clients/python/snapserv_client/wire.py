@@ -29,7 +29,8 @@ MAX_HEADER_BYTES = 1 << 20
 MAX_BUFFERS = 256
 MAX_MESSAGE_BYTES = 1 << 30
 MAX_ARRAYS = 1 << 14
-"""Arrays in a request: each costs its receiver far more time than the few bytes that it may have."""
+MAX_CONTAINERS = 1 << 16
+"""Arrays, and lists and maps, in a request: each costs its receiver far more time than the bytes that it may have."""
 MAX_AXES = 64
 """As many as numpy's arrays can have."""
 MAX_DTYPE_FIELDS = 1024
@@ -100,7 +101,7 @@ def pack(header: Any) -> Frames:
     return [packed, *buffers]
 
 
-def unpack(header: Buffer, buffers: Sequence[Buffer] = (), *, most_arrays: int | None = None) -> Any:
+def unpack(header: Buffer, buffers: Sequence[Buffer] = (), *, request: bool = False) -> Any:
     """Return what `pack` was given; arrays are views of ``buffers``, or of the header's bytes, and not writable.
 
     Time and memory follow the size of the header, whatever it says of itself.
@@ -108,31 +109,41 @@ def unpack(header: Buffer, buffers: Sequence[Buffer] = (), *, most_arrays: int |
     Args:
         header: The header frame.
         buffers: The frames after it.
-        most_arrays: How many arrays there may be; any number by default.
+        request: Whether to bound the numbers of arrays, lists and maps, which in a reply only follow its size.
 
     Raises:
         BadRequestError: Bytes that are not one well-formed msgpack value, or an array that does not fit its
             buffer; the sender's fault.
-        TooLargeError: A header above `MAX_HEADER_BYTES`, too many arrays, or more than there is memory for.
+        TooLargeError: A header above `MAX_HEADER_BYTES`, more arrays, lists or maps than a request may have, or no memory.
     """
     if len(header) > MAX_HEADER_BYTES:
         raise TooLargeError(f"the header is {len(header):,} bytes, and {MAX_HEADER_BYTES:,} are allowed")
-    arrays = 0
+    arrays = containers = 0
 
     def extension(code: int, data: bytes) -> Any:
         nonlocal arrays
         arrays += 1
-        if most_arrays is not None and arrays > most_arrays:
-            raise TooLargeError(
-                f"more than {most_arrays:,} arrays in one message", hint="send fewer, larger arrays"
-            )
+        if request and arrays > MAX_ARRAYS:
+            raise TooLargeError(f"more than {MAX_ARRAYS:,} arrays in a request", hint="send fewer, larger arrays")
         if code != ARRAY_EXTENSION:
             raise BadRequestError(f"msgpack extension type {code} is unknown; {ARRAY_EXTENSION} is an array")
         return _array_from_wire(data, buffers)
 
+    def count(container: Any) -> Any:
+        nonlocal containers
+        containers += 1
+        if containers > MAX_CONTAINERS:
+            raise TooLargeError(
+                f"more than {MAX_CONTAINERS:,} lists and maps in a request", hint="send large data as numpy arrays"
+            )
+        return container
+
+    counted = count if request and len(header) > MAX_CONTAINERS else None
     try:
         _refuse_hollow(header)
-        return msgpack.unpackb(header, ext_hook=extension, strict_map_key=False)
+        return msgpack.unpackb(
+            header, ext_hook=extension, object_hook=counted, list_hook=counted, strict_map_key=False
+        )
     except SnapservError:
         raise
     except (ValueError, TypeError, RecursionError, UnicodeError, msgpack.UnpackException) as cause:
@@ -152,6 +163,18 @@ def _refuse_hollow(packed: Buffer) -> None:
     unpacker = msgpack.Unpacker(read_size=len(packed), max_buffer_size=len(packed))
     unpacker.feed(packed)
     unpacker.skip()
+
+
+def leading_id(header: Buffer) -> int:
+    """Return the ``id`` of a header that begins with it, without reading on, or 0."""
+    unpacker = msgpack.Unpacker(max_buffer_size=SMALL_HEADER_BYTES)
+    unpacker.feed(memoryview(header)[:32])
+    try:
+        unpacker.read_map_header()
+        found = unpacker.unpack() if unpacker.unpack() == "id" else 0
+    except (ValueError, TypeError, UnicodeError, msgpack.UnpackException):
+        return 0
+    return found if type(found) is int else 0
 
 
 def array_bytes(array: np.ndarray[Any, Any]) -> memoryview:
