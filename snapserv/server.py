@@ -29,7 +29,6 @@ from snapserv_client.protocol import MAX_IN_FLIGHT, PROTOCOL_VERSION, VERBS, Out
 from snapserv_client.transport import has_input, receive_frames
 from snapserv_client.wire import (
     MAGIC,
-    MAX_ARRAYS,
     MAX_BUFFERS,
     MAX_MESSAGE_BYTES,
     Frames,

@@ -30,7 +30,7 @@ MAX_BUFFERS = 256
 MAX_MESSAGE_BYTES = 1 << 30
 MAX_ARRAYS = 1 << 14
 MAX_CONTAINERS = 1 << 16
-"""Arrays, and lists and maps, in a request: each costs its receiver far more time than the bytes that it may have."""
+"""Arrays, and lists and maps, in a request: each costs its receiver far more time than its few bytes."""
 MAX_AXES = 64
 """As many as numpy's arrays can have."""
 MAX_DTYPE_FIELDS = 1024
@@ -114,7 +114,8 @@ def unpack(header: Buffer, buffers: Sequence[Buffer] = (), *, request: bool = Fa
     Raises:
         BadRequestError: Bytes that are not one well-formed msgpack value, or an array that does not fit its
             buffer; the sender's fault.
-        TooLargeError: A header above `MAX_HEADER_BYTES`, more arrays, lists or maps than a request may have, or no memory.
+        TooLargeError: A header above `MAX_HEADER_BYTES`, more arrays, lists or maps than a request may have, or
+            more than there is memory for.
     """
     if len(header) > MAX_HEADER_BYTES:
         raise TooLargeError(f"the header is {len(header):,} bytes, and {MAX_HEADER_BYTES:,} are allowed")
