@@ -56,6 +56,10 @@ def limits() -> str:
         ("header frame", f"{wire.MAX_HEADER_BYTES:,} bytes"),
         ("buffers in a message", f"{wire.MAX_BUFFERS:,}"),
         ("one frame, and the data of one reply", f"{wire.MAX_MESSAGE_BYTES:,} bytes"),
+        ("arrays in a request", f"{wire.MAX_ARRAYS:,}"),
+        ("lists and maps in a request", f"{wire.MAX_CONTAINERS:,}"),
+        ("fields of a dtype, and how deep within each other", f"{wire.MAX_DTYPE_FIELDS:,}, {wire.MAX_DTYPE_DEPTH}"),
+        ("axes of an array", f"{wire.MAX_AXES:,}"),
         ("requests of one client in flight", f"{protocol.MAX_IN_FLIGHT:,}"),
         ("name of a node, tree or tag", f"{protocol.MAX_NAME_LENGTH} characters, `{protocol.NAME_PATTERN}`"),
         ("ticks in one step", f"{protocol.MAX_TICKS:,}"),
@@ -71,7 +75,7 @@ def verbs() -> str:
     common = ", ".join(f"`{code}`" for code in protocol.COMMON_ERRORS)
     parts = [f"Every verb may also be answered with: {common}."]
     for verb in protocol.VERBS.values():
-        once = " · at most once" if verb.once else ""
+        once = (" · at most once" if verb.once else "") + (" · reads" if verb.reads else "")
         parts.append(f"\n### `{verb.name}`\n\nOn: {verb.on}{once}. {verb.does.capitalize()}.\n")
         parts.append(_documented(verb.args, "argument"))
         parts.append(f"\nResult: `{verb.result.__name__}`")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Literal
 
 import zmq
 from snapserv_client.protocol import Event, NodeInfo
 from snapserv_client.wire import pack
 
-from .listening import bind
+from .listening import bind, watch_peers
 
 EventKind = Literal[
     "created",
@@ -29,13 +30,26 @@ MOST_WAITING = 10_000
 
 
 class Events:
-    """The PUB socket. A watcher that is too slow loses events and sees it by their numbers."""
+    """The PUB socket. A watcher that is too slow loses events and sees it by their numbers.
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
+    Args:
+        context: The server's.
+        endpoint: Where to publish.
+        guard: Secures the socket before it is bound.
+    """
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        guard: Callable[[zmq.Socket[bytes]], None],
+    ) -> None:
         self.sequence = 0
         self._socket = context.socket(zmq.PUB)
         self._socket.setsockopt(zmq.LINGER, 200)
         self._socket.setsockopt(zmq.SNDHWM, MOST_WAITING)
+        watch_peers(self._socket, endpoint)
+        guard(self._socket)
         self._loop = asyncio.get_running_loop()
         self.endpoint = bind(self._socket, endpoint)
 

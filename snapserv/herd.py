@@ -136,8 +136,9 @@ class Cell:
                 return reply
             arguments["key"] = key
         self._number += 1
-        self._replies.append(reply)
+        # Before a reply is waited for: what cannot be packed raises here, and no reply comes.
         parts = encode(fork.REQUEST, {"op": op, "number": self._number, **arguments})
+        self._replies.append(reply)
         self._send(parts, [descriptor.detach()] if descriptor else [])
         if self.ended.done():
             self._fail(self._death())

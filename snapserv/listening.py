@@ -17,6 +17,10 @@ from .errors import AddressError, BadRequestError
 MOST_PATH_BYTES = 107
 """sockaddr_un.sun_path holds 108 bytes, one of them the end (unix(7))."""
 
+HANDSHAKE_WITHIN_MS = 10_000
+HEARTBEAT_EVERY_MS = 10_000
+SILENT_AT_MOST_MS = 30_000
+
 
 @dataclass
 class Place:
@@ -88,6 +92,26 @@ def adoption_path(endpoint: str) -> Path:
     _make_folder(folder)
     host, _, port = rest.rpartition(":")
     return folder / f"tcp-{host.strip('[]').replace(':', '-')}-{port}.adopt"
+
+
+def watch_peers(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    """Have a socket that will be bound notice peers that went away without a word (zmq_setsockopt(3)).
+
+    ZeroMQ asks a silent peer for a sign of life, and asks it to do the same; a connection must have said who it is
+    within `HANDSHAKE_WITHIN_MS`.
+    """
+    socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_WITHIN_MS)
+    if endpoint.startswith("tcp://"):
+        socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_EVERY_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, SILENT_AT_MOST_MS)
+        socket.setsockopt(zmq.HEARTBEAT_TTL, SILENT_AT_MOST_MS)
+
+
+def admit_own_user(socket: zmq.Socket[bytes]) -> None:
+    """Have an ipc socket that will be bound refuse other users than this one and root (SO_PEERCRED of unix(7))."""
+    for user in {os.geteuid(), 0}:
+        socket.setsockopt(zmq.IPC_FILTER_UID, user)
 
 
 def bind(socket: zmq.Socket[bytes], endpoint: str) -> str:

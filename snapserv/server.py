@@ -27,9 +27,19 @@ import uvloop
 import zmq
 from snapserv_client.endpoint import default_endpoint
 from snapserv_client.protocol import MAX_IN_FLIGHT, PROTOCOL_VERSION, VERBS, Outcome, Progress, RequestHeader, Verb
-from snapserv_client.transport import NOBLOCK, has_input, receive_frames, send_frames
-from snapserv_client.wire import MAGIC, MAX_BUFFERS, MAX_MESSAGE_BYTES, Frames, convert, pack, unpack
+from snapserv_client.transport import has_input, receive_frames
+from snapserv_client.wire import (
+    MAGIC,
+    MAX_BUFFERS,
+    MAX_MESSAGE_BYTES,
+    Frames,
+    convert,
+    leading_id,
+    pack,
+    unpack,
+)
 
+from .access import door_of
 from .adoption import Orphanage, end, find_estate
 from .errors import (
     BadRequestError,
@@ -44,8 +54,10 @@ from .errors import (
 from .events import Events
 from .ext import fork
 from .ledger import Ledger
-from .listening import adoption_path, bind, prepare
+from .listening import adoption_path, bind, prepare, watch_peers
 from .nodes import Nodes
+from .outgoing import Outgoing, replies_wait
+from .rates import DEFAULT_PER_S, Rates
 from .sessions import Session, Sessions
 from .succession import Succession
 from .tree import Autosnap
@@ -72,6 +84,8 @@ class ServeOptions:
             at once, the others are there for ``create``.
         params: Parameters of the first one's ``setup``.
         endpoint: Where to listen; the user's default ipc socket for None.
+        keys: A folder of keys: only clients that it names are let in; see `snapserv_client.keys.chosen_folder`.
+        rate: Requests a second that one client may ask, or with keys one key.
         backing: The arena's backing; the best that there is for None.
         branch_dirs: Folders that belong to the node, besides those that simulations name.
         atomic: Whether steps are atomic that do not say.
@@ -85,6 +99,8 @@ class ServeOptions:
     targets: list[str]
     params: Mapping[str, Any] = field(default_factory=dict)
     endpoint: str | None = None
+    keys: str | None = None
+    rate: float = DEFAULT_PER_S
     backing: str | None = None
     branch_dirs: list[str] = field(default_factory=list)
     atomic: bool = False
@@ -144,6 +160,7 @@ class Server:
         self.options = options
         self.began = time.monotonic()
         self.calls: dict[tuple[bytes, int], Call] = {}
+        self._rates = Rates(options.rate)
         self.requests = 0
         self.errors = 0
         self._loop = asyncio.get_running_loop()
@@ -153,7 +170,9 @@ class Server:
         self._drain_planned = False
         self._finishing: asyncio.Task[None] | None = None
         self._closers = contextlib.ExitStack()
-        place = prepare(options.endpoint or default_endpoint())
+        endpoint = options.endpoint or default_endpoint()
+        self._door = door_of(endpoint, options.keys)
+        place = prepare(endpoint)
         self._closers.callback(place.leave)
         try:
             context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -166,6 +185,8 @@ class Server:
             # A client that reconnects takes its name over, and a reply that cannot be sent is an error to log.
             self._router.setsockopt(zmq.ROUTER_HANDOVER, 1)
             self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+            watch_peers(self._router, place.endpoint)
+            self._door.guard(self._router)
             self.endpoint = bind(self._router, place.endpoint)
             self.name = self.endpoint.rsplit("/", 1)[-1].removesuffix(".sock")
             adoption = adoption_path(self.endpoint)
@@ -176,8 +197,11 @@ class Server:
             self._orphanage = Orphanage(adoption, self.ledger)
             self._closers.callback(self._orphanage.close)
             events = self.ledger.entries("about").get("events", place.events_endpoint)
-            self.events = Events(context, events)
+            self.events = Events(context, events, self._door.guard)
             self._closers.callback(self.events.close)
+            self._outgoing = Outgoing(self._router)
+            self._door.open(context, self._router)
+            self._closers.callback(self._door.close)
         except BaseException:
             self._closers.close()
             raise
@@ -309,7 +333,7 @@ class Server:
         for _ in range(BATCH):
             if not has_input(self._router):
                 return
-            client = self._router.recv(NOBLOCK)
+            client = self._door.receive_client(self._router)
             self._receive(client, receive_frames(self._router))
         self._plan_drain()
 
@@ -332,14 +356,22 @@ class Server:
                 return
             if len(frames) < 2 or len(frames) > MAX_BUFFERS + 2:
                 raise BadRequestError(f"a message of {len(frames)} frames, and 2 to {MAX_BUFFERS + 2} are allowed")
-            raw = unpack(frames[1], frames[2:])
+            try:
+                self._rates.take(self._door.user(client), len(frames[1]))
+            except BusyError:
+                request_id = leading_id(frames[1])
+                raise
+            raw = unpack(frames[1], frames[2:], request=True)
             if isinstance(raw, dict) and type(raw.get("id")) is int:
                 request_id = raw["id"]
             header = convert(raw, RequestHeader, what="header")
             self._accept(client, header)
         except SnapservError as error:
-            self.errors += 1
-            self._send(client, pack({"id": request_id, "error": error.to_wire()}))
+            self._send(client, self._failed(request_id, error))
+        except Exception:
+            # Nothing that a client sends may stop the others from being heard.
+            log.exception("internal_error", client=client.hex())
+            self._send(client, self._failed(request_id, InternalError("the request failed inside the server")))
 
     def _accept(self, client: bytes, header: RequestHeader) -> None:
         """Start a request, or answer a retry from memory.
@@ -353,13 +385,14 @@ class Server:
             raise BadRequestError(
                 f"no verb {header.verb!r}", hint=f"did you mean {close[0]!r}?" if close else "see docs/protocol.md"
             )
+        self._door.check(client, verb)
         session = self.sessions.of(client)
         if header.id in session.running:
             return  # a retry of a request that still runs: its reply is on its way
         if verb.once and (client, header.id) not in self.nodes.herd.answers:
             reply = session.recall(header.id)
             if reply is not None:
-                self._send(client, reply)
+                self._reply(client, header.id, reply)
                 return
         if len(session.running) >= MAX_IN_FLIGHT:
             raise BusyError(f"{MAX_IN_FLIGHT} requests of this client are in flight", hint="wait for replies first")
@@ -383,39 +416,51 @@ class Server:
                 self.nodes.answered(call.key)
         session.running.discard(call.id)
         self.calls.pop((call.client, call.id), None)
-        self._send(call.client, frames)
+        self._reply(call.client, call.id, frames)
+
+    def _reply(self, client: bytes, request_id: int, frames: Frames) -> None:
+        """Send the final reply, or in its place an error to a client that has not taken others."""
+        if not self._outgoing.admits(client, frames):
+            frames = self._failed(request_id, replies_wait())
+        self._send(client, frames)
 
     async def _handle(self, call: Call, verb: Verb, args: msgspec.Struct) -> Frames:
         try:
             result = await HANDLERS[verb.name](call, args)
             return pack({"id": call.id, "ok": result})
         except SnapservError as error:
-            return self._failed(call, error)
+            return self._failed(call.id, error)
         except asyncio.CancelledError:
-            return self._failed(call, StepInterruptedError("given up"))
+            return self._failed(call.id, StepInterruptedError("given up"))
         except Exception:
             # The one place for our own mistakes: the client must get a reply, and the log the traceback.
             log.exception("internal_error", verb=verb.name, node=call.node)
-            return self._failed(call, InternalError(f"{verb.name} failed inside the server", hint="see its log"))
+            return self._failed(call.id, InternalError(f"{verb.name} failed inside the server", hint="see its log"))
 
     def _send_outcome(self, client: bytes, request_id: int, outcome: Outcome) -> None:
         try:
             frames = pack({"id": request_id, "outcome": outcome})
+            if not self._outgoing.admits(client, frames):
+                raise replies_wait()
         except SnapservError as error:
             frames = pack({"id": request_id, "outcome": Outcome(outcome.index, False, error=error.to_wire())})
         self._send(client, frames)
 
-    def _failed(self, call: Call, error: SnapservError) -> Frames:
+    def _failed(self, request_id: int, error: SnapservError) -> Frames:
         self.errors += 1
         try:
-            return pack({"id": call.id, "error": error.to_wire()})
+            return pack({"id": request_id, "error": error.to_wire()})
         except (TooLargeError, BadRequestError):
             plain = type(error)(error.message[:1000], hint=error.hint[:1000])
-            return pack({"id": call.id, "error": plain.to_wire()})
+            return pack({"id": request_id, "error": plain.to_wire()})
 
     def _send(self, client: bytes, frames: Frames) -> None:
+        routing_id = self._door.routing_id(client)
+        if routing_id is None:
+            log.info("client_gone", client=client.hex())
+            return
         try:
-            send_frames(self._router, [client, MAGIC, *frames], flags=NOBLOCK)
+            self._outgoing.send(client, routing_id, [MAGIC, *frames])
         except zmq.Again:
             log.warning("slow_client", client=client.hex())
         except zmq.ZMQError as cause:
@@ -428,6 +473,7 @@ class Server:
 
     def _sweep(self) -> None:
         self.nodes.herd.reap_strays()
+        self._outgoing.forget_taken()
         self._loop.call_later(SWEEP_EVERY_S, self._sweep)
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:

@@ -50,6 +50,7 @@ def test_a_verb_is_declared_whole(verb: protocol.Verb) -> None:
     assert verb.args.__doc__
     assert verb.result.__doc__
     assert set(verb.errors) <= errors.ERRORS.keys()
+    assert not (verb.reads and verb.once), "a verb that only reads has nothing to do at most once"
     assert set(protocol.COMMON_ERRORS) <= errors.ERRORS.keys()
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"no such argument": 1}, verb.args)
@@ -76,6 +77,7 @@ def test_codes_are_only_ever_added() -> None:
         "address_unavailable": "AddressError",
         "unreachable": "UnreachableError",
         "timeout": "RequestTimeoutError",
+        "keys": "KeysError",
     }
     now: dict[str, Any] = {code: kind.__name__ for code, kind in errors.ERRORS.items()}
     assert published.items() <= now.items()

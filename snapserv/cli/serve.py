@@ -14,6 +14,7 @@ from snapserv_client.protocol import NAME_PATTERN, AutosnapArgs
 
 from snapserv import backings
 from snapserv.errors import BadRequestError
+from snapserv.rates import DEFAULT_PER_S
 
 from .options import Endpoint, failing, pairs
 
@@ -33,6 +34,10 @@ def serve(
     param: Annotated[list[str] | None, typer.Option("--param", "-p", help="NAME=VALUE for setup.")] = None,
     name: Annotated[str | None, typer.Option(help="Listen on this user's socket of that name.")] = None,
     endpoint: Endpoint = None,
+    keys: Annotated[
+        str | None, typer.Option(help="Folder of keys (see keygen): only clients that it names are let in.")
+    ] = None,
+    rate: Annotated[float, typer.Option(min=1, help="Requests a second that one client may ask.")] = DEFAULT_PER_S,
     backing: Annotated[str | None, typer.Option(help=f"Arena backing: {', '.join(backings.NAMES)}.")] = None,
     branch_dir: Annotated[
         list[str] | None, typer.Option(help="A folder that each node sees as it wrote it itself; repeatable.")
@@ -67,6 +72,8 @@ def serve(
             targets=targets,
             params=pairs(param or [], "param"),
             endpoint=endpoint,
+            keys=keys,
+            rate=rate,
             backing=backing,
             branch_dirs=branch_dir or [],
             atomic=atomic,

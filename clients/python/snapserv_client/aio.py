@@ -33,6 +33,7 @@ from .endpoint import chosen_endpoint
 from .errors import BadRequestError, FrozenError, InternalError, RequestTimeoutError, SnapservError
 from .expansion import Options, Outcome, collected
 from .history import Actions, Verification
+from .keys import ClientKeys, keys_for
 from .pages import Pages
 from .private import START_WITHIN_S, PrivateServer
 from .protocol import (
@@ -58,7 +59,11 @@ T = TypeVar("T")
 
 
 async def connect(
-    endpoint: str | None = None, *, timeout_s: float = 1.0, request_timeout_s: float | None = REQUEST_TIMEOUT_S
+    endpoint: str | None = None,
+    *,
+    keys: str | os.PathLike[str] | None = None,
+    timeout_s: float = 1.0,
+    request_timeout_s: float | None = REQUEST_TIMEOUT_S,
 ) -> Server:
     """Connect to a server; see `snapserv_client.connect`.
 
@@ -66,7 +71,8 @@ async def connect(
         UnreachableError: Nobody answers there; says how to start a server.
         VersionMismatchError: The server speaks another version of the protocol.
     """
-    server = Server(Connection(chosen_endpoint(endpoint), request_timeout_s))
+    chosen = chosen_endpoint(endpoint)
+    server = Server(Connection(chosen, request_timeout_s, keys_for(chosen, keys)))
     try:
         await server.greet(timeout_s)
     except BaseException:
@@ -92,9 +98,10 @@ async def local(
 class Connection:
     """A DEALER socket, one task that reads it, and the futures of the requests in flight."""
 
-    def __init__(self, endpoint: str, timeout_s: float | None) -> None:
+    def __init__(self, endpoint: str, timeout_s: float | None, keys: ClientKeys | None = None) -> None:
         self.endpoint = endpoint
         self.timeout_s = timeout_s
+        self.keys = keys
         self.closed = False
         self._owner = os.getpid()
         refuse_missing_socket(endpoint)
@@ -105,6 +112,8 @@ class Connection:
         self._release = weakref.finalize(self, release, os.getpid(), dealer, self._context)
         dealer.setsockopt(zmq.LINGER, 0)
         dealer.setsockopt(zmq.ROUTING_ID, routing_id())
+        if keys is not None:
+            keys.secure(dealer)
         self._socket = zmq.asyncio.Socket(shadow=dealer)
         try:
             dealer.connect(endpoint)
@@ -183,6 +192,8 @@ class Connection:
         socket = self._context.socket(zmq.SUB)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.SUBSCRIBE, b"")
+        if self.keys is not None:
+            self.keys.secure(socket)
         socket.connect(endpoint)
         return socket
 

@@ -16,6 +16,7 @@ import zmq
 
 from . import protocol, requests
 from .errors import BadRequestError, RequestTimeoutError, SnapservError, UnreachableError
+from .keys import ClientKeys
 from .requests import Reply, Request
 from .transport import receive_frames, routing_id, send_frames
 from .wire import Frames
@@ -95,9 +96,10 @@ class Patience:
 class Connection:
     """A DEALER socket, and the requests that are in flight on it."""
 
-    def __init__(self, endpoint: str, timeout_s: float | None) -> None:
+    def __init__(self, endpoint: str, timeout_s: float | None, keys: ClientKeys | None = None) -> None:
         self.endpoint = endpoint
         self.timeout_s = timeout_s
+        self.keys = keys
         self._owner = (os.getpid(), threading.get_ident())
         refuse_missing_socket(endpoint)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -106,6 +108,8 @@ class Connection:
         self._release = weakref.finalize(self, release, os.getpid(), self._socket, self._context)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.ROUTING_ID, routing_id())
+        if keys is not None:
+            keys.secure(self._socket)
         try:
             self._socket.connect(endpoint)
         except zmq.ZMQError as cause:
@@ -199,6 +203,8 @@ class Connection:
         socket = self._context.socket(zmq.SUB)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.SUBSCRIBE, b"")
+        if self.keys is not None:
+            self.keys.secure(socket)
         socket.connect(endpoint)
         return socket
 

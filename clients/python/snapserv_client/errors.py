@@ -17,6 +17,7 @@ __all__ = [
     "FaultedError",
     "FrozenError",
     "InternalError",
+    "KeysError",
     "NameTakenError",
     "NodeDiedError",
     "NotFoundError",
@@ -202,6 +203,13 @@ class RequestTimeoutError(SnapservError):
     fault: ClassVar[Fault] = "caller"
 
 
+class KeysError(SnapservError):
+    """A key file is missing, is none, or others may use it; raised where keys are read, never sent."""
+
+    code = "keys"
+    fault: ClassVar[Fault] = "caller"
+
+
 ERRORS: dict[str, type[SnapservError]] = {
     error.code: error
     for error in (
@@ -224,6 +232,7 @@ ERRORS: dict[str, type[SnapservError]] = {
         UnreachableError,
         RequestTimeoutError,
         FaultedError,
+        KeysError,
     )
 }
 """Every error class by its code."""

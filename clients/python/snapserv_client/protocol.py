@@ -13,6 +13,7 @@ import msgspec
 PROTOCOL_VERSION = 1
 
 MAX_NAME_LENGTH = 64
+MAX_PATH_LENGTH = 2 * MAX_NAME_LENGTH + 1
 MAX_TICKS = 1 << 40
 MAX_BRANCHES = 4096
 MAX_SECONDS = 1e9
@@ -34,9 +35,9 @@ NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"
 class RequestHeader(msgspec.Struct):
     """What every request says: ``id`` grows with each new request of a client; a retry repeats it."""
 
-    id: int
-    verb: str
-    node: str | int | None = None
+    id: Annotated[int, msgspec.Meta(ge=0)]
+    verb: Annotated[str, msgspec.Meta(max_length=MAX_NAME_LENGTH)]
+    node: Annotated[str, msgspec.Meta(max_length=MAX_PATH_LENGTH)] | int | None = None
     args: dict[str, Any] = {}
 
 
@@ -721,11 +722,17 @@ class DropArgs(Arguments):
 # --------------------------------------------------------------------------------------------- the verbs
 
 
-class Verb(msgspec.Struct, frozen=True):
+class _Access(msgspec.Struct, frozen=True, kw_only=True):
+    reads: bool
+
+
+class Verb(_Access, frozen=True):
     """One verb: what it works on, its arguments and result, and the errors of its own.
 
-    ``on`` says what the request's ``node`` must name. ``once`` marks a verb that changes something: the reply
-    to (client, id) is remembered, so that a retry gets the first reply again and nothing happens twice.
+    ``on`` says what the request's ``node`` must name. ``reads`` says whether the verb leaves every node as it is:
+    then clients that may only read may ask for it. Every verb has to say. ``once`` marks a verb that changes
+    something: the reply to (client, id) is remembered, so that a retry gets the first reply again and nothing
+    happens twice.
     Every verb can also be answered with one of `COMMON_ERRORS`.
     """
 
@@ -746,13 +753,13 @@ _FORK = ("over_budget", "threads_running", "unsupported")
 VERBS: dict[str, Verb] = {
     verb.name: verb
     for verb in (
-        Verb("hello", "server", "negotiate the version; say who answers", HelloArgs, HelloResult),
-        Verb("ping", "server", "answer at once", Empty, Empty),
-        Verb("spec", "server", "describe a tree's simulation", SpecArgs, SpecResult, ("not_found",)),
-        Verb("stats", "server", "count what happened since the start", Empty, StatsResult),
-        Verb("tree", "server", "list nodes, a page at a time", TreeArgs, TreeResult, ("not_found",)),
-        Verb("watch", "server", "say where events are published", Empty, WatchResult),
-        Verb("shutdown", "server", "end every cell and the server", Empty, Empty, once=True),
+        Verb("hello", "server", "negotiate the version; say who answers", HelloArgs, HelloResult, reads=True),
+        Verb("ping", "server", "answer at once", Empty, Empty, reads=True),
+        Verb("spec", "server", "describe a tree's simulation", SpecArgs, SpecResult, ("not_found",), reads=True),
+        Verb("stats", "server", "count what happened since the start", Empty, StatsResult, reads=True),
+        Verb("tree", "server", "list nodes, a page at a time", TreeArgs, TreeResult, ("not_found",), reads=True),
+        Verb("watch", "server", "say where events are published", Empty, WatchResult, reads=True),
+        Verb("shutdown", "server", "end every cell and the server", Empty, Empty, once=True, reads=False),
         Verb(
             "create",
             "server",
@@ -761,6 +768,7 @@ VERBS: dict[str, Verb] = {
             NodeResult,
             ("name_taken", "node_died", "not_found", "simulation_error", *_FORK),
             once=True,
+            reads=False,
         ),
         Verb(
             "log",
@@ -769,6 +777,7 @@ VERBS: dict[str, Verb] = {
             LogArgs,
             LogResult,
             (*_NODE, *_FORK),
+            reads=True,
         ),
         Verb(
             "replay",
@@ -778,6 +787,7 @@ VERBS: dict[str, Verb] = {
             NodeResult,
             (*_NODE, "faulted", "interrupted", "name_taken", "simulation_error", *_FORK),
             once=True,
+            reads=False,
         ),
         Verb(
             "verify",
@@ -786,6 +796,7 @@ VERBS: dict[str, Verb] = {
             VerifyArgs,
             VerifyResult,
             (*_NODE, "simulation_error", *_FORK),
+            reads=True,
         ),
         Verb(
             "step",
@@ -795,9 +806,17 @@ VERBS: dict[str, Verb] = {
             StepResult,
             (*_BRANCH, *_FORK, "faulted", "interrupted", "simulation_error", "timeout"),
             once=True,
+            reads=False,
         ),
         Verb(
-            "reset", "branch", "go back to the root snapshot", ResetArgs, NodeResult, (*_BRANCH, *_FORK), once=True
+            "reset",
+            "branch",
+            "go back to the root snapshot",
+            ResetArgs,
+            NodeResult,
+            (*_BRANCH, *_FORK),
+            once=True,
+            reads=False,
         ),
         Verb(
             "mark",
@@ -807,9 +826,27 @@ VERBS: dict[str, Verb] = {
             MarkResult,
             (*_BRANCH, "faulted", "over_budget"),
             once=True,
+            reads=False,
         ),
-        Verb("rewind", "branch", "go back to the mark, in place", Empty, RewindResult, _BRANCH, once=True),
-        Verb("read", "node", "copy a field or a region of it", ReadArgs, ReadResult, (*_NODE, "unsupported")),
+        Verb(
+            "rewind",
+            "branch",
+            "go back to the mark, in place",
+            Empty,
+            RewindResult,
+            _BRANCH,
+            once=True,
+            reads=False,
+        ),
+        Verb(
+            "read",
+            "node",
+            "copy a field or a region of it",
+            ReadArgs,
+            ReadResult,
+            (*_NODE, "unsupported"),
+            reads=True,
+        ),
         Verb(
             "write",
             "branch",
@@ -818,6 +855,7 @@ VERBS: dict[str, Verb] = {
             Empty,
             (*_BRANCH, "faulted"),
             once=True,
+            reads=False,
         ),
         Verb(
             "call",
@@ -827,6 +865,7 @@ VERBS: dict[str, Verb] = {
             CallResult,
             (*_BRANCH, *_FORK, "faulted", "simulation_error"),
             once=True,
+            reads=False,
         ),
         Verb(
             "snapshot",
@@ -836,8 +875,17 @@ VERBS: dict[str, Verb] = {
             SnapshotResult,
             (*_BRANCH, "name_taken", *_FORK),
             once=True,
+            reads=False,
         ),
-        Verb("interrupt", "node", "stop the running step after a tick", InterruptArgs, InterruptResult, _BRANCH),
+        Verb(
+            "interrupt",
+            "node",
+            "stop the running step after a tick",
+            InterruptArgs,
+            InterruptResult,
+            _BRANCH,
+            reads=False,
+        ),
         Verb(
             "branch",
             "node",
@@ -846,6 +894,7 @@ VERBS: dict[str, Verb] = {
             BranchResult,
             (*_NODE, "name_taken", "simulation_error", *_FORK),
             once=True,
+            reads=False,
         ),
         Verb(
             "expand",
@@ -855,6 +904,7 @@ VERBS: dict[str, Verb] = {
             ExpandResult,
             (*_NODE, "faulted", "interrupted", "simulation_error", *_FORK),
             once=True,
+            reads=False,
         ),
         Verb(
             "restore",
@@ -864,6 +914,19 @@ VERBS: dict[str, Verb] = {
             NodeResult,
             (*_BRANCH, "simulation_error", *_FORK),
             once=True,
+            reads=False,
+        ),
+        Verb(
+            "diff",
+            "node",
+            "compare two nodes, field by field",
+            DiffArgs,
+            DiffResult,
+            (*_NODE, "unsupported"),
+            reads=True,
+        ),
+        Verb(
+            "pages", "node", "say which page is whose", PagesArgs, PagesResult, (*_NODE, "unsupported"), reads=True
         ),
         Verb(
             "clear",
@@ -873,6 +936,7 @@ VERBS: dict[str, Verb] = {
             NodeResult,
             _BRANCH,
             once=True,
+            reads=False,
         ),
         Verb(
             "autosnap",
@@ -882,9 +946,8 @@ VERBS: dict[str, Verb] = {
             NodeResult,
             ("frozen", "not_found"),
             once=True,
+            reads=False,
         ),
-        Verb("diff", "node", "compare two nodes, field by field", DiffArgs, DiffResult, (*_NODE, "unsupported")),
-        Verb("pages", "node", "say which page is whose", PagesArgs, PagesResult, (*_NODE, "unsupported")),
         Verb(
             "tag",
             "node",
@@ -893,9 +956,21 @@ VERBS: dict[str, Verb] = {
             NodeResult,
             ("name_taken", "not_found"),
             once=True,
+            reads=False,
         ),
-        Verb("pin", "node", "protect the node from drop", PinArgs, NodeResult, ("not_found",), once=True),
-        Verb("drop", "node", "end the node, not its descendants", DropArgs, DropResult, ("not_found",), once=True),
+        Verb(
+            "pin", "node", "protect the node from drop", PinArgs, NodeResult, ("not_found",), once=True, reads=False
+        ),
+        Verb(
+            "drop",
+            "node",
+            "end the node, not its descendants",
+            DropArgs,
+            DropResult,
+            ("not_found",),
+            once=True,
+            reads=False,
+        ),
     )
 }
 """Every verb by name."""

@@ -6,6 +6,7 @@ elsewhere is refused with a clear error. Threads that need the server make a con
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from .endpoint import chosen_endpoint
 from .errors import BadRequestError, FrozenError, RequestTimeoutError
 from .expansion import Keep, Options, Outcome, collected
 from .history import Actions, Verification
+from .keys import keys_for
 from .pages import Pages
 from .protocol import (
     Action,
@@ -42,20 +44,30 @@ FROZEN_HINT = "branch it, and change the branch; server.snapshot(name) returns t
 
 
 def connect(
-    endpoint: str | None = None, *, timeout_s: float = 1.0, request_timeout_s: float | None = REQUEST_TIMEOUT_S
+    endpoint: str | None = None,
+    *,
+    keys: str | os.PathLike[str] | None = None,
+    timeout_s: float = 1.0,
+    request_timeout_s: float | None = REQUEST_TIMEOUT_S,
 ) -> Server:
     """Connect to a server.
 
     Args:
         endpoint: ``ipc:///PATH`` or ``tcp://HOST:PORT``; SNAPSERV_ENDPOINT or the user's default server otherwise.
+        keys: A folder with this client's keys and the server's public one, as ``snapserv keygen client`` makes it.
+            By default ipc goes without keys, and tcp with those that SNAPSERV_KEYS names, or beyond loopback with
+            the user's own in ~/.config/snapserv/keys, where there are any.
         timeout_s: How long the server may take to answer the first time.
         request_timeout_s: How long any request may take that does not run the simulation's code; None for ever.
 
     Raises:
-        UnreachableError: Nobody answers there; says how to start a server.
+        UnreachableError: Nobody answers there; says how to start a server. A server that does not know the key
+            does not answer either.
+        KeysError: A key file is missing, or others may use the secret one.
         VersionMismatchError: The server speaks another version of the protocol.
     """
-    server = Server(Connection(chosen_endpoint(endpoint), request_timeout_s))
+    chosen = chosen_endpoint(endpoint)
+    server = Server(Connection(chosen, request_timeout_s, keys_for(chosen, keys)))
     try:
         server.greet(timeout_s)
     except BaseException:

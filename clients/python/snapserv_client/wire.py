@@ -9,6 +9,9 @@ that hold simulations import it and must stay small.
 
 from __future__ import annotations
 
+import functools
+import math
+import re
 from collections.abc import Sequence
 from typing import Any, TypeAlias, TypeVar
 
@@ -25,9 +28,24 @@ ARRAY_EXTENSION = 1
 MAX_HEADER_BYTES = 1 << 20
 MAX_BUFFERS = 256
 MAX_MESSAGE_BYTES = 1 << 30
+MAX_ARRAYS = 1 << 14
+MAX_CONTAINERS = 1 << 16
+"""Arrays, and lists and maps, in a request: each costs its receiver far more time than its few bytes."""
+MAX_AXES = 64
+"""As many as numpy's arrays can have."""
+MAX_DTYPE_FIELDS = 1024
+MAX_DTYPE_DEPTH = 8
+MAX_DTYPE_TEXT = 256
+MAX_QUOTED = 200
+"""Characters of a value that an error repeats."""
 INLINE_BYTES = 512
 MAX_INLINE_BYTES = 1 << 18
 """Arrays up to the first size are put into the header, until they are so many bytes together."""
+
+SMALL_HEADER_BYTES = 1 << 10
+"""Below this size no header can do harm, whatever it says of itself."""
+DTYPE_PATTERN = re.compile(r"[<>=|]?[?a-zA-Z][0-9]{0,9}(\[[0-9]{0,9}[a-zA-Z]{1,7}\])?")
+"""What numpy's dtype.str looks like. numpy reads more than that, with a parser of its own: ``"2f4, 3i2"``."""
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 Frames: TypeAlias = list[Buffer]
@@ -83,28 +101,81 @@ def pack(header: Any) -> Frames:
     return [packed, *buffers]
 
 
-def unpack(header: Buffer, buffers: Sequence[Buffer] = ()) -> Any:
+def unpack(header: Buffer, buffers: Sequence[Buffer] = (), *, request: bool = False) -> Any:
     """Return what `pack` was given; arrays are views of ``buffers``, or of the header's bytes, and not writable.
+
+    Time and memory follow the size of the header, whatever it says of itself.
+
+    Args:
+        header: The header frame.
+        buffers: The frames after it.
+        request: Whether to bound the numbers of arrays, lists and maps, which in a reply only follow its size.
 
     Raises:
         BadRequestError: Bytes that are not one well-formed msgpack value, or an array that does not fit its
             buffer; the sender's fault.
-        TooLargeError: A header above `MAX_HEADER_BYTES`.
+        TooLargeError: A header above `MAX_HEADER_BYTES`, more arrays, lists or maps than a request may have, or
+            more than there is memory for.
     """
     if len(header) > MAX_HEADER_BYTES:
         raise TooLargeError(f"the header is {len(header):,} bytes, and {MAX_HEADER_BYTES:,} are allowed")
+    arrays = containers = 0
 
     def extension(code: int, data: bytes) -> Any:
+        nonlocal arrays
+        arrays += 1
+        if request and arrays > MAX_ARRAYS:
+            raise TooLargeError(f"more than {MAX_ARRAYS:,} arrays in a request", hint="send fewer, larger arrays")
         if code != ARRAY_EXTENSION:
             raise BadRequestError(f"msgpack extension type {code} is unknown; {ARRAY_EXTENSION} is an array")
         return _array_from_wire(data, buffers)
 
+    def count(container: Any) -> Any:
+        nonlocal containers
+        containers += 1
+        if containers > MAX_CONTAINERS:
+            raise TooLargeError(
+                f"more than {MAX_CONTAINERS:,} lists and maps in a request", hint="send large data as numpy arrays"
+            )
+        return container
+
+    counted = count if request and len(header) > MAX_CONTAINERS else None
     try:
-        return msgpack.unpackb(header, ext_hook=extension, strict_map_key=False)
+        _refuse_hollow(header)
+        return msgpack.unpackb(
+            header, ext_hook=extension, object_hook=counted, list_hook=counted, strict_map_key=False
+        )
     except SnapservError:
         raise
     except (ValueError, TypeError, RecursionError, UnicodeError, msgpack.UnpackException) as cause:
         raise BadRequestError(f"the header is not well-formed msgpack: {cause}") from cause
+    except MemoryError as cause:
+        raise TooLargeError("there is no memory to unpack the header") from cause
+
+
+def _refuse_hollow(packed: Buffer) -> None:
+    """Raise ValueError where arrays and maps are declared longer than they are.
+
+    Unpacking makes a list as long as declared at once: a thousand of them within each other, each said to be as
+    long as the header, would take gigabytes and seconds. Skipping makes nothing, and ends with the bytes.
+    """
+    if len(packed) < SMALL_HEADER_BYTES:
+        return
+    unpacker = msgpack.Unpacker(read_size=len(packed), max_buffer_size=len(packed))
+    unpacker.feed(packed)
+    unpacker.skip()
+
+
+def leading_id(header: Buffer) -> int:
+    """Return the ``id`` of a header that begins with it, without reading on, or 0."""
+    unpacker = msgpack.Unpacker(max_buffer_size=SMALL_HEADER_BYTES)
+    unpacker.feed(memoryview(header)[:32])
+    try:
+        unpacker.read_map_header()
+        found = unpacker.unpack() if unpacker.unpack() == "id" else 0
+    except (ValueError, TypeError, UnicodeError, msgpack.UnpackException):
+        return 0
+    return found if type(found) is int else 0
 
 
 def array_bytes(array: np.ndarray[Any, Any]) -> memoryview:
@@ -126,25 +197,66 @@ def dtype_from_wire(described: Any) -> np.dtype[Any]:
     Raises:
         BadRequestError: Not a dtype, or one that holds Python objects.
     """
-    try:
-        dtype = npy_format.descr_to_dtype(_tuples(described))
-    except (TypeError, ValueError, KeyError, IndexError, SyntaxError, RecursionError) as cause:
-        raise BadRequestError(f"not a dtype: {described!r}") from cause
+    if isinstance(described, str):
+        dtype = _plain_dtype(described)
+    elif isinstance(described, list):
+        _refuse_deep(described)
+        try:
+            dtype = npy_format.descr_to_dtype(_tuples(described))
+        except (TypeError, ValueError, KeyError, IndexError, OverflowError) as cause:
+            raise BadRequestError(f"not a dtype: {_short(described)}") from cause
+    else:
+        raise BadRequestError(f"not a dtype: {_short(described)}", hint='a text such as "<f4", or a list of fields')
     if dtype.hasobject:
         raise BadRequestError(f"dtype {dtype} holds Python objects, which are never sent")
     return dtype
 
 
-def _tuples(described: Any) -> Any:
+@functools.lru_cache(maxsize=256)
+def _plain_dtype(described: str) -> np.dtype[Any]:
+    if not DTYPE_PATTERN.fullmatch(described):
+        raise BadRequestError(f"not a dtype: {_short(described)}", hint='written as numpy does, such as "<f4"')
+    try:
+        return np.dtype(described)
+    except (TypeError, ValueError, OverflowError) as cause:
+        raise BadRequestError(f"not a dtype: {_short(described)}") from cause
+
+
+def _refuse_deep(described: Any) -> None:
+    """Refuse what describes more fields, or fields within fields deeper, than anybody needs."""
+    level, parts = [described], 0
+    for _ in range(2 * MAX_DTYPE_DEPTH):  # a list of fields, and each field a list
+        level = [part for each in level if isinstance(each, list) for part in each]
+        for part in level:
+            if isinstance(part, str) and len(part) > MAX_DTYPE_TEXT:
+                raise BadRequestError(f"a dtype with a name of {len(part):,} characters")
+        parts += len(level)
+        if parts > 3 * MAX_DTYPE_FIELDS + MAX_AXES:
+            raise BadRequestError(f"a dtype of more than {MAX_DTYPE_FIELDS:,} fields")
+        if not level:
+            return
+    raise BadRequestError(f"a dtype of fields within fields, more than {MAX_DTYPE_DEPTH} deep")
+
+
+def _short(value: Any) -> str:
+    """Return a value as text that fits into an error."""
+    text = repr(value)
+    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…"
+
+
+def _tuples(described: list[Any]) -> list[Any]:
     """Turn the lists that msgpack made of a structured dtype's fields back into tuples."""
-    if isinstance(described, list):
-        return [
-            tuple(_tuples(part) if index == 1 else _shape(part) for index, part in enumerate(field))
-            if isinstance(field, list)
-            else field
-            for field in described
-        ]
-    return described
+    return [
+        tuple(_type(part) if index == 1 else _shape(part) for index, part in enumerate(field))
+        if isinstance(field, list)
+        else field
+        for field in described
+    ]
+
+
+def _type(part: Any) -> Any:
+    """Return the type of a field: plain, or a list of fields."""
+    return _tuples(part) if isinstance(part, list) else dtype_from_wire(part).str
 
 
 def _shape(part: Any) -> Any:
@@ -152,25 +264,34 @@ def _shape(part: Any) -> Any:
 
 
 def _array_from_wire(data: bytes, buffers: Sequence[Buffer]) -> np.ndarray[Any, Any]:
+    _refuse_hollow(data)
     described = msgpack.unpackb(data)
     if not (isinstance(described, list) and len(described) == 3):
         raise BadRequestError("an array is [dtype, shape, buffer], or its bytes in place of the buffer's number")
     dtype = dtype_from_wire(described[0])
     shape, index = described[1], described[2]
-    if not (isinstance(shape, list) and all(type(size) is int and 0 <= size < 1 << 48 for size in shape)):
-        raise BadRequestError(f"not a shape: {shape!r}")
+    if not (
+        isinstance(shape, list)
+        and len(shape) <= MAX_AXES
+        and all(type(size) is int and 0 <= size < 1 << 48 for size in shape)
+    ):
+        raise BadRequestError(f"not a shape: {_short(shape)}")
+    if not dtype.itemsize:
+        raise BadRequestError(f"dtype {dtype} has no bytes, so nothing says how many elements there are")
     if isinstance(index, bytes):
         buffer: Buffer = index
     elif type(index) is int and 0 <= index < len(buffers):
         buffer = buffers[index]
     else:
-        raise BadRequestError(f"an array names buffer {index!r}, and the message has {len(buffers)}")
+        raise BadRequestError(f"an array names buffer {_short(index)}, and the message has {len(buffers)}")
     expected = dtype.itemsize
     for size in shape:
         expected *= size
     if len(buffer) != expected:
         raise BadRequestError(f"an array has {len(buffer)} bytes, and {dtype} {shape} needs {expected}")
     if not expected:
+        if dtype.itemsize * math.prod(size for size in shape if size) > MAX_MESSAGE_BYTES:
+            raise BadRequestError(f"an array of nothing is too long: {shape}")
         return np.empty(shape, dtype)
     return np.frombuffer(buffer, dtype).reshape(shape)
 
