@@ -62,7 +62,7 @@ def start_server(
     command += ["--ready-fd", str(told), "--log-json", *options]
     for name, value in (params or {}).items():
         command += ["--param", f"{name}={json.dumps(value)}"]
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         process = subprocess.Popen(
             command, pass_fds=[told], cwd=ROOT, stdout=output, stderr=output, env={**os.environ, **env}
         )

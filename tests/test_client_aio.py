@@ -203,3 +203,12 @@ def test_a_server_that_sends_nonsense_is_an_error_and_not_a_hang(tmp_path: Path,
             context.destroy(0)
 
     asyncio.run(main())
+
+
+def test_connections_can_follow_one_another_in_one_loop(endpoint: str) -> None:
+    async def main() -> None:
+        for _ in range(3):
+            async with await aio.connect(endpoint, timeout_s=10) as client:
+                await client.ping()
+
+    asyncio.run(main())

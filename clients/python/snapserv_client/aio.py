@@ -20,10 +20,12 @@ import zmq.asyncio
 from . import protocol, requests
 from .connection import (
     REQUEST_TIMEOUT_S,
+    RETRY_AFTER_S,
     OnOutcome,
     Patience,
     Progress,
     Waiting,
+    connect_again,
     refuse_missing_socket,
     release,
     unreachable,
@@ -114,6 +116,7 @@ class Connection:
         dealer.setsockopt(zmq.ROUTING_ID, routing_id())
         if keys is not None:
             keys.secure(dealer)
+        self._dealer = dealer
         self._socket = zmq.asyncio.Socket(shadow=dealer)
         try:
             dealer.connect(endpoint)
@@ -126,7 +129,7 @@ class Connection:
         self._last_id = 0
         self._waiting: dict[int, tuple[asyncio.Future[Any], Progress | None, OnOutcome | None]] = {}
         self._loop = asyncio.get_running_loop()
-        self._heard = self._loop.time()
+        self._heard = self._connected = self._loop.time()
         self._reader = self._loop.create_task(self._read())
 
     async def run(
@@ -182,6 +185,9 @@ class Connection:
             if patience.lost(now):
                 raise unreachable(self.endpoint)
             if patience.retry(now):
+                if patience.silent(now) and now - self._connected >= RETRY_AFTER_S:
+                    self._connected = now
+                    connect_again(self._dealer, self.endpoint)
                 self._last_id += 1
                 await self._socket.send_multipart(frames, copy=False)
                 await self._socket.send_multipart(requests.ping().frames(self._last_id))
@@ -210,7 +216,8 @@ class Connection:
         for reply, _, _ in self._waiting.values():
             if not reply.done():
                 reply.set_exception(BadRequestError("the connection was closed", hint="connect again"))
-            self._socket.close()
+        # It leaves the event loop as well, where a later connection may get the same descriptor.
+        self._socket.close(0)
         self._release()
 
     def __del__(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
@@ -56,6 +57,13 @@ def unreachable(endpoint: str) -> UnreachableError:
     )
 
 
+def connect_again(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    """Give a socket a fresh connection in the place of the one that it has, or has lost."""
+    with contextlib.suppress(zmq.ZMQError):  # it was given up already
+        socket.disconnect(endpoint)
+    socket.connect(endpoint)
+
+
 def release(owner: int, socket: zmq.Socket[bytes], context: zmq.Context[zmq.Socket[bytes]]) -> None:
     """Close a socket and its context, in the process that made them: in a forked child they are its parent's."""
     if owner == os.getpid():
@@ -87,6 +95,13 @@ class Patience:
         self._pause = min(2 * self._pause, RETRY_AT_MOST_EVERY_S)
         self.next = now + self._pause
         return True
+
+    def silent(self, now: float) -> bool:
+        """Return whether the server has said nothing for so long that the connection itself may be of no use.
+
+        ZeroMQ connects again where a connection breaks off, but not where its handshake or a frame was spoilt.
+        """
+        return now - self._heard >= RETRY_AFTER_S
 
     def lost(self, now: float) -> bool:
         """Return whether the server is to be taken for gone."""
@@ -239,6 +254,8 @@ class Connection:
                     if patience.lost(now):
                         raise unreachable(self.endpoint) from None
                     if patience.retry(now):
+                        if patience.silent(now):
+                            connect_again(self._socket, self.endpoint)
                         self._last_id += 1
                         send_frames(self._socket, frames)
                         send_frames(self._socket, requests.ping().frames(self._last_id))
