@@ -85,13 +85,13 @@ class _Ticks:
                     f"interrupted after {result.ticks:,} of {total:,} ticks",
                     details={"step": result.step, "ticks": result.ticks},
                 )
+            self._report()
             before = result.step
             more = await self._piece(total - result.ticks)
             if not self._whole:
                 await autosnap.keep_up(self._nodes, self._branch, before)
             if not more:
                 return
-            self._report()
 
     def _report(self) -> None:
         """Report progress between pieces, each of which can be too short for the cell to do so."""
