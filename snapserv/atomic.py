@@ -23,6 +23,8 @@ from .tree import Node
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
+MOST_TRIES = 3
+
 
 async def atomically(
     nodes: Nodes, branch: Node, work: Callable[[], Awaitable[T]], *, deadline_s: float | None = None
@@ -66,7 +68,7 @@ async def _roll_back(nodes: Nodes, branch: Node, backup: Cell, step: int, error:
     """Put a branch back, and return what its client is to be told."""
     details = {"step": nodes.look(branch), **error.details}
     try:
-        await nodes.resume(branch, backup, step=step)
+        await _resume(nodes, branch, backup, step)
     except SnapservError as lost:
         log.warning("not_rolled_back", node=branch.path, step=step, error=lost.message)
         if isinstance(error, RequestTimeoutError):
@@ -83,6 +85,18 @@ async def _roll_back(nodes: Nodes, branch: Node, backup: Cell, step: int, error:
         else "nothing is left of it: it can be tried again",
         details={**details, "rolled_back_to": step},
     )
+
+
+async def _resume(nodes: Nodes, branch: Node, backup: Cell, step: int) -> None:
+    """Have the branch go on from the backup; again if only the new process was killed, and the backup lives."""
+    for left in reversed(range(MOST_TRIES)):
+        try:
+            await nodes.resume(branch, backup, step=step)
+        except NodeDiedError:
+            if backup.ended.done() or not left:
+                raise
+        else:
+            return
 
 
 async def _kill(nodes: Nodes, branch: Node) -> None:

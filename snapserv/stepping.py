@@ -87,12 +87,12 @@ class _Ticks:
                     f"interrupted after {result.ticks:,} of {total:,} ticks",
                     details={"step": result.step, "ticks": result.ticks},
                 )
+            self._report()
             done, more = await self._piece(total - result.ticks)
             if not self._whole:
                 await autosnap.keep_up(self._nodes, self._branch, result.step - done)
             if not more:
                 return
-            self._report()
 
     def _report(self) -> None:
         """Report progress between pieces, each of which can be too short for the cell to do so."""

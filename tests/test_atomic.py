@@ -171,6 +171,21 @@ def test_an_atomic_step_that_takes_too_long_is_ended_by_the_server(trouble: Serv
     assert main.step(1000, atomic=True, timeout_s=30).step == 1003
 
 
+def test_an_atomic_step_whose_turn_comes_too_late_is_not_begun(process: ServerProcess, trouble: Server) -> None:
+    main = trouble.branch("main")
+
+    def hang(own: Server) -> None:
+        own.branch("main").step(how="hang", at=1, atomic=True, timeout_s=1.5)
+
+    with elsewhere(process, hang) as raised:
+        assert_settles(lambda: main.info().state, "busy")
+        with pytest.raises(RequestTimeoutError, match="came too late") as caught:
+            main.step(atomic=True, timeout_s=0.1)
+    assert [error.code for error in raised] == ["timeout"]
+    assert caught.value.details["rolled_back_to"] == main.info().step == 0
+    assert main.step(atomic=True, timeout_s=30).step == 1
+
+
 def test_a_step_that_is_not_atomic_goes_on_when_its_client_waits_no_longer(trouble: Server) -> None:
     main = trouble.branch("main")
     with pytest.raises(RequestTimeoutError):

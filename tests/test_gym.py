@@ -149,6 +149,7 @@ def test_the_episodes_end_ends_the_ticks_and_no_step_goes_on_in_the_next(lander:
     assert result.outputs["terminated"] is True
     with pytest.raises(BadRequestError, match="ended"):
         main.step(action=0)
+    assert main.info().state == "idle"
     main.call("reset", seed=1)
     assert main.step(action=0).ticks == 1
 
