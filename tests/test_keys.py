@@ -190,3 +190,5 @@ def test_keygen_says_what_it_made_as_json(tmp_path: Path) -> None:
     refused = run("server")
     assert refused["status"] == 2
     assert refused["error"]["code"] == "keys"  # type: ignore[index]
+    for wrong in (("client",), ("server", "ana"), ("server", "--read-only")):
+        assert run(*wrong)["error"]["code"] == "bad_request"  # type: ignore[index]
