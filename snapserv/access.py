@@ -208,7 +208,7 @@ class _Porter(AsyncioAuthenticator):
     def _send_zap_reply(
         self, request_id: bytes, status_code: bytes, status_text: bytes, user_id: str = "anonymous"
     ) -> None:
-        # After 400 ZeroMQ tells the stranger that it was refused; after 300 it hangs up without a word.
+        # After 400 ZeroMQ tells the stranger that it was refused; after 300 it never says a word, and hangs up.
         status = status_code if status_code == b"200" else b"300"
         super()._send_zap_reply(request_id, status, b"", user_id)
 

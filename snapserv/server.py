@@ -347,7 +347,16 @@ class Server:
         self.requests += 1
         request_id = 0
         try:
-            if not frames or frames[0] != MAGIC:
+            size = len(frames[1]) if len(frames) > 1 else 0
+            is_ours = bool(frames) and frames[0] == MAGIC
+            try:
+                self._rates.take(self._door.user(client), size)
+            except BusyError:
+                if not is_ours:
+                    return
+                request_id = leading_id(frames[1]) if size else 0
+                raise
+            if not is_ours:
                 if frames and bytes(frames[0][:2]) == MAGIC[:2]:
                     raise VersionMismatchError(
                         f"this server speaks version {PROTOCOL_VERSION} of the protocol",
@@ -356,12 +365,9 @@ class Server:
                 log.warning("not_our_protocol", client=client.hex())
                 return
             if len(frames) < 2 or len(frames) > MAX_BUFFERS + 2:
-                raise BadRequestError(f"a message of {len(frames)} frames, and 2 to {MAX_BUFFERS + 2} are allowed")
-            try:
-                self._rates.take(self._door.user(client), len(frames[1]))
-            except BusyError:
-                request_id = leading_id(frames[1])
-                raise
+                raise BadRequestError(
+                    f"a message of the wrong number of frames: 2 to {MAX_BUFFERS + 2} are allowed"
+                )
             raw = unpack(frames[1], frames[2:], request=True)
             if isinstance(raw, dict) and type(raw.get("id")) is int:
                 request_id = raw["id"]

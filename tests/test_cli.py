@@ -107,7 +107,7 @@ USES: dict[str, Words] = {
     "verify": ("main",),
     "write": ("main", "count", "7"),
 }
-ELSEWHERE = {"create", "lab", "serve", "demo", "watch", "shutdown", "doctor", "mark", "rewind", "replay"}
+ELSEWHERE = {"create", "keygen", "lab", "serve", "demo", "watch", "shutdown", "doctor", "mark", "rewind", "replay"}
 """Commands that have tests of their own: they do more than the next test's server could forget."""
 
 

@@ -174,6 +174,7 @@ def test_parameters_make_another_environment(serve: Serve) -> None:
             ({"env_id": "CartPole-v77"}, NotFoundError, "CartPole"),
             ({"env_id": "os:CartPole-v1"}, BadRequestError, "module"),
             ({"wrappers": ["TimeLimits"]}, NotFoundError, "TimeLimit"),
+            ({"wrappers": [{"name": "RecordVideo", "video_folder": "/tmp"}]}, NotFoundError, "RecordVideo"),
             ({"wrappers": ["TimeLimit"]}, BadRequestError, "max_episode_steps"),
             ({"kwargs": {"nonsense": 1}}, BadRequestError, "nonsense"),
         ):

@@ -146,3 +146,20 @@ def test_the_protocol_is_imported_without_zeromq() -> None:
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        (msgpack.packb({"id": 77, "verb": "step", "args": {"x": [0] * 1000}}), 77),
+        (msgpack.packb({"id": 77, "verb": "step"})[:12], 77),
+        (msgpack.packb({"verb": "step", "id": 77}), 0),
+        (msgpack.packb({"id": [77]}), 0),
+        (msgpack.packb({}), 0),
+        (b"\xdf\xff\xff\xff\xff", 0),
+        (b"\x91", 0),
+        (b"", 0),
+    ],
+)
+def test_the_id_that_a_header_begins_with_is_read_without_the_rest(header: bytes, found: int) -> None:
+    assert wire.leading_id(header) == found

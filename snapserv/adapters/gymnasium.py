@@ -25,6 +25,9 @@ from .wrapping import sendable
 Wrapper = str | dict[str, Any]
 SDL_INIT_TIMER = 1
 
+WRITE_FILES = ("RecordVideo",)
+"""Wrappers that write files where their arguments say: these come from clients, and no path does."""
+
 
 def adapt(rest: str) -> type[Simulation]:
     """Return the class that serves the environment ``rest``."""
@@ -200,7 +203,7 @@ def _close_to(env_id: str) -> str:
 def _wrapped(env: gymnasium.Env[Any, Any], wrapper: Wrapper) -> gymnasium.Env[Any, Any]:
     arguments = {"name": wrapper} if isinstance(wrapper, str) else dict(wrapper)
     name = str(arguments.pop("name", ""))
-    known = [each for each in gymnasium.wrappers.__all__ if each[0].isupper()]
+    known = [each for each in gymnasium.wrappers.__all__ if each[0].isupper() and each not in WRITE_FILES]
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         raise NotFoundError(f"no wrapper {name!r}", hint=f"did you mean {close[0]}?" if close else ", ".join(known))

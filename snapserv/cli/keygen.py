@@ -2,55 +2,51 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+
+from snapserv.errors import BadRequestError
 
 from .options import Json, failing
 from .output import show
 
-if TYPE_CHECKING:
-    from snapserv.keymaking import MadeKeys
 
-Folder = Annotated[Path | None, typer.Option("--keys", help="Folder of keys; ~/.config/snapserv/keys by default.")]
+class Owner(StrEnum):
+    """Whose keys."""
+
+    server = "server"
+    client = "client"
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    group = typer.Typer(help="Make the keys of a server and of its clients.", no_args_is_help=True)
-    group.command("server")(server)
-    group.command("client")(client)
-    app.add_typer(group, name="keygen")
+    """Add the command."""
+    app.command()(keygen)
 
 
-def server(keys: Folder = None, as_json: Json = False) -> None:
-    """Make the server's keys."""
-    from snapserv.keymaking import make_server_keys
-
-    with failing(as_json=as_json):
-        _show(make_server_keys(_folder(keys)), as_json=as_json)
-
-
-def client(
-    name: Annotated[str, typer.Argument(help="What the server calls it.")],
+def keygen(
+    owner: Annotated[Owner, typer.Argument(help="Whose keys: the server's, first, or a client's.")],
+    name: Annotated[str | None, typer.Argument(help="What the server calls the client.")] = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="It may list, read, diff and watch.")] = False,
-    keys: Folder = None,
+    keys: Annotated[Path | None, typer.Option(help="Folder; ~/.config/snapserv/keys by default.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a client's keys, which the server accepts from now on, also while it runs."""
-    from snapserv.keymaking import make_client_keys
-
-    with failing(as_json=as_json):
-        _show(make_client_keys(_folder(keys), name, read_only=read_only), as_json=as_json)
-
-
-def _folder(keys: Path | None) -> Path:
+    """Make the keys of a server, or of a client, whom the server then lets in, also while it runs."""
     from snapserv_client.keys import default_folder
 
-    return (keys or default_folder()).expanduser()
+    from snapserv.keymaking import make_client_keys, make_server_keys
 
-
-def _show(made: MadeKeys, *, as_json: bool) -> None:
+    folder = (keys or default_folder()).expanduser()
+    with failing(as_json=as_json):
+        if owner is Owner.client:
+            if name is None:
+                raise BadRequestError("the client has no name", hint="write: snapserv keygen client NAME")
+            made = make_client_keys(folder, name, read_only=read_only)
+        else:
+            if name is not None or read_only:
+                raise BadRequestError("NAME and --read-only are a client's", hint="write: snapserv keygen server")
+            made = make_server_keys(folder)
     said = {"public": made.public, "files": made.files, "next": made.next}
     show(said, as_json=as_json, people=lambda: "\n".join([*made.files, f"next: {made.next}"]))

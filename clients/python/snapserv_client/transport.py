@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import zmq
 
-from .wire import Buffer, Frames
+from .wire import MAX_BUFFERS, Buffer, Frames
 
 NOBLOCK = int(zmq.NOBLOCK)
 _SNDMORE = int(zmq.SNDMORE)
@@ -45,12 +45,19 @@ def send_frames(socket: zmq.Socket[bytes], frames: Sequence[Buffer], *, flags: i
 def receive_frames(socket: zmq.Socket[bytes], *, flags: int = 0) -> Frames:
     """Receive one message; the buffers after its header are views of the memory that ZeroMQ received into.
 
+    Of a message of too many frames only so many are kept that it can be told.
+
     Raises:
         zmq.Again: Nothing came: with `NOBLOCK`, now; otherwise in the socket's RCVTIMEO.
     """
     frames: Frames = [socket.recv(flags)]
     while socket.getsockopt(_RCVMORE):
-        frames.append(socket.recv() if len(frames) < LEADING_FRAMES else socket.recv(copy=False).buffer)
+        if len(frames) < LEADING_FRAMES:
+            frames.append(socket.recv())
+        elif len(frames) <= LEADING_FRAMES + MAX_BUFFERS:
+            frames.append(socket.recv(copy=False).buffer)
+        else:
+            socket.recv()
     return frames
 
 
