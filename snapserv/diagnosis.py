@@ -32,8 +32,8 @@ from .listening import prepare
 
 Verdict = Literal["ok", "weak", "missing"]
 
-DESCRIPTORS_A_NODE = 2
-"""The server holds a socket and a pidfd for every node."""
+DESCRIPTORS_A_NODE = 1
+"""The server holds a socket for every snapshot; a branch has a pidfd too."""
 DESCRIPTORS_OF_ITS_OWN = 64
 ENOUGH_NODES = 1000
 SEGMENT_MIB = 64
@@ -202,14 +202,14 @@ def _folders() -> Finding:
 
 
 def _limits() -> Iterator[Finding]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    nodes = max(0, soft - DESCRIPTORS_OF_ITS_OWN) // DESCRIPTORS_A_NODE
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    nodes = max(0, hard - DESCRIPTORS_OF_ITS_OWN) // DESCRIPTORS_A_NODE
     verdict: Verdict = "ok" if nodes >= ENOUGH_NODES else "weak"
     yield Finding(
         "descriptors",
         verdict,
-        f"{soft:,} of at most {hard:,}: {nodes:,} nodes",
-        "" if verdict == "ok" else f"ulimit -n {min(hard, 65536)}, before snapserv serve",
+        f"{hard:,}, of which a server takes all that it needs: {nodes:,} snapshots",
+        "" if verdict == "ok" else "ulimit -Hn 65536, or LimitNOFILE of the service",
     )
     pids = int(_text("/proc/sys/kernel/pid_max") or 0)
     users = resource.getrlimit(resource.RLIMIT_NPROC)[1]

@@ -1,7 +1,7 @@
 """The server's processes: spawning masters, cloning cells, talking to them, and knowing how each one ended.
 
 Every cell is a direct child of the server, whoever cloned it. A cell is watched through its pidfd (its end) and
-its socket (its replies); nothing here waits for either.
+its socket (its replies), a frozen one through its socket alone; nothing here waits for either.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import structlog
 from snapserv_client.wire import Buffer
 
 from .cell import CONTROL_DESCRIPTOR, SCOREBOARD_DESCRIPTOR, cannot_clone
+from .descriptors import socket_pair
 from .errors import NodeDiedError, SnapservError, error_from_wire
 from .ext import fork
 from .link import HELLO, NUMBER, PREFIX, Prefix, decode, encode
@@ -150,6 +151,9 @@ class Cell:
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        elif self.pid:
+            if not self.ended.done():
+                os.kill(self.pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
         else:
             self._hang_up()
 
@@ -161,6 +165,17 @@ class Cell:
         self._pidfd = os.pidfd_open(pid)
         self._herd.loop.add_reader(self._pidfd, self._on_end)
         self._herd.cells[pid] = self
+
+    def rest(self) -> None:
+        """Give the pidfd of a frozen process back: one descriptor a snapshot is enough.
+
+        Nobody but the process itself holds the other end of its socket, and it starts nobody who could. So its end
+        is seen there, and the pidfd is opened again to reap it.
+        """
+        if self._pidfd >= 0:
+            self._herd.loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
 
     def _on_end(self) -> None:
         result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
@@ -220,12 +235,17 @@ class Cell:
         if self.ended.done():
             self._hang_up()
             return
-        if self._pidfd < 0:
+        if self.pid and self._pidfd < 0:
+            self._hang_up()  # first, so that there is a descriptor for what follows
+            self._pidfd = os.pidfd_open(self.pid)
+            self._herd.loop.add_reader(self._pidfd, self._on_end)
+        elif self._pidfd < 0:
             # It never said hello: its parent died with the socket in hand, or refused to clone.
             self._hang_up()
             self._fail(self._death())
             return
-        self._herd.loop.remove_reader(self._control)
+        if self._control.fileno() >= 0:
+            self._herd.loop.remove_reader(self._control)
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
@@ -368,17 +388,18 @@ class Herd:
         Raises:
             SnapservError: What setup met; nothing is left of the process.
         """
-        ours, theirs = socket.socketpair()
+        ours, theirs = socket_pair()
+        away = max(theirs.fileno(), self._scoreboard_descriptor, SCOREBOARD_DESCRIPTOR) + 1
         pid = os.posix_spawn(
             sys.executable,
             [sys.executable, "-m", "snapserv.cell"],
             cell_environment(),
             file_actions=[
                 # Moved out of the way first: one of the two may have the number that the other is to get.
-                (os.POSIX_SPAWN_DUP2, theirs.fileno(), 1000),
+                (os.POSIX_SPAWN_DUP2, theirs.fileno(), away),
                 (os.POSIX_SPAWN_DUP2, self._scoreboard_descriptor, SCOREBOARD_DESCRIPTOR),
-                (os.POSIX_SPAWN_DUP2, 1000, CONTROL_DESCRIPTOR),
-                (os.POSIX_SPAWN_CLOSE, 1000),
+                (os.POSIX_SPAWN_DUP2, away, CONTROL_DESCRIPTOR),
+                (os.POSIX_SPAWN_CLOSE, away),
             ],
             setsid=True,  # Ctrl-C in the server's terminal is the server's affair
         )
@@ -404,7 +425,7 @@ class Herd:
         Raises:
             SnapservError: The parent has threads, the kernel made no process, or the parent died.
         """
-        ours, theirs = socket.socketpair()
+        ours, theirs = socket_pair()
         frozen = Cell(self, ours)
         frozen.says_goodbye = live.says_goodbye
         stacks = frozen.stacks = live.stacks
@@ -414,6 +435,7 @@ class Herd:
             if stacks is not None:
                 stacks.froze(live, frozen, prepared)
             await frozen.introduced()
+            frozen.rest()
         except BaseException:
             frozen.kill()
             if stacks is not None:
@@ -430,7 +452,7 @@ class Herd:
         slot = self.scoreboard.take(step)
         if slot is None:
             raise cannot_clone(OSError(11, "no place left in the scoreboard"))
-        ours, theirs = socket.socketpair()
+        ours, theirs = socket_pair()
         branch = Cell(self, ours)
         branch.slot = slot
         branch.says_goodbye = frozen.says_goodbye
@@ -491,8 +513,11 @@ class Herd:
         cells = list(self.cells.values())
         for cell in cells:
             cell.kill()
-        if cells:
-            await asyncio.wait([asyncio.shield(cell.ended) for cell in cells], timeout=END_WITHIN_S)
+        living = {cell.ended for cell in cells}
+        while living:
+            ended, living = await asyncio.wait(living, timeout=END_WITHIN_S)
+            if not ended:
+                break  # the kernel takes seconds for thousands; as long as it gets on, it is given more
         self.reap_strays()
         await self.loop.run_in_executor(None, self._stores.close)
         self.scoreboard.close()

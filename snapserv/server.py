@@ -29,6 +29,7 @@ from snapserv_client.protocol import MAX_IN_FLIGHT, PROTOCOL_VERSION, VERBS, Out
 from snapserv_client.transport import NOBLOCK, has_input, receive_frames, send_frames
 from snapserv_client.wire import MAGIC, MAX_BUFFERS, MAX_MESSAGE_BYTES, Frames, convert, pack, unpack
 
+from .descriptors import raise_limit
 from .errors import (
     BadRequestError,
     BusyError,
@@ -139,6 +140,7 @@ class Server:
         self._workers = ThreadPoolExecutor(WORKERS, "snapserv-copy")
         self._drain_planned = False
         self._closers = contextlib.ExitStack()
+        raise_limit()
         place = prepare(options.endpoint or default_endpoint())
         self._closers.callback(place.leave)
         try:
