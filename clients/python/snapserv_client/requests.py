@@ -295,7 +295,7 @@ def pin(node: str | int, *, pinned: bool) -> Request[protocol.NodeInfo]:
 def drop(node: str | int, *, recursive: bool, force: bool) -> Request[list[str]]:
     """Ask to end a node."""
     args = {"recursive": recursive, "force": force}
-    return Request("drop", node, args, lambda ok: convert(ok, protocol.DropResult).dropped)
+    return Request("drop", node, args, lambda ok: convert(ok, protocol.DropResult).dropped, long=recursive)
 
 
 # ------------------------------------------------------------------------------------------------- conversions
