@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import importlib.metadata
@@ -80,6 +81,7 @@ def diagnose() -> Diagnosis:
         *_limits(),
         _memory(),
         _overcommit(),
+        _monitoring(),
         _sockets(),
         *_packages(),
     ]
@@ -244,6 +246,22 @@ def _overcommit() -> Finding:
             "sysctl vm.overcommit_memory=0",
         )
     return Finding("overcommit", "ok", "private mappings are charged when they are written")
+
+
+def _monitoring(threads: Path = Path("/sys/kernel/mm/damon/admin/kdamonds")) -> Finding:
+    """Look for DAMON, which asks all processes that share a page whether they used it, while clones wait."""
+    states = []
+    for state in threads.glob("*/state"):
+        with contextlib.suppress(OSError):
+            states.append(state.read_text().strip())
+    if "on" in states:
+        return Finding(
+            "page monitoring",
+            "weak",
+            "DAMON runs: with thousands of nodes, clones wait for it",
+            f"echo off > {threads}/N/state, where it is yours to decide",
+        )
+    return Finding("page monitoring", "ok", "no DAMON thread is known to run")
 
 
 def _sockets() -> Finding:
