@@ -91,6 +91,7 @@ class Cell:
         self._small = b""
         self._number = 0
         self._asked_to_end = False
+        self._hung_up = False
         self._waits_to_write = False
         control.setblocking(False)
         herd.loop.add_reader(control, self._on_readable)
@@ -170,9 +171,9 @@ class Cell:
         """Give the pidfd of a frozen process back: one descriptor a snapshot is enough.
 
         Nobody but the process itself holds the other end of its socket, and it starts nobody who could. So its end
-        is seen there, and the pidfd is opened again to reap it.
+        is seen there, and the pidfd is opened again to reap it. One whose end was seen already keeps it.
         """
-        if self._pidfd >= 0:
+        if self._pidfd >= 0 and not self._hung_up:
             self._herd.loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
@@ -232,6 +233,7 @@ class Cell:
 
     def _on_hang_up(self) -> None:
         """Handle the end of the stream: the process is ending, or has closed its socket and is of no use."""
+        self._hung_up = True
         if self.ended.done():
             self._hang_up()
             return
