@@ -17,7 +17,7 @@ from rich.table import Table
 
 from snapserv.diagnosis import diagnose
 
-from . import atomic, clones, expansion, figures, idle, longrun, rollback, roundtrip, snapshots
+from . import atomic, clones, expansion, figures, idle, longrun, rollback, roundtrip, scale, snapshots
 from .figures import RESULTS
 
 GOALS = "goal"
@@ -53,6 +53,10 @@ def main() -> None:
     console.print(_table("Expanding", results["expansion"]["rows"]))
     results["clones"] = clones.measure(5 if quick else 50)
     console.print(_table("Ways to copy somebody else's simulator", results["clones"]["rows"]))
+    results["scale"] = scale.measure((10, 100) if quick else (10, 100, 1000, 10_000), 20 if quick else 60, console)
+    console.print(_table("Requests at ten nodes and at more, turn about, p50 µs", results["scale"]["rows"]))
+    console.print(_table("Memory of one more snapshot, KiB", results["scale"]["memory"]))
+    console.print(_table("All nodes, s", [results["scale"]["totals"]]))
     results["goals"] = goals(results)
     console.print(_table("Goals", results["goals"]))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -89,6 +93,7 @@ def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
     small, large = by_size[min(by_size)], by_size[max(by_size)]
     by_pages = {row["pages"]: row for row in results["rollback"]["rows"]}
     ratio = "snapshot p50 ms"
+    many = results["scale"]
     checks = [
         (
             f"snapshot p50 at {large['arena MiB']} MiB over that at {small['arena MiB']} MiB",
@@ -116,6 +121,11 @@ def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
         ("rewind of 10,000 of them, µs a page", by_pages[10_000]["a page us"], "≤", 3.0),
         ("LunarLander, 64 children one by one over one expand", results["expansion"]["ratio"], "≥", 3.0),
         ("expand of 1,000 children of an arena simulation, s", results["expansion"]["many s"], "≤", 2.0),
+        (
+            f"request latency at {many['totals']['nodes']:,} nodes over that at 10: ping, step, read, the worst",
+            max(many["ratios"][verb] for verb in ("ping", "step", "read")),
+            "≤", 1.5,
+        ),
     ]  # fmt: skip
     return [
         {

@@ -72,6 +72,37 @@ def render(results: dict[str, Any]) -> str:
         ("memcpy of everything", "memcpy of all p50 us"),
     ):
         lines.append(f"| {what} | {' | '.join(f'{way[key] / 1000:.2f} ms' for way in ways)} |")
+    return "\n".join(lines) + "\n" + _scale(results["scale"])
+
+
+def _scale(scale: dict[str, Any]) -> str:
+    """Return the tables of many nodes; of each pair of rows the first is the server that has ten throughout."""
+    few, many = scale["rows"][::2], scale["rows"][1::2]
+    columns = [row["nodes"] for row in many]
+    lines = [
+        "",
+        f"| 1 GiB, p50, at so many nodes (at 10, turn about) | {' | '.join(f'{nodes:,}' for nodes in columns)} |",
+        f"| --- |{' ---: |' * len(columns)}",
+    ]
+    for what in ("ping", "step", "read", "snapshot", "branch", "clone"):
+        pairs = [(row[what] / 1000, beside[what] / 1000) for beside, row in zip(few, many, strict=True)]
+        named = "… of a snapshot, the clone" if what == "clone" else what
+        lines.append(f"| {named} | {' | '.join(f'{taken:.2f} ({beside:.2f}) ms' for taken, beside in pairs)} |")
+    totals, (written, bare) = scale["totals"], scale["memory"]
+    lines += [
+        "",
+        f"| {totals['nodes']:,} nodes of 1 GiB | |",
+        "| --- | ---: |",
+        f"| created one by one, 16 pages written before each of the first half | {totals['create s']:.0f} s |",
+        f"| memory of one of them, without the pages written | {written['all told KiB']:,.0f} KiB |",
+        f"| … of one that nothing was written before | {bare['all told KiB']:,.0f} KiB |",
+        f"| … in the server | {scale['server KiB a node']:.1f} KiB |",
+        f"| descriptors of the server | {scale['descriptors']:,} |",
+        f"| listed, in pages | {totals['list s']:.2f} s |",
+        f"| the lineage of the deepest, {totals['depth']:,} nodes | {totals['log s']:.2f} s |",
+        f"| the deepest branched, and a step of that | {totals['branch and step s'] * 1000:.1f} ms |",
+        f"| all dropped by one request | {totals['drop s']:.0f} s |",
+    ]
     return "\n".join(lines) + "\n"
 
 

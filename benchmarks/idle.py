@@ -12,16 +12,16 @@ ARENA_PAGES = (1 << 30) // 4096
 
 
 def measure(count: int) -> dict[str, Any]:
-    """Return KiB a snapshot, after few and after many dirty pages; see proc_meminfo(5) for the counters."""
+    """Return KiB a snapshot, after few and after many dirty pages; see procmeminfo(5) for the counters."""
     rows = []
     with local("benchmarks.simulations:Pages", pages=ARENA_PAGES) as server:
         main = server.branch("main")
         for dirty in (64, 1000):
             main.reset()
             warm = [_take(main, dirty) for _ in range(10)]
-            before = _meminfo()
+            before = meminfo()
             taken = [_take(main, dirty) for _ in range(count)]
-            after = _meminfo()
+            after = meminfo()
             parts = {name: (after[name] - before[name]) / count for name in COUNTERS}
             state = dirty * 4
             total = sum(parts.values())
@@ -43,6 +43,6 @@ def _take(main: Any, dirty: int) -> Any:
     return main.snapshot()
 
 
-def _meminfo() -> dict[str, int]:
+def meminfo() -> dict[str, int]:
     lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
     return {name.rstrip(":"): int(size) for name, size, *_ in lines}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import importlib.metadata
@@ -32,8 +33,8 @@ from .listening import prepare
 
 Verdict = Literal["ok", "weak", "missing"]
 
-DESCRIPTORS_A_NODE = 2
-"""The server holds a socket and a pidfd for every node."""
+DESCRIPTORS_A_NODE = 1
+"""The server holds a socket for every snapshot; a branch has a pidfd too."""
 DESCRIPTORS_OF_ITS_OWN = 64
 ENOUGH_NODES = 1000
 SEGMENT_MIB = 64
@@ -80,6 +81,7 @@ def diagnose() -> Diagnosis:
         *_limits(),
         _memory(),
         _overcommit(),
+        _monitoring(),
         _sockets(),
         *_packages(),
     ]
@@ -202,14 +204,14 @@ def _folders() -> Finding:
 
 
 def _limits() -> Iterator[Finding]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    nodes = max(0, soft - DESCRIPTORS_OF_ITS_OWN) // DESCRIPTORS_A_NODE
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    nodes = max(0, hard - DESCRIPTORS_OF_ITS_OWN) // DESCRIPTORS_A_NODE
     verdict: Verdict = "ok" if nodes >= ENOUGH_NODES else "weak"
     yield Finding(
         "descriptors",
         verdict,
-        f"{soft:,} of at most {hard:,}: {nodes:,} nodes",
-        "" if verdict == "ok" else f"ulimit -n {min(hard, 65536)}, before snapserv serve",
+        f"{hard:,}, of which a server takes all that it needs: {nodes:,} snapshots",
+        "" if verdict == "ok" else "ulimit -Hn 65536, or LimitNOFILE of the service",
     )
     pids = int(_text("/proc/sys/kernel/pid_max") or 0)
     users = resource.getrlimit(resource.RLIMIT_NPROC)[1]
@@ -244,6 +246,22 @@ def _overcommit() -> Finding:
             "sysctl vm.overcommit_memory=0",
         )
     return Finding("overcommit", "ok", "private mappings are charged when they are written")
+
+
+def _monitoring(threads: Path = Path("/sys/kernel/mm/damon/admin/kdamonds")) -> Finding:
+    """Look for DAMON, which asks all processes that share a page whether they used it, while clones wait."""
+    states = []
+    for state in threads.glob("*/state"):
+        with contextlib.suppress(OSError):
+            states.append(state.read_text().strip())
+    if "on" in states:
+        return Finding(
+            "page monitoring",
+            "weak",
+            "DAMON runs: with thousands of nodes, clones wait for it",
+            f"echo off > {threads}/N/state, where it is yours to decide",
+        )
+    return Finding("page monitoring", "ok", "no DAMON thread is known to run")
 
 
 def _sockets() -> Finding:

@@ -1,7 +1,7 @@
 """The server's processes: spawning masters, cloning cells, talking to them, and knowing how each one ended.
 
 Every cell is a direct child of the server, whoever cloned it. A cell is watched through its pidfd (its end) and
-its socket (its replies); nothing here waits for either.
+its socket (its replies), a frozen one through its socket alone; nothing here waits for either.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import structlog
 from snapserv_client.wire import Buffer
 
 from .cell import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR, cannot_clone
+from .descriptors import socket_pair
 from .endings import Ending, ending_of
 from .errors import NodeDiedError, SnapservError, error_from_wire
 from .ext import fork
@@ -85,6 +86,8 @@ class Cell:
         self.clone_us = 0.0
         self.says_goodbye = False
         self.stacks: Stacks | None = None
+        self.child = True
+        """Whether it is this server's own, which alone can reap it: what is cloned of it is too."""
         self._herd = herd
         self._control = control
         self._pidfd = -1
@@ -95,6 +98,7 @@ class Cell:
         self._small = b""
         self._number = 0
         self._asked_to_end = False
+        self._hung_up = False
         self._waits_to_write = False
         if control is not None:
             self.connect(control)
@@ -172,6 +176,9 @@ class Cell:
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        elif self.pid:
+            if not self.ended.done():
+                os.kill(self.pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
         else:
             self._hang_up()
 
@@ -195,6 +202,18 @@ class Cell:
         self._pidfd = os.pidfd_open(pid)
         self._herd.loop.add_reader(self._pidfd, self._on_end)
         self._herd.cells[pid] = self
+
+    def rest(self) -> None:
+        """Give the pidfd of a frozen process back: one descriptor a snapshot is enough.
+
+        Nobody but the process itself holds the other end of its socket, and it starts nobody who could. So its end
+        is seen there, and the pidfd is opened again to reap it. One whose end was seen already keeps it, and so
+        does one that is no child of ours, whose number may become another's.
+        """
+        if self._pidfd >= 0 and not self._hung_up and self.child:
+            self._herd.loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
 
     def _on_end(self) -> None:
         ending = ending_of(self.pid, self._pidfd, asked=self._asked_to_end)
@@ -247,15 +266,20 @@ class Cell:
 
     def _on_hang_up(self) -> None:
         """Handle the end of the stream: the process is ending, or has closed its socket and is of no use."""
+        self._hung_up = True
         if self.ended.done():
             self._hang_up()
             return
-        if self._pidfd < 0:
+        if self.pid and self._pidfd < 0:
+            self._hang_up()  # first, so that there is a descriptor for what follows
+            self._pidfd = os.pidfd_open(self.pid)
+            self._herd.loop.add_reader(self._pidfd, self._on_end)
+        elif self._pidfd < 0:
             # It never said hello: its parent died with the socket in hand, or refused to clone.
             self._hang_up()
             self._fail(self._death())
             return
-        if self._control is not None:
+        if self._control is not None and self._control.fileno() >= 0:
             self._herd.loop.remove_reader(self._control)
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
@@ -422,17 +446,18 @@ class Herd:
         Raises:
             SnapservError: What setup met; nothing is left of the process.
         """
-        ours, theirs = socket.socketpair()
+        ours, theirs = socket_pair()
+        away = max(theirs.fileno(), self._ledger.descriptor, LEDGER_DESCRIPTOR) + 1
         pid = os.posix_spawn(
             sys.executable,
             [sys.executable, "-m", "snapserv.cell"],
             cell_environment(),
             file_actions=[
                 # Moved out of the way first: one of the two may have the number that the other is to get.
-                (os.POSIX_SPAWN_DUP2, theirs.fileno(), 1000),
+                (os.POSIX_SPAWN_DUP2, theirs.fileno(), away),
                 (os.POSIX_SPAWN_DUP2, self._ledger.descriptor, LEDGER_DESCRIPTOR),
-                (os.POSIX_SPAWN_DUP2, 1000, CONTROL_DESCRIPTOR),
-                (os.POSIX_SPAWN_CLOSE, 1000),
+                (os.POSIX_SPAWN_DUP2, away, CONTROL_DESCRIPTOR),
+                (os.POSIX_SPAWN_CLOSE, away),
             ],
             setsid=True,  # Ctrl-C in the server's terminal is the server's affair
         )
@@ -460,6 +485,7 @@ class Herd:
     def recognise(self, pid: int, described: Mapping[str, Any], stacks: Stacks | None) -> Cell:
         """Return the cell of an earlier server whose process is ``pid``; it will connect."""
         cell = Cell(self, None)
+        cell.child = False
         cell.says_goodbye = described["says_goodbye"]
         cell.stacks = stacks
         cell.adopt(pid)
@@ -479,9 +505,9 @@ class Herd:
         Raises:
             SnapservError: The parent has threads, the kernel made no process, or the parent died.
         """
-        ours, theirs = socket.socketpair()
+        ours, theirs = socket_pair()
         frozen = Cell(self, ours)
-        frozen.says_goodbye = live.says_goodbye
+        frozen.says_goodbye, frozen.child = live.says_goodbye, live.child
         stacks = frozen.stacks = live.stacks
         try:
             prepared: Any = stacks and await live.ask("prepare", folders=stacks.preparing(live))
@@ -490,6 +516,7 @@ class Herd:
                 stacks.froze(live, frozen, prepared)
                 self.on_standing(live)
             await frozen.introduced()
+            frozen.rest()
         except BaseException:
             frozen.kill()
             if stacks is not None:
@@ -511,10 +538,10 @@ class Herd:
         slot = self.scoreboard.take(step)
         if slot is None:
             raise cannot_clone(OSError(11, "no place left in the scoreboard"))
-        ours, theirs = socket.socketpair()
+        ours, theirs = socket_pair()
         branch = Cell(self, ours)
         branch.slot = slot
-        branch.says_goodbye = frozen.says_goodbye
+        branch.says_goodbye, branch.child = frozen.says_goodbye, frozen.child
         stacks = branch.stacks = frozen.stacks
         folders = stacks.beginning(frozen, branch) if stacks is not None else None
         try:
@@ -573,7 +600,10 @@ class Herd:
         cells = list(self.cells.values())
         for cell in cells:
             cell.kill()
-        if cells:
-            await asyncio.wait([asyncio.shield(cell.ended) for cell in cells], timeout=END_WITHIN_S)
+        living = {cell.ended for cell in cells}
+        while living:
+            ended, living = await asyncio.wait(living, timeout=END_WITHIN_S)
+            if not ended:
+                break  # the kernel takes seconds for thousands; as long as it gets on, it is given more
         self.reap_strays()
         await self.loop.run_in_executor(None, self._stores.close)

@@ -227,6 +227,11 @@ class Nodes:
         finally:
             await asyncio.shield(self.herd.end(cell))
 
+    @property
+    def dead(self) -> int:
+        """How many nodes have lost their process."""
+        return len(self._deaths)
+
     def look(self, node: Node) -> int:
         """Return the step at which a node stands now; that of a branch changes behind our back."""
         cell = self._cells.get(node.id)

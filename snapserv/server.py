@@ -41,6 +41,7 @@ from snapserv_client.wire import (
 
 from .access import door_of
 from .adoption import Orphanage, end, find_estate
+from .descriptors import raise_limit
 from .errors import (
     BadRequestError,
     BusyError,
@@ -170,6 +171,7 @@ class Server:
         self._drain_planned = False
         self._finishing: asyncio.Task[None] | None = None
         self._closers = contextlib.ExitStack()
+        raise_limit()
         endpoint = options.endpoint or default_endpoint()
         self._door = door_of(endpoint, options.keys)
         place = prepare(endpoint)

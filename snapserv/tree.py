@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -72,11 +73,12 @@ class Tree:
 
 
 class Forest:
-    """The trees of a server, and its nodes by id and by name."""
+    """The trees of a server, and its nodes by id and by name; ``kinds`` is how many there are of each kind."""
 
     def __init__(self) -> None:
         self.trees: dict[str, Tree] = {}
         self.nodes: dict[int, Node] = {}
+        self.kinds: Counter[Kind] = Counter()
         self._last_id = 0
 
     def plant(self, name: str, simulation: str) -> Tree:
@@ -124,6 +126,7 @@ class Forest:
         node = Node(number, name, tree, kind, parent.id if parent else None, step, now)
         tree.names[name] = node
         self.nodes[node.id] = node
+        self.kinds[kind] += 1
         if parent:
             parent.children[node.id] = None
         return node
@@ -157,6 +160,7 @@ class Forest:
     def remove(self, node: Node) -> None:
         """Remove a node. Its descendants stay, and are listed below its nearest ancestor that exists."""
         del self.nodes[node.id]
+        self.kinds[node.kind] -= 1
         for name in (node.name, *node.tags):
             del node.tree.names[name]
         former = self.nodes.get(node.parent or 0)
@@ -205,10 +209,10 @@ class Forest:
             tree = next((tree for tree in self.trees.values() if tree.first), None)
         return tree.names.get(name) if tree else None
 
-    def ancestors(self, node: Node) -> list[Node]:
-        """Return the lineage of ``node``: its nearest ancestors that exist, from the root to itself."""
+    def ancestors(self, node: Node, limit: int | None = None) -> list[Node]:
+        """Return the lineage of ``node``, itself last: its nearest ancestors ``limit`` nodes at most."""
         chain = [node]
-        while (parent := self.nodes.get(chain[-1].parent or 0)) is not None:
+        while len(chain) != limit and (parent := self.nodes.get(chain[-1].parent or 0)) is not None:
             chain.append(parent)
         return chain[::-1]
 

@@ -277,7 +277,15 @@ def test_doctor_says_what_there_is_and_which_backing_is_used(alone: Terminal) ->
     assert found["runs"] is True
     assert found["backing"] in ("huge_tmpfs", "memfd", "anonymous_thp", "anonymous")
     looked_at = {finding["what"] for finding in found["findings"]}
-    assert {"kernel", "fork", "PAGEMAP_SCAN", "reading snapshots", "pidfd", "overcommit"} <= looked_at
+    assert {
+        "kernel",
+        "fork",
+        "PAGEMAP_SCAN",
+        "reading snapshots",
+        "pidfd",
+        "overcommit",
+        "page monitoring",
+    } <= looked_at
     assert all(finding["improve"] for finding in found["findings"] if finding["verdict"] == "missing")
     assert alone.type("doctor") == 0
     assert "PAGEMAP_SCAN" in alone.out

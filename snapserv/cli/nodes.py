@@ -59,18 +59,14 @@ def tree(
         found = server.tree(name, sizes=sizes)
 
     def people() -> Any:
+        from rich.console import Group
         from rich.text import Text
-        from rich.tree import Tree as RichTree
 
-        below = found.children()
-        root = RichTree(Text(server.endpoint, "bold"))
-        waiting = [(root, node) for node in reversed(below[None])]
-        while waiting:
-            above, node = waiting.pop()
+        lines = [Text(server.endpoint, "bold")]
+        for stem, node in found.rows():
             style = STYLES.get(node.state, "blue" if node.kind == "snapshot" else "green")
-            here = above.add(Text.assemble((mark(node), style), " ", describe(node)))
-            waiting += [(here, child) for child in reversed(below.get(node.id, []))]
-        return root
+            lines.append(Text.assemble(stem, (mark(node), style), " ", describe(node)))
+        return Group(*lines)
 
     show({"trees": found.trees, "nodes": found.nodes}, as_json=as_json, people=people)
 

@@ -307,7 +307,7 @@ class Server(ServerDisplay):
 
     async def node(self, name: str | int) -> Branch | Snapshot:
         """Return a node by name, id or tag."""
-        info = (await self._run(requests.log(name)))[-1]
+        info = await self._run(requests.info(name))
         return self._wrap(info)
 
     async def branch(self, name: str | int) -> Branch:
@@ -409,12 +409,16 @@ class Node(NodeDisplay):
 
     async def info(self) -> NodeInfo:
         """Return what the server knows of it now."""
-        self.last = (await self._run(requests.log(self.id)))[-1]
+        self.last = await self._run(requests.info(self.id))
         return self.last
 
     async def log(self) -> list[NodeInfo]:
         """Return its lineage, from the root to itself."""
-        return await self._run(requests.log(self.id))
+        entries = await self._run(requests.lineage(self.id))
+        while entries[0].parent is not None:
+            earlier = await self._run(requests.lineage(entries[0].id))
+            entries = earlier[:-1] + entries
+        return entries
 
     async def actions(self) -> Actions:
         """Return what was done to it since its tree's root."""

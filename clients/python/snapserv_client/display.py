@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from .protocol import FieldDiff, HelloResult, NodeInfo, TreeInfo
 
 STATES = {"idle": "", "busy": "busy", "dead": "dead", "faulted": "faulted"}
+MOST_INDENT = 60
+"""Lines that lead to a node are cut on the left above this many characters: lineages may be thousands deep."""
+CUT = "⋯  "
 
 
 class ServerDisplay:
@@ -113,7 +116,12 @@ class Tree:
             children = below.get(node.id, [])
             for child in reversed(children):
                 last = child is children[-1]
-                waiting.append((indent + ("└─ " if last else "├─ "), indent + ("   " if last else "│  "), child))
+                lines = (indent + ("└─ " if last else "├─ "), indent + ("   " if last else "│  "))
+                waiting.append((_cut(lines[0]), _cut(lines[1]), child))
+
+
+def _cut(lines: str) -> str:
+    return lines if len(lines) <= MOST_INDENT else CUT + lines[len(CUT) - MOST_INDENT :]
 
 
 def mark(node: NodeInfo) -> str:

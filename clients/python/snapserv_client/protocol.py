@@ -239,10 +239,11 @@ Action: TypeAlias = StepAction | WriteAction | CallAction | BeginAction
 
 
 class LogResult(msgspec.Struct):
-    """The lineage of a node, from the root to itself.
+    """The lineage of a node, the oldest first and itself last: its nearest ancestors, as many as were asked for.
 
-    Where they were asked for, ``actions`` are what was done to it since its tree's root, a page at a time: ``next``
-    is the ``start`` of the page after it.
+    Where the first entry has a parent, the log of that entry says what came before it. Where they were asked for,
+    ``actions`` are what was done to it since its tree's root, a page at a time: ``next`` is the ``start`` of the
+    page after it.
     """
 
     entries: list[NodeInfo]
@@ -542,8 +543,9 @@ class CreateArgs(Arguments):
 
 
 class LogArgs(Arguments):
-    """Whether to list actions as well, and how many to leave out first; each repetition counts."""
+    """How many entries to list; whether to list actions too, and how many to leave out, each repetition counted."""
 
+    limit: PageSize = 1000
     actions: bool = False
     start: NonNegative = 0
 

@@ -138,15 +138,24 @@ def create(simulation: str | None, name: str | None, params: Mapping[str, Any]) 
 # ----------------------------------------------------------------------------------------------- nodes' verbs
 
 
-def log(node: str | int) -> Request[list[protocol.NodeInfo]]:
-    """Ask for a node's lineage."""
+def info(node: str | int) -> Request[protocol.NodeInfo]:
+    """Ask what a node is: the log of itself alone."""
+    return Request("log", node, {"limit": 1}, lambda ok: convert(ok, protocol.LogResult).entries[-1])
+
+
+def lineage(node: str | int) -> Request[list[protocol.NodeInfo]]:
+    """Ask for a node's nearest ancestors and itself, a page of them."""
     return Request("log", node, {}, lambda ok: convert(ok, protocol.LogResult).entries)
 
 
 def actions(node: str | int, start: int) -> Request[protocol.LogResult]:
     """Ask for a page of what was done to a node."""
     return Request(
-        "log", node, {"actions": True, "start": start}, lambda ok: convert(ok, protocol.LogResult), long=True
+        "log",
+        node,
+        {"limit": 1, "actions": True, "start": start},
+        lambda ok: convert(ok, protocol.LogResult),
+        long=True,
     )
 
 
@@ -316,7 +325,7 @@ def pin(node: str | int, *, pinned: bool) -> Request[protocol.NodeInfo]:
 def drop(node: str | int, *, recursive: bool, force: bool) -> Request[list[str]]:
     """Ask to end a node."""
     args = {"recursive": recursive, "force": force}
-    return Request("drop", node, args, lambda ok: convert(ok, protocol.DropResult).dropped)
+    return Request("drop", node, args, lambda ok: convert(ok, protocol.DropResult).dropped, long=recursive)
 
 
 # ------------------------------------------------------------------------------------------------- conversions

@@ -135,7 +135,7 @@ class Server(ServerDisplay):
         Raises:
             NotFoundError: There is none.
         """
-        return self._wrap(self._run(requests.log(name))[-1])
+        return self._wrap(self._run(requests.info(name)))
 
     def branch(self, name: str | int) -> Branch:
         """Return a live branch by name, id or tag.
@@ -248,12 +248,16 @@ class Node(NodeDisplay):
 
     def info(self) -> NodeInfo:
         """Return what the server knows of it now."""
-        self.last = self._run(requests.log(self.id))[-1]
+        self.last = self._run(requests.info(self.id))
         return self.last
 
     def log(self) -> list[NodeInfo]:
         """Return its lineage, from the root to itself."""
-        return self._run(requests.log(self.id))
+        entries = self._run(requests.lineage(self.id))
+        while entries[0].parent is not None:
+            earlier = self._run(requests.lineage(entries[0].id))
+            entries = earlier[:-1] + entries
+        return entries
 
     def actions(self) -> Actions:
         """Return what was done to it since its tree's root."""
