@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import resource
 import sys
 import time
 import traceback
@@ -24,6 +25,7 @@ from .heap import use_huge_pages
 from .history import BEGIN, CALL, STEP, WRITE, History, Moment
 from .link import CellEnd
 from .loading import load_simulation
+from .oom import BRANCH, MASTER, prefer, score
 from .rebasing import Rebaser
 from .regions import resolve_region
 from .rollout import play
@@ -45,12 +47,16 @@ MOST_TRACEBACK = 16_000
 
 def main() -> NoReturn:
     """Build the simulation that the server asks for, then be the master, and each of its branches."""
+    own_score = score()  # the server's, which it was spawned with
+    prefer("self", MASTER, own_score)
     scoreboard = Scoreboard(SCOREBOARD_DESCRIPTOR)
     os.close(SCOREBOARD_DESCRIPTOR)
     os.set_inheritable(CONTROL_DESCRIPTOR, False)
     control = CellEnd(CONTROL_DESCRIPTOR)
     try:
         _, request, _ = _receive(control)
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (request["open_files"], most))
         try:
             simulation, folders, described = _build(request)
         except SnapservError as error:
@@ -59,7 +65,7 @@ def main() -> NoReturn:
         control.send(fork.REPLY, {"ok": described})
         _flush()
         thawed = fork.stay_frozen(control.leave())
-        Cell(simulation, CellEnd(thawed), scoreboard, folders).run()
+        Cell(simulation, CellEnd(thawed), scoreboard, folders, own_score).run()
     except EOFError:
         leave(0)
 
@@ -74,12 +80,18 @@ class Cell:
     """A branch, seen from inside."""
 
     def __init__(
-        self, simulation: Simulation, control: CellEnd, scoreboard: Scoreboard, folders: Folders | None = None
+        self,
+        simulation: Simulation,
+        control: CellEnd,
+        scoreboard: Scoreboard,
+        folders: Folders | None = None,
+        own_score: int = 0,
     ) -> None:
         self._simulation = simulation
         self._folders = folders
         self._control = control
         self._scoreboard = scoreboard
+        self._own_score = own_score
         self._rebaser = Rebaser(simulation.arena)
         self._history = History()
         self._mark: BranchMark | None = None
@@ -146,6 +158,7 @@ class Cell:
     def _begin(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         self._slot = request["slot"]
         self._scoreboard[self._slot] = self._step
+        prefer("self", BRANCH, self._own_score)
         # Before any of the author's code. Where a beginning is replayed, the folders are there already.
         folders = self._folders.begin(**request["folders"]) if self._folders and request.get("folders") else None
         begun = {"step": self._step, "folders": _plain(folders)}
@@ -389,13 +402,9 @@ def thread_names() -> list[str]:
 
 def cannot_clone(cause: OSError) -> SnapservError:
     """Return the typed error for a clone that the kernel refused."""
-    from .errors import OverBudgetError
+    from .limits import exhausted
 
-    return OverBudgetError(
-        f"the kernel made no process: {os.strerror(cause.errno or 0)}",
-        hint="raise the limit on processes (ulimit -u, pids.max, kernel.pid_max) or drop snapshots",
-        details={"errno": cause.errno},
-    )
+    return exhausted("the kernel made no process", cause)
 
 
 class _Thawed(BaseException):

@@ -12,7 +12,7 @@ from snapserv_client.wire import pack
 
 from .listening import bind
 
-EventKind = Literal["created", "restored", "dropped", "died", "tagged", "pinned", "tree", "shutdown"]
+EventKind = Literal["created", "restored", "dropped", "evicted", "died", "tagged", "pinned", "tree", "shutdown"]
 MOST_WAITING = 10_000
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
+import resource
 import signal
 import socket
 import struct
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +26,9 @@ from snapserv_client.wire import Buffer
 from .cell import CONTROL_DESCRIPTOR, SCOREBOARD_DESCRIPTOR, cannot_clone
 from .errors import NodeDiedError, SnapservError, error_from_wire
 from .ext import fork
+from .limits import exhausted, raise_open_files
 from .link import HELLO, NUMBER, PREFIX, Prefix, decode, encode
+from .oom import SNAPSHOT, prefer, score
 from .scoreboard import Scoreboard
 from .stacks import Stacks, Stores
 
@@ -45,6 +49,8 @@ READ_BYTES = 1 << 18
 LARGE_BYTES = 1 << 16
 GOODBYE_WITHIN_S = 5.0
 END_WITHIN_S = 5.0
+SPARED_DESCRIPTORS = 64
+"""Left to clients, files and events, so that a server full of nodes still answers."""
 
 
 def cell_environment() -> dict[str, str]:
@@ -59,9 +65,11 @@ class Ending:
     signal: str | None
     status: int | None
     asked: bool
+    why: str = ""
 
     def __str__(self) -> str:
-        return f"killed by {self.signal}" if self.signal else f"exited with status {self.status}"
+        how = f"killed by {self.signal}" if self.signal else f"exited with status {self.status}"
+        return f"{how}: {self.why}" if self.why else how
 
 
 class Cell:
@@ -69,7 +77,7 @@ class Cell:
 
     ``ended`` is done when the process is reaped. ``slot`` is the place of a branch in the scoreboard.
     ``says_goodbye`` is whether its simulation has something to do before a branch is ended. ``stacks`` are the
-    layers of its tree's folders, if it branches some.
+    layers of its tree's folders, if it branches some. ``verdict`` is why the server ended it, if it did so unasked.
     """
 
     def __init__(self, herd: Herd, control: socket.socket) -> None:
@@ -78,6 +86,7 @@ class Cell:
         self.ended: asyncio.Future[Ending] = herd.loop.create_future()
         self.on_progress: Callable[[int, int], None] | None = None
         self.clone_us = 0.0
+        self.verdict: SnapservError | None = None
         self.says_goodbye = False
         self.stacks: Stacks | None = None
         self._herd = herd
@@ -120,7 +129,13 @@ class Cell:
         self._send(parts, [descriptor.detach()] if descriptor else [])
         if self.ended.done():
             self._fail(self._death())
+        self._herd.on_work(self)
         return reply
+
+    @property
+    def working(self) -> bool:
+        """Whether it lives and was asked something that it has not answered."""
+        return bool(self._replies) and not self.ended.done()
 
     @property
     def idle(self) -> bool:
@@ -153,14 +168,28 @@ class Cell:
         else:
             self._hang_up()
 
+    def condemn(self, verdict: SnapservError) -> None:
+        """End the process for a reason of the server's own, which whoever waits for it is told."""
+        self.verdict = verdict
+        self.kill()
+
     # ------------------------------------------------------------------------------------------ the process
 
     def adopt(self, pid: int) -> None:
-        """Watch the process ``pid``, a child of ours that nobody has reaped."""
+        """Watch the process ``pid``, a child of ours that nobody has reaped.
+
+        Raises:
+            OverBudgetError: No descriptor is left to watch it with; it is killed, and reaped as a stray.
+        """
+        try:
+            self._pidfd = os.pidfd_open(pid)
+        except OSError as cause:
+            os.kill(pid, signal.SIGKILL)
+            raise exhausted("a process cannot be watched", cause) from cause
         self.pid = pid
-        self._pidfd = os.pidfd_open(pid)
         self._herd.loop.add_reader(self._pidfd, self._on_end)
         self._herd.cells[pid] = self
+        self._herd.on_work(self)
 
     def _on_end(self) -> None:
         result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
@@ -173,7 +202,8 @@ class Cell:
         if result.si_code == os.CLD_EXITED:
             ending = Ending(None, result.si_status, self._asked_to_end)
         else:
-            ending = Ending(signal.Signals(result.si_status).name, None, self._asked_to_end)
+            why = self.verdict.message if self.verdict is not None else ""
+            ending = Ending(signal.Signals(result.si_status).name, None, self._asked_to_end, why)
         self.ended.set_result(ending)
         self._on_readable()  # it may have answered before it ended
         self._hang_up()
@@ -182,7 +212,9 @@ class Cell:
             self.stacks.release(self)
         self._herd.on_end(self, ending)
 
-    def _death(self) -> NodeDiedError:
+    def _death(self) -> SnapservError:
+        if self.verdict is not None:
+            return self.verdict
         ending = self.ended.result() if self.ended.done() else None
         details: dict[str, Any] = {"pid": self.pid}
         if ending is not None:
@@ -338,7 +370,12 @@ class Cell:
         elif prefix.kind == fork.HELLO:
             pid, clone_ns = HELLO.unpack(body)
             self.clone_us = clone_ns / 1000
-            self.adopt(pid)
+            try:
+                self.adopt(pid)
+            except SnapservError as error:
+                self._hang_up()
+                self._fail(error)
+                return
             if not self._hello.done():
                 self._hello.set_result(None)
         elif prefix.kind == fork.FAILED:
@@ -358,6 +395,11 @@ class Herd:
         self.loop = asyncio.get_running_loop()
         self.cells: dict[int, Cell] = {}
         self.on_end = on_end
+        self.on_work: Callable[[Cell], None] = lambda cell: None
+        self.admit: Callable[[str, Cell | None], Awaitable[None]] = _admit
+        self.own_score = score()
+        self._open_files = raise_open_files()
+        self._file_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self.scoreboard, self._scoreboard_descriptor = Scoreboard.create()
         self._stores = Stores()
         self._stores.sweep()
@@ -368,26 +410,37 @@ class Herd:
         Raises:
             SnapservError: What setup met; nothing is left of the process.
         """
-        ours, theirs = socket.socketpair()
-        pid = os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-m", "snapserv.cell"],
-            cell_environment(),
-            file_actions=[
-                # Moved out of the way first: one of the two may have the number that the other is to get.
-                (os.POSIX_SPAWN_DUP2, theirs.fileno(), 1000),
-                (os.POSIX_SPAWN_DUP2, self._scoreboard_descriptor, SCOREBOARD_DESCRIPTOR),
-                (os.POSIX_SPAWN_DUP2, 1000, CONTROL_DESCRIPTOR),
-                (os.POSIX_SPAWN_CLOSE, 1000),
-            ],
-            setsid=True,  # Ctrl-C in the server's terminal is the server's affair
-        )
-        theirs.close()
+        await self.admit("another tree", None)
+        ours, theirs = self._socket_pair()
+        # Moved out of the way first: one of the two may have the number that the other is to get.
+        aside = min(1000, self._file_limit - 1)
+        try:
+            pid = os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-m", "snapserv.cell"],
+                cell_environment(),
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), aside),
+                    (os.POSIX_SPAWN_DUP2, self._scoreboard_descriptor, SCOREBOARD_DESCRIPTOR),
+                    (os.POSIX_SPAWN_DUP2, aside, CONTROL_DESCRIPTOR),
+                    (os.POSIX_SPAWN_CLOSE, aside),
+                ],
+                setsid=True,  # Ctrl-C in the server's terminal is the server's affair
+            )
+        except OSError as cause:
+            ours.close()
+            raise cannot_clone(cause) from cause
+        finally:
+            theirs.close()
         cell = Cell(self, ours)
-        cell.adopt(pid)
+        try:
+            cell.adopt(pid)
+        except SnapservError:
+            cell.kill()  # which hangs up
+            raise
         stores = self._stores.name()
         try:
-            described = await cell.ask("setup", stores=stores, **request)
+            described = await cell.ask("setup", stores=stores, open_files=self._open_files, **request)
             cell.says_goodbye = described["says_goodbye"]
             if described["folders"] is not None:
                 cell.stacks = Stacks(self._stores, described["folders"], cell)
@@ -404,7 +457,8 @@ class Herd:
         Raises:
             SnapservError: The parent has threads, the kernel made no process, or the parent died.
         """
-        ours, theirs = socket.socketpair()
+        await self.admit("a snapshot", live)
+        ours, theirs = self._socket_pair()
         frozen = Cell(self, ours)
         frozen.says_goodbye = live.says_goodbye
         stacks = frozen.stacks = live.stacks
@@ -414,6 +468,9 @@ class Herd:
             if stacks is not None:
                 stacks.froze(live, frozen, prepared)
             await frozen.introduced()
+            # From here: a frozen cell runs nothing of its own. Where it has ended, that is seen elsewhere.
+            with contextlib.suppress(OSError):
+                prefer(frozen.pid, SNAPSHOT, self.own_score)
         except BaseException:
             frozen.kill()
             if stacks is not None:
@@ -427,10 +484,13 @@ class Herd:
         Raises:
             SnapservError: The kernel made no process, the snapshot died, or ``on_branch`` raised.
         """
+        await self.admit("a branch", frozen)
+        ours, theirs = self._socket_pair()
         slot = self.scoreboard.take(step)
         if slot is None:
-            raise cannot_clone(OSError(11, "no place left in the scoreboard"))
-        ours, theirs = socket.socketpair()
+            ours.close()
+            theirs.close()
+            raise exhausted("no place is left in the scoreboard", OSError(errno.EAGAIN, ""))
         branch = Cell(self, ours)
         branch.slot = slot
         branch.says_goodbye = frozen.says_goodbye
@@ -457,6 +517,23 @@ class Herd:
             self.scoreboard.give_back(slot)
             raise
         return branch
+
+    def _socket_pair(self) -> tuple[socket.socket, socket.socket]:
+        """Return the two ends of a cell's socket.
+
+        Raises:
+            OverBudgetError: No descriptors are left but those that are spared. The kernel gives the lowest number
+                that is free, so a number says how many are taken.
+        """
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as cause:
+            raise exhausted("no descriptors are left for another node", cause) from cause
+        if max(ours.fileno(), theirs.fileno()) < self._file_limit - SPARED_DESCRIPTORS:
+            return ours, theirs
+        ours.close()
+        theirs.close()
+        raise exhausted("no descriptors are left for another node", OSError(errno.EMFILE, ""))
 
     async def end(self, cell: Cell) -> None:
         """End a cell, wait until it is reaped and free its place in the scoreboard.
@@ -497,3 +574,7 @@ class Herd:
         await self.loop.run_in_executor(None, self._stores.close)
         self.scoreboard.close()
         os.close(self._scoreboard_descriptor)
+
+
+async def _admit(_: str, __: Cell | None) -> None:
+    """Admit everything: what a herd does that has no budget."""

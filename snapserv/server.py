@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ from snapserv_client.protocol import MAX_IN_FLIGHT, PROTOCOL_VERSION, VERBS, Out
 from snapserv_client.transport import NOBLOCK, has_input, receive_frames, send_frames
 from snapserv_client.wire import MAGIC, MAX_BUFFERS, MAX_MESSAGE_BYTES, Frames, convert, pack, unpack
 
+from .budget import Budget
 from .errors import (
     BadRequestError,
     BusyError,
@@ -68,6 +70,7 @@ class ServeOptions:
         endpoint: Where to listen; the user's default ipc socket for None.
         backing: The arena's backing; the best that there is for None.
         branch_dirs: Folders that belong to the node, besides those that simulations name.
+        memory_bytes: The budget of memory; a share of what there is for None, see `snapserv.budget`.
         ready_fd: A descriptor that gets one line of JSON when the server answers, or why it does not.
         exit_with_stdin: End when standard input is closed: the server then never outlives who started it.
     """
@@ -77,6 +80,7 @@ class ServeOptions:
     endpoint: str | None = None
     backing: str | None = None
     branch_dirs: list[str] = field(default_factory=list)
+    memory_bytes: int | None = None
     ready_fd: int | None = None
     exit_with_stdin: bool = False
 
@@ -137,6 +141,10 @@ class Server:
         self._stop = asyncio.Event()
         self._planted = asyncio.Event()
         self._workers = ThreadPoolExecutor(WORKERS, "snapserv-copy")
+        # Started now: where nodes have taken all processes that there may be, there would be no thread to read with.
+        together = threading.Barrier(WORKERS)
+        for _ in range(WORKERS):
+            self._workers.submit(together.wait)
         self._drain_planned = False
         self._closers = contextlib.ExitStack()
         place = prepare(options.endpoint or default_endpoint())
@@ -165,6 +173,7 @@ class Server:
             search_path=[os.getcwd(), *_own_path()],
             branch_dirs=[os.path.abspath(path) for path in options.branch_dirs],
         )
+        self.budget = Budget(self.nodes, options.memory_bytes)
 
     # -------------------------------------------------------------------------------------------- a server's life
 
@@ -221,6 +230,7 @@ class Server:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
+        await self.budget.close()
         await self.nodes.close()
         self._workers.shutdown()
         await asyncio.sleep(0)  # the events published last go out

@@ -19,6 +19,7 @@ class Node:
 
     ``parent`` is the node whose moment this one started from; a restored branch changes parents. ``death`` says
     how the process ended, if it ended by itself; such a node stays in the tree until it is dropped or revived.
+    ``named`` is whether somebody chose its name.
     """
 
     id: int
@@ -30,6 +31,7 @@ class Node:
     created: float
     tags: list[str] = field(default_factory=list)
     pinned: bool = False
+    named: bool = False
     death: str | None = None
     children: dict[int, None] = field(default_factory=dict)
 
@@ -97,10 +99,11 @@ class Forest:
         """
         if name is not None:
             self.check_free(tree, name)
+        named = name is not None
         number = self.reserve() if reserved is None else reserved
         while name is None or name in tree.names:
             name = f"{kind[0]}{number}" if name is None else f"{name}_"
-        node = Node(number, name, tree, kind, parent.id if parent else None, step, now)
+        node = Node(number, name, tree, kind, parent.id if parent else None, step, now, named=named)
         tree.names[name] = node
         self.nodes[node.id] = node
         if parent:

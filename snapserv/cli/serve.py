@@ -13,6 +13,7 @@ from snapserv_client.protocol import NAME_PATTERN
 
 from snapserv import backings
 from snapserv.errors import BadRequestError
+from snapserv.sizes import parse_size
 
 from .options import Endpoint, failing, pairs
 
@@ -34,6 +35,10 @@ def serve(
     backing: Annotated[str | None, typer.Option(help=f"Arena backing: {', '.join(backings.NAMES)}.")] = None,
     branch_dir: Annotated[
         list[str] | None, typer.Option(help="A folder that each node sees as it wrote it itself; repeatable.")
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="The budget of all nodes, as 8GiB; 80 % of what there is by default."),
     ] = None,
     log_json: Annotated[bool, typer.Option(help="Log in JSON.")] = False,
     quiet: Annotated[bool, typer.Option(help="Log only warnings and errors.")] = False,
@@ -58,6 +63,7 @@ def serve(
             endpoint=endpoint,
             backing=backing,
             branch_dirs=branch_dir or [],
+            memory_bytes=parse_size(memory) if memory is not None else None,
             ready_fd=ready_fd,
             exit_with_stdin=exit_with_stdin,
         )

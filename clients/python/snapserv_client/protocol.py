@@ -133,6 +133,25 @@ class SpecResult(msgspec.Struct):
     setup_s: float
 
 
+class MemoryStats(msgspec.Struct):
+    """The budget of memory: what is charged of ``limit_bytes``, and for what; see docs/memory.md.
+
+    ``base_bytes`` are base images, each counted once; the others are what processes of that kind hold besides, and
+    ``other_bytes`` is that of processes that are no nodes, such as children of an expansion. ``evictions`` counts
+    snapshots that were dropped over the budget, and ``stopped`` processes that were ended as they grew.
+    """
+
+    limit_bytes: int
+    charged_bytes: int
+    base_bytes: int
+    master_bytes: int
+    snapshot_bytes: int
+    branch_bytes: int
+    other_bytes: int
+    evictions: int
+    stopped: int
+
+
 class StatsResult(msgspec.Struct):
     """Counters since the server started; times are microseconds."""
 
@@ -152,6 +171,7 @@ class StatsResult(msgspec.Struct):
     descriptors: int
     threads: int
     resident_bytes: int
+    memory: MemoryStats
 
 
 class TreeInfo(msgspec.Struct):
@@ -449,7 +469,7 @@ class Event(msgspec.Struct):
     """Something that happened: frames on the events socket are ``[kind, msgpack of this]``."""
 
     sequence: int
-    kind: Literal["created", "restored", "dropped", "died", "tagged", "pinned", "tree", "shutdown"]
+    kind: Literal["created", "restored", "dropped", "evicted", "died", "tagged", "pinned", "tree", "shutdown"]
     time: float
     node: NodeInfo | None = None
     text: str = ""
@@ -736,7 +756,7 @@ VERBS: dict[str, Verb] = {
             "run ticks, in place",
             StepArgs,
             StepResult,
-            (*_BRANCH, "interrupted", "simulation_error"),
+            (*_BRANCH, "interrupted", "over_budget", "simulation_error"),
             once=True,
         ),
         Verb(
@@ -753,14 +773,22 @@ VERBS: dict[str, Verb] = {
         ),
         Verb("rewind", "branch", "go back to the mark, in place", Empty, RewindResult, _BRANCH, once=True),
         Verb("read", "node", "copy a field or a region of it", ReadArgs, ReadResult, (*_NODE, "unsupported")),
-        Verb("write", "branch", "change a field or a region of it", WriteArgs, Empty, _BRANCH, once=True),
+        Verb(
+            "write",
+            "branch",
+            "change a field or a region of it",
+            WriteArgs,
+            Empty,
+            (*_BRANCH, "over_budget"),
+            once=True,
+        ),
         Verb(
             "call",
             "branch",
             "run a method that the author exported",
             CallArgs,
             CallResult,
-            (*_BRANCH, "simulation_error"),
+            (*_BRANCH, "over_budget", "simulation_error"),
             once=True,
         ),
         Verb(
