@@ -289,7 +289,9 @@ class Cell:
                     self._herd.loop.add_writer(self._control, self._flush)
                 return
             except OSError:
-                self._on_hang_up()
+                self._on_readable()  # a process that could not be made says so before it closes the socket
+                if self._control.fileno() >= 0:
+                    self._on_hang_up()
                 return
             for descriptor in descriptors:
                 os.close(descriptor)

@@ -25,6 +25,7 @@ import msgspec
 import structlog
 import uvloop
 import zmq
+import zmq.utils.garbage as garbage
 from snapserv_client.endpoint import default_endpoint
 from snapserv_client.protocol import MAX_IN_FLIGHT, PROTOCOL_VERSION, VERBS, Outcome, Progress, RequestHeader, Verb
 from snapserv_client.transport import NOBLOCK, has_input, receive_frames, send_frames
@@ -141,10 +142,11 @@ class Server:
         self._stop = asyncio.Event()
         self._planted = asyncio.Event()
         self._workers = ThreadPoolExecutor(WORKERS, "snapserv-copy")
-        # Started now: where nodes have taken all processes that there may be, there would be no thread to read with.
+        # Started now: where nodes have taken all processes that there may be, none could be started to read.
         together = threading.Barrier(WORKERS)
         for _ in range(WORKERS):
             self._workers.submit(together.wait)
+        garbage.gc.start()  # likewise pyzmq's thread, without which it sends nothing large
         self._drain_planned = False
         self._closers = contextlib.ExitStack()
         place = prepare(options.endpoint or default_endpoint())

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from snapserv_client import Snapshot
 from snapserv_client.errors import BadRequestError, NodeDiedError, NotFoundError, OverBudgetError
 
 from snapserv.limits import total_bytes
@@ -52,20 +53,23 @@ def test_the_total_is_that_of_the_smallest_control_group(tmp_path: Path) -> None
 def test_a_runaway_branch_is_ended_alone_and_its_client_is_told_why(serve: Serve) -> None:
     """Another branch, stepped all the while, sees no error; its longest pause is printed."""
     server = serve(GLUTTON, options=("--memory", "2GiB"))
-    with server.connect() as client, server.connect() as other:
+    with server.connect() as client:
         client.branch("main").branch(2, names=["runaway", "bystander"])
         pauses: list[float] = []
-        done = threading.Event()
+        stepping, done = threading.Event(), threading.Event()
 
         def stand_by() -> None:
-            bystander = other.branch("bystander")
-            while not done.is_set():
-                began = time.monotonic()
-                bystander.step()
-                pauses.append(time.monotonic() - began)
+            with server.connect() as other:
+                bystander = other.branch("bystander")
+                while not done.is_set():
+                    began = time.monotonic()
+                    bystander.step()
+                    pauses.append(time.monotonic() - began)
+                    stepping.set()
 
         standing_by = threading.Thread(target=stand_by)
         standing_by.start()
+        assert stepping.wait(10)
         try:
             with pytest.raises(OverBudgetError) as caught:
                 client.branch("runaway").step(1 << 20, mebibytes=16)
@@ -101,51 +105,51 @@ def test_a_setup_that_runs_away_is_over_budget(serve: Serve) -> None:
     server = serve(GLUTTON, options=("--memory", "256MiB"))
     with server.connect() as client:
         with pytest.raises(OverBudgetError):
-            client.create("other", take=512)
+            client.create(name="other", take=512)
         assert [tree.name for tree in client.tree().trees] == ["default"]
         assert client.branch("main").step().step == 1
 
 
-def test_snapshots_that_nobody_minds_are_evicted_first_and_the_least_recently_used_first(serve: Serve) -> None:
-    server = serve(GLUTTON, options=("--memory", "512MiB"))
-    with server.connect() as client, server.connect() as watcher:
-        events = watcher.watch()
+def test_snapshots_that_nobody_minds_are_evicted_the_least_recently_used_first(serve: Serve) -> None:
+    """Those that somebody named, tagged or pinned stay; watchers are told which ones go."""
+    server = serve(GLUTTON, options=("--memory", "540MiB"))
+    told: list[str] = []
+    heard = threading.Event()
+
+    def watch() -> None:
+        with server.connect() as own:
+            for event in own.watch(timeout_s=20):
+                heard.set()
+                if event.kind == "evicted" and event.node is not None:
+                    told.append(event.node.name)
+
+    with server.connect() as client:
+        watching = threading.Thread(target=watch)
+        watching.start()
         main = client.branch("main")
-        pinned, named, tagged = None, None, None
-        unnamed = []
-        for number in range(5):
-            main.call("take", 64)
-            taken = main.snapshot("named" if number == 0 else None)
-            if number == 0:
-                named = taken
-            elif number == 1:
-                pinned = taken
-                pinned.pin()
-            elif number == 2:
-                tagged = taken
-                tagged.tag("kept")
-            else:
-                unnamed.append(taken)
+        while not heard.wait(0.05):  # a subscription takes effect when it does
+            main.pin(False)
+
+        def take(name: str | None = None) -> Snapshot:
+            main.call("take", 80)
+            taken = main.snapshot(name)
             main.reset()
-        for _ in range(2):
-            main.call("take", 64)
-            unnamed.append(main.snapshot())
-            main.reset()
-        last = [unnamed[index].name for index in range(4)]
-        evicted = [event.node.name for event in _until_evicted(events)]
-        assert evicted[0] == last[0]
+            return taken
+
+        named, pinned, tagged = take("named"), take(), take()
+        pinned.pin()
+        tagged.tag("kept")
+        first, second, third = take(), take(), take()
+        first.read("ballast")  # so that the second one is the least recently used
+        fourth = take()
+        assert_settles(lambda: client.stats().memory.evictions >= 1, True)
         names = {node.name for node in client.tree().nodes}
-        assert named is not None and pinned is not None and tagged is not None
-        assert {named.name, pinned.name, tagged.name, last[3], "root", "main"} <= names
-        assert last[0] not in names
-        assert client.stats().memory.evictions >= 1
-
-
-def _until_evicted(events: object) -> list[object]:
-    for event in events:  # type: ignore[attr-defined]
-        if event.kind == "evicted":
-            return [event]
-    return []
+        assert {named.name, pinned.name, tagged.name, first.name, fourth.name, "root", "main"} <= names
+        assert second.name not in names
+        assert third.name in names
+    server.end()
+    watching.join()
+    assert told == [second.name]
 
 
 def test_a_fork_is_refused_where_nothing_can_be_evicted(serve: Serve) -> None:
@@ -153,10 +157,10 @@ def test_a_fork_is_refused_where_nothing_can_be_evicted(serve: Serve) -> None:
     with server.connect() as client:
         main = client.branch("main")
         first = main.branch(name="first")
+        for number in range(4):
+            main.branch(name=f"big{number}").call("take", 70)
         with pytest.raises(OverBudgetError) as caught:
-            for number in range(8):
-                each = main.branch(name=f"b{number}x")
-                each.call("take", 64)
+            main.branch(8)
         assert caught.value.details["limit_bytes"] == 300 * MIB
         assert caught.value.details["biggest"]
         assert first.step().step == 1
