@@ -160,7 +160,7 @@ def test_a_fork_is_refused_where_nothing_can_be_evicted(serve: Serve) -> None:
         for number in range(4):
             main.branch(name=f"big{number}").call("take", 70)
         with pytest.raises(OverBudgetError) as caught:
-            main.branch(8)
+            main.branch(64)
         assert caught.value.details["limit_bytes"] == 300 * MIB
         assert caught.value.details["biggest"]
         assert first.step().step == 1
