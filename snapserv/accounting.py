@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -13,6 +14,51 @@ from .ext import memory
 
 Measurable: TypeAlias = tuple[int, list[tuple[int, int]]]
 """A process, 0 for none, and its segments: (address, bytes)."""
+
+
+_COUNTED = ("Pss_Anon:", "SwapPss:")
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What a process holds: its share of pages that are no file's, its page tables, and its base images."""
+
+    share_bytes: int
+    anonymous_bytes: int
+    bases: dict[Base, int]
+
+
+def holding(pid: int, segments: Iterable[tuple[int, int]]) -> Holding | None:
+    """Return what a process holds now; None when it is gone.
+
+    A page that several processes map is shared out among them, so that the shares of all add up to what there is
+    (Pss_Anon and SwapPss of smaps_rollup, proc_pid_smaps(5)). Page tables (VmPTE, proc_pid_status(5)) are each
+    process's own. This walks the page tables: not for every request.
+    """
+    try:
+        anonymous = anonymous_bytes(pid)
+        with open(f"/proc/{pid}/smaps_rollup") as rollup:
+            share = sum(int(line.split()[1]) for line in rollup if line.startswith(_COUNTED))
+        with open(f"/proc/{pid}/status") as status:
+            share += sum(int(line.split()[1]) for line in status if line.startswith("VmPTE:"))
+        mapped = bases_of(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    bases: Counter[Base] = Counter()
+    for address, size in segments:
+        if (base := mapped.at(address)) is not None:
+            bases[base] += size
+    return Holding(share * 1024, anonymous, dict(bases))
+
+
+def anonymous_bytes(pid: int) -> int:
+    """Return how much of a process's resident set is no file's (proc_pid_statm(5)), cheaply; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb", buffering=0) as statm:
+            _, resident, shared, *_ = statm.read(128).split()
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        return 0
+    return (int(resident) - int(shared)) * memory.PAGE
 
 
 def count_bases(processes: Iterable[Measurable]) -> Counter[Base]:

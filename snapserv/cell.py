@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
+import resource
 import sys
 import time
 import traceback
@@ -25,6 +26,7 @@ from .heap import use_huge_pages
 from .history import BEGIN, CALL, STEP, WRITE, History, Moment
 from .link import CellEnd, encode
 from .loading import load_simulation
+from .oom import BRANCH, MASTER, prefer, score
 from .rebasing import Rebaser
 from .regions import resolve_region
 from .rollout import play
@@ -46,12 +48,16 @@ MOST_TRACEBACK = 16_000
 
 def main() -> NoReturn:
     """Build the simulation that the server asks for, then be the master, and each of its branches."""
+    own_score = score()  # the server's, which it was spawned with
+    prefer("self", MASTER, own_score)
     scoreboard = Scoreboard(LEDGER_DESCRIPTOR)  # which stays open: the next server finds it here
     os.set_inheritable(LEDGER_DESCRIPTOR, False)
     os.set_inheritable(CONTROL_DESCRIPTOR, False)
     control = CellEnd(CONTROL_DESCRIPTOR)
     try:
         _, request, _ = _receive(control)
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (request["open_files"], most))
         try:
             simulation, folders, described = _build(request)
         except SnapservError as error:
@@ -61,7 +67,7 @@ def main() -> NoReturn:
         _flush()
         fork.wait_for_servers(request["adoption"], request["orphan_grace_s"], LEDGER_DESCRIPTOR)
         thawed = fork.stay_frozen(control.leave())
-        Cell(simulation, CellEnd(thawed), scoreboard, folders).run()
+        Cell(simulation, CellEnd(thawed), scoreboard, folders, own_score).run()
     except EOFError:
         leave(0)
 
@@ -76,12 +82,18 @@ class Cell:
     """A branch, seen from inside."""
 
     def __init__(
-        self, simulation: Simulation, control: CellEnd, scoreboard: Scoreboard, folders: Folders | None = None
+        self,
+        simulation: Simulation,
+        control: CellEnd,
+        scoreboard: Scoreboard,
+        folders: Folders | None = None,
+        own_score: int = 0,
     ) -> None:
         self._simulation = simulation
         self._folders = folders
         self._control = control
         self._scoreboard = scoreboard
+        self._own_score = own_score
         self._rebaser = Rebaser(simulation.arena)
         self._history = History()
         self._mark: BranchMark | None = None
@@ -158,6 +170,7 @@ class Cell:
     def _begin(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         self._slot = request["slot"]
         self._scoreboard[self._slot] = self._step
+        prefer("self", BRANCH, self._own_score)
         # Before any of the author's code. Where a beginning is replayed, the folders are there already.
         folders = self._folders.begin(**request["folders"]) if self._folders and request.get("folders") else None
         begun = {"step": self._step, "folders": _plain(folders)}
@@ -441,13 +454,9 @@ def thread_names() -> list[str]:
 
 def cannot_clone(cause: OSError) -> SnapservError:
     """Return the typed error for a clone that the kernel refused."""
-    from .errors import OverBudgetError
+    from .limits import exhausted
 
-    return OverBudgetError(
-        f"the kernel made no process: {os.strerror(cause.errno or 0)}",
-        hint="raise the limit on processes (ulimit -u, pids.max, kernel.pid_max) or drop snapshots",
-        details={"errno": cause.errno},
-    )
+    return exhausted("the kernel made no process", cause)
 
 
 class _Thawed(BaseException):

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import socket
 from pathlib import Path
 
-from .errors import OverBudgetError
+from .limits import exhausted
 
+SPARED = 64
+"""So many are left to clients, or where few are allowed, this part of them:"""
+SPARED_PART = 8
 _OPEN = Path("/proc/self/fd")
 
 
-def raise_limit() -> None:
-    """Allow this process as many descriptors as it may allow itself: shells give 1,024, for the sake of select(2).
+def raise_limit() -> int:
+    """Allow this process as many descriptors as it may allow itself; return how many it could have before.
 
-    The hard limit is the administrator's, and stays, also for root. Cells inherit the limit.
+    Shells give 1,024 for the sake of select(2), which cannot do with higher numbers: what this process starts is to
+    be given the old limit back. The hard limit is the administrator's, and stays, also for root.
     """
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return soft
 
 
 def count_open() -> int:
@@ -30,14 +36,16 @@ def socket_pair() -> tuple[socket.socket, socket.socket]:
     """Return a pair of sockets for a new cell; the second one is for the cell.
 
     Raises:
-        OverBudgetError: This process or the machine has no descriptor left.
+        OverBudgetError: This process or the machine has no descriptor left but those that are spared for clients.
+            The kernel gives the lowest number that is free, so a number says how many are taken.
     """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
-        return socket.socketpair()
+        ours, theirs = socket.socketpair()
     except OSError as cause:
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        raise OverBudgetError(
-            f"no socket for another node: {os.strerror(cause.errno or 0)}",
-            hint="drop snapshots, or raise the limit on the server's descriptors (ulimit -n, LimitNOFILE)",
-            details={"errno": cause.errno, "limit": soft, "most": hard},
-        ) from cause
+        raise exhausted("no descriptors are left for another node", cause) from cause
+    if max(ours.fileno(), theirs.fileno()) < limit - min(SPARED, limit // SPARED_PART):
+        return ours, theirs
+    ours.close()
+    theirs.close()
+    raise exhausted("no descriptors are left for another node", OSError(errno.EMFILE, ""))

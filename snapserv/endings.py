@@ -21,19 +21,25 @@ _EXIT_CODE = 49
 
 @dataclass(frozen=True)
 class Ending:
-    """How a process ended: ``signal`` and ``status`` are None where the other one applies, or nobody can tell."""
+    """How a process ended: ``signal`` and ``status`` are None where the other one applies, or nobody can tell.
+
+    ``asked`` says that the server ended it, and ``why`` for what reason of its own, if for one.
+    """
 
     signal: str | None
     status: int | None
     asked: bool
+    why: str = ""
 
     def __str__(self) -> str:
         if self.signal:
-            return f"killed by {self.signal}"
-        return "ended" if self.status is None else f"exited with status {self.status}"
+            how = f"killed by {self.signal}"
+        else:
+            how = "ended" if self.status is None else f"exited with status {self.status}"
+        return f"{how}: {self.why}" if self.why else how
 
 
-def ending_of(pid: int, pidfd: int, *, asked: bool) -> Ending | None:
+def ending_of(pid: int, pidfd: int, *, asked: bool, why: str = "") -> Ending | None:
     """Return how the process behind a pidfd ended, and reap it if it is a child; None while it lives.
 
     The process is known to have ended where it is no child: then what the kernel keeps is read.
@@ -41,12 +47,15 @@ def ending_of(pid: int, pidfd: int, *, asked: bool) -> Ending | None:
     try:
         result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
     except ChildProcessError:
-        return _from_wait_status(_left_behind(pid, pidfd), asked=asked)
-    if result is None:
-        return None
-    if result.si_code == os.CLD_EXITED:
-        return Ending(None, result.si_status, asked)
-    return Ending(signal.Signals(result.si_status).name, None, asked)
+        left = _left_behind(pid, pidfd)
+        if left is None:
+            return Ending(None, None, asked, why)
+        killed, number = os.WIFSIGNALED(left), os.WTERMSIG(left) if os.WIFSIGNALED(left) else os.WEXITSTATUS(left)
+    else:
+        if result is None:
+            return None
+        killed, number = result.si_code != os.CLD_EXITED, result.si_status
+    return Ending(signal.Signals(number).name, None, asked, why) if killed else Ending(None, number, asked, why)
 
 
 def _left_behind(pid: int, pidfd: int) -> int | None:
@@ -72,11 +81,3 @@ def _from_pidfd(pidfd: int) -> int | None:
     status: int
     told, status = _INFO.unpack(info)
     return status if told & PIDFD_INFO_EXIT else None
-
-
-def _from_wait_status(status: int | None, *, asked: bool) -> Ending:
-    if status is None:
-        return Ending(None, None, asked)
-    if os.WIFSIGNALED(status):
-        return Ending(signal.Signals(os.WTERMSIG(status)).name, None, asked)
-    return Ending(None, os.WEXITSTATUS(status), asked)

@@ -17,6 +17,7 @@ EventKind = Literal[
     "created",
     "restored",
     "dropped",
+    "evicted",
     "died",
     "faulted",
     "cleared",

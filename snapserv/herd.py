@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
 import struct
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -22,12 +23,14 @@ import structlog
 from snapserv_client.wire import Buffer
 
 from .cell import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR, cannot_clone
-from .descriptors import socket_pair
+from .descriptors import raise_limit, socket_pair
 from .endings import Ending, ending_of
 from .errors import NodeDiedError, SnapservError, error_from_wire
 from .ext import fork
 from .ledger import Ledger
+from .limits import exhausted
 from .link import HELLO, NUMBER, PREFIX, Prefix, decode, encode
+from .oom import SNAPSHOT, prefer, score
 from .stacks import Stacks, Stores
 
 log = structlog.get_logger(__name__)
@@ -47,6 +50,7 @@ READ_BYTES = 1 << 18
 LARGE_BYTES = 1 << 16
 GOODBYE_WITHIN_S = 5.0
 END_WITHIN_S = 5.0
+"""Left to clients, files and events, so that a server full of nodes still answers."""
 
 
 def cell_environment() -> dict[str, str]:
@@ -74,8 +78,8 @@ class Cell:
 
     ``ended`` is done when the process is reaped. ``slot`` is the place of a branch in the scoreboard.
     ``says_goodbye`` is whether its simulation has something to do before a branch is ended. ``stacks`` are the
-    layers of its tree's folders, if it branches some. A cell of an earlier server is without a ``control`` socket
-    until it connects; what it is sent waits.
+    layers of its tree's folders, if it branches some. ``verdict`` is why the server ended it, if it did so unasked.
+    A cell of an earlier server is without a ``control`` socket until it connects; what it is sent waits.
     """
 
     def __init__(self, herd: Herd, control: socket.socket | None) -> None:
@@ -84,6 +88,7 @@ class Cell:
         self.ended: asyncio.Future[Ending] = herd.loop.create_future()
         self.on_progress: Callable[[int, int], None] | None = None
         self.clone_us = 0.0
+        self.verdict: SnapservError | None = None
         self.says_goodbye = False
         self.stacks: Stacks | None = None
         self.child = True
@@ -146,7 +151,13 @@ class Cell:
         self._send(parts, [descriptor.detach()] if descriptor else [])
         if self.ended.done():
             self._fail(self._death())
+        self._herd.on_work(self)
         return reply
+
+    @property
+    def working(self) -> bool:
+        """Whether it lives and was asked something that it has not answered."""
+        return bool(self._replies) and not self.ended.done()
 
     @property
     def idle(self) -> bool:
@@ -182,6 +193,11 @@ class Cell:
         else:
             self._hang_up()
 
+    def condemn(self, verdict: SnapservError) -> None:
+        """End the process for a reason of the server's own, which whoever waits for it is told."""
+        self.verdict = verdict
+        self.kill()
+
     # ------------------------------------------------------------------------------------------ the process
 
     def connect(self, control: socket.socket) -> None:
@@ -197,11 +213,20 @@ class Cell:
         return self._control is not None
 
     def adopt(self, pid: int) -> None:
-        """Watch the process ``pid``: a child of ours that nobody has reaped, or a cell of an earlier server."""
+        """Watch the process ``pid``: a child that nobody has reaped, or a cell of an earlier server.
+
+        Raises:
+            OverBudgetError: No descriptor is left to watch it with; it is killed, and reaped as a stray.
+        """
+        try:
+            self._pidfd = os.pidfd_open(pid)
+        except OSError as cause:
+            os.kill(pid, signal.SIGKILL)
+            raise exhausted("a process cannot be watched", cause) from cause
         self.pid = pid
-        self._pidfd = os.pidfd_open(pid)
         self._herd.loop.add_reader(self._pidfd, self._on_end)
         self._herd.cells[pid] = self
+        self._herd.on_work(self)
 
     def rest(self) -> None:
         """Give the pidfd of a frozen process back: one descriptor a snapshot is enough.
@@ -216,7 +241,8 @@ class Cell:
             self._pidfd = -1
 
     def _on_end(self) -> None:
-        ending = ending_of(self.pid, self._pidfd, asked=self._asked_to_end)
+        why = self.verdict.message if self.verdict is not None else ""
+        ending = ending_of(self.pid, self._pidfd, asked=self._asked_to_end, why=why)
         if ending is None:
             return
         self._herd.loop.remove_reader(self._pidfd)
@@ -231,7 +257,9 @@ class Cell:
             self.stacks.release(self)
         self._herd.on_end(self, ending)
 
-    def _death(self) -> NodeDiedError:
+    def _death(self) -> SnapservError:
+        if self.verdict is not None:
+            return self.verdict
         ending = self.ended.result() if self.ended.done() else None
         details: dict[str, Any] = {"pid": self.pid}
         if ending is not None:
@@ -312,7 +340,9 @@ class Cell:
                     self._herd.loop.add_writer(self._control, self._flush)
                 return
             except OSError:
-                self._on_hang_up()
+                self._on_readable()  # a process that could not be made says so before it closes the socket
+                if self._control.fileno() >= 0:
+                    self._on_hang_up()
                 return
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -391,7 +421,12 @@ class Cell:
                 return  # of an earlier server: it was known who comes
             pid, clone_ns = HELLO.unpack(body)
             self.clone_us = clone_ns / 1000
-            self.adopt(pid)
+            try:
+                self.adopt(pid)
+            except SnapservError as error:
+                self._hang_up()
+                self._fail(error)
+                return
             if not self._hello.done():
                 self._hello.set_result(None)
         elif prefix.kind == fork.FAILED:
@@ -433,6 +468,10 @@ class Herd:
         self.cells: dict[int, Cell] = {}
         self.answers: dict[RequestKey, Answer] = {}
         self.on_end = on_end
+        self.on_work: Callable[[Cell], None] = lambda cell: None
+        self.admit: Callable[[str, Cell | None], Awaitable[None]] = _admit
+        self.own_score = score()
+        self._open_files = raise_limit()
         self.on_standing = on_standing
         self.scoreboard = ledger.scoreboard
         self._ledger = ledger
@@ -446,27 +485,39 @@ class Herd:
         Raises:
             SnapservError: What setup met; nothing is left of the process.
         """
+        await self.admit("another tree", None)
         ours, theirs = socket_pair()
+        # Moved out of the way first: one of the two may have the number that the other is to get.
         away = max(theirs.fileno(), self._ledger.descriptor, LEDGER_DESCRIPTOR) + 1
-        pid = os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-m", "snapserv.cell"],
-            cell_environment(),
-            file_actions=[
-                # Moved out of the way first: one of the two may have the number that the other is to get.
-                (os.POSIX_SPAWN_DUP2, theirs.fileno(), away),
-                (os.POSIX_SPAWN_DUP2, self._ledger.descriptor, LEDGER_DESCRIPTOR),
-                (os.POSIX_SPAWN_DUP2, away, CONTROL_DESCRIPTOR),
-                (os.POSIX_SPAWN_CLOSE, away),
-            ],
-            setsid=True,  # Ctrl-C in the server's terminal is the server's affair
-        )
-        theirs.close()
+        try:
+            pid = os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-m", "snapserv.cell"],
+                cell_environment(),
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, theirs.fileno(), away),
+                    (os.POSIX_SPAWN_DUP2, self._ledger.descriptor, LEDGER_DESCRIPTOR),
+                    (os.POSIX_SPAWN_DUP2, away, CONTROL_DESCRIPTOR),
+                    (os.POSIX_SPAWN_CLOSE, away),
+                ],
+                setsid=True,  # Ctrl-C in the server's terminal is the server's affair
+            )
+        except OSError as cause:
+            ours.close()
+            raise cannot_clone(cause) from cause
+        finally:
+            theirs.close()
         cell = Cell(self, ours)
-        cell.adopt(pid)
+        try:
+            cell.adopt(pid)
+        except SnapservError:
+            cell.kill()  # which hangs up
+            raise
         stores = self._stores.name()
         try:
-            described = await cell.ask("setup", stores=stores, **self._waiting, **request)
+            described = await cell.ask(
+                "setup", stores=stores, open_files=self._open_files, **self._waiting, **request
+            )
             cell.says_goodbye = described["says_goodbye"]
             if described["folders"] is not None:
                 cell.stacks = Stacks(self._stores, described["folders"])
@@ -505,6 +556,7 @@ class Herd:
         Raises:
             SnapservError: The parent has threads, the kernel made no process, or the parent died.
         """
+        await self.admit("a snapshot", live)
         ours, theirs = socket_pair()
         frozen = Cell(self, ours)
         frozen.says_goodbye, frozen.child = live.says_goodbye, live.child
@@ -516,6 +568,9 @@ class Herd:
                 stacks.froze(live, frozen, prepared)
                 self.on_standing(live)
             await frozen.introduced()
+            # From here: a frozen cell runs nothing of its own. Where it has ended, that is seen elsewhere.
+            with contextlib.suppress(OSError):
+                prefer(frozen.pid, SNAPSHOT, self.own_score)
             frozen.rest()
         except BaseException:
             frozen.kill()
@@ -535,10 +590,13 @@ class Herd:
         Raises:
             SnapservError: The kernel made no process, the snapshot died, or ``on_branch`` raised.
         """
+        await self.admit("a branch", frozen)
+        ours, theirs = socket_pair()
         slot = self.scoreboard.take(step)
         if slot is None:
-            raise cannot_clone(OSError(11, "no place left in the scoreboard"))
-        ours, theirs = socket_pair()
+            ours.close()
+            theirs.close()
+            raise exhausted("no place is left in the scoreboard", OSError(errno.EAGAIN, ""))
         branch = Cell(self, ours)
         branch.slot = slot
         branch.says_goodbye, branch.child = frozen.says_goodbye, frozen.child
@@ -607,3 +665,7 @@ class Herd:
                 break  # the kernel takes seconds for thousands; as long as it gets on, it is given more
         self.reap_strays()
         await self.loop.run_in_executor(None, self._stores.close)
+
+
+async def _admit(_: str, __: Cell | None) -> None:
+    """Admit everything: what a herd does that has no budget."""

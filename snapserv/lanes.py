@@ -10,16 +10,20 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable
+from itertools import count
 from types import TracebackType
+
+_moments = count(1)
 
 
 class Lane:
-    """The requests to one node, in order of arrival."""
+    """The requests to one node, in order of arrival. ``used`` is higher the later it was used last."""
 
-    __slots__ = ("queue",)
+    __slots__ = ("queue", "used")
 
     def __init__(self) -> None:
         self.queue: deque[Turn] = deque()
+        self.used = next(_moments)
 
     @property
     def busy(self) -> bool:
@@ -42,8 +46,10 @@ class Turn:
     def __init__(self, *alone: Lane, shared: Iterable[Lane] = ()) -> None:
         self._lanes: dict[Lane, bool] = {**dict.fromkeys(shared, True), **dict.fromkeys(alone, False)}
         self._ready: asyncio.Future[None] | None = None
+        moment = next(_moments)
         for lane in self._lanes:
             lane.queue.append(self)
+            lane.used = moment
 
     async def __aenter__(self) -> None:
         if self._is_next():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +28,38 @@ def admit(what: str, wanted: int) -> None:
             # An author's slip can ask for more than the integers of the wire can say.
             details={"wanted": min(wanted, (1 << 63) - 1), "available": max(0, room - SPARED_BYTES)},
         )
+
+
+def exhausted(what: str, cause: OSError) -> OverBudgetError:
+    """Return the typed error for what the kernel refused because there is none left; ``details`` has the errno."""
+    number = cause.errno or 0
+    hints = {
+        errno.EMFILE: "raise the limit on open files (ulimit -n), or drop nodes, which take one or two",
+        errno.ENFILE: "raise fs.file-max, or drop nodes, which take one or two",
+        errno.EAGAIN: "raise the limit on processes (ulimit -u, pids.max, kernel.pid_max) or drop snapshots",
+    }
+    hint = hints.get(number, "raise the limit, or drop nodes")
+    return OverBudgetError(f"{what}: {os.strerror(number)}", hint=hint, details={"errno": number})
+
+
+def total_bytes(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the memory that there is: of the machine, or of a control group that may use less.
+
+    Sources: MemTotal of proc_meminfo(5); memory.max and memory.limit_in_bytes of cgroups(7).
+    """
+    total = 1 << 62
+    for line in (proc / "meminfo").read_text().splitlines():
+        if line.startswith("MemTotal:"):
+            total = int(line.split()[1]) * 1024
+    for folder in _control_groups(proc, groups):
+        for limit in ("memory.max", "memory.limit_in_bytes"):
+            try:
+                allowed = (folder / limit).read_text().strip()
+            except OSError:
+                continue
+            if allowed != "max":
+                total = min(total, int(allowed))
+    return total
 
 
 def available_bytes(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:

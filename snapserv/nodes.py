@@ -40,6 +40,7 @@ EventKind = Literal[
     "created",
     "restored",
     "dropped",
+    "evicted",
     "died",
     "faulted",
     "cleared",
@@ -52,7 +53,20 @@ EventKind = Literal[
 Publish = Callable[[EventKind, NodeInfo | None, str], None]
 
 REMEMBERED_FORKS = 4096
-KEPT = ("name", "kind", "parent", "step", "created", "tags", "pinned", "death", "faulted", "automatic", "rungs")
+KEPT = (
+    "name",
+    "kind",
+    "parent",
+    "step",
+    "created",
+    "tags",
+    "pinned",
+    "named",
+    "death",
+    "faulted",
+    "automatic",
+    "rungs",
+)
 """What the ledger says of a node as it is; the rest is its tree's, or its process's."""
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
@@ -192,6 +206,30 @@ class Nodes:
         if cell is None:
             raise NotFoundError(f"{node.path} was dropped")
         return cell
+
+    def cell_of(self, node: Node) -> Cell | None:
+        """Return the process behind a node, also one that has ended; None where there is none."""
+        return self._cells.get(node.id)
+
+    def node_of(self, cell: Cell) -> Node | None:
+        """Return the node that a process is behind; None where it is behind none."""
+        return self._nodes_of_cells.get(cell)
+
+    def segments_of(self, cell: Cell) -> list[tuple[int, int]]:
+        """Return where the arena of a node's process lies; nothing for a process that is behind no node."""
+        node = self._nodes_of_cells.get(cell)
+        return self._plans[node.tree.name].segments if node is not None else []
+
+    def idle_unnamed(self) -> list[Node]:
+        """Return the snapshots that nobody named, tagged, pinned or is using, the least recently used first."""
+        found = [
+            node
+            for node in self.forest.nodes.values()
+            if node.kind == "snapshot"
+            and not ((node.named and not node.automatic) or node.tags or node.pinned)
+            and not self._lanes[node.id].busy
+        ]
+        return sorted(found, key=lambda node: self._lanes[node.id].used)
 
     def snapshot(self, reference: str | int, what: str) -> Node:
         """Return the snapshot that a client named as ``what``.
@@ -443,13 +481,13 @@ class Nodes:
             self.note(branch)
             self._publish("cleared", self.info(branch), "")
 
-    async def drop(self, node: Node) -> None:
+    async def drop(self, node: Node, *, event: Literal["dropped", "evicted"] = "dropped", text: str = "") -> None:
         """End a node, whose turn the caller holds; its descendants live on."""
         cell = self._part(node)
         if cell is not None:
             await self.herd.end(cell)
         self._deaths.pop(node.id, None)
-        self._publish("dropped", self.info(node), "")
+        self._publish(event, self.info(node), text)
         del self._lanes[node.id]
         children = list(node.children)
         self.forest.remove(node)

@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ import msgspec
 import structlog
 import uvloop
 import zmq
+import zmq.utils.garbage as garbage
 from snapserv_client.endpoint import default_endpoint
 from snapserv_client.protocol import MAX_IN_FLIGHT, PROTOCOL_VERSION, VERBS, Outcome, Progress, RequestHeader, Verb
 from snapserv_client.transport import has_input, receive_frames
@@ -41,7 +43,7 @@ from snapserv_client.wire import (
 
 from .access import door_of
 from .adoption import Orphanage, end, find_estate
-from .descriptors import raise_limit
+from .budget import Budget
 from .errors import (
     BadRequestError,
     BusyError,
@@ -91,6 +93,7 @@ class ServeOptions:
         branch_dirs: Folders that belong to the node, besides those that simulations name.
         atomic: Whether steps are atomic that do not say.
         autosnap: When snapshots of each tree's ``main`` are taken by themselves.
+        memory_bytes: The budget of memory; a share of what there is for None, see `snapserv.budget`.
         ready_fd: A descriptor that gets one line of JSON when the server answers, or why it does not.
         exit_with_stdin: End when standard input is closed: the server then never outlives who started it.
         orphan_grace_s: For how long nodes wait for another server, where this one is killed outright.
@@ -106,6 +109,7 @@ class ServeOptions:
     branch_dirs: list[str] = field(default_factory=list)
     atomic: bool = False
     autosnap: Autosnap | None = None
+    memory_bytes: int | None = None
     ready_fd: int | None = None
     exit_with_stdin: bool = False
     orphan_grace_s: float = ORPHAN_GRACE_S
@@ -168,10 +172,14 @@ class Server:
         self._stop = asyncio.Event()
         self._planted = asyncio.Event()
         self._workers = ThreadPoolExecutor(WORKERS, "snapserv-copy")
+        # Started now: where nodes have taken all processes that there may be, none could be started to read.
+        together = threading.Barrier(WORKERS)
+        for _ in range(WORKERS):
+            self._workers.submit(together.wait)
+        garbage.gc.start()  # likewise pyzmq's thread, without which it sends nothing large
         self._drain_planned = False
         self._finishing: asyncio.Task[None] | None = None
         self._closers = contextlib.ExitStack()
-        raise_limit()
         endpoint = options.endpoint or default_endpoint()
         self._door = door_of(endpoint, options.keys)
         place = prepare(endpoint)
@@ -220,6 +228,7 @@ class Server:
             autosnap=options.autosnap,
         )
         self.succession = Succession(self.nodes)
+        self.budget = Budget(self.nodes, options.memory_bytes)
 
     # -------------------------------------------------------------------------------------------- a server's life
 
@@ -300,6 +309,7 @@ class Server:
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
         self.succession.give_up()
+        await self.budget.close()
         await self.nodes.close()
         self._workers.shutdown()
         await asyncio.sleep(0)  # the events published last go out

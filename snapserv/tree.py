@@ -37,6 +37,7 @@ class Node:
     ``faulted`` is what the simulation raised, where it left the node as it is. ``automatic`` says that nobody asked
     for this snapshot; ``rungs`` are the ids of a branch's automatic snapshots, each with its place in the branch's
     past (see `snapserv.ladder`).
+    ``named`` is whether somebody chose its name.
     """
 
     id: int
@@ -48,6 +49,7 @@ class Node:
     created: float
     tags: list[str] = field(default_factory=list)
     pinned: bool = False
+    named: bool = False
     death: str | None = None
     faulted: str | None = None
     automatic: bool = False
@@ -120,10 +122,11 @@ class Forest:
         """
         if name is not None:
             self.check_free(tree, name)
+        named = name is not None
         number = self.reserve() if reserved is None else reserved
         while name is None or name in tree.names:
             name = f"{kind[0]}{number}" if name is None else f"{name}_"
-        node = Node(number, name, tree, kind, parent.id if parent else None, step, now)
+        node = Node(number, name, tree, kind, parent.id if parent else None, step, now, named=named)
         tree.names[name] = node
         self.nodes[node.id] = node
         self.kinds[kind] += 1

@@ -152,6 +152,7 @@ async def stats(call: Call, args: protocol.Empty) -> protocol.StatsResult:
         descriptors=descriptors.count_open(),
         threads=len(os.listdir("/proc/self/task")),
         resident_bytes=accounting.resident_bytes(os.getpid()),
+        memory=server.budget.statistics(),
     )
 
 
@@ -382,15 +383,16 @@ async def branch(call: Call, args: protocol.BranchArgs) -> protocol.BranchResult
             source, _ = await nodes.take_snapshot(node, name=None)
             taken = nodes.info(source)
         made: list[Node] = []
-        try:
-            for index in range(args.count):
-                name = names[index] if names else None
-                made.append(await nodes.make_branch(source, name=name, rng=args.rng))
-        except SnapservError:
-            # All of them or none: who asked cannot know the names of some.
-            for each in (*made, *([source] if taken else [])):
-                await nodes.drop(each)
-            raise
+        async with Turn(shared=[nodes.lane(source)] if taken else []):  # nobody evicts it before it is branched
+            try:
+                for index in range(args.count):
+                    name = names[index] if names else None
+                    made.append(await nodes.make_branch(source, name=name, rng=args.rng))
+            except SnapservError:
+                # All of them or none: who asked cannot know the names of some.
+                for each in (*made, *([source] if taken else [])):
+                    await nodes.drop(each)
+                raise
         return protocol.BranchResult([nodes.info(each) for each in made], taken)
 
 

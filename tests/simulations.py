@@ -426,3 +426,26 @@ class Slow(Simulation):
         if self.diary:
             with open(self.diary, "w") as diary:
                 diary.write(text)
+
+
+class Glutton(Simulation):
+    """Takes memory in the Python heap, a piece a tick, and keeps it."""
+
+    ballast = Field("u1", shape=("ballast",), doc="memory of the base image")
+
+    class Inputs(msgspec.Struct):
+        mebibytes: int = 0
+
+    def setup(self, ballast: int = 1 << 20, take: int = 0) -> None:
+        self.kept: list[np.ndarray[Any, Any]] = []
+        self.take(take)
+
+    def step(self, inputs: Inputs) -> dict[str, Any]:
+        self.take(inputs.mebibytes)
+        return {"pieces": len(self.kept)}
+
+    @exported
+    def take(self, mebibytes: int) -> None:
+        """Take so much memory, every page of it written."""
+        if mebibytes:
+            self.kept.append(np.ones(mebibytes << 20, np.uint8))

@@ -274,5 +274,6 @@ def test_a_thousand_children_leave_nothing(server: Server) -> None:
     alive, before = cells(server), server.stats()
     assert all(outcome.ok for outcome in main.expand([{}] * 1000, read=["count"]))
     assert_settles(lambda: cells(server), alive)
-    after = server.stats()
-    assert (after.descriptors, after.threads) == (before.descriptors, before.threads)
+    # The server may be measuring memory, with a file open.
+    assert_settles(lambda: server.stats().descriptors <= before.descriptors, True)
+    assert server.stats().threads == before.threads

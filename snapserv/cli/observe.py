@@ -35,6 +35,9 @@ def status(endpoint: Endpoint = None, as_json: Json = False) -> None:
         rows.add_row("steps", f"{stats.steps:,}")
         p50, p99 = stats.fork_us_p50 / 1000, stats.fork_us_p99 / 1000
         rows.add_row("forks", f"{stats.forks:,} · p50 {p50:.2f} ms · p99 {p99:.2f} ms")
+        memory = stats.memory
+        rows.add_row("memory", f"{mebibytes(memory.charged_bytes)} of {mebibytes(memory.limit_bytes)} MiB charged")
+        rows.add_row("over it", f"{memory.evictions:,} snapshots evicted, {memory.stopped:,} processes stopped")
         rows.add_row("up", f"{stats.uptime_s:,.0f} s · {stats.clients} clients")
         rows.add_row("server", f"{mebibytes(stats.resident_bytes)} MiB · {stats.descriptors} descriptors")
         return rows

@@ -15,6 +15,7 @@ from snapserv_client.protocol import NAME_PATTERN, AutosnapArgs
 from snapserv import backings
 from snapserv.errors import BadRequestError
 from snapserv.rates import DEFAULT_PER_S
+from snapserv.sizes import parse_size
 
 from .options import Endpoint, failing, pairs
 
@@ -47,6 +48,10 @@ def serve(
         str | None, typer.Option(metavar="N|Ss", help="Snapshot main every N steps, or S seconds (30s), by itself.")
     ] = None,
     autosnap_keep: Annotated[int | None, typer.Option(help="How many of these stay.")] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="The budget of all nodes, as 8GiB; 80 % of what there is by default."),
+    ] = None,
     log_json: Annotated[bool, typer.Option(help="Log in JSON.")] = False,
     quiet: Annotated[bool, typer.Option(help="Log only warnings and errors.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON once requests are answered.")] = False,
@@ -78,6 +83,7 @@ def serve(
             branch_dirs=branch_dir or [],
             atomic=atomic,
             autosnap=_rule(autosnap, autosnap_keep),
+            memory_bytes=parse_size(memory) if memory is not None else None,
             ready_fd=ready_fd,
             exit_with_stdin=exit_with_stdin,
             orphan_grace_s=0.0 if exit_with_stdin else orphan_grace,

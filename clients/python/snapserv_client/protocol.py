@@ -157,6 +157,25 @@ class SpecResult(msgspec.Struct):
     setup_s: float
 
 
+class MemoryStats(msgspec.Struct):
+    """The budget of memory: what is charged of ``limit_bytes``, and for what; see docs/memory.md.
+
+    ``base_bytes`` are base images, each counted once; the others are what processes of that kind hold besides, and
+    ``other_bytes`` is that of processes that are no nodes, such as children of an expansion. ``evictions`` counts
+    snapshots that were dropped over the budget, and ``stopped`` processes that were ended as they grew.
+    """
+
+    limit_bytes: int
+    charged_bytes: int
+    base_bytes: int
+    master_bytes: int
+    snapshot_bytes: int
+    branch_bytes: int
+    other_bytes: int
+    evictions: int
+    stopped: int
+
+
 class StatsResult(msgspec.Struct):
     """Counters since the server started; times are microseconds."""
 
@@ -176,6 +195,7 @@ class StatsResult(msgspec.Struct):
     descriptors: int
     threads: int
     resident_bytes: int
+    memory: MemoryStats
 
 
 class TreeInfo(msgspec.Struct):
@@ -478,6 +498,7 @@ class Event(msgspec.Struct):
         "created",
         "restored",
         "dropped",
+        "evicted",
         "died",
         "faulted",
         "cleared",

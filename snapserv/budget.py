@@ -1,0 +1,271 @@
+"""The budget of memory: asked before each fork, watched while cells work, and defended when it is spent.
+
+Over the budget, snapshots that nobody has named, tagged, pinned or is using are dropped, the least recently used
+first. Where that is not enough, a fork is refused, and a branch that grows is ended, alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import structlog
+from snapserv_client.protocol import MemoryStats
+
+from .accounting import Holding, anonymous_bytes, holding
+from .charges import UNMEASURED_BYTES, Charges
+from .errors import OverBudgetError
+from .herd import Cell
+from .lanes import Turn
+from .limits import total_bytes
+from .nodes import Nodes
+from .tree import Node
+
+log = structlog.get_logger(__name__)
+
+DEFAULT_SHARE = 0.8
+"""The budget where none is given: so much of the machine's memory, or of the control group's."""
+LOOK_EVERY_S = 0.01
+"""How often cells that work are looked at: one that writes 1 GiB/s has come 10 MiB further meanwhile."""
+MEASURING_SHARE = 0.02
+"""So much of the time at most goes into measuring, as redis bounds what its child's statistics cost."""
+MOST_CREDIT_S = 0.05
+MOST_AT_ONCE = 64
+NAMED_IN_ERRORS = 5
+
+Grown = list[tuple[Cell, int]]
+Held = list[tuple[Cell, Holding | None]]
+
+
+class Budget:
+    """What memory all nodes together may take.
+
+    Args:
+        nodes: The nodes; their herd asks `admit` before each fork from now on.
+        limit_bytes: The budget; `DEFAULT_SHARE` of what there is for None.
+    """
+
+    def __init__(self, nodes: Nodes, limit_bytes: int | None = None) -> None:
+        self.limit_bytes = limit_bytes or int(total_bytes() * DEFAULT_SHARE)
+        self.charges = Charges()
+        self.evictions = 0
+        self.stopped = 0
+        self._nodes = nodes
+        self._herd = nodes.herd
+        self._loop = asyncio.get_running_loop()
+        self._thread = ThreadPoolExecutor(1, "snapserv-measure")
+        self._thread.submit(time.monotonic)  # started now: nodes may take all processes that there may be
+        self._next: asyncio.TimerHandle | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._working: dict[Cell, None] = {}
+        self._due: dict[Cell, None] = {}
+        self._credit_s = MOST_CREDIT_S
+        self._credited = time.monotonic()
+        self._herd.admit = self.admit
+        self._herd.on_work = self._on_work
+
+    async def admit(self, what: str, keep: Cell | None = None) -> None:
+        """Make room for one more process, or refuse it; ``keep`` is the process that is to be cloned.
+
+        Raises:
+            OverBudgetError: There is none; ``details`` has the numbers and the biggest nodes.
+        """
+        if self._over(UNMEASURED_BYTES) > 0:
+            await self._reclaim(UNMEASURED_BYTES, keep)
+        if self._over(UNMEASURED_BYTES) > 0:
+            raise self._error(f"no memory is left in the budget for {what}")
+
+    def statistics(self) -> MemoryStats:
+        """Return the numbers: what is charged for what."""
+        kinds = {"master": 0, "snapshot": 0, "branch": 0, "other": 0}
+        for cell, charge in self.charges.by_cell.items():
+            node = self._nodes.node_of(cell)
+            kind = "other" if node is None else "master" if node.id == node.tree.root else node.kind
+            kinds[kind] += charge.own_bytes
+        return MemoryStats(
+            limit_bytes=self.limit_bytes,
+            charged_bytes=self.charges.total_bytes,
+            base_bytes=self.charges.base_bytes,
+            master_bytes=kinds["master"],
+            snapshot_bytes=kinds["snapshot"],
+            branch_bytes=kinds["branch"],
+            other_bytes=kinds["other"],
+            evictions=self.evictions,
+            stopped=self.stopped,
+        )
+
+    async def close(self) -> None:
+        """Watch no longer."""
+        self._herd.on_work = lambda cell: None
+        if self._next is not None:
+            self._next.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
+        self._thread.shutdown()
+
+    # ---------------------------------------------------------------------------------------------- watching
+
+    def _on_work(self, cell: Cell) -> None:
+        """Take note that a process is new, or was asked something."""
+        if cell.pid and not cell.ended.done():
+            if cell not in self.charges.by_cell:
+                self.charges.add(cell)
+                cell.ended.add_done_callback(functools.partial(self._on_gone, cell))
+            self._working[cell] = None
+            self._plan(LOOK_EVERY_S)
+
+    def _on_gone(self, cell: Cell, _: object) -> None:
+        self.charges.remove(cell)
+        self._working.pop(cell, None)
+        self._due.pop(cell, None)
+
+    def _plan(self, pause_s: float) -> None:
+        if self._looking is None and (self._next is None or self._next.when() > self._loop.time() + pause_s):
+            if self._next is not None:
+                self._next.cancel()
+            self._next = self._loop.call_later(pause_s, self._start)
+
+    def _start(self) -> None:
+        self._next = None
+        self._looking = self._loop.create_task(self._look())
+
+    async def _look(self) -> None:
+        try:
+            pause_s = await self._look_once()
+        finally:
+            self._looking = None
+        if pause_s is not None:
+            self._plan(pause_s)
+
+    async def _look_once(self) -> float | None:
+        """Look at what works, measure some of what may have changed, and see that the budget is kept.
+
+        Returns when to look again, or None where nothing works and nothing is to be measured.
+        """
+        began = time.monotonic()
+        self._credit_s = min(MOST_CREDIT_S, self._credit_s + (began - self._credited) * MEASURING_SHARE)
+        self._credited = began
+        working = list(self._working)
+        for cell in working:
+            self._due[cell] = None
+            if (beside := self._parent_of(cell)) is not None:
+                self._due[beside] = None  # what a branch has written, its snapshot holds alone
+        due = list(self._due)[:MOST_AT_ONCE] if self._credit_s > 0 else []
+        segments = [self._nodes.segments_of(cell) for cell in due]
+        grown, held, looked_s, measured_s = await self._loop.run_in_executor(
+            self._thread, _measure, working, list(zip(due, segments, strict=True)), self._credit_s
+        )
+        self._credit_s -= measured_s
+        for cell, size in grown:
+            self.charges.grow(cell, size)
+        for cell, found in held:
+            self._due.pop(cell, None)
+            if found is not None:
+                self.charges.measured(cell, found)
+        await self._defend()
+        for cell in working:
+            if not cell.working:
+                self._working.pop(cell, None)
+                self.charges.settle(cell)
+        if self._working:
+            return max(LOOK_EVERY_S, looked_s / MEASURING_SHARE)
+        return max(LOOK_EVERY_S, -self._credit_s / MEASURING_SHARE) if self._due else None
+
+    def _parent_of(self, cell: Cell) -> Cell | None:
+        node = self._nodes.node_of(cell)
+        parent = self._nodes.forest.nodes.get(node.parent or 0) if node is not None else None
+        found = self._nodes.cell_of(parent) if parent is not None else None
+        return found if found in self.charges.by_cell else None
+
+    # --------------------------------------------------------------------------------------------- defending
+
+    def _over(self, wanted_bytes: int = 0) -> int:
+        ending = sum(self.charges.by_cell[cell].own_bytes for cell in self._working if cell.verdict is not None)
+        return self.charges.total_bytes - ending + wanted_bytes - self.limit_bytes
+
+    async def _defend(self) -> None:
+        if self._over() > 0:
+            await self._reclaim(0, None)
+        if self._over() <= 0:
+            return
+        growing = [cell for cell in self._working if cell.working and cell.verdict is None]
+        runaway = max(growing, key=lambda cell: self.charges.by_cell[cell].grown_bytes, default=None)
+        if runaway is not None and self.charges.by_cell[runaway].grown_bytes > 0:
+            self._stop(runaway)
+
+    def _stop(self, cell: Cell) -> None:
+        """End a process that grows, and nobody else."""
+        node = self._nodes.node_of(cell)
+        grown = self.charges.by_cell[cell].grown_bytes
+        name = node.path if node is not None else "a process in no tree"
+        error = self._error(f"{name} grew by {grown:,} bytes, over the budget, and was ended")
+        error.details |= {"node": node.path if node is not None else None, "grown_bytes": grown}
+        if node is not None:
+            error.details["step"] = self._nodes.look(node)
+        self.stopped += 1
+        log.warning("runaway_stopped", node=name, pid=cell.pid, grown=grown, limit=self.limit_bytes)
+        cell.condemn(error)
+
+    async def _reclaim(self, wanted_bytes: int, keep: Cell | None) -> None:
+        """Drop snapshots that nobody minds until the budget is kept; none where all of them would not be enough."""
+        while (over := self._over(wanted_bytes)) > 0:
+            idle = [node for node in self._nodes.idle_unnamed() if self._nodes.cell_of(node) is not keep]
+            sizes = [self._charged(node) for node in idle]
+            if sum(sizes) < over:
+                return
+            doomed: list[Node] = []
+            for node, size in zip(idle, sizes, strict=True):
+                doomed.append(node)
+                over -= size
+                if over <= 0:
+                    break
+            await asyncio.gather(*(self._evict(node, self._charged(node)) for node in doomed))
+
+    def _charged(self, node: Node) -> int:
+        cell = self._nodes.cell_of(node)
+        charge = self.charges.by_cell.get(cell) if cell is not None else None
+        return charge.own_bytes if charge is not None else 0
+
+    async def _evict(self, node: Node, size: int) -> None:
+        async with Turn(self._nodes.lane(node)):
+            if node.id not in self._nodes.forest.nodes:
+                return
+            self.evictions += 1
+            log.warning("snapshot_evicted", node=node.path, bytes=size, limit=self.limit_bytes)
+            cell = self._nodes.cell_of(node)
+            if cell is not None and (beside := self._parent_of(cell)) is not None:
+                self._due[beside] = None  # what both shared, it holds alone now
+            await self._nodes.drop(node, event="evicted", text=f"{size:,} bytes, over the budget")
+
+    def _error(self, message: str) -> OverBudgetError:
+        biggest: list[dict[str, Any]] = []
+        for cell, size in self.charges.biggest(NAMED_IN_ERRORS):
+            node = self._nodes.node_of(cell)
+            biggest.append({"node": node.path if node is not None else None, "pid": cell.pid, "bytes": size})
+        named = ", ".join(f"{each['node'] or each['pid']} {each['bytes'] >> 20:,} MiB" for each in biggest)
+        charged = self.charges.total_bytes
+        return OverBudgetError(
+            f"{message}: {charged:,} of {self.limit_bytes:,} bytes are charged; the biggest: {named or 'none'}",
+            hint="drop or unpin snapshots, or serve with more --memory",
+            details={"limit_bytes": self.limit_bytes, "charged_bytes": charged, "biggest": biggest},
+        )
+
+
+def _measure(
+    working: Sequence[Cell], due: Sequence[tuple[Cell, Sequence[tuple[int, int]]]], allowed_s: float
+) -> tuple[Grown, Held, float, float]:
+    """Look at what works, then measure what is due until the time is used up; return both, and their seconds."""
+    began = time.monotonic()
+    grown = [(cell, anonymous_bytes(cell.pid)) for cell in working]
+    looked = time.monotonic()
+    held: Held = []
+    for cell, segments in due:
+        held.append((cell, holding(cell.pid, segments)))
+        if time.monotonic() - looked > allowed_s:
+            break
+    return grown, held, looked - began, time.monotonic() - looked

@@ -1,0 +1,32 @@
+"""Whom the kernel's OOM killer is to prefer: branches over snapshots, those over the master, all over the server.
+
+Each score stands above the server's own, which stays what it was started with: lowering it needs a privilege and
+is the affair of whoever starts the server. Raising one needs none. A clone inherits it.
+"""
+
+from __future__ import annotations
+
+MASTER = 100
+SNAPSHOT = 200
+BRANCH = 400
+_MOST = 1000
+
+
+def score(pid: int | str = "self") -> int:
+    """Return the adjustment of a process; see proc_pid_oom_score_adj(5).
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with open(f"/proc/{pid}/oom_score_adj") as adjustment:
+        return int(adjustment.read())
+
+
+def prefer(pid: int | str, above: int, own: int) -> None:
+    """Set the adjustment of a process to ``above`` the server's ``own``.
+
+    Raises:
+        OSError: It cannot be written, or the process has ended.
+    """
+    with open(f"/proc/{pid}/oom_score_adj", "w") as adjustment:
+        adjustment.write(str(min(_MOST, own + above)))
