@@ -44,7 +44,8 @@ def note_fault(nodes: Nodes, branch: Node, error: SnapservError) -> None:
     It did not where the process ended, where a step stopped between two ticks, where only the result could not be
     sent, and where the request was refused before any tick: that is the caller's fault, and changes nothing.
     """
-    whole = isinstance(error, NodeDiedError | StepInterruptedError) or error.details.get("completed", False)
+    ended = branch.death is not None or isinstance(error, NodeDiedError)
+    whole = ended or isinstance(error, StepInterruptedError) or error.details.get("completed", False)
     refused = error.fault == "caller" and not error.details.get("ticks")
     if not whole and not refused:
         nodes.look(branch)

