@@ -118,11 +118,13 @@ class LockedDoor(Door):
         self._monitor: zmq.Socket[bytes] | None = None
 
     def guard(self, socket: zmq.Socket[bytes]) -> None:
-        """Have a socket speak with known keys only."""
+        """Have a socket speak with known keys only, and with nobody while no one answers for keys."""
         socket.setsockopt(zmq.CURVE_SERVER, 1)
         socket.setsockopt(zmq.CURVE_SECRETKEY, self._own.secret)
         socket.setsockopt(zmq.CURVE_PUBLICKEY, self._own.public)
         socket.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
+        # Otherwise ZeroMQ lets every key in where it finds nobody to ask: zmq_setsockopt(3).
+        socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
 
     def open(self, context: zmq.Context[zmq.Socket[bytes]], router: zmq.Socket[bytes]) -> None:
         """Answer for keys from now on, and watch for those that were refused."""

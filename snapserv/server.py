@@ -187,6 +187,8 @@ class Server:
             self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
             watch_peers(self._router, place.endpoint)
             self._door.guard(self._router)
+            self._door.open(context, self._router)  # before anybody can knock
+            self._closers.callback(self._door.close)
             self.endpoint = bind(self._router, place.endpoint)
             self.name = self.endpoint.rsplit("/", 1)[-1].removesuffix(".sock")
             adoption = adoption_path(self.endpoint)
@@ -200,8 +202,6 @@ class Server:
             self.events = Events(context, events, self._door.guard)
             self._closers.callback(self.events.close)
             self._outgoing = Outgoing(self._router)
-            self._door.open(context, self._router)
-            self._closers.callback(self._door.close)
         except BaseException:
             self._closers.close()
             raise
