@@ -1,4 +1,4 @@
-"""``python -m tests.chaos``: run a schedule, print what was done and survived; the status is 1 where not all was."""
+"""``python -m tests.chaos``: run a schedule, and print what was survived; the status is 1 where not all was."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tree and the bytes of every node must be, worked out with plain integers; nothing of the server is in it."""
+"""What the tree and the bytes of every node must be, worked out without any of the server's code."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ async def kill_in_step(client: Client, draws: Draws) -> None:
 
 @operation("kill_in_atomic_step")
 async def kill_in_atomic_step(client: Client, draws: Draws) -> None:
-    """Kill a branch while it steps atomically: all ticks are done or none, and it lives on unless they were done."""
+    """Kill a branch while it steps atomically: all ticks are done, or none and it lives on."""
     branch = await client.live_branch(draws[0])
     state = branch.state
     killed = (await client.info(branch)).pid
@@ -185,7 +185,7 @@ def _failing(branch: ModelNode, done: int, pattern: int, how: str, *, atomic: bo
     return requests.step(branch.id, done + 3, inputs, progress=False, atomic=atomic)
 
 
-# ------------------------------------------------------------------------------------------------ clients that vanish
+# ------------------------------------------------------------------------------------------- clients that vanish
 
 
 @operation("vanish")

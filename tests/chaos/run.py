@@ -174,7 +174,7 @@ class Run:
         self.report.done["messages corrupted"] += 1
         self.report.done[f"streams tampered with: {how}"] += 1
 
-    # ----------------------------------------------------------------------------------------- clients that are killed
+    # ------------------------------------------------------------------------------------- clients that are killed
 
     async def _doom(self) -> None:
         """Kill the client that the last one of these events has started, and start another."""

@@ -1,4 +1,4 @@
-"""A client that sends corrupted copies of real messages. Its key may only read, so that none of them can do harm."""
+"""A client that sends corrupted copies of real messages. Its key may only read: none of them can do harm."""
 
 from __future__ import annotations
 
