@@ -145,7 +145,9 @@ class Client:
         chosen = branches[draw % len(branches)]
         if chosen.dead:
             error = await self.refused(requests.step(chosen.id, 1, {}, progress=False), NodeDiedError)
-            self.check(error.details["step"] == chosen.step, f"{chosen.name} died at {error.details}, not {chosen.step}")
+            self.check(
+                error.details["step"] == chosen.step, f"{chosen.name} died at {error.details}, not {chosen.step}"
+            )
             await self.restore(chosen, self.usable()[draw % len(self.usable())])
         return chosen
 
