@@ -24,6 +24,7 @@ from .connection import (
     Patience,
     Progress,
     Waiting,
+    connect_again,
     refuse_missing_socket,
     release,
     unreachable,
@@ -126,7 +127,7 @@ class Connection:
         self._last_id = 0
         self._waiting: dict[int, tuple[asyncio.Future[Any], Progress | None, OnOutcome | None]] = {}
         self._loop = asyncio.get_running_loop()
-        self._heard = self._loop.time()
+        self._heard = self._connected = self._loop.time()
         self._reader = self._loop.create_task(self._read())
 
     async def run(
@@ -181,7 +182,11 @@ class Connection:
             patience.heard(self._heard)
             if patience.lost(now):
                 raise unreachable(self.endpoint)
+            broken = patience.deaf(self._connected)
             if patience.retry(now):
+                if broken:
+                    connect_again(self._socket, self.endpoint)
+                    self._connected = now
                 self._last_id += 1
                 await self._socket.send_multipart(frames, copy=False)
                 await self._socket.send_multipart(requests.ping().frames(self._last_id))

@@ -63,6 +63,12 @@ def release(owner: int, socket: zmq.Socket[bytes], context: zmq.Context[zmq.Sock
         context.destroy(0)
 
 
+def connect_again(socket: zmq.Socket[bytes], endpoint: str) -> None:
+    """Connect a socket anew. The server knows it by its routing id, and the new connection takes the name over."""
+    socket.disconnect(endpoint)
+    socket.connect(endpoint)
+
+
 class Patience:
     """When to send a request again that has no reply yet, and when to give the server up.
 
@@ -73,6 +79,7 @@ class Patience:
 
     def __init__(self, now: float) -> None:
         self._heard = now
+        self._retried: float | None = None
         self._pause = RETRY_AFTER_S
         self.next = now + RETRY_AFTER_S
 
@@ -86,7 +93,16 @@ class Patience:
             return False
         self._pause = min(2 * self._pause, RETRY_AT_MOST_EVERY_S)
         self.next = now + self._pause
+        self._retried = now
         return True
+
+    def deaf(self, connected: float) -> bool:
+        """Return whether nothing came after the last retry, not even an answer to its ping.
+
+        Then the connection, made at ``connected``, is to be made anew: ZeroMQ itself does so where one breaks, but
+        not where it has read what is no message, and not where it waits for the rest of one.
+        """
+        return self._retried is not None and self._retried > max(self._heard, connected)
 
     def lost(self, now: float) -> bool:
         """Return whether the server is to be taken for gone."""
@@ -217,7 +233,7 @@ class Connection:
         progress: Progress | None,
         outcome: OnOutcome | None,
     ) -> T:
-        now = time.monotonic()
+        now = connected = time.monotonic()
         deadline = None if timeout_s is None else now + timeout_s
         patience = Patience(now)
         early = self._early[request_id]
@@ -238,7 +254,11 @@ class Connection:
                         ) from None
                     if patience.lost(now):
                         raise unreachable(self.endpoint) from None
+                    broken = patience.deaf(connected)
                     if patience.retry(now):
+                        if broken:
+                            connect_again(self._socket, self.endpoint)
+                            connected = now
                         self._last_id += 1
                         send_frames(self._socket, frames)
                         send_frames(self._socket, requests.ping().frames(self._last_id))
