@@ -51,7 +51,7 @@ from .protocol import (
 )
 from .requests import Array, RegionIndex, Reply, Request
 from .sync import FROZEN_HINT
-from .transport import routing_id
+from .transport import routing_id, takes_output
 from .wire import Frames, unpack
 
 __all__ = ["Branch", "Server", "Snapshot", "connect", "local"]
@@ -115,6 +115,7 @@ class Connection:
         dealer.setsockopt(zmq.ROUTING_ID, routing_id())
         if keys is not None:
             keys.secure(dealer)
+        self._dealer = dealer
         self._socket = zmq.asyncio.Socket(shadow=dealer)
         try:
             dealer.connect(endpoint)
@@ -150,6 +151,8 @@ class Connection:
         limit = timeout_s if timeout_s is not None or request.long else self.timeout_s
         frames = request.frames(request_id)
         try:
+            if len(self._waiting) == 1 and not takes_output(self._dealer):
+                connect_again(self._dealer, self.endpoint)  # it broke while nobody waited for anything
             await self._socket.send_multipart(frames, copy=False)
             async with asyncio.timeout(limit):
                 return request.understand(await self._patiently(reply, frames))
@@ -182,10 +185,10 @@ class Connection:
             patience.heard(self._heard)
             if patience.lost(now):
                 raise unreachable(self.endpoint)
-            broken = patience.deaf(self._connected)
+            broken = patience.deaf(self._connected) or not takes_output(self._dealer)
             if patience.retry(now):
                 if broken:
-                    connect_again(self._socket, self.endpoint)
+                    connect_again(self._dealer, self.endpoint)
                     self._connected = now
                 self._last_id += 1
                 await self._socket.send_multipart(frames, copy=False)

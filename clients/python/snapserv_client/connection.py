@@ -18,7 +18,7 @@ from . import protocol, requests
 from .errors import BadRequestError, RequestTimeoutError, SnapservError, UnreachableError
 from .keys import ClientKeys
 from .requests import Reply, Request
-from .transport import receive_frames, routing_id, send_frames
+from .transport import receive_frames, routing_id, send_frames, takes_output
 from .wire import Frames
 
 T = TypeVar("T")
@@ -165,6 +165,8 @@ class Connection:
         self._last_id += 1
         request_id = self._last_id
         frames = request.frames(request_id)
+        if not self._early and not takes_output(self._socket):
+            connect_again(self._socket, self.endpoint)  # it broke while nobody waited for anything
         send_frames(self._socket, frames)
         limit = timeout_s if timeout_s is not None or request.long else self.timeout_s
         self._early[request_id] = deque()
@@ -254,7 +256,7 @@ class Connection:
                         ) from None
                     if patience.lost(now):
                         raise unreachable(self.endpoint) from None
-                    broken = patience.deaf(connected)
+                    broken = patience.deaf(connected) or not takes_output(self._socket)
                     if patience.retry(now):
                         if broken:
                             connect_again(self._socket, self.endpoint)
