@@ -5,12 +5,18 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 SOURCES := $(wildcard ext/*.pyx ext/*.pxd ext/*.c ext/*.h ext/kernels/*.pyx ext/kernels/*.pxd)
 
-.PHONY: demo test lint lab bench clean
+.PHONY: demo test chaos lint lab bench clean
 demo: $(READY)
 	$(BIN)/snapserv demo
 
 test: lint
 	$(BIN)/python -m pytest -n auto
+
+# Minutes of kills, restarts and corruption; SECONDS=600 SEED=7 for more of it.
+SECONDS ?= 180
+SEED    ?= 1
+chaos: $(READY)
+	$(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED)
 
 lint: $(READY)
 	$(BIN)/ruff check .

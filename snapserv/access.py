@@ -118,7 +118,7 @@ class LockedDoor(Door):
         self._monitor: zmq.Socket[bytes] | None = None
 
     def guard(self, socket: zmq.Socket[bytes]) -> None:
-        """Have a socket speak with known keys only."""
+        """Have a socket speak with known keys only, and with nobody while no one answers for keys."""
         socket.setsockopt(zmq.CURVE_SERVER, 1)
         socket.setsockopt(zmq.CURVE_SECRETKEY, self._own.secret)
         socket.setsockopt(zmq.CURVE_PUBLICKEY, self._own.public)

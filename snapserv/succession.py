@@ -35,6 +35,7 @@ class Succession:
         self._stacks: dict[str, Stacks | None] = {}
         self._resuming: dict[int, Cell] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._replied: set[tuple[bytes, int]] = set()
 
     def begin(self, orphans: set[int]) -> None:
         """Take up what the ledger says.
@@ -43,6 +44,7 @@ class Succession:
             orphans: The processes that there are. A node whose process is none of them is dead.
         """
         nodes, ledger = self._nodes, self._nodes.ledger
+        self._replied = set(ledger.entries("reply"))
         for key, (before, reply) in ledger.entries("answer").items():
             self._answer(key, before, reply)
         described: dict[str, Mapping[str, Any]] = {}
@@ -122,11 +124,13 @@ class Succession:
         last = told["last"]
         if last is None:
             return False
+        client, request = last["key"]
+        if (client, request) in self._replied:
+            return False  # what came of it was written down, and the branch may have been cleared since
         if "error" in last["reply"]:
             if atomic:
                 return True  # and so it was never begun, and the retry begins it
             note_fault(nodes, node, error_from_wire(last["reply"]["error"]))
-        client, request = last["key"]
         self._answer((client, request), last["before"], last["reply"])
         nodes.ledger.put("answer", (client, request), lambda: [last["before"], last["reply"]])
         return False

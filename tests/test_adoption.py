@@ -352,6 +352,19 @@ def hang(server: Phoenix) -> None:
         mine.branch("main").step(1, hang=True)
 
 
+def test_a_fault_that_was_cleared_stays_cleared(phoenix: Callable[..., Phoenix]) -> None:
+    server = phoenix("tests.simulations:Slow")
+    with server.connect() as client:
+        main = client.branch("main")
+        with pytest.raises(SimulationError):
+            main.step(3, fail_at=2)
+        main.clear()
+        server.kill()
+        server.rise()
+        assert main.info().state != "faulted"
+        assert main.step(1).step == 2
+
+
 def test_several_deaths_of_servers_in_a_row_lose_nothing(phoenix: Callable[..., Phoenix]) -> None:
     server = phoenix()
     with server.connect() as client:

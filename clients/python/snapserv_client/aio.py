@@ -20,7 +20,6 @@ import zmq.asyncio
 from . import protocol, requests
 from .connection import (
     REQUEST_TIMEOUT_S,
-    RETRY_AFTER_S,
     OnOutcome,
     Patience,
     Progress,
@@ -52,7 +51,7 @@ from .protocol import (
 )
 from .requests import Array, RegionIndex, Reply, Request
 from .sync import FROZEN_HINT
-from .transport import routing_id
+from .transport import routing_id, takes_output
 from .wire import Frames, unpack
 
 __all__ = ["Branch", "Server", "Snapshot", "connect", "local"]
@@ -152,6 +151,8 @@ class Connection:
         limit = timeout_s if timeout_s is not None or request.long else self.timeout_s
         frames = request.frames(request_id)
         try:
+            if len(self._waiting) == 1 and not takes_output(self._dealer):
+                connect_again(self._dealer, self.endpoint)  # it broke while nobody waited for anything
             await self._socket.send_multipart(frames, copy=False)
             async with asyncio.timeout(limit):
                 return request.understand(await self._patiently(reply, frames))
@@ -175,7 +176,7 @@ class Connection:
         Raises:
             UnreachableError: The server is gone, and no other has taken its place.
         """
-        patience = Patience(self._loop.time())
+        patience = Patience(self._loop.time(), sum(map(len, frames)))
         while not reply.done():
             await asyncio.wait((reply,), timeout=max(0.0, patience.next - self._loop.time()))
             now = self._loop.time()
@@ -184,10 +185,11 @@ class Connection:
             patience.heard(self._heard)
             if patience.lost(now):
                 raise unreachable(self.endpoint)
+            broken = patience.deaf(now, self._connected) or not takes_output(self._dealer)
             if patience.retry(now):
-                if patience.silent(now) and now - self._connected >= RETRY_AFTER_S:
-                    self._connected = now
+                if broken:
                     connect_again(self._dealer, self.endpoint)
+                    self._connected = now
                 self._last_id += 1
                 await self._socket.send_multipart(frames, copy=False)
                 await self._socket.send_multipart(requests.ping().frames(self._last_id))

@@ -19,7 +19,7 @@ from . import protocol, requests
 from .errors import BadRequestError, RequestTimeoutError, SnapservError, UnreachableError
 from .keys import ClientKeys
 from .requests import Reply, Request
-from .transport import receive_frames, routing_id, send_frames
+from .transport import receive_frames, routing_id, send_frames, takes_output
 from .wire import Frames
 
 T = TypeVar("T")
@@ -30,6 +30,10 @@ REQUEST_TIMEOUT_S = 60.0
 INTERRUPT_WITHIN_S = 5.0
 RETRY_AFTER_S = 1.0
 RETRY_AT_MOST_EVERY_S = 5.0
+SLOW_BYTES_PER_S = 1e6
+"""How slow a network may be for a request to have arrived before it is sent again."""
+DEAF_AFTER_S = 30.0
+"""A connection on which nothing comes for so long is made anew."""
 LOST_AFTER_S = 90.0
 """A server that says nothing at all for so long, to any of several retries, is taken for gone."""
 
@@ -77,12 +81,17 @@ class Patience:
     A request is sent again with the same id, first after `RETRY_AFTER_S` and then ever more rarely. The server does
     it once all the same: it ignores the retry of what still runs, and answers that of what was done with the first
     reply, also where another server has taken its place meanwhile. So a message may get lost anywhere.
+
+    Args:
+        now: The clock.
+        size_bytes: The request's: a large one is given the time that it takes on a slow network.
     """
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, size_bytes: int) -> None:
         self._heard = now
-        self._pause = RETRY_AFTER_S
-        self.next = now + RETRY_AFTER_S
+        self._at_least = RETRY_AFTER_S + size_bytes / SLOW_BYTES_PER_S
+        self._pause = self._at_least
+        self.next = now + self._pause
 
     def heard(self, now: float) -> None:
         """Take note that the server said something."""
@@ -92,16 +101,16 @@ class Patience:
         """Return whether it is time to send the request again; a ping goes with it, which is answered at once."""
         if now < self.next:
             return False
-        self._pause = min(2 * self._pause, RETRY_AT_MOST_EVERY_S)
+        self._pause = max(self._at_least, min(2 * self._pause, RETRY_AT_MOST_EVERY_S))
         self.next = now + self._pause
         return True
 
-    def silent(self, now: float) -> bool:
-        """Return whether the server has said nothing for so long that the connection itself may be of no use.
+    def deaf(self, now: float, connected: float) -> bool:
+        """Return whether the connection, made at ``connected``, is to be made anew, though it takes requests.
 
-        ZeroMQ connects again where a connection breaks off, but not where its handshake or a frame was spoilt.
+        Not soon: what does not come can be a large reply that is still on its way.
         """
-        return now - self._heard >= RETRY_AFTER_S
+        return now - max(self._heard, connected) > DEAF_AFTER_S
 
     def lost(self, now: float) -> bool:
         """Return whether the server is to be taken for gone."""
@@ -164,6 +173,8 @@ class Connection:
         self._last_id += 1
         request_id = self._last_id
         frames = request.frames(request_id)
+        if not self._early and not takes_output(self._socket):
+            connect_again(self._socket, self.endpoint)  # it broke while nobody waited for anything
         send_frames(self._socket, frames)
         limit = timeout_s if timeout_s is not None or request.long else self.timeout_s
         self._early[request_id] = deque()
@@ -232,9 +243,9 @@ class Connection:
         progress: Progress | None,
         outcome: OnOutcome | None,
     ) -> T:
-        now = time.monotonic()
+        now = connected = time.monotonic()
         deadline = None if timeout_s is None else now + timeout_s
-        patience = Patience(now)
+        patience = Patience(now, sum(map(len, frames)))
         early = self._early[request_id]
         while True:
             if early:
@@ -253,9 +264,11 @@ class Connection:
                         ) from None
                     if patience.lost(now):
                         raise unreachable(self.endpoint) from None
+                    broken = patience.deaf(now, connected) or not takes_output(self._socket)
                     if patience.retry(now):
-                        if patience.silent(now):
+                        if broken:
                             connect_again(self._socket, self.endpoint)
+                            connected = now
                         self._last_id += 1
                         send_frames(self._socket, frames)
                         send_frames(self._socket, requests.ping().frames(self._last_id))

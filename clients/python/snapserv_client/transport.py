@@ -18,6 +18,7 @@ _SNDMORE = int(zmq.SNDMORE)
 _RCVMORE = int(zmq.RCVMORE)
 _EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)
+_POLLOUT = int(zmq.POLLOUT)
 
 COPY_BELOW_BYTES = 1 << 16
 """A buffer of this size is handed over as it is; what is smaller takes less time to copy."""
@@ -64,3 +65,8 @@ def receive_frames(socket: zmq.Socket[bytes], *, flags: int = 0) -> Frames:
 def has_input(socket: zmq.Socket[bytes]) -> bool:
     """Return whether a message waits. ZeroMQ's descriptor tells of changes only, so this is asked again."""
     return bool(int(socket.getsockopt(_EVENTS)) & _POLLIN)
+
+
+def takes_output(socket: zmq.Socket[bytes]) -> bool:
+    """Return whether a message can be sent without waiting; never where ZeroMQ has given the connection up."""
+    return bool(int(socket.getsockopt(_EVENTS)) & _POLLOUT)
