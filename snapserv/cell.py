@@ -126,13 +126,12 @@ class Cell:
             if kind != fork.REQUEST:
                 continue  # an interrupt that came after its step had ended
             link = self._control.link
-            if request["op"] != "resume":
-                self._last = None  # the server has told what was done before
             try:
                 reply = {"ok": self._handlers[request["op"]](request, descriptor)}
             except _Thawed as thawed:
                 # Another process now: the branch made of this one. Whoever asked is answered by the original.
                 self._control = CellEnd(thawed.control)
+                self._last = None
                 self._rebaser.thawed()
                 continue
             except _AnsweredError:
@@ -142,7 +141,7 @@ class Cell:
             except SnapservError as error:
                 reply = {"error": error.to_wire()}
             if "key" in request:
-                # The server may die before it has told the client. Its next request will say that it has not.
+                # The server may die before it has written down that the client was told.
                 self._last = {"key": request["key"], "before": request.get("before", 0), "reply": reply}
             if link == self._control.link:
                 self._reply(reply)

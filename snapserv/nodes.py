@@ -555,6 +555,8 @@ class Nodes:
         if cell is not None:
             self._put(node, cell)
         elif node.death is None:
+            if told["slot"] is not None:
+                node.step = self.herd.scoreboard[told["slot"]]  # it may have gone on after this was written
             self._died(node, told["pid"], Ending(None, None, False))
         else:
             self._deaths[number] = error_from_wire(told["error"])

@@ -36,6 +36,7 @@ class Succession:
         self._resuming: dict[int, Cell] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._replied: set[tuple[bytes, int]] = set()
+        self._forgotten: dict[bytes, int] = {}
 
     def begin(self, orphans: set[int]) -> None:
         """Take up what the ledger says.
@@ -44,7 +45,9 @@ class Succession:
             orphans: The processes that there are. A node whose process is none of them is dead.
         """
         nodes, ledger = self._nodes, self._nodes.ledger
-        self._replied = set(ledger.entries("reply"))
+        for (client, request), (forgotten, _) in ledger.entries("reply").items():
+            self._replied.add((client, request))
+            self._forgotten[client] = max(forgotten, self._forgotten.get(client, 0))
         for key, (before, reply) in ledger.entries("answer").items():
             self._answer(key, before, reply)
         described: dict[str, Mapping[str, Any]] = {}
@@ -125,7 +128,7 @@ class Succession:
         if last is None:
             return False
         client, request = last["key"]
-        if (client, request) in self._replied:
+        if (client, request) in self._replied or request <= self._forgotten.get(client, 0):
             return False  # what came of it was written down, and the branch may have been cleared since
         if "error" in last["reply"]:
             if atomic:

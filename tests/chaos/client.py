@@ -102,7 +102,7 @@ class Client:
 
     async def info(self, node: ModelNode) -> protocol.NodeInfo:
         """Return what the server knows of a node."""
-        return (await self.ask(requests.log(node.id)))[-1]
+        return (await self.ask(requests.lineage(node.id)))[-1]
 
     def check(self, condition: bool, text: str) -> None:
         """Check what must be so."""

@@ -72,6 +72,7 @@ class Run:
         await self._proxy.open()
         try:
             async with await self._connect() as observer:
+                await self._all_connected(observer)
                 before = leaks.descriptors(self._house.pid)
                 await self._settle_in(observer)
                 await self._work()
@@ -89,6 +90,12 @@ class Run:
     async def _connect(self) -> Server:
         keys = self._house.bundle(house.OWNER)
         return await connect(self._house.endpoint, keys=keys, timeout_s=CONNECT_WITHIN_S, request_timeout_s=None)
+
+    async def _all_connected(self, observer: Server) -> None:
+        """Wait until the two cells that were taken in have connected: main is read in its turn, and root is cloned."""
+        await observer._run(requests.read("main", "count", None))
+        made = await observer._run(requests.branch("root", 1, ["probe"], "same"))
+        await observer._run(requests.drop(made.nodes[0].id, recursive=False, force=False))
 
     async def _settle_in(self, observer: Server) -> None:
         """Note what there is, make what all may use, and connect the clients, every second one by the proxy."""

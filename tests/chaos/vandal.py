@@ -39,7 +39,7 @@ SAMPLES = (
     requests.branch("root", 2, None, "same"),
     requests.restore("main", "root", "same"),
     requests.drop("main", recursive=True, force=True),
-    requests.log("main"),
+    requests.lineage("main"),
     requests.shutdown(),
 )
 
