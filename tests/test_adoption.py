@@ -651,11 +651,8 @@ def test_a_fault_outlives_the_server_that_noted_it_and_one_that_nobody_noted_is_
         assert_settles(lambda: other.info().state, "faulted")
 
 
-def test_a_branch_that_was_killed_without_a_server_says_at_which_step(
-    phoenix: Callable[..., Phoenix], tmp_path: Path
-) -> None:
-    diary = tmp_path / "diary"
-    server = phoenix("tests.simulations:Slow", params={"diary": str(diary)})
+def test_a_branch_that_was_killed_without_a_server_says_at_which_step(phoenix: Callable[..., Phoenix]) -> None:
+    server = phoenix("tests.simulations:Slow")
     with server.connect() as client:
         main = client.branch("main")
         main.step(3)
@@ -669,12 +666,9 @@ def test_a_branch_that_was_killed_without_a_server_says_at_which_step(
         stepping = threading.Thread(target=run)
         stepping.start()
         assert_settles(lambda: main.info().step > 5, True)
-        pid = main.info().pid
+        seen, pid = main.info().step, main.info().pid
         server.kill()
         os.kill(pid, signal.SIGKILL)
-        assert_settles(lambda: zombie(pid), True)
-        reached = int(diary.read_text())
         server.rise()
         stepping.join()
-        assert errors[0].details["step"] in (reached, reached - 1)
-        assert main.info().step == errors[0].details["step"]
+        assert seen <= errors[0].details["step"] == main.info().step

@@ -48,6 +48,7 @@ async def _kill(client: Client, node: ModelNode) -> None:
     node.dead = signals.send(info.pid, signal.SIGKILL)
     client.check(node.dead, f"{node.name} has no process {info.pid}")
     client.report.done["cells killed"] += 1
+    await client.until(lambda info: info.state == "dead", node)  # a process that is ending can be read for a moment
 
 
 @operation("kill_in_step")

@@ -92,7 +92,7 @@ class Run:
         return await connect(self._house.endpoint, keys=keys, timeout_s=CONNECT_WITHIN_S, request_timeout_s=None)
 
     async def _all_connected(self, observer: Server) -> None:
-        """Wait until the two cells that were taken in have connected: main is read in its turn, and root is cloned."""
+        """Wait until both cells that were taken in have connected: main is read in its turn, and root cloned."""
         await observer._run(requests.read("main", "count", None))
         made = await observer._run(requests.branch("root", 1, ["probe"], "same"))
         await observer._run(requests.drop(made.nodes[0].id, recursive=False, force=False))
