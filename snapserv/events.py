@@ -5,28 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Literal
 
 import zmq
-from snapserv_client.protocol import Event, NodeInfo
+from snapserv_client.protocol import Event, EventKind, NodeInfo
 from snapserv_client.wire import pack
 
 from .listening import bind, watch_peers
 
-EventKind = Literal[
-    "created",
-    "restored",
-    "dropped",
-    "evicted",
-    "died",
-    "faulted",
-    "cleared",
-    "tagged",
-    "pinned",
-    "tree",
-    "adopted",
-    "shutdown",
-]
 MOST_WAITING = 10_000
 
 

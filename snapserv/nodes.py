@@ -14,7 +14,16 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import structlog
-from snapserv_client.protocol import ArenaInfo, AutosnapInfo, FieldInfo, MethodInfo, NodeInfo, Rng, SpecResult
+from snapserv_client.protocol import (
+    ArenaInfo,
+    AutosnapInfo,
+    EventKind,
+    FieldInfo,
+    MethodInfo,
+    NodeInfo,
+    Rng,
+    SpecResult,
+)
 from snapserv_client.wire import dtype_from_wire
 
 from .endings import Ending
@@ -36,20 +45,6 @@ from .tree import Autosnap, Forest, NameInUseError, Node, Tree
 
 log = structlog.get_logger(__name__)
 
-EventKind = Literal[
-    "created",
-    "restored",
-    "dropped",
-    "evicted",
-    "died",
-    "faulted",
-    "cleared",
-    "tagged",
-    "pinned",
-    "tree",
-    "adopted",
-    "shutdown",
-]
 Publish = Callable[[EventKind, NodeInfo | None, str], None]
 
 REMEMBERED_FORKS = 4096

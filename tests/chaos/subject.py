@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 import time
 from typing import Any
@@ -78,9 +79,9 @@ def fill_memory() -> None:
     with open("/proc/self/statm") as statm:
         used = int(statm.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + ROOM_BYTES, before[1]))
-    taken: list[bytearray] = []
+    taken: list[bytes] = []
     try:
         while True:
-            taken.append(bytearray(b"x") * (1 << 20))
+            taken.append(os.urandom(1 << 20))
     finally:
         resource.setrlimit(resource.RLIMIT_AS, before)

@@ -72,6 +72,23 @@ class AutosnapInfo(msgspec.Struct):
     error: str = ""
 
 
+EventKind: TypeAlias = Literal[
+    "created",
+    "restored",
+    "dropped",
+    "evicted",
+    "died",
+    "faulted",
+    "cleared",
+    "tagged",
+    "pinned",
+    "tree",
+    "adopted",
+    "shutdown",
+]
+"""What can happen."""
+
+
 class NodeInfo(msgspec.Struct):
     """One node of a tree. ``private_bytes`` is measured only where it is asked for.
 
@@ -494,20 +511,7 @@ class Event(msgspec.Struct):
     """Something that happened: frames on the events socket are ``[kind, msgpack of this]``."""
 
     sequence: int
-    kind: Literal[
-        "created",
-        "restored",
-        "dropped",
-        "evicted",
-        "died",
-        "faulted",
-        "cleared",
-        "tagged",
-        "pinned",
-        "tree",
-        "adopted",
-        "shutdown",
-    ]
+    kind: EventKind
     time: float
     node: NodeInfo | None = None
     text: str = ""
