@@ -655,6 +655,7 @@ class Nodes:
                 self.note(node)
 
     def _count_fork(self, microseconds: float) -> None:
+        log.debug("forked", microseconds=microseconds)
         self.counters.forks += 1
         self.counters.fork_us.append(microseconds)
 

@@ -38,6 +38,7 @@ from snapserv_client.wire import (
     pack,
     unpack,
 )
+from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from .access import door_of
 from .adoption import Orphanage, end, find_estate
@@ -59,6 +60,7 @@ from .listening import adoption_path, bind, prepare, watch_peers
 from .nodes import Nodes
 from .outgoing import Outgoing, replies_wait
 from .rates import DEFAULT_PER_S, Rates
+from .seldom import Seldom
 from .sessions import Session, Sessions
 from .succession import Succession
 from .tree import Autosnap
@@ -70,8 +72,12 @@ T = TypeVar("T")
 WORKERS = 2
 MOST_WAITING = 1000
 BATCH = 64
+MOST_SAID = 200
+"""An error's message may repeat what was sent."""
 SWEEP_EVERY_S = 1.0
 ORPHAN_GRACE_S = 60.0
+SLOW_S = 1.0
+"""A request that took longer has a line in the log."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -162,6 +168,7 @@ class Server:
         self.began = time.monotonic()
         self.calls: dict[tuple[bytes, int], Call] = {}
         self._rates = Rates(options.rate)
+        self._seldom = Seldom()
         self.requests = 0
         self.errors = 0
         self._loop = asyncio.get_running_loop()
@@ -333,6 +340,7 @@ class Server:
     def _drain(self) -> None:
         """Take in what has come. ZeroMQ's descriptor tells of changes only, so whoever sends looks again."""
         self._drain_planned = False
+        clear_contextvars()  # where a request has planned it, what follows is not that one's
         for _ in range(BATCH):
             if not has_input(self._router):
                 return
@@ -364,7 +372,7 @@ class Server:
                         f"this server speaks version {PROTOCOL_VERSION} of the protocol",
                         details={"protocol": PROTOCOL_VERSION},
                     )
-                log.warning("not_our_protocol", client=client.hex())
+                self._seldom.warn("not_our_protocol", client=client.hex())
                 return
             if len(frames) < 2 or len(frames) > MAX_BUFFERS + 2:
                 raise BadRequestError(
@@ -376,6 +384,14 @@ class Server:
             header = convert(raw, RequestHeader, what="header")
             self._accept(client, header)
         except SnapservError as error:
+            self._seldom.warn(
+                "request_refused",
+                error.code,
+                code=error.code,
+                error=error.message[:MOST_SAID],
+                client=client.hex(),
+                request=request_id,
+            )
             self._send(client, self._failed(request_id, error))
         except Exception:
             # Nothing that a client sends may stop the others from being heard.
@@ -418,6 +434,8 @@ class Server:
     async def _run(self, call: Call, session: Session, verb: Verb, args: msgspec.Struct) -> None:
         # What a request changes and what is answered are one record: a server that is killed in the middle has done
         # nothing that its successor would have to know, and the retry does it.
+        bind_contextvars(client=call.client.hex(), request=call.id, verb=verb.name, **call.naming)
+        began = time.monotonic()
         with self.ledger.gathering():
             frames = await self._handle(call, verb, args)
             if verb.once:
@@ -426,6 +444,11 @@ class Server:
         session.running.discard(call.id)
         self.calls.pop((call.client, call.id), None)
         self._reply(call.client, call.id, frames)
+        elapsed_s = time.monotonic() - began
+        if elapsed_s >= SLOW_S:
+            log.info("slow_request", code=call.code, elapsed_s=round(elapsed_s, 3))
+        else:
+            log.debug("request", code=call.code, elapsed_s=round(elapsed_s, 6))
 
     def _reply(self, client: bytes, request_id: int, frames: Frames) -> None:
         """Send the final reply, or in its place an error to a client that has not taken others."""
@@ -434,17 +457,20 @@ class Server:
         self._send(client, frames)
 
     async def _handle(self, call: Call, verb: Verb, args: msgspec.Struct) -> Frames:
+        error: SnapservError
         try:
             result = await HANDLERS[verb.name](call, args)
             return pack({"id": call.id, "ok": result})
-        except SnapservError as error:
-            return self._failed(call.id, error)
+        except SnapservError as cause:
+            error = cause
         except asyncio.CancelledError:
-            return self._failed(call.id, StepInterruptedError("given up"))
+            error = StepInterruptedError("given up")
         except Exception:
             # The one place for our own mistakes: the client must get a reply, and the log the traceback.
-            log.exception("internal_error", verb=verb.name, node=call.node)
-            return self._failed(call.id, InternalError(f"{verb.name} failed inside the server", hint="see its log"))
+            log.exception("internal_error")
+            error = InternalError(f"{verb.name} failed inside the server", hint="see its log")
+        call.code = error.code
+        return self._failed(call.id, error)
 
     def _send_outcome(self, client: bytes, request_id: int, outcome: Outcome) -> None:
         try:

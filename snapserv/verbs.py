@@ -51,7 +51,7 @@ DROPPED_TOGETHER = 64
 class Call:
     """One request being served.
 
-    ``stepping`` is its step, once that runs; ``expanding`` the snapshot that it expands.
+    ``stepping`` is its step, once that runs; ``expanding`` the snapshot that it expands; ``code`` what came of it.
     """
 
     server: Server
@@ -63,11 +63,20 @@ class Call:
     stepping: Stepping | None = None
     expanding: Node | None = None
     task: asyncio.Task[None] | None = field(default=None)
+    code: str = "ok"
 
     @property
     def key(self) -> RequestKey:
         """Whose request it is: a cell that does it remembers that."""
         return self.client, self.id
+
+    @property
+    def naming(self) -> dict[str, str | int]:
+        """What the log calls its node: by its name if there is one, and nothing where the request names none."""
+        if self.node is None:
+            return {}
+        node = self.server.nodes.forest.find(self.node)
+        return {"node": self.node if node is None else node.path}
 
     @property
     def reference(self) -> str | int:

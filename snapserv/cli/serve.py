@@ -49,6 +49,7 @@ def serve(
     autosnap_keep: Annotated[int | None, typer.Option(help="How many of these stay.")] = None,
     log_json: Annotated[bool, typer.Option(help="Log in JSON.")] = False,
     quiet: Annotated[bool, typer.Option(help="Log only warnings and errors.")] = False,
+    verbose: Annotated[bool, typer.Option(help="Log every request, fork and event.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON once requests are answered.")] = False,
     orphan_grace: Annotated[
         float, typer.Option(min=0, help="Seconds for which nodes wait for another server if this one is killed.")
@@ -62,7 +63,7 @@ def serve(
     from snapserv.server import ServeOptions
     from snapserv.server import serve as run
 
-    logs.configure(as_json=log_json, quiet=quiet)
+    logs.configure(as_json=log_json, quiet=quiet, verbose=verbose)
     with failing(as_json=as_json):
         if name is not None:
             if _is_typed(context, "endpoint"):
