@@ -136,6 +136,7 @@ class Forest:
         for name in (node.name, *node.tags):
             node.tree.names[name] = node
         self.nodes[node.id] = node
+        self.kinds[node.kind] += 1
         self._last_id = max(self._last_id, node.id)
 
     def join(self) -> None:
