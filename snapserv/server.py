@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import structlog
@@ -63,8 +63,12 @@ from .rates import DEFAULT_PER_S, Rates
 from .seldom import Seldom
 from .sessions import Session, Sessions
 from .succession import Succession
+from .tallies import RequestTally
 from .tree import Autosnap
 from .verbs import HANDLERS, Call
+
+if TYPE_CHECKING:
+    from .metrics import MetricsPage
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -101,6 +105,7 @@ class ServeOptions:
         exit_with_stdin: End when standard input is closed: the server then never outlives who started it.
         orphan_grace_s: For how long nodes wait for another server, where this one is killed outright.
         fresh: End the nodes that wait there already, rather than to take them in.
+        metrics: Where Prometheus may read metrics, as HOST:PORT; see `snapserv.metrics.MetricsPage`.
     """
 
     targets: list[str]
@@ -116,6 +121,7 @@ class ServeOptions:
     exit_with_stdin: bool = False
     orphan_grace_s: float = ORPHAN_GRACE_S
     fresh: bool = False
+    metrics: str | None = None
 
 
 def serve(
@@ -142,7 +148,7 @@ def serve(
         server = Server(options)
         try:
             await server.start()
-            report({"endpoint": server.endpoint, "pid": os.getpid()})
+            report({"endpoint": server.endpoint, "pid": os.getpid(), **server.where_metrics})
             if on_ready is not None:
                 on_ready(server)
             await server.stopped()
@@ -165,10 +171,11 @@ class Server:
 
     def __init__(self, options: ServeOptions) -> None:
         self.options = options
-        self.began = time.monotonic()
+        self._began = time.monotonic()
         self.calls: dict[tuple[bytes, int], Call] = {}
         self._rates = Rates(options.rate)
         self._seldom = Seldom()
+        self.tally = RequestTally()
         self.requests = 0
         self.errors = 0
         self._loop = asyncio.get_running_loop()
@@ -212,6 +219,7 @@ class Server:
             self.events = Events(context, events, self._door.guard)
             self._closers.callback(self.events.close)
             self._outgoing = Outgoing(self._router)
+            self.metrics = self._open_metrics(options.metrics)
         except BaseException:
             self._closers.close()
             raise
@@ -229,6 +237,13 @@ class Server:
         self.succession = Succession(self.nodes)
 
     # -------------------------------------------------------------------------------------------- a server's life
+
+    def _open_metrics(self, address: str | None) -> MetricsPage | None:
+        if address is None:
+            return None
+        from .metrics import MetricsPage  # with prometheus-client, which most servers do without
+
+        return MetricsPage(self, address)
 
     async def start(self) -> None:
         """Answer requests, and run the first simulation's setup.
@@ -252,7 +267,8 @@ class Server:
         else:
             await self._plant()
         self._planted.set()
-        log.info("serving", endpoint=self.endpoint, simulation=self.options.targets[0], pid=os.getpid())
+        served = self.options.targets[0]
+        log.info("serving", endpoint=self.endpoint, simulation=served, pid=os.getpid(), **self.where_metrics)
 
     def _adopt(self) -> None:
         """Go on with what a killed server has left."""
@@ -308,6 +324,9 @@ class Server:
             await asyncio.wait(tasks, timeout=1.0)
         self.succession.give_up()
         await self.nodes.close()
+        if self.metrics is not None:
+            # Not in the loop: somebody who reads them may be waiting for it.
+            await self._loop.run_in_executor(None, self.metrics.close)
         self._workers.shutdown()
         await asyncio.sleep(0)  # the events published last go out
         self._closers.close()
@@ -321,6 +340,16 @@ class Server:
     async def in_thread(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run a long copy in a worker thread."""
         return await self._loop.run_in_executor(self._workers, lambda: work(*args, **kwargs))
+
+    @property
+    def uptime_s(self) -> float:
+        """For how long the server has been running."""
+        return time.monotonic() - self._began
+
+    @property
+    def where_metrics(self) -> dict[str, str]:
+        """Where metrics are read, for those who are told where the server is; empty where they are not."""
+        return {} if self.metrics is None else {"metrics": self.metrics.url}
 
     def target(self, simulation: str | None) -> str:
         """Return which of the served simulations a client means, by its class name; the first for None.
@@ -372,6 +401,7 @@ class Server:
                         f"this server speaks version {PROTOCOL_VERSION} of the protocol",
                         details={"protocol": PROTOCOL_VERSION},
                     )
+                self.tally.refused["not_our_protocol"] += 1
                 self._seldom.warn("not_our_protocol", client=client.hex())
                 return
             if len(frames) < 2 or len(frames) > MAX_BUFFERS + 2:
@@ -384,6 +414,7 @@ class Server:
             header = convert(raw, RequestHeader, what="header")
             self._accept(client, header)
         except SnapservError as error:
+            self.tally.refused[error.code] += 1
             self._seldom.warn(
                 "request_refused",
                 error.code,
@@ -445,6 +476,7 @@ class Server:
         self.calls.pop((call.client, call.id), None)
         self._reply(call.client, call.id, frames)
         elapsed_s = time.monotonic() - began
+        self.tally.add(verb.name, call.code, elapsed_s)
         if elapsed_s >= SLOW_S:
             log.info("slow_request", code=call.code, elapsed_s=round(elapsed_s, 3))
         else:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from snapserv_client.wire import MAX_MESSAGE_BYTES
 
 import snapserv
 
-from . import accounting, autosnap, descriptors, pages, reading, stepping
+from . import accounting, autosnap, census, descriptors, pages, reading, stepping
 from .atomic import atomically
 from .errors import (
     BadRequestError,
@@ -35,6 +34,7 @@ from .lanes import Turn
 from .regions import resolve_region
 from .replaying import replay
 from .stepping import Stepping
+from .tallies import BOUNDS_S
 from .tree import Node
 from .verifying import Verifier
 
@@ -145,7 +145,7 @@ async def stats(call: Call, args: protocol.Empty) -> protocol.StatsResult:
     counters = server.nodes.counters
     times = sorted(counters.fork_us)
     return protocol.StatsResult(
-        uptime_s=time.monotonic() - server.began,
+        uptime_s=server.uptime_s,
         nodes=kinds.total(),
         snapshots=kinds["snapshot"],
         branches=kinds["branch"],
@@ -161,6 +161,12 @@ async def stats(call: Call, args: protocol.Empty) -> protocol.StatsResult:
         descriptors=descriptors.count_open(),
         threads=len(os.listdir("/proc/self/task")),
         resident_bytes=accounting.resident_bytes(os.getpid()),
+        longest_lane=server.nodes.traffic.longest,
+        states=census.states(server.nodes),
+        deaths=dict(counters.deaths),
+        verbs=server.tally.by_verb(),
+        bounds_s=list(BOUNDS_S),
+        active=[server.nodes.info(node) for node in census.in_use(server.nodes)],
     )
 
 

@@ -55,6 +55,10 @@ def serve(
         float, typer.Option(min=0, help="Seconds for which nodes wait for another server if this one is killed.")
     ] = 60.0,
     fresh: Annotated[bool, typer.Option(help="End the nodes that wait there already.")] = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="[HOST]:PORT", help="Metrics for Prometheus; :0 is any port of loopback."),
+    ] = None,
     ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     exit_with_stdin: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
@@ -83,6 +87,7 @@ def serve(
             exit_with_stdin=exit_with_stdin,
             orphan_grace_s=0.0 if exit_with_stdin else orphan_grace,
             fresh=fresh,
+            metrics=metrics,
         )
         announce = None if quiet and not as_json else lambda server: _announce(server, as_json=as_json)
         run(options, on_ready=announce, then_exit=True)
@@ -119,11 +124,13 @@ def _announce(server: Server, *, as_json: bool) -> None:
 
     spec = server.nodes.spec(server.nodes.tree(None))
     if as_json:
-        show({"endpoint": server.endpoint, "spec": spec}, as_json=True, people=lambda: None)
+        show({"endpoint": server.endpoint, **server.where_metrics, "spec": spec}, as_json=True, people=lambda: None)
         sys.stdout.flush()
         return
     facts = table("serving", spec.simulation)
     facts.add_row("endpoint", server.endpoint)
+    for what, where in server.where_metrics.items():
+        facts.add_row(what, where)
     facts.add_row("setup", f"{spec.setup_s:.2f} s")
     facts.add_row("arena", f"{mebibytes(spec.arena.size_bytes)} MiB · {spec.arena.backing}: {spec.arena.reason}")
     facts.add_row("heap", f"{mebibytes(spec.huge_heap_bytes)} MiB in huge pages")
