@@ -37,4 +37,4 @@ def states(nodes: Nodes) -> dict[str, int]:
 def in_use(nodes: Nodes) -> list[Node]:
     """Return the nodes that requests came to last, the latest first."""
     there = nodes.forest.nodes
-    return [there[number] for number in reversed(nodes.traffic.recent) if number in there]
+    return [there[number] for number in reversed(nodes.traffic.recent) if number in there]  # or soon gone

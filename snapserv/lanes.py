@@ -35,6 +35,10 @@ class Traffic:
         if not lane.queue:
             self.busy.pop(lane.number, None)
 
+    def forget(self, number: int) -> None:
+        """Take note that a node is gone, so that those that are there are not crowded out."""
+        self.recent.pop(number, None)
+
     @property
     def longest(self) -> int:
         """How many requests there are in the longest lane."""

@@ -464,6 +464,7 @@ class Nodes:
         self._deaths.pop(node.id, None)
         self._publish("dropped", self.info(node), "")
         del self._lanes[node.id]
+        self.traffic.forget(node.id)
         children = list(node.children)
         self.forest.remove(node)
         self.note(node)
