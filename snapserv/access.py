@@ -9,7 +9,6 @@ each message.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict
 from pathlib import Path
 
@@ -30,12 +29,12 @@ from zmq.auth.asyncio import AsyncioAuthenticator
 from .authorized import AuthorizedClients
 from .errors import KeysError, UnauthorizedError
 from .listening import admit_own_user
+from .seldom import Seldom
 
 log = structlog.get_logger(__name__)
 
 SERVER_SECRET = "server.key_secret"
 DOMAIN = b"snapserv"
-SAY_EVERY_S = 10.0
 MOST_OWNERS = 1 << 16
 REFUSED = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 
@@ -113,7 +112,7 @@ class LockedDoor(Door):
         self._own: KeyPair = read_pair(folder / SERVER_SECRET)
         self._clients = AuthorizedClients(folder)
         self._owners: OrderedDict[bytes, bytes] = OrderedDict()
-        self._refused = _Refused()
+        self._refused = Seldom()
         self._porter: _Porter | None = None
         self._monitor: zmq.Socket[bytes] | None = None
 
@@ -180,7 +179,7 @@ class LockedDoor(Door):
     def _look_at_refused(self, monitor: zmq.Socket[bytes], porter: _Porter) -> None:
         while has_input(monitor):
             monitor.recv_multipart(NOBLOCK)
-            self._refused.count(porter.stranger)
+            self._refused.warn("strangers_refused", last_unknown_key_from=porter.stranger)
 
 
 class _Porter(AsyncioAuthenticator):
@@ -211,19 +210,3 @@ class _Porter(AsyncioAuthenticator):
         # After 400 ZeroMQ tells the stranger that it was refused; after 300 it never says a word, and hangs up.
         status = status_code if status_code == b"200" else b"300"
         super()._send_zap_reply(request_id, status, b"", user_id)
-
-
-class _Refused:
-    """Counts connections that were refused, and logs a line now and then."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._said = -SAY_EVERY_S
-
-    def count(self, address: str) -> None:
-        """Count one; ``address`` is where the last unknown key came from, if there was one."""
-        self._count += 1
-        now = time.monotonic()
-        if now - self._said >= SAY_EVERY_S:
-            log.warning("strangers_refused", connections=self._count, last_unknown_key_from=address)
-            self._count, self._said = 0, now

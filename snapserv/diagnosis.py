@@ -30,6 +30,7 @@ from .folder_probe import Probed
 from .herd import ONE_THREAD
 from .limits import available_bytes
 from .listening import prepare
+from .process_limits import process_limits, tightest
 
 Verdict = Literal["ok", "weak", "missing"]
 
@@ -79,6 +80,8 @@ def diagnose() -> Diagnosis:
         _pidfd(),
         _folders(),
         *_limits(),
+        _namespaces(),
+        _shared_memory(),
         _memory(),
         _overcommit(),
         _monitoring(),
@@ -213,15 +216,7 @@ def _limits() -> Iterator[Finding]:
         f"{hard:,}, of which a server takes all that it needs: {nodes:,} snapshots",
         "" if verdict == "ok" else "ulimit -Hn 65536, or LimitNOFILE of the service",
     )
-    pids = int(_text("/proc/sys/kernel/pid_max") or 0)
-    users = resource.getrlimit(resource.RLIMIT_NPROC)[1]
-    most = pids if users == resource.RLIM_INFINITY else min(pids, users)
-    yield Finding(
-        "processes",
-        "ok" if most >= ENOUGH_NODES else "weak",
-        f"{most:,} at most, one a node",
-        "" if most >= ENOUGH_NODES else "ulimit -u, sysctl kernel.pid_max",
-    )
+    yield _processes()
     areas = int(_text("/proc/sys/vm/max_map_count") or 0)
     gibibytes = areas * SEGMENT_MIB // 1024
     yield Finding(
@@ -230,6 +225,47 @@ def _limits() -> Iterator[Finding]:
         f"{areas:,} in a process: an arena of {gibibytes:,} GiB in segments of {SEGMENT_MIB} MiB",
         "" if areas >= ENOUGH_NODES else "sysctl vm.max_map_count=65530",
     )
+
+
+def _processes() -> Finding:
+    limits = process_limits()
+    first = tightest(limits)
+    if first is None:
+        return Finding("processes", "ok", "no limit is known, one a node")
+    told = " · ".join(f"{limit.what} {limit.most:,}" for limit in limits if limit.most is not None)
+    found = f"{first.room:,} more by {first.what}, one a node: {told}"
+    enough = (first.room or 0) >= ENOUGH_NODES
+    return Finding("processes", "ok" if enough else "weak", found, "" if enough else first.improve)
+
+
+def _namespaces() -> Finding:
+    """Look whether an ordinary user may have a user namespace, without which it gets no tmpfs of huge pages."""
+    most = _text("/proc/sys/user/max_user_namespaces")
+    closed = _text("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1"
+    cloned = _text("/proc/sys/kernel/unprivileged_userns_clone")
+    if os.geteuid() == 0:
+        return Finding("user namespaces", "ok", "not needed: root mounts without one")
+    if most == "0":
+        improve = "sysctl user.max_user_namespaces=10000"
+        return Finding("user namespaces", "weak", "user.max_user_namespaces is 0", improve)
+    if closed:
+        improve = "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile with userns"
+        return Finding("user namespaces", "weak", "AppArmor keeps them from ordinary users", improve)
+    if cloned == "0":
+        improve = "sysctl kernel.unprivileged_userns_clone=1"
+        return Finding("user namespaces", "weak", "kernel.unprivileged_userns_clone is 0", improve)
+    return Finding("user namespaces", "ok", f"{int(most):,} at most" if most else "no limit is known")
+
+
+def _shared_memory(folder: str = "/dev/shm") -> Finding:
+    """Look at the tmpfs of the machine; arenas do not lie in it, but simulators' own files may."""
+    try:
+        there = os.statvfs(folder)
+    except OSError as cause:
+        return Finding("shared memory", "ok", f"{folder}: {cause.strerror}; not needed")
+    free, size = there.f_bavail * there.f_frsize, there.f_blocks * there.f_frsize
+    found = f"{folder}: {free / (1 << 30):.1f} of {size / (1 << 30):.1f} GiB free; arenas have a tmpfs of their own"
+    return Finding("shared memory", "ok", found)
 
 
 def _memory() -> Finding:

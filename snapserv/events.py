@@ -6,11 +6,14 @@ import asyncio
 import time
 from collections.abc import Callable
 
+import structlog
 import zmq
 from snapserv_client.protocol import Event, EventKind, NodeInfo
 from snapserv_client.wire import pack
 
 from .listening import bind, watch_peers
+
+log = structlog.get_logger(__name__)
 
 MOST_WAITING = 10_000
 
@@ -42,6 +45,7 @@ class Events:
     def publish(self, kind: EventKind, node: NodeInfo | None, text: str) -> None:
         """Send an event to all who watch, after what is being done now: nobody waits for watchers."""
         self.sequence += 1
+        log.debug("event", kind=kind, node=node.name if node is not None else None, text=text)
         event = Event(self.sequence, kind, time.time(), node, text)
         self._loop.call_soon(self._send, event)
 

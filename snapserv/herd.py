@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import errno
 import os
 import signal
@@ -204,7 +205,7 @@ class Cell:
         """Talk to the process through ``control``, which is the cell's from now on."""
         control.setblocking(False)
         self._control = control
-        self._herd.loop.add_reader(control, self._on_readable)
+        self._herd.watch(control, self._on_readable)
         self._flush()
 
     @property
@@ -224,7 +225,7 @@ class Cell:
             os.kill(pid, signal.SIGKILL)
             raise exhausted("a process cannot be watched", cause) from cause
         self.pid = pid
-        self._herd.loop.add_reader(self._pidfd, self._on_end)
+        self._herd.watch(self._pidfd, self._on_end)
         self._herd.cells[pid] = self
         self._herd.on_work(self)
 
@@ -301,7 +302,7 @@ class Cell:
         if self.pid and self._pidfd < 0:
             self._hang_up()  # first, so that there is a descriptor for what follows
             self._pidfd = os.pidfd_open(self.pid)
-            self._herd.loop.add_reader(self._pidfd, self._on_end)
+            self._herd.watch(self._pidfd, self._on_end)
         elif self._pidfd < 0:
             # It never said hello: its parent died with the socket in hand, or refused to clone.
             self._hang_up()
@@ -337,7 +338,7 @@ class Cell:
             except BlockingIOError:
                 if not self._waits_to_write:
                     self._waits_to_write = True
-                    self._herd.loop.add_writer(self._control, self._flush)
+                    self._herd.watch(self._control, self._flush, writable=True)
                 return
             except OSError:
                 self._on_readable()  # a process that could not be made says so before it closes the socket
@@ -465,6 +466,7 @@ class Herd:
         orphan_grace_s: float,
     ) -> None:
         self.loop = asyncio.get_running_loop()
+        self._nobody = contextvars.Context()
         self.cells: dict[int, Cell] = {}
         self.answers: dict[RequestKey, Answer] = {}
         self.on_end = on_end
@@ -478,6 +480,14 @@ class Herd:
         self._waiting: dict[str, Any] = {"adoption": adoption, "orphan_grace_s": orphan_grace_s}
         self._stores = Stores()
         self._stores.sweep()
+
+    def watch(self, what: socket.socket | int, then: Callable[[], None], *, writable: bool = False) -> None:
+        """Have the loop call ``then`` whenever a descriptor is ready, on nobody's behalf.
+
+        The loop would do it in the context of the request that runs now, and lines of the log would name that one.
+        """
+        add = self.loop.add_writer if writable else self.loop.add_reader
+        self._nobody.run(add, what, then)
 
     async def spawn_master(self, request: Mapping[str, Any]) -> tuple[Cell, dict[str, Any]]:
         """Start a fresh interpreter, have it set a simulation up, and return its cell and its description.

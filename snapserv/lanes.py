@@ -8,22 +8,60 @@ nothing at a node share their turn there with neighbours of the same kind.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from itertools import count
 from types import TracebackType
 
+MOST_RECENT = 16
 _moments = count(1)
 
 
-class Lane:
-    """The requests to one node, in order of arrival. ``used`` is higher the later it was used last."""
-
-    __slots__ = ("queue", "used")
+class Traffic:
+    """Where requests are, by the numbers of lanes: ``busy`` has those in use, ``recent`` the few used last."""
 
     def __init__(self) -> None:
+        self.busy: dict[int, Lane] = {}
+        self.recent: OrderedDict[int, None] = OrderedDict()
+
+    def enter(self, lane: Lane) -> None:
+        """Take note that a request takes its place in a lane."""
+        self.busy[lane.number] = lane
+        self.recent[lane.number] = None
+        self.recent.move_to_end(lane.number)
+        if len(self.recent) > MOST_RECENT:
+            self.recent.popitem(last=False)
+
+    def leave(self, lane: Lane) -> None:
+        """Take note that a request has left a lane."""
+        if not lane.queue:
+            self.busy.pop(lane.number, None)
+
+    def forget(self, number: int) -> None:
+        """Take note that a node is gone, so that those that are there are not crowded out."""
+        self.recent.pop(number, None)
+
+    @property
+    def longest(self) -> int:
+        """How many requests there are in the longest lane."""
+        return max((len(lane.queue) for lane in self.busy.values()), default=0)
+
+
+class Lane:
+    """The requests to one node, in order of arrival. ``used`` is higher the later it was used last.
+
+    Args:
+        number: The node's.
+        traffic: Where it says that it is in use.
+    """
+
+    __slots__ = ("number", "queue", "traffic", "used")
+
+    def __init__(self, number: int = 0, traffic: Traffic | None = None) -> None:
         self.queue: deque[Turn] = deque()
         self.used = next(_moments)
+        self.number = number
+        self.traffic = Traffic() if traffic is None else traffic
 
     @property
     def busy(self) -> bool:
@@ -50,6 +88,7 @@ class Turn:
         for lane in self._lanes:
             lane.queue.append(self)
             lane.used = moment
+            lane.traffic.enter(lane)
 
     async def __aenter__(self) -> None:
         if self._is_next():
@@ -78,6 +117,7 @@ class Turn:
     def _leave(self) -> None:
         for lane in self._lanes:
             lane.queue.remove(self)
+            lane.traffic.leave(lane)
         for lane in self._lanes:
             for other in lane.queue:
                 if other._ready is not None and not other._ready.done() and other._is_next():

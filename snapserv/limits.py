@@ -88,20 +88,32 @@ def available_bytes(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgr
     return room
 
 
-def _control_groups(proc: Path, groups: Path) -> Iterator[Path]:
-    """Yield the folders of the groups that bound this process's memory, the innermost first."""
+def control_groups(
+    controller: str, proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")
+) -> Iterator[Path]:
+    """Yield the folders of the groups that bound what this process has of something, the innermost first.
+
+    Args:
+        controller: Of what: ``memory``, ``pids``.
+        proc: Where the process's groups are told.
+        groups: Where they lie.
+    """
     try:
         lines = (proc / "self/cgroup").read_text().splitlines()
     except OSError:
         return
     for line in lines:
         number, controllers, path = line.split(":", 2)
-        if number != "0" and "memory" not in controllers.split(","):
+        if number != "0" and controller not in controllers.split(","):
             continue
-        root = groups if number == "0" else groups / "memory"
+        root = groups if number == "0" else groups / controller
         # In a container without a namespace of its own the path is the host's, and the root is the container's.
         folder = root / path.lstrip("/")
         while folder != root and folder.is_relative_to(root):
             yield folder
             folder = folder.parent
         yield root
+
+
+def _control_groups(proc: Path, groups: Path) -> Iterator[Path]:
+    return control_groups("memory", proc, groups)

@@ -1,38 +1,103 @@
-"""How the server's log looks: lines for people, or JSON for programs; always on stderr."""
+"""How the server's log looks: lines for people, or JSON for programs; always on stderr.
+
+Writing a line may take as long as its reader likes: a pipe is full, a terminal is stopped, a disk is slow. So a
+thread of its own writes them, and nobody waits for it; what it cannot keep up with is lost, and counted.
+"""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import io
 import logging
+import os
+import queue
 import sys
+import threading
 from typing import TextIO, cast
 
 import structlog
 
+log = structlog.get_logger(__name__)
 
-class _Unbreakable:
-    """A stream whose reader may go away, or whose disk may fill up: the server lives on without a log."""
+MOST_WAITING = 10_000
+LAST_LINES_WITHIN_S = 2.0
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+
+class Lines:
+    """A stream whose lines are written by a thread, which starts with the first of them.
+
+    Its reader may go away, or its disk fill up: the server lives on without a log.
+
+    Args:
+        descriptor: Where to write.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._waiting: queue.Queue[str | threading.Event] = queue.Queue(MOST_WAITING)
+        self._thread: threading.Thread | None = None
+        self.lost = 0
 
     def write(self, text: str) -> int:
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.write(text)
+        """Have a line written soon, or lost where too many wait."""
+        if self._thread is None:
+            # A daemon: one that a full pipe holds up must not hold up the end of the process as well.
+            self._thread = threading.Thread(target=self._write_all, name="snapserv-log", daemon=True)
+            self._thread.start()
+            atexit.register(self.close)
+        if threading.current_thread() is self._thread:
+            self._put_out(text)  # its own word, that lines were lost
+            return len(text)
+        try:
+            self._waiting.put_nowait(text)
+        except queue.Full:
+            self.lost += 1
         return len(text)
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.flush()
+        """Do nothing: nobody waits for lines."""
+
+    def close(self) -> None:
+        """Wait a moment for the last lines to be written."""
+        written = threading.Event()
+        with contextlib.suppress(queue.Full):
+            self._waiting.put(written, timeout=LAST_LINES_WITHIN_S)
+            written.wait(LAST_LINES_WITHIN_S)
+
+    def _write_all(self) -> None:
+        while True:
+            line = self._waiting.get()
+            if isinstance(line, threading.Event):
+                line.set()
+                continue
+            self._put_out(line)
+            if self.lost:
+                lost, self.lost = self.lost, 0
+                log.warning("log_lines_lost", lines=lost)
+
+    def _put_out(self, text: str) -> None:
+        # Past Python's own streams, whose locks a stuck thread would hold when the interpreter ends.
+        data = text.encode(errors="backslashreplace")
+        with contextlib.suppress(OSError):
+            while data:
+                data = data[os.write(self._descriptor, data) :]
 
 
-def configure(*, as_json: bool, quiet: bool = False) -> None:
-    """Set structlog up for this process; ``quiet`` leaves only warnings and errors."""
+def configure(*, as_json: bool, quiet: bool = False, verbose: bool = False) -> None:
+    """Set structlog up for this process.
+
+    Args:
+        as_json: For programs; lines for people otherwise.
+        quiet: Leave only warnings and errors.
+        verbose: Say of every request, fork and event as well.
+    """
     shape: list[structlog.typing.Processor] = (
         [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
         if as_json
         else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     )
+    least = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -40,7 +105,14 @@ def configure(*, as_json: bool, quiet: bool = False) -> None:
             structlog.processors.TimeStamper(fmt="iso" if as_json else "%H:%M:%S"),
             *shape,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING if quiet else logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Unbreakable(sys.stderr))),
+        wrapper_class=structlog.make_filtering_bound_logger(least),
+        logger_factory=structlog.WriteLoggerFactory(_stream()),
         cache_logger_on_first_use=True,
     )
+
+
+def _stream() -> TextIO:
+    try:
+        return cast(TextIO, Lines(sys.stderr.fileno()))
+    except io.UnsupportedOperation:
+        return sys.stderr  # somebody's own, in memory: it keeps nobody waiting

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from snapserv_client.protocol import (
 )
 from snapserv_client.wire import dtype_from_wire
 
+from .census import State
 from .endings import Ending
 from .errors import (
     BadRequestError,
@@ -38,9 +39,10 @@ from .errors import (
 )
 from .hashing import BaseHashes
 from .herd import Cell, Herd, RequestKey
-from .lanes import Lane, Turn
+from .lanes import Lane, Traffic, Turn
 from .ledger import Ledger
 from .reading import FieldPlace
+from .tallies import Durations
 from .tree import Autosnap, Forest, NameInUseError, Node, Tree
 
 log = structlog.get_logger(__name__)
@@ -93,6 +95,9 @@ class Counters:
     steps: int = 0
     forks: int = 0
     fork_us: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED_FORKS))
+    fork_durations: Durations = field(default_factory=Durations)
+    deaths: Counter[str] = field(default_factory=Counter)
+    """By signal; ``none`` of those that exited."""
 
 
 class Nodes:
@@ -136,6 +141,8 @@ class Nodes:
         self._lanes: dict[int, Lane] = {}
         self._nodes_of_cells: dict[Cell, Node] = {}
         self._deaths: dict[int, SnapservError] = {}
+        self._faulted: set[int] = set()
+        self.traffic = Traffic()
 
     # ----------------------------------------------------------------------------------------------- looking
 
@@ -265,6 +272,19 @@ class Nodes:
         """How many nodes have lost their process."""
         return len(self._deaths)
 
+    @property
+    def not_idle(self) -> set[int]:
+        """The ids of all nodes that are dead, faulted or busy, and perhaps of some that are gone."""
+        return {*self._deaths, *self._faulted, *self.traffic.busy}
+
+    def state(self, node: Node) -> State:
+        """Return what a node is doing."""
+        if node.death is not None:
+            return "dead"
+        if node.faulted is not None:
+            return "faulted"
+        return "busy" if self._lanes[node.id].busy else "idle"
+
     def look(self, node: Node) -> int:
         """Return the step at which a node stands now; that of a branch changes behind our back."""
         cell = self._cells.get(node.id)
@@ -275,19 +295,12 @@ class Nodes:
     def info(self, node: Node, *, private_bytes: int | None = None) -> NodeInfo:
         """Return the node as clients see it."""
         cell = self._cells.get(node.id)
-        state: Literal["idle", "busy", "dead", "faulted"]
-        if node.death is not None:
-            state = "dead"
-        elif node.faulted is not None:
-            state = "faulted"
-        else:
-            state = "busy" if self._lanes[node.id].busy else "idle"
         return NodeInfo(
             id=node.id,
             name=node.path,
             tree=node.tree.name,
             kind=node.kind,
-            state=state,
+            state=self.state(node),
             parent=node.parent,
             step=self.look(node),
             created=node.created,
@@ -388,7 +401,7 @@ class Nodes:
         # The id comes first, because a branch's own random stream is derived from it.
         node = self.forest.add(snapshot.tree, "branch", snapshot, name=name, step=snapshot.step, now=time.time())
         node.faulted = snapshot.faulted
-        lane = self._lanes[node.id] = Lane()
+        lane = self._lanes[node.id] = Lane(node.id, self.traffic)
         async with Turn(lane):  # whoever names it already waits until it is there
             try:
                 seed = seed_of(rng, node.id)
@@ -484,6 +497,7 @@ class Nodes:
         self._deaths.pop(node.id, None)
         self._publish(event, self.info(node), text)
         del self._lanes[node.id]
+        self.traffic.forget(node.id)
         children = list(node.children)
         self.forest.remove(node)
         self.note(node)
@@ -532,6 +546,10 @@ class Nodes:
 
     def note(self, node: Node) -> None:
         """Have the ledger say what there is to say of a node: to be called where any of it has changed."""
+        if node.faulted is not None and node.id in self.forest.nodes:
+            self._faulted.add(node.id)
+        else:
+            self._faulted.discard(node.id)
         self.ledger.put("node", node.id, lambda: self._node_record(node))
 
     def put_back_tree(self, name: str, told: Mapping[str, Any]) -> None:
@@ -546,7 +564,7 @@ class Nodes:
         rule = None if told["autosnap"] is None else Autosnap(**told["autosnap"])
         node = Node(id=number, tree=self.forest.trees[told["tree"]], autosnap=rule, **kept)
         self.forest.put_back(node)
-        self._lanes[number] = Lane()
+        self._lanes[number] = Lane(number, self.traffic)
         if cell is not None:
             self._put(node, cell)
         elif node.death is None:
@@ -634,7 +652,7 @@ class Nodes:
         self.check_free(tree, name)
         node = self.forest.add(tree, kind, parent, name=name, step=step, now=time.time(), reserved=reserved)
         node.faulted, node.automatic = faulted, automatic
-        self._lanes[node.id] = Lane()
+        self._lanes[node.id] = Lane(node.id, self.traffic)
         self._put(node, cell)
         self._publish("created", self.info(node), "")
         return node
@@ -673,6 +691,7 @@ class Nodes:
     def _died(self, node: Node, pid: int, ending: Ending) -> None:
         step = self.look(node)
         node.death, node.faulted = str(ending), None  # what it held is gone
+        self.counters.deaths[ending.signal or "none"] += 1
         self._deaths[node.id] = NodeDiedError(
             f"the process of {node.path} {ending} after step {step:,}",
             hint="the rest of the tree is unaffected; restore or reset revives a branch",
@@ -690,8 +709,10 @@ class Nodes:
                 self.note(node)
 
     def _count_fork(self, microseconds: float) -> None:
+        log.debug("forked", microseconds=microseconds)
         self.counters.forks += 1
         self.counters.fork_us.append(microseconds)
+        self.counters.fork_durations.add(microseconds / 1e6)
 
 
 def seed_of(rng: Rng, node_id: int) -> int | None:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import structlog
@@ -40,6 +40,7 @@ from snapserv_client.wire import (
     pack,
     unpack,
 )
+from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from .access import door_of
 from .adoption import Orphanage, end, find_estate
@@ -61,10 +62,15 @@ from .listening import adoption_path, bind, prepare, watch_peers
 from .nodes import Nodes
 from .outgoing import Outgoing, replies_wait
 from .rates import DEFAULT_PER_S, Rates
+from .seldom import Seldom
 from .sessions import Session, Sessions
 from .succession import Succession
+from .tallies import RequestTally
 from .tree import Autosnap
 from .verbs import HANDLERS, Call
+
+if TYPE_CHECKING:
+    from .metrics import MetricsPage
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -72,8 +78,12 @@ T = TypeVar("T")
 WORKERS = 2
 MOST_WAITING = 1000
 BATCH = 64
+MOST_SAID = 200
+"""An error's message may repeat what was sent."""
 SWEEP_EVERY_S = 1.0
 ORPHAN_GRACE_S = 60.0
+SLOW_S = 1.0
+"""A request that took longer has a line in the log."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -98,6 +108,7 @@ class ServeOptions:
         exit_with_stdin: End when standard input is closed: the server then never outlives who started it.
         orphan_grace_s: For how long nodes wait for another server, where this one is killed outright.
         fresh: End the nodes that wait there already, rather than to take them in.
+        metrics: Where Prometheus may read metrics, as HOST:PORT; see `snapserv.metrics.MetricsPage`.
     """
 
     targets: list[str]
@@ -114,6 +125,7 @@ class ServeOptions:
     exit_with_stdin: bool = False
     orphan_grace_s: float = ORPHAN_GRACE_S
     fresh: bool = False
+    metrics: str | None = None
 
 
 def serve(
@@ -140,7 +152,7 @@ def serve(
         server = Server(options)
         try:
             await server.start()
-            report({"endpoint": server.endpoint, "pid": os.getpid()})
+            report({"endpoint": server.endpoint, "pid": os.getpid(), **server.where_metrics})
             if on_ready is not None:
                 on_ready(server)
             await server.stopped()
@@ -163,9 +175,11 @@ class Server:
 
     def __init__(self, options: ServeOptions) -> None:
         self.options = options
-        self.began = time.monotonic()
+        self._began = time.monotonic()
         self.calls: dict[tuple[bytes, int], Call] = {}
         self._rates = Rates(options.rate)
+        self._seldom = Seldom()
+        self.tally = RequestTally()
         self.requests = 0
         self.errors = 0
         self._loop = asyncio.get_running_loop()
@@ -213,6 +227,7 @@ class Server:
             self.events = Events(context, events, self._door.guard)
             self._closers.callback(self.events.close)
             self._outgoing = Outgoing(self._router)
+            self.metrics = self._open_metrics(options.metrics)
         except BaseException:
             self._closers.close()
             raise
@@ -231,6 +246,13 @@ class Server:
         self.budget = Budget(self.nodes, options.memory_bytes)
 
     # -------------------------------------------------------------------------------------------- a server's life
+
+    def _open_metrics(self, address: str | None) -> MetricsPage | None:
+        if address is None:
+            return None
+        from .metrics import MetricsPage  # with prometheus-client, which most servers do without
+
+        return MetricsPage(self, address)
 
     async def start(self) -> None:
         """Answer requests, and run the first simulation's setup.
@@ -254,7 +276,8 @@ class Server:
         else:
             await self._plant()
         self._planted.set()
-        log.info("serving", endpoint=self.endpoint, simulation=self.options.targets[0], pid=os.getpid())
+        served = self.options.targets[0]
+        log.info("serving", endpoint=self.endpoint, simulation=served, pid=os.getpid(), **self.where_metrics)
 
     def _adopt(self) -> None:
         """Go on with what a killed server has left."""
@@ -311,6 +334,9 @@ class Server:
         self.succession.give_up()
         await self.budget.close()
         await self.nodes.close()
+        if self.metrics is not None:
+            # Not in the loop: somebody who reads them may be waiting for it.
+            await self._loop.run_in_executor(None, self.metrics.close)
         self._workers.shutdown()
         await asyncio.sleep(0)  # the events published last go out
         self._closers.close()
@@ -324,6 +350,16 @@ class Server:
     async def in_thread(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Run a long copy in a worker thread."""
         return await self._loop.run_in_executor(self._workers, lambda: work(*args, **kwargs))
+
+    @property
+    def uptime_s(self) -> float:
+        """For how long the server has been running."""
+        return time.monotonic() - self._began
+
+    @property
+    def where_metrics(self) -> dict[str, str]:
+        """Where metrics are read, for those who are told where the server is; empty where they are not."""
+        return {} if self.metrics is None else {"metrics": self.metrics.url}
 
     def target(self, simulation: str | None) -> str:
         """Return which of the served simulations a client means, by its class name; the first for None.
@@ -343,6 +379,7 @@ class Server:
     def _drain(self) -> None:
         """Take in what has come. ZeroMQ's descriptor tells of changes only, so whoever sends looks again."""
         self._drain_planned = False
+        clear_contextvars()  # where a request has planned it, what follows is not that one's
         for _ in range(BATCH):
             if not has_input(self._router):
                 return
@@ -374,7 +411,8 @@ class Server:
                         f"this server speaks version {PROTOCOL_VERSION} of the protocol",
                         details={"protocol": PROTOCOL_VERSION},
                     )
-                log.warning("not_our_protocol", client=client.hex())
+                self.tally.refused["not_our_protocol"] += 1
+                self._seldom.warn("not_our_protocol", client=client.hex())
                 return
             if len(frames) < 2 or len(frames) > MAX_BUFFERS + 2:
                 raise BadRequestError(
@@ -386,6 +424,15 @@ class Server:
             header = convert(raw, RequestHeader, what="header")
             self._accept(client, header)
         except SnapservError as error:
+            self.tally.refused[error.code] += 1
+            self._seldom.warn(
+                "request_refused",
+                error.code,
+                code=error.code,
+                error=error.message[:MOST_SAID],
+                client=client.hex(),
+                request=request_id,
+            )
             self._send(client, self._failed(request_id, error))
         except Exception:
             # Nothing that a client sends may stop the others from being heard.
@@ -428,6 +475,8 @@ class Server:
     async def _run(self, call: Call, session: Session, verb: Verb, args: msgspec.Struct) -> None:
         # What a request changes and what is answered are one record: a server that is killed in the middle has done
         # nothing that its successor would have to know, and the retry does it.
+        bind_contextvars(client=call.client.hex(), request=call.id, verb=verb.name, **call.naming)
+        began = time.monotonic()
         with self.ledger.gathering():
             frames = await self._handle(call, verb, args)
             if verb.once:
@@ -436,6 +485,12 @@ class Server:
         session.running.discard(call.id)
         self.calls.pop((call.client, call.id), None)
         self._reply(call.client, call.id, frames)
+        elapsed_s = time.monotonic() - began
+        self.tally.add(verb.name, call.code, elapsed_s)
+        if elapsed_s >= SLOW_S:
+            log.info("slow_request", code=call.code, elapsed_s=round(elapsed_s, 3))
+        else:
+            log.debug("request", code=call.code, elapsed_s=round(elapsed_s, 6))
 
     def _reply(self, client: bytes, request_id: int, frames: Frames) -> None:
         """Send the final reply, or in its place an error to a client that has not taken others."""
@@ -444,17 +499,20 @@ class Server:
         self._send(client, frames)
 
     async def _handle(self, call: Call, verb: Verb, args: msgspec.Struct) -> Frames:
+        error: SnapservError
         try:
             result = await HANDLERS[verb.name](call, args)
             return pack({"id": call.id, "ok": result})
-        except SnapservError as error:
-            return self._failed(call.id, error)
+        except SnapservError as cause:
+            error = cause
         except asyncio.CancelledError:
-            return self._failed(call.id, StepInterruptedError("given up"))
+            error = StepInterruptedError("given up")
         except Exception:
             # The one place for our own mistakes: the client must get a reply, and the log the traceback.
-            log.exception("internal_error", verb=verb.name, node=call.node)
-            return self._failed(call.id, InternalError(f"{verb.name} failed inside the server", hint="see its log"))
+            log.exception("internal_error")
+            error = InternalError(f"{verb.name} failed inside the server", hint="see its log")
+        call.code = error.code
+        return self._failed(call.id, error)
 
     def _send_outcome(self, client: bytes, request_id: int, outcome: Outcome) -> None:
         try:

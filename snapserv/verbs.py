@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from snapserv_client.wire import MAX_MESSAGE_BYTES
 
 import snapserv
 
-from . import accounting, autosnap, descriptors, pages, reading, stepping
+from . import accounting, autosnap, census, descriptors, pages, reading, stepping
 from .atomic import atomically
 from .errors import (
     BadRequestError,
@@ -35,6 +34,7 @@ from .lanes import Turn
 from .regions import resolve_region
 from .replaying import replay
 from .stepping import Stepping
+from .tallies import BOUNDS_S
 from .tree import Node
 from .verifying import Verifier
 
@@ -51,7 +51,7 @@ DROPPED_TOGETHER = 64
 class Call:
     """One request being served.
 
-    ``stepping`` is its step, once that runs; ``expanding`` the snapshot that it expands.
+    ``stepping`` is its step, once that runs; ``expanding`` the snapshot that it expands; ``code`` what came of it.
     """
 
     server: Server
@@ -63,11 +63,20 @@ class Call:
     stepping: Stepping | None = None
     expanding: Node | None = None
     task: asyncio.Task[None] | None = field(default=None)
+    code: str = "ok"
 
     @property
     def key(self) -> RequestKey:
         """Whose request it is: a cell that does it remembers that."""
         return self.client, self.id
+
+    @property
+    def naming(self) -> dict[str, str | int]:
+        """What the log calls its node: by its name if there is one, and nothing where the request names none."""
+        if self.node is None:
+            return {}
+        node = self.server.nodes.forest.find(self.node)
+        return {"node": self.node if node is None else node.path}
 
     @property
     def reference(self) -> str | int:
@@ -136,7 +145,7 @@ async def stats(call: Call, args: protocol.Empty) -> protocol.StatsResult:
     counters = server.nodes.counters
     times = sorted(counters.fork_us)
     return protocol.StatsResult(
-        uptime_s=time.monotonic() - server.began,
+        uptime_s=server.uptime_s,
         nodes=kinds.total(),
         snapshots=kinds["snapshot"],
         branches=kinds["branch"],
@@ -153,6 +162,12 @@ async def stats(call: Call, args: protocol.Empty) -> protocol.StatsResult:
         threads=len(os.listdir("/proc/self/task")),
         resident_bytes=accounting.resident_bytes(os.getpid()),
         memory=server.budget.statistics(),
+        longest_lane=server.nodes.traffic.longest,
+        states=census.states(server.nodes),
+        deaths=dict(counters.deaths),
+        verbs=server.tally.by_verb(),
+        bounds_s=list(BOUNDS_S),
+        active=[server.nodes.info(node) for node in census.in_use(server.nodes)],
     )
 
 

@@ -103,6 +103,7 @@ USES: dict[str, Words] = {
     "status": (),
     "step": ("main", "3"),
     "tag": ("s", "golden"),
+    "top": ("--once", "--interval", "0.1"),
     "tree": ("--sizes",),
     "verify": ("main",),
     "write": ("main", "count", "7"),

@@ -105,6 +105,15 @@ def test_names_and_tags_belong_to_one_node_each() -> None:
         forest.plant("t2", "S")
 
 
+def test_nodes_that_are_put_back_are_counted_like_others() -> None:
+    forest = Forest()
+    tree = forest.plant("default", "S")
+    forest.put_back(Node(7, "s7", tree, "snapshot", None, 0, 0.0))
+    assert forest.kinds == {"snapshot": 1}
+    forest.remove(forest.nodes[7])
+    assert forest.kinds.total() == 0
+
+
 def test_a_name_that_is_made_up_avoids_those_that_exist() -> None:
     forest = Forest()
     tree = forest.plant("default", "S")

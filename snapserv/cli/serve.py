@@ -54,11 +54,16 @@ def serve(
     ] = None,
     log_json: Annotated[bool, typer.Option(help="Log in JSON.")] = False,
     quiet: Annotated[bool, typer.Option(help="Log only warnings and errors.")] = False,
+    verbose: Annotated[bool, typer.Option(help="Log every request, fork and event.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON once requests are answered.")] = False,
     orphan_grace: Annotated[
         float, typer.Option(min=0, help="Seconds for which nodes wait for another server if this one is killed.")
     ] = 60.0,
     fresh: Annotated[bool, typer.Option(help="End the nodes that wait there already.")] = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="[HOST]:PORT", help="Metrics for Prometheus; :0 is any port of loopback."),
+    ] = None,
     ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     exit_with_stdin: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
@@ -67,7 +72,7 @@ def serve(
     from snapserv.server import ServeOptions
     from snapserv.server import serve as run
 
-    logs.configure(as_json=log_json, quiet=quiet)
+    logs.configure(as_json=log_json, quiet=quiet, verbose=verbose)
     with failing(as_json=as_json):
         if name is not None:
             if _is_typed(context, "endpoint"):
@@ -88,6 +93,7 @@ def serve(
             exit_with_stdin=exit_with_stdin,
             orphan_grace_s=0.0 if exit_with_stdin else orphan_grace,
             fresh=fresh,
+            metrics=metrics,
         )
         announce = None if quiet and not as_json else lambda server: _announce(server, as_json=as_json)
         run(options, on_ready=announce, then_exit=True)
@@ -124,11 +130,13 @@ def _announce(server: Server, *, as_json: bool) -> None:
 
     spec = server.nodes.spec(server.nodes.tree(None))
     if as_json:
-        show({"endpoint": server.endpoint, "spec": spec}, as_json=True, people=lambda: None)
+        show({"endpoint": server.endpoint, **server.where_metrics, "spec": spec}, as_json=True, people=lambda: None)
         sys.stdout.flush()
         return
     facts = table("serving", spec.simulation)
     facts.add_row("endpoint", server.endpoint)
+    for what, where in server.where_metrics.items():
+        facts.add_row(what, where)
     facts.add_row("setup", f"{spec.setup_s:.2f} s")
     facts.add_row("arena", f"{mebibytes(spec.arena.size_bytes)} MiB · {spec.arena.backing}: {spec.arena.reason}")
     facts.add_row("heap", f"{mebibytes(spec.huge_heap_bytes)} MiB in huge pages")

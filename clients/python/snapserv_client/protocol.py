@@ -193,8 +193,27 @@ class MemoryStats(msgspec.Struct):
     stopped: int
 
 
+class VerbStats(msgspec.Struct):
+    """The requests of one verb: how many were answered, with an error or not, and how long that took.
+
+    ``buckets`` count them by how long they took, as `StatsResult` says; zeros at the end are left out.
+    """
+
+    verb: str
+    count: int
+    errors: int
+    seconds: float
+    buckets: list[int]
+
+
 class StatsResult(msgspec.Struct):
-    """Counters since the server started; times are microseconds."""
+    """Counters since the server started; times are microseconds.
+
+    ``states`` count nodes by what they are doing, ``deaths`` those whose process ended unasked, by signal, ``none``
+    where it exited. ``longest_lane`` is how many requests there are at the node that has most of them. ``active``
+    are the few nodes that requests came to last, the latest first. ``bounds_s`` are the upper ends, in seconds, of
+    the buckets of ``verbs``; what took longer is in one more.
+    """
 
     uptime_s: float
     nodes: int
@@ -213,6 +232,12 @@ class StatsResult(msgspec.Struct):
     threads: int
     resident_bytes: int
     memory: MemoryStats
+    longest_lane: int
+    states: dict[str, int]
+    deaths: dict[str, int]
+    verbs: list[VerbStats]
+    bounds_s: list[float]
+    active: list[NodeInfo]
 
 
 class TreeInfo(msgspec.Struct):

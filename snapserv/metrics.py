@@ -1,0 +1,248 @@
+"""Metrics for Prometheus: what they are called, and the page where they are read.
+
+A thread of its own answers, one reader after another: the server never forks, so it may have threads. What the loop
+is asked for is a copy of its counts, which are kept anyway; the page is made of it here. So neither many nodes
+nor a slow reader hold the loop up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import platform
+import socket
+import socketserver
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+import structlog
+from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+from snapserv_client.protocol import PROTOCOL_VERSION
+
+import snapserv
+
+from .census import State, count_states
+from .errors import AddressError, BadRequestError
+from .tallies import BOUNDS_S, Durations
+from .tree import Kind
+
+if TYPE_CHECKING:
+    from .server import Server
+
+log = structlog.get_logger(__name__)
+
+LOOPBACK = "127.0.0.1"
+LOOP_ANSWERS_WITHIN_S = 5.0
+READER_WITHIN_S = 2.0
+"""For each word of it; the end of the server waits for it too."""
+CLOSING_LOOK_EVERY_S = 0.1
+STATES: tuple[State, ...] = ("idle", "busy", "dead", "faulted")
+KINDS: tuple[Kind, ...] = ("snapshot", "branch")
+
+
+class MetricsPage:
+    """A page over HTTP that Prometheus can read; ``url`` says where.
+
+    Args:
+        server: What is measured; its loop runs.
+        address: HOST:PORT. Without a host it is on loopback; port 0 takes any that is free.
+
+    Raises:
+        BadRequestError: ``address`` is none.
+        AddressError: Nothing can listen there.
+    """
+
+    def __init__(self, server: Server, address: str) -> None:
+        host, port = _parse(address)
+        registry = CollectorRegistry()
+        registry.register(ServerMetrics(server))
+        ProcessCollector(registry=registry)  # process_resident_memory_bytes, process_open_fds and the like
+        try:
+            self._page = _Page(host, port)
+        except OSError as cause:
+            raise AddressError(
+                f"cannot listen for readers of metrics on {address}: {cause.strerror}",
+                hint="choose another address or port with --metrics",
+                details={"address": address},
+            ) from cause
+        self._page.set_app(make_wsgi_app(registry))
+        name = f"[{host}]" if ":" in host else host
+        self.url = f"http://{name}:{self._page.server_port}/metrics"
+        if not _is_loopback(host):
+            log.warning("metrics_beyond_loopback", url=self.url, risk="whoever reaches it can read them")
+        self._thread = threading.Thread(
+            target=self._page.serve_forever, args=(CLOSING_LOOK_EVERY_S,), name="snapserv-metrics", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Answer nobody any more; outside of the loop, which somebody who is being answered may wait for."""
+        self._page.shutdown()
+        self._page.server_close()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The counts of one moment; see `ServerMetrics` for what they mean."""
+
+    uptime_s: float
+    answered: Mapping[tuple[str, str], tuple[list[int], float]]
+    refused: Mapping[str, int]
+    forks: tuple[list[int], float]
+    deaths: Mapping[str, int]
+    nodes: Mapping[tuple[Kind, State], int]
+    trees: int
+    steps: int
+    in_flight: int
+    longest_lane: int
+    clients: int
+
+
+def take_sample(server: Server) -> Sample:
+    """Copy the counts of a server; in its loop."""
+    nodes = server.nodes
+    return Sample(
+        uptime_s=server.uptime_s,
+        answered={key: _copy(durations) for key, durations in server.tally.durations.items()},
+        refused=dict(server.tally.refused),
+        forks=_copy(nodes.counters.fork_durations),
+        deaths=dict(nodes.counters.deaths),
+        nodes=count_states(nodes),
+        trees=len(nodes.forest.trees),
+        steps=nodes.counters.steps,
+        in_flight=len(server.calls),
+        longest_lane=nodes.traffic.longest,
+        clients=len(server.sessions),
+    )
+
+
+class ServerMetrics(Collector):
+    """Collects the metrics of a server when they are read, in whatever thread reads them."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all metrics, of one moment.
+
+        Raises:
+            TimeoutError: The loop has no time for it; the reader gets the status 500.
+        """
+        sample = asyncio.run_coroutine_threadsafe(self._sample(), self._loop).result(LOOP_ANSWERS_WITHIN_S)
+        yield from _families(sample)
+
+    async def _sample(self) -> Sample:
+        return take_sample(self._server)
+
+
+def _families(sample: Sample) -> Iterator[Metric]:
+    build = {
+        "version": snapserv.__version__,
+        "protocol": str(PROTOCOL_VERSION),
+        "python": platform.python_version(),
+    }
+    yield InfoMetricFamily("snapserv_build", "What runs here.", build)
+    yield GaugeMetricFamily("snapserv_uptime_seconds", "Since the server started.", sample.uptime_s)
+
+    requests = HistogramMetricFamily(
+        "snapserv_request_duration_seconds",
+        "From when a request was begun until its reply was sent, by verb and outcome: ok, or the error's code.",
+        labels=("verb", "code"),
+    )
+    for labels, (buckets, total_s) in sorted(sample.answered.items()):
+        requests.add_metric(labels, _cumulated(buckets), total_s)
+    yield requests
+    yield _counts("snapserv_requests_refused", "Messages that were no request to begin.", "code", sample.refused)
+    yield GaugeMetricFamily("snapserv_requests_in_flight", "Requests that run or wait.", sample.in_flight)
+    yield GaugeMetricFamily(
+        "snapserv_longest_lane_requests", "Requests at the node that has most of them.", sample.longest_lane
+    )
+    yield GaugeMetricFamily("snapserv_clients", "Clients that are remembered.", sample.clients)
+
+    nodes = GaugeMetricFamily("snapserv_nodes", "Nodes by kind and state.", labels=("kind", "state"))
+    for kind in KINDS:
+        for state in STATES:
+            nodes.add_metric((kind, state), sample.nodes.get((kind, state), 0))
+    yield nodes
+    yield GaugeMetricFamily("snapserv_trees", "Trees.", sample.trees)
+    yield CounterMetricFamily("snapserv_steps", "Ticks that were completed.", sample.steps)
+    forks = HistogramMetricFamily(
+        "snapserv_fork_duration_seconds", "The clone of a process, without what goes on around it.", labels=()
+    )
+    forks.add_metric((), _cumulated(sample.forks[0]), sample.forks[1])
+    yield forks
+    yield _counts(
+        "snapserv_node_deaths", "Nodes whose process ended unasked; none: by no signal.", "signal", sample.deaths
+    )
+
+
+def _counts(name: str, text: str, label: str, counts: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=(label,))
+    for value, count in sorted(counts.items()):
+        family.add_metric((value,), count)
+    return family
+
+
+def _copy(durations: Durations) -> tuple[list[int], float]:
+    return list(durations.buckets), durations.total_s
+
+
+def _cumulated(buckets: list[int]) -> list[tuple[str, float]]:
+    """Return buckets as Prometheus has them: each counts all that is no longer than its bound."""
+    bounds = [*(f"{bound:g}" for bound in BOUNDS_S), "+Inf"]
+    total, cumulated = 0, []
+    for bound, count in zip(bounds, buckets, strict=True):
+        total += count
+        cumulated.append((bound, float(total)))
+    return cumulated
+
+
+class _Page(WSGIServer):
+    """Serves one reader at a time, so that any number of them cost one thread."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), _Reader)
+
+    def server_bind(self) -> None:
+        """Bind, without asking the DNS for the name of this machine, as the base class does."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+        self.setup_environ()
+
+
+class _Reader(WSGIRequestHandler):
+    """Hangs up on a reader that neither asks nor takes."""
+
+    timeout = READER_WITHIN_S
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep each reading out of the log."""
+
+
+def _parse(address: str) -> tuple[str, int]:
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > 65_535:
+        raise BadRequestError(
+            f"--metrics {address!r} names no port", hint="write 127.0.0.1:9464, or :0 for any port on loopback"
+        )
+    return host.removeprefix("[").removesuffix("]") or LOOPBACK, int(port)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
