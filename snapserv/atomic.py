@@ -16,8 +16,9 @@ import structlog
 
 from .errors import NodeDiedError, RequestTimeoutError, SnapservError, StepInterruptedError
 from .faults import note_fault
-from .herd import Cell
 from .nodes import Nodes
+from .process import Cell
+from .records import forget_backup, keep_backup
 from .tree import Node
 
 log = structlog.get_logger(__name__)
@@ -47,7 +48,7 @@ async def atomically(
         raise _too_late("its turn came too late, and nothing was begun", step)
     backup, fork_us = await nodes.herd.freeze(nodes.cell(branch))
     nodes.count_child(fork_us, 0)
-    nodes.keep_backup(branch, backup, step)
+    keep_backup(nodes.ledger, branch, backup, step)
     try:
         async with asyncio.timeout_at(deadline_s):
             return await work()
@@ -60,7 +61,7 @@ async def atomically(
         await _undisturbed(_roll_back(nodes, branch, backup, step, StepInterruptedError("given up")))
         raise
     finally:
-        nodes.forget_backup(branch)
+        forget_backup(nodes.ledger, branch)
         nodes.in_background(nodes.herd.end(backup))
 
 

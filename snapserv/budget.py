@@ -19,10 +19,10 @@ from snapserv_client.protocol import MemoryStats
 from .accounting import Holding, anonymous_bytes, holding
 from .charges import UNMEASURED_BYTES, Charges
 from .errors import OverBudgetError
-from .herd import Cell
 from .lanes import Turn
 from .limits import total_bytes
 from .nodes import Nodes
+from .process import Cell
 from .tree import Node
 
 log = structlog.get_logger(__name__)

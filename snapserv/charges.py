@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from .accounting import Holding
 from .bases import Base
-from .herd import Cell
+from .process import Cell
 
 UNMEASURED_BYTES = 1 << 20
 """Charged for a process until it is measured: about what a clone costs that has not run yet."""

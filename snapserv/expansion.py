@@ -14,8 +14,8 @@ from typing import Any
 from snapserv_client.protocol import ExpandArgs, ExpandResult, Kept, Outcome
 
 from .errors import BadRequestError, RequestTimeoutError, SnapservError
-from .herd import Cell
 from .nodes import Nodes, seed_of
+from .process import Cell
 from .tree import Node
 
 OnOutcome = Callable[[Outcome], None]

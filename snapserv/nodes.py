@@ -10,22 +10,19 @@ import contextlib
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import structlog
 from snapserv_client.protocol import (
-    ArenaInfo,
     AutosnapInfo,
     EventKind,
-    FieldInfo,
-    MethodInfo,
     NodeInfo,
     Rng,
     SpecResult,
 )
-from snapserv_client.wire import dtype_from_wire
 
+from . import records
 from .census import State
 from .endings import Ending
 from .errors import (
@@ -37,11 +34,11 @@ from .errors import (
     SnapservError,
     error_from_wire,
 )
-from .hashing import BaseHashes
-from .herd import Cell, Herd, RequestKey
+from .herd import Herd
 from .lanes import Lane, Traffic, Turn
 from .ledger import Ledger
-from .reading import FieldPlace
+from .plans import Plan, plan_of
+from .process import Cell, RequestKey
 from .tallies import Durations
 from .tree import Autosnap, Forest, NameInUseError, Node, Tree
 
@@ -50,42 +47,8 @@ log = structlog.get_logger(__name__)
 Publish = Callable[[EventKind, NodeInfo | None, str], None]
 
 REMEMBERED_FORKS = 4096
-KEPT = (
-    "name",
-    "kind",
-    "parent",
-    "step",
-    "created",
-    "tags",
-    "pinned",
-    "named",
-    "death",
-    "faulted",
-    "automatic",
-    "rungs",
-)
-"""What the ledger says of a node as it is; the rest is its tree's, or its process's."""
 _GOLDEN = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What all nodes of a tree have in common: the description of the simulation and where its fields lie.
-
-    ``described`` is all that as its master said it.
-    """
-
-    described: Mapping[str, Any]
-    spec: SpecResult
-    places: list[FieldPlace]
-    segments: list[tuple[int, int]]
-    base_hashes: BaseHashes = field(default_factory=BaseHashes)
-
-    @property
-    def file_backed(self) -> bool:
-        """Whether segments stand on files, unless they have left them."""
-        return self.spec.arena.backing in ("huge_tmpfs", "memfd")
 
 
 @dataclass
@@ -340,11 +303,11 @@ class Nodes:
         except BaseException:
             self.forest.fell(tree)
             raise
-        plan = self._plans[name] = _plan(name, described)
+        plan = self._plans[name] = plan_of(name, described)
         tree.simulation = plan.spec.simulation
         root = self._settle(tree, "snapshot", None, master, name="root", step=0)
         tree.root = root.id
-        self.ledger.put("tree", name, lambda: self._tree_record(tree))
+        self.ledger.put("tree", name, lambda: records.of_tree(tree, self._plans.get(name)))
         self._publish("tree", self.info(root), tree.simulation)
         main = await self.make_branch(root, name="main", rng="same")
         main.autosnap = replace(self._autosnap) if self._autosnap is not None else None
@@ -550,19 +513,24 @@ class Nodes:
             self._faulted.add(node.id)
         else:
             self._faulted.discard(node.id)
-        self.ledger.put("node", node.id, lambda: self._node_record(node))
+        self.ledger.put("node", node.id, lambda: self._record(node))
+
+    def _record(self, node: Node) -> dict[str, Any] | None:
+        cell = self._cells.get(node.id)
+        if node.id not in self.forest.nodes or (cell is None and node.death is None):
+            return None
+        self.look(node)
+        return records.of_node(node, cell, self._deaths.get(node.id))
 
     def put_back_tree(self, name: str, told: Mapping[str, Any]) -> None:
         """Take up a tree as the ledger has it."""
         tree = self.forest.plant(name, told["simulation"])
         tree.first, tree.root = told["first"], told["root"]
-        self._plans[name] = _plan(name, told["described"])
+        self._plans[name] = plan_of(name, told["described"])
 
     def put_back(self, number: int, told: Mapping[str, Any], cell: Cell | None) -> Node:
         """Take up a node as the ledger has it, with its process, or dead without one."""
-        kept = {name: told[name] for name in KEPT}
-        rule = None if told["autosnap"] is None else Autosnap(**told["autosnap"])
-        node = Node(id=number, tree=self.forest.trees[told["tree"]], autosnap=rule, **kept)
+        node = records.node_of(number, told, self.forest.trees[told["tree"]])
         self.forest.put_back(node)
         self._lanes[number] = Lane(number, self.traffic)
         if cell is not None:
@@ -579,47 +547,10 @@ class Nodes:
         """Take note that all of an earlier server's nodes were put back."""
         self._publish("adopted", None, f"{len(self.forest.nodes):,} nodes")
 
-    def keep_backup(self, branch: Node, backup: Cell, step: int) -> None:
-        """Have the next server know of a frozen copy of a branch, to which it goes back where its work fails."""
-        standing = backup.stacks.standing(backup) if backup.stacks is not None else None
-        with self.ledger.at_once():
-            self.ledger.put("backup", branch.id, lambda: {"pid": backup.pid, "step": step, "standing": standing})
-
-    def forget_backup(self, branch: Node) -> None:
-        """Have the next server know of no copy of a branch any more."""
-        with self.ledger.at_once():
-            self.ledger.remove("backup", branch.id)
-
     def answered(self, key: RequestKey) -> None:
         """Take note that a client was told what a cell had done for an earlier server."""
         if self.herd.answers.pop(key, None) is not None:
             self.ledger.remove("answer", key)
-
-    def _node_record(self, node: Node) -> dict[str, Any] | None:
-        cell = self._cells.get(node.id)
-        if node.id not in self.forest.nodes or (cell is None and node.death is None):
-            return None
-        self.look(node)
-        return {
-            **{name: getattr(node, name) for name in KEPT},
-            "autosnap": None if node.autosnap is None else asdict(node.autosnap),
-            "tree": node.tree.name,
-            "pid": cell.pid if cell is not None else 0,
-            "slot": cell.slot if cell is not None else None,
-            "standing": cell.stacks.standing(cell) if cell is not None and cell.stacks is not None else None,
-            "error": self._deaths[node.id].to_wire() if node.id in self._deaths else None,
-        }
-
-    def _tree_record(self, tree: Tree) -> dict[str, Any] | None:
-        plan = self._plans.get(tree.name)
-        if plan is None:
-            return None
-        return {
-            "simulation": tree.simulation,
-            "first": tree.first,
-            "root": tree.root,
-            "described": plan.described,
-        }
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that nobody waits for; `close` gives it up."""
@@ -733,28 +664,3 @@ def seed_of(rng: Rng, node_id: int) -> int | None:
 
 def _autosnap_info(rule: Autosnap | None) -> AutosnapInfo | None:
     return None if rule is None else AutosnapInfo(rule.every_steps, rule.every_s, rule.keep, rule.error)
-
-
-def _plan(tree: str, described: Mapping[str, Any]) -> Plan:
-    fields = [FieldInfo(**info) for info in described["fields"]]
-    arena = ArenaInfo(**described["arena"])
-    spec = SpecResult(
-        tree=tree,
-        simulation=described["simulation"],
-        doc=described["doc"],
-        fields=fields,
-        inputs=described["inputs"],
-        params=described["params"],
-        param_values=described["param_values"],
-        methods=[MethodInfo(**info) for info in described["methods"]],
-        arena=arena,
-        fork=described["fork"],
-        huge_heap_bytes=described["huge_heap_bytes"],
-        setup_s=described["setup_s"],
-    )
-    places = [
-        FieldPlace(info.name, described["addresses"][info.name], dtype_from_wire(info.dtype), tuple(info.shape))
-        for info in fields
-    ]
-    segments = [(address, size) for address, size in described["segments"]]
-    return Plan(described, spec, places, segments)

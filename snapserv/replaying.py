@@ -11,7 +11,7 @@ from .errors import SimulationError, SnapservError, StepInterruptedError
 if TYPE_CHECKING:
     from snapserv_client.protocol import Action
 
-    from .herd import Cell
+    from .process import Cell
 
 LISTEN_EVERY_S = 0.001
 

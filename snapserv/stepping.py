@@ -14,8 +14,8 @@ from .atomic import atomically
 from .cell import PROGRESS_EVERY_S
 from .errors import StepInterruptedError
 from .faults import noting_faults
-from .herd import Cell, RequestKey
 from .nodes import Nodes
+from .process import Cell, RequestKey
 from .tree import Node
 
 

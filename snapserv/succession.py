@@ -14,9 +14,10 @@ import structlog
 
 from .errors import SnapservError, error_from_wire
 from .faults import note_fault
-from .herd import Answer, Cell
 from .lanes import Turn
 from .nodes import Nodes
+from .process import Answer, Cell
+from .records import forget_backup
 from .stacks import Stacks
 from .tree import Node
 
@@ -147,7 +148,7 @@ class Succession:
         except SnapservError as error:
             log.warning("not_rolled_back", node=node.path, step=step, error=error.message)
         finally:
-            nodes.forget_backup(node)
+            forget_backup(nodes.ledger, node)
             await nodes.herd.end(backup)
 
     def _answer(self, key: tuple[bytes, int], before: int, reply: dict[str, Any]) -> None:

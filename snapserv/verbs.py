@@ -29,8 +29,8 @@ from .errors import (
 )
 from .expansion import Expansion
 from .faults import noting_faults, refuse_faulted
-from .herd import Cell, RequestKey
 from .lanes import Turn
+from .process import Cell, RequestKey
 from .regions import resolve_region
 from .replaying import replay
 from .stepping import Stepping

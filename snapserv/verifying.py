@@ -20,9 +20,9 @@ from snapserv_client.protocol import Action, FieldVerdict, StepAction, VerifyRes
 
 from .errors import BadRequestError, NodeDiedError, NotFoundError, SnapservError
 from .hashing import hash_fields
-from .herd import Cell
 from .lanes import Turn
 from .nodes import Nodes
+from .process import Cell
 from .replaying import replay
 from .tree import Node
 

@@ -1,0 +1,58 @@
+"""What all nodes of a tree have in common, made of what its master said when `setup` had returned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from snapserv_client.protocol import ArenaInfo, FieldInfo, MethodInfo, SpecResult
+from snapserv_client.wire import dtype_from_wire
+
+from .hashing import BaseHashes
+from .reading import FieldPlace
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all nodes of a tree have in common: the description of the simulation and where its fields lie.
+
+    ``described`` is all that as its master said it.
+    """
+
+    described: Mapping[str, Any]
+    spec: SpecResult
+    places: list[FieldPlace]
+    segments: list[tuple[int, int]]
+    base_hashes: BaseHashes = field(default_factory=BaseHashes)
+
+    @property
+    def file_backed(self) -> bool:
+        """Whether segments stand on files, unless they have left them."""
+        return self.spec.arena.backing in ("huge_tmpfs", "memfd")
+
+
+def plan_of(tree: str, described: Mapping[str, Any]) -> Plan:
+    """Return the plan of a tree whose master said what ``described`` holds; see `snapserv.cell`."""
+    fields = [FieldInfo(**info) for info in described["fields"]]
+    arena = ArenaInfo(**described["arena"])
+    spec = SpecResult(
+        tree=tree,
+        simulation=described["simulation"],
+        doc=described["doc"],
+        fields=fields,
+        inputs=described["inputs"],
+        params=described["params"],
+        param_values=described["param_values"],
+        methods=[MethodInfo(**info) for info in described["methods"]],
+        arena=arena,
+        fork=described["fork"],
+        huge_heap_bytes=described["huge_heap_bytes"],
+        setup_s=described["setup_s"],
+    )
+    places = [
+        FieldPlace(info.name, described["addresses"][info.name], dtype_from_wire(info.dtype), tuple(info.shape))
+        for info in fields
+    ]
+    segments = [(address, size) for address, size in described["segments"]]
+    return Plan(described, spec, places, segments)

@@ -1,0 +1,419 @@
+"""A cell's process, seen from the server: what it is asked and answers, and how it ends.
+
+It is watched through its pidfd (its end) and its socket (its replies), a frozen one through its socket alone;
+nothing here waits for either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from snapserv_client.wire import Buffer
+
+from .cell import cannot_clone
+from .endings import Ending, ending_of
+from .errors import NodeDiedError, SnapservError, error_from_wire
+from .ext import fork
+from .limits import exhausted
+from .link import HELLO, NUMBER, PREFIX, Prefix, decode, encode
+from .stacks import Stacks
+
+if TYPE_CHECKING:
+    from .herd import Herd
+
+NO_SIGNAL = int(socket.MSG_NOSIGNAL)
+READ_BYTES = 1 << 18
+LARGE_BYTES = 1 << 16
+
+
+@dataclass
+class Answer:
+    """What a cell did for an earlier server, and did not tell: part of what was asked, and the end of it.
+
+    ``given`` is whether whoever does the rest of it has had it.
+    """
+
+    reply: dict[str, Any]
+    given: bool = False
+
+
+RequestKey: TypeAlias = tuple[bytes, int]
+"""A client and its request: what a cell that has done it remembers until the server asks it something else."""
+
+
+class Cell:
+    """A process of the herd, seen from the server.
+
+    ``ended`` is done when the process is reaped. ``slot`` is the place of a branch in the scoreboard.
+    ``says_goodbye`` is whether its simulation has something to do before a branch is ended. ``stacks`` are the
+    layers of its tree's folders, if it branches some. ``verdict`` is why the server ended it, if it did so unasked.
+    A cell of an earlier server is without a ``control`` socket until it connects; what it is sent waits.
+    """
+
+    def __init__(self, herd: Herd, control: socket.socket | None) -> None:
+        self.pid = 0
+        self.slot: int | None = None
+        self.ended: asyncio.Future[Ending] = herd.loop.create_future()
+        self.on_progress: Callable[[int, int], None] | None = None
+        self.clone_us = 0.0
+        self.verdict: SnapservError | None = None
+        self.says_goodbye = False
+        self.stacks: Stacks | None = None
+        self.child = True
+        """Whether it is this server's own, which alone can reap it: what is cloned of it is too."""
+        self._herd = herd
+        self._control = control
+        self._pidfd = -1
+        self._hello: asyncio.Future[None] = herd.loop.create_future()
+        self._replies: deque[asyncio.Future[Any]] = deque()
+        self._outgoing: deque[tuple[memoryview, list[int]]] = deque()
+        self._message: tuple[Prefix, bytearray, int] | None = None
+        self._small = b""
+        self._number = 0
+        self._asked_to_end = False
+        self._hung_up = False
+        self._waits_to_write = False
+        if control is not None:
+            self.connect(control)
+
+    # ------------------------------------------------------------------------------------------- requests
+
+    @property
+    def number(self) -> int:
+        """The number of the request sent last."""
+        return self._number
+
+    def ask(
+        self,
+        op: str,
+        *,
+        key: RequestKey | None = None,
+        descriptor: socket.socket | None = None,
+        **arguments: Any,
+    ) -> asyncio.Future[Any]:
+        """Send a live cell a request, and return its answer to come.
+
+        Args:
+            op: What it is asked to do; see `snapserv.cell.Cell`.
+            key: Of what changes something: whose request it is. What was done for an earlier server, and not told,
+                is the answer, and not done again.
+            descriptor: A socket to send along; closed here once it is on its way.
+            arguments: Plain values and arrays.
+
+        Raises, when the answer is awaited:
+            NodeDiedError: The process ended before it answered.
+            SnapservError: What the cell answered.
+        """
+        reply: asyncio.Future[Any] = self._herd.loop.create_future()
+        if key is not None:
+            answer = self._herd.answers.get(key)
+            if answer is not None and not answer.given:
+                answer.given = True
+                _resolve(reply, answer.reply)
+                return reply
+            arguments["key"] = key
+        self._number += 1
+        # Before a reply is waited for: what cannot be packed raises here, and no reply comes.
+        parts = encode(fork.REQUEST, {"op": op, "number": self._number, **arguments})
+        self._replies.append(reply)
+        self._send(parts, [descriptor.detach()] if descriptor else [])
+        if self.ended.done():
+            self._fail(self._death())
+        self._herd.on_work(self)
+        return reply
+
+    @property
+    def working(self) -> bool:
+        """Whether it lives and was asked something that it has not answered."""
+        return bool(self._replies) and not self.ended.done()
+
+    @property
+    def idle(self) -> bool:
+        """Whether it lives and has answered all that it was asked."""
+        return bool(self.pid) and not self.ended.done() and not self._replies
+
+    def interrupt(self, number: int) -> None:
+        """Ask the cell to stop request ``number`` after the tick that it is in."""
+        self._send([PREFIX.pack(fork.INTERRUPT, 0, NUMBER.size) + NUMBER.pack(number)], [])
+
+    def ask_for_clone(self, control: socket.socket) -> None:
+        """Tell a frozen cell to clone a branch that listens on ``control``, which is closed here."""
+        self._send([PREFIX.pack(fork.CLONE, 0, 0)], [control.detach()])
+
+    async def introduced(self) -> None:
+        """Wait until the process has said who it is.
+
+        Raises:
+            OverBudgetError: The kernel made no process.
+            NodeDiedError: Its parent died first.
+        """
+        await asyncio.shield(self._hello)
+
+    def kill(self) -> None:
+        """End the process now; `ended` follows."""
+        self._asked_to_end = True
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        elif self.pid:
+            if not self.ended.done():
+                os.kill(self.pid, signal.SIGKILL)  # not reaped yet, so the number is still its own
+        else:
+            self._hang_up()
+
+    def condemn(self, verdict: SnapservError) -> None:
+        """End the process for a reason of the server's own, which whoever waits for it is told."""
+        self.verdict = verdict
+        self.kill()
+
+    # ------------------------------------------------------------------------------------------ the process
+
+    def connect(self, control: socket.socket) -> None:
+        """Talk to the process through ``control``, which is the cell's from now on."""
+        control.setblocking(False)
+        self._control = control
+        self._herd.watch(control, self._on_readable)
+        self._flush()
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is, or was, a socket to it."""
+        return self._control is not None
+
+    def adopt(self, pid: int) -> None:
+        """Watch the process ``pid``: a child that nobody has reaped, or a cell of an earlier server.
+
+        Raises:
+            OverBudgetError: No descriptor is left to watch it with; it is killed, and reaped as a stray.
+        """
+        try:
+            self._pidfd = os.pidfd_open(pid)
+        except OSError as cause:
+            os.kill(pid, signal.SIGKILL)
+            raise exhausted("a process cannot be watched", cause) from cause
+        self.pid = pid
+        self._herd.watch(self._pidfd, self._on_end)
+        self._herd.cells[pid] = self
+        self._herd.on_work(self)
+
+    def rest(self) -> None:
+        """Give the pidfd of a frozen process back: one descriptor a snapshot is enough.
+
+        Nobody but the process itself holds the other end of its socket, and it starts nobody who could. So its end
+        is seen there, and the pidfd is opened again to reap it. One whose end was seen already keeps it, and so
+        does one that is no child of ours, whose number may become another's.
+        """
+        if self._pidfd >= 0 and not self._hung_up and self.child:
+            self._herd.loop.remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def _on_end(self) -> None:
+        why = self.verdict.message if self.verdict is not None else ""
+        ending = ending_of(self.pid, self._pidfd, asked=self._asked_to_end, why=why)
+        if ending is None:
+            return
+        self._herd.loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._pidfd = -1
+        del self._herd.cells[self.pid]
+        self.ended.set_result(ending)
+        self._on_readable()  # it may have answered before it ended
+        self._hang_up()
+        self._fail(self._death())
+        if self.stacks is not None:
+            self.stacks.release(self)
+        self._herd.on_end(self, ending)
+
+    def _death(self) -> SnapservError:
+        if self.verdict is not None:
+            return self.verdict
+        ending = self.ended.result() if self.ended.done() else None
+        details: dict[str, Any] = {"pid": self.pid}
+        if ending is not None:
+            details |= {"signal": ending.signal, "status": ending.status}
+        if self.slot is not None:
+            details["step"] = self._herd.scoreboard[self.slot]
+        where = f" after step {details['step']:,}" if "step" in details else ""
+        return NodeDiedError(
+            f"the process of this node {ending or 'ended'}{where}",
+            hint="the rest of the tree is unaffected; restore or reset revives a branch",
+            details=details,
+        )
+
+    def _fail(self, error: SnapservError) -> None:
+        if not self._hello.done():
+            self._hello.set_exception(error)
+            self._hello.exception()  # looked at, so that nobody is warned where nobody waits
+        while self._replies:
+            reply = self._replies.popleft()
+            if not reply.done():
+                reply.set_exception(error)
+
+    def _hang_up(self) -> None:
+        if self._control is not None and self._control.fileno() >= 0:
+            self._herd.loop.remove_reader(self._control)
+            self._herd.loop.remove_writer(self._control)
+            self._control.close()
+        for _, descriptors in self._outgoing:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        self._outgoing.clear()
+
+    def _on_hang_up(self) -> None:
+        """Handle the end of the stream: the process is ending, or has closed its socket and is of no use."""
+        self._hung_up = True
+        if self.ended.done():
+            self._hang_up()
+            return
+        if self.pid and self._pidfd < 0:
+            self._hang_up()  # first, so that there is a descriptor for what follows
+            self._pidfd = os.pidfd_open(self.pid)
+            self._herd.watch(self._pidfd, self._on_end)
+        elif self._pidfd < 0:
+            # It never said hello: its parent died with the socket in hand, or refused to clone.
+            self._hang_up()
+            self._fail(self._death())
+            return
+        if self._control is not None and self._control.fileno() >= 0:
+            self._herd.loop.remove_reader(self._control)
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    # --------------------------------------------------------------------------------------------- messages
+
+    def _send(self, parts: list[Buffer], descriptors: list[int]) -> None:
+        if self._control.fileno() < 0 if self._control is not None else self.ended.done():
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return
+        for part in parts:
+            if len(part):
+                self._outgoing.append((memoryview(part).cast("B"), descriptors))
+                descriptors = []
+        if not self._waits_to_write:
+            self._flush()
+
+    def _flush(self) -> None:
+        while self._outgoing and self._control is not None:
+            data, descriptors = self._outgoing[0]
+            try:
+                if descriptors:
+                    sent = socket.send_fds(self._control, [data], descriptors, NO_SIGNAL)
+                else:
+                    sent = self._control.send(data, NO_SIGNAL)
+            except BlockingIOError:
+                if not self._waits_to_write:
+                    self._waits_to_write = True
+                    self._herd.watch(self._control, self._flush, writable=True)
+                return
+            except OSError:
+                self._on_readable()  # a process that could not be made says so before it closes the socket
+                if self._control.fileno() >= 0:
+                    self._on_hang_up()
+                return
+            for descriptor in descriptors:
+                os.close(descriptor)
+            if sent < len(data):
+                self._outgoing[0] = (data[sent:], [])
+            else:
+                self._outgoing.popleft()
+        if self._waits_to_write and self._control is not None:
+            self._waits_to_write = False
+            self._herd.loop.remove_writer(self._control)
+
+    def _on_readable(self) -> None:
+        while self._control is not None and self._control.fileno() >= 0:
+            try:
+                if self._message is None:
+                    data = self._control.recv(READ_BYTES)
+                    if data:
+                        self._take(self._small + data if self._small else data)
+                        if len(data) < READ_BYTES:
+                            return
+                        continue
+                else:
+                    prefix, body, got = self._message
+                    count = self._control.recv_into(memoryview(body)[got:])
+                    if count:
+                        self._message = (prefix, body, got + count)
+                        if got + count == len(body):
+                            self._message = None
+                            self._on_message(prefix, memoryview(body))
+                        continue
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                pass
+            self._on_hang_up()
+            return
+
+    def _take(self, data: bytes) -> None:
+        """Split what arrived into messages; keep the start of the last one."""
+        view, at = memoryview(data), 0
+        while len(data) - at >= PREFIX.size:
+            prefix = Prefix(*PREFIX.unpack_from(data, at))
+            size = prefix.header_bytes + prefix.payload_bytes
+            start = at + PREFIX.size
+            if len(data) - start >= size:
+                self._on_message(prefix, view[start : start + size])
+                at = start + size
+            elif size <= LARGE_BYTES:
+                break
+            else:
+                body = bytearray(size)
+                got = len(data) - start
+                body[:got] = view[start:]
+                self._message = (prefix, body, got)
+                at = len(data)
+        self._small = data[at:]
+
+    def _on_message(self, prefix: Prefix, body: memoryview) -> None:
+        if prefix.kind == fork.REPLY:
+            if self._replies:
+                reply = self._replies.popleft()
+                answer = decode(body[: prefix.header_bytes], body[prefix.header_bytes :])
+                if not reply.done():  # otherwise given up by whoever asked
+                    _resolve(reply, answer)
+        elif prefix.kind == fork.FROZE:
+            (clone_ns,) = struct.unpack("=q", body)
+            reply = self._replies.popleft()
+            if not reply.done():
+                reply.set_result(clone_ns / 1000)
+        elif prefix.kind == fork.PROGRESS:
+            if self.on_progress is not None:
+                progress = decode(body[: prefix.header_bytes], b"")
+                self.on_progress(progress["done"], progress["total"])
+        elif prefix.kind == fork.HELLO:
+            if self.pid:
+                return  # of an earlier server: it was known who comes
+            pid, clone_ns = HELLO.unpack(body)
+            self.clone_us = clone_ns / 1000
+            try:
+                self.adopt(pid)
+            except SnapservError as error:
+                self._hang_up()
+                self._fail(error)
+                return
+            if not self._hello.done():
+                self._hello.set_result(None)
+        elif prefix.kind == fork.FAILED:
+            (number,) = struct.unpack("=q", body)
+            self._hang_up()
+            self._fail(cannot_clone(OSError(number, os.strerror(number))))
+
+
+def _resolve(reply: asyncio.Future[Any], answer: Mapping[str, Any]) -> None:
+    if "error" in answer:
+        reply.set_exception(error_from_wire(answer["error"]))
+    else:
+        reply.set_result(answer["ok"])

@@ -1,0 +1,68 @@
+"""What the ledger says of trees, nodes and backups: plain values, and what is made of them again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from .errors import SnapservError
+from .ledger import Ledger
+from .tree import Autosnap, Node, Tree
+
+if TYPE_CHECKING:
+    from .plans import Plan
+    from .process import Cell
+
+KEPT = (
+    *("name", "kind", "parent", "step", "created", "tags", "pinned"),
+    *("named", "death", "faulted", "automatic", "rungs"),
+)
+"""What is said of a node as it is; the rest is its tree's, or its process's."""
+
+
+def of_node(node: Node, cell: Cell | None, error: SnapservError | None) -> dict[str, Any]:
+    """Return what is said of a node; ``cell`` is its process, and ``error`` what is told of a dead one."""
+    return {
+        **{name: getattr(node, name) for name in KEPT},
+        "autosnap": None if node.autosnap is None else asdict(node.autosnap),
+        "tree": node.tree.name,
+        "pid": cell.pid if cell is not None else 0,
+        "slot": cell.slot if cell is not None else None,
+        "standing": _standing(cell),
+        "error": error.to_wire() if error is not None else None,
+    }
+
+
+def node_of(number: int, told: Mapping[str, Any], tree: Tree) -> Node:
+    """Return the node of which that was said."""
+    rule = None if told["autosnap"] is None else Autosnap(**told["autosnap"])
+    return Node(id=number, tree=tree, autosnap=rule, **{name: told[name] for name in KEPT})
+
+
+def of_tree(tree: Tree, plan: Plan | None) -> dict[str, Any] | None:
+    """Return what is said of a tree; nothing of one that is gone."""
+    if plan is None:
+        return None
+    return {
+        "simulation": tree.simulation,
+        "first": tree.first,
+        "root": tree.root,
+        "described": plan.described,
+    }
+
+
+def keep_backup(ledger: Ledger, branch: Node, backup: Cell, step: int) -> None:
+    """Have the next server know of a frozen copy of a branch, to which it goes back where its work fails."""
+    with ledger.at_once():
+        ledger.put("backup", branch.id, lambda: {"pid": backup.pid, "step": step, "standing": _standing(backup)})
+
+
+def forget_backup(ledger: Ledger, branch: Node) -> None:
+    """Have the next server know of no copy of a branch any more."""
+    with ledger.at_once():
+        ledger.remove("backup", branch.id)
+
+
+def _standing(cell: Cell | None) -> dict[str, Any] | None:
+    return cell.stacks.standing(cell) if cell is not None and cell.stacks is not None else None
