@@ -27,7 +27,8 @@ LAST_LINES_WITHIN_S = 2.0
 class Lines:
     """A stream whose lines are written by a thread, which starts with the first of them.
 
-    Its reader may go away, or its disk fill up: the server lives on without a log.
+    Its reader may go away, or its disk fill up: the server lives on without a log. ``lost`` counts lines that were
+    not written, until one can be that says so.
 
     Args:
         descriptor: Where to write.
@@ -47,7 +48,7 @@ class Lines:
             self._thread.start()
             atexit.register(self.close)
         if threading.current_thread() is self._thread:
-            self._put_out(text)  # its own word, that lines were lost
+            self._put_out(text)  # its own word, of lines that were lost
             return len(text)
         try:
             self._waiting.put_nowait(text)
@@ -71,17 +72,20 @@ class Lines:
             if isinstance(line, threading.Event):
                 line.set()
                 continue
-            self._put_out(line)
-            if self.lost:
+            if self._put_out(line) and self.lost:
                 lost, self.lost = self.lost, 0
                 log.warning("log_lines_lost", lines=lost)
 
-    def _put_out(self, text: str) -> None:
+    def _put_out(self, text: str) -> bool:
         # Past Python's own streams, whose locks a stuck thread would hold when the interpreter ends.
         data = text.encode(errors="backslashreplace")
-        with contextlib.suppress(OSError):
+        try:
             while data:
                 data = data[os.write(self._descriptor, data) :]
+        except OSError:
+            self.lost += 1
+            return False
+        return True
 
 
 def configure(*, as_json: bool, quiet: bool = False, verbose: bool = False) -> None:

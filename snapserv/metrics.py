@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import platform
+import resource
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import structlog
-from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
+from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -32,6 +35,7 @@ from snapserv_client.protocol import PROTOCOL_VERSION
 
 import snapserv
 
+from . import accounting, descriptors
 from .census import State, count_states
 from .errors import AddressError, BadRequestError
 from .tallies import BOUNDS_S, Durations
@@ -67,7 +71,6 @@ class MetricsPage:
         host, port = _parse(address)
         registry = CollectorRegistry()
         registry.register(ServerMetrics(server))
-        ProcessCollector(registry=registry)  # process_resident_memory_bytes, process_open_fds and the like
         try:
             self._page = _Page(host, port)
         except OSError as cause:
@@ -142,6 +145,7 @@ class ServerMetrics(Collector):
         """
         sample = asyncio.run_coroutine_threadsafe(self._sample(), self._loop).result(LOOP_ANSWERS_WITHIN_S)
         yield from _families(sample)
+        yield from _of_process()
 
     async def _sample(self) -> Sample:
         return take_sample(self._server)
@@ -186,6 +190,19 @@ def _families(sample: Sample) -> Iterator[Metric]:
     yield _counts(
         "snapserv_node_deaths", "Nodes whose process ended unasked; none: by no signal.", "signal", sample.deaths
     )
+
+
+def _of_process() -> Iterator[Metric]:
+    """Yield what Prometheus' own libraries tell of every process, under the names that they have there.
+
+    prometheus-client's collector of these lists all descriptors, and there is one for each snapshot.
+    """
+    resident_bytes = accounting.resident_bytes(os.getpid())
+    yield GaugeMetricFamily("process_resident_memory_bytes", "Resident memory of the server.", resident_bytes)
+    yield GaugeMetricFamily("process_open_fds", "Descriptors of the server.", descriptors.count_open())
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield GaugeMetricFamily("process_max_fds", "How many descriptors it may have.", most)
+    yield CounterMetricFamily("process_cpu_seconds", "Processor time of the server.", time.process_time())
 
 
 def _counts(name: str, text: str, label: str, counts: Mapping[str, int]) -> Metric:

@@ -285,6 +285,9 @@ def test_doctor_says_what_there_is_and_which_backing_is_used(alone: Terminal) ->
         "reading snapshots",
         "pidfd",
         "overcommit",
+        "processes",
+        "user namespaces",
+        "shared memory",
         "page monitoring",
     } <= looked_at
     assert all(finding["improve"] for finding in found["findings"] if finding["verdict"] == "missing")

@@ -42,7 +42,7 @@ def test_a_line_names_the_client_the_request_the_verb_and_the_node(serve: Serve)
         with pytest.raises(NotFoundError):
             client.node("nobody")
         main.snapshot("s")
-    assert_settles(lambda: bool(said(server, "forked")), True)
+    assert_settles(lambda: any(line["verb"] == "snapshot" for line in said(server, "request")), True)
     requests = {(line["verb"], line.get("node"), line["code"]) for line in said(server, "request")}
     assert {("step", "main", "ok"), ("snapshot", "main", "ok"), ("hello", None, "ok")} <= requests
     assert any(code == "not_found" for _, node, code in requests if node == "nobody")
@@ -64,6 +64,7 @@ def test_a_death_is_nobodys_request(serve: Serve) -> None:
         assert_settles(lambda: client.node("doomed").info().state, "dead")
         with pytest.raises(NodeDiedError):
             branch.step()
+    assert_settles(lambda: len(said(server, "node_died")), 1)
     (line,) = said(server, "node_died")
     assert (line["node"], line["signal"], line["level"]) == ("doomed", "SIGKILL", "warning")
     assert not {"client", "request", "verb"} & line.keys()
@@ -102,7 +103,7 @@ def test_nonsense_has_one_line_of_a_kind_and_not_one_a_message(serve: Serve) -> 
         socket.close()
         context.term()
     assert_settles(lambda: len(said(server, "request_refused")), 1)
-    assert [line["times"] for line in said(server, "not_our_protocol")] == [1]
+    assert_settles(lambda: [line["times"] for line in said(server, "not_our_protocol")], [1])
     assert [(line["times"], line["code"]) for line in said(server, "request_refused")] == [(1, "bad_request")]
 
 
@@ -162,6 +163,18 @@ def test_lines_that_nobody_takes_are_lost_and_counted(monkeypatch: pytest.Monkey
     lines.close()
     assert [line["event"] for line in told] == ["log_lines_lost"]
     assert lines.lost == 0
+
+
+def test_lines_that_cannot_be_written_are_lost_and_nobody_is_told_by_an_error() -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    lines = logs.Lines(full)
+    with capture_logs() as told:
+        for _ in range(5):
+            assert lines.write("a line\n") == 7
+        lines.close()
+    assert lines.lost == 5
+    assert told == [], "as long as nothing can be said"
+    os.close(full)
 
 
 def _drain(descriptor: int) -> bool:

@@ -151,6 +151,7 @@ def test_the_process_and_the_build_are_described(client: Server, process: Server
     assert 0 < page.value("snapserv_uptime_seconds") < 600
     assert page.value("process_resident_memory_bytes") > 1 << 20
     assert page.value("process_open_fds") > 3
+    assert page.value("process_cpu_seconds_total") > 0
     assert page.value("process_max_fds") >= page.value("process_open_fds")
 
 
