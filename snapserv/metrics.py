@@ -31,7 +31,7 @@ from prometheus_client.core import (
     Metric,
 )
 from prometheus_client.registry import Collector
-from snapserv_client.protocol import PROTOCOL_VERSION
+from snapserv_client.protocol import PROTOCOL_VERSION, MemoryStats
 
 import snapserv
 
@@ -110,6 +110,7 @@ class Sample:
     in_flight: int
     longest_lane: int
     clients: int
+    memory: MemoryStats
 
 
 def take_sample(server: Server) -> Sample:
@@ -127,6 +128,7 @@ def take_sample(server: Server) -> Sample:
         in_flight=len(server.calls),
         longest_lane=nodes.traffic.longest,
         clients=len(server.sessions),
+        memory=server.budget.statistics(),
     )
 
 
@@ -182,6 +184,16 @@ def _families(sample: Sample) -> Iterator[Metric]:
     yield nodes
     yield GaugeMetricFamily("snapserv_trees", "Trees.", sample.trees)
     yield CounterMetricFamily("snapserv_steps", "Ticks that were completed.", sample.steps)
+    memory = sample.memory
+    yield GaugeMetricFamily("snapserv_memory_limit_bytes", "The budget of memory.", memory.limit_bytes)
+    charged = GaugeMetricFamily(
+        "snapserv_memory_charged_bytes", "What nodes hold of it for themselves, and base images.", labels=("what",)
+    )
+    for what in ("base", "master", "snapshot", "branch", "other"):
+        charged.add_metric((what,), getattr(memory, f"{what}_bytes"))
+    yield charged
+    yield CounterMetricFamily("snapserv_evictions", "Snapshots dropped over the budget.", memory.evictions)
+    yield CounterMetricFamily("snapserv_runaways_stopped", "Processes ended as they grew over it.", memory.stopped)
     forks = HistogramMetricFamily(
         "snapserv_fork_duration_seconds", "The clone of a process, without what goes on around it.", labels=()
     )

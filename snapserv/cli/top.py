@@ -121,6 +121,10 @@ def _summary(activity: Activity, endpoint: str) -> Any:
     rows.add_row("forks", f"{activity.forks_per_s:,.1f}/s · {stats.forks:,} in all · {forks}")
     deaths = ", ".join(f"{count:,} {signal}" for signal, count in sorted(stats.deaths.items()))
     rows.add_row("deaths", Text(deaths or "none", "red" if deaths else ""))
+    memory = stats.memory
+    charged = f"{mebibytes(memory.charged_bytes)} of {mebibytes(memory.limit_bytes)} MiB charged"
+    held = f"snapshots {mebibytes(memory.snapshot_bytes)}, branches {mebibytes(memory.branch_bytes)}"
+    rows.add_row("memory", f"{charged} · {held} · {memory.evictions:,} evicted, {memory.stopped:,} stopped")
     size = f"{mebibytes(stats.resident_bytes)} MiB · {stats.descriptors:,} descriptors · {stats.threads} threads"
     rows.add_row("server", f"up {stats.uptime_s:,.0f} s · {stats.clients:,} clients · {size}")
     if activity.restarted:
