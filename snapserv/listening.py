@@ -84,14 +84,21 @@ def prepare(endpoint: str) -> Place:
 
 
 def adoption_path(endpoint: str) -> Path:
-    """Return the Unix socket on which the server that is bound to ``endpoint`` takes in what another one left."""
+    """Return the Unix socket on which the server that is bound to ``endpoint`` takes in what another one left.
+
+    Raises:
+        AddressError: It would be too long, or there is no permission on its folder.
+    """
     scheme, _, rest = endpoint.partition("://")
     if scheme == "ipc":
         return Path(rest + ".adopt")
     folder = socket_folder()
     _make_folder(folder)
     host, _, port = rest.rpartition(":")
-    return folder / f"tcp-{host.strip('[]').replace(':', '-')}-{port}.adopt"
+    path = folder / f"tcp-{host.strip('[]').replace(':', '-')}-{port}.adopt"
+    if len(os.fsencode(path)) > MOST_PATH_BYTES:
+        raise AddressError(f"{path} is too long for a socket", hint="set XDG_RUNTIME_DIR to a shorter folder")
+    return path
 
 
 def watch_peers(socket: zmq.Socket[bytes], endpoint: str) -> None:

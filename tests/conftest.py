@@ -128,6 +128,13 @@ def server(_walk: ServerProcess) -> Iterator[Server]:
         assert_settles(lambda: statistics(_walk.pid)["descriptors"] <= before["descriptors"], True)
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder whose path leaves room for the name of a Unix socket, as pytest's own may not."""
+    with tempfile.TemporaryDirectory(prefix="snapserv-") as folder:
+        yield Path(folder)
+
+
 @contextmanager
 def one_at_a_time(name: str) -> Iterator[None]:
     """Keep tests in other processes, which use what there is only one of, out of the way."""
@@ -161,6 +168,7 @@ def clear(client: Server) -> None:
         if node.pinned:
             found.pin(False)
         found.drop(force=True)
+    client.branch("main").autosnap(off=True)
 
 
 def statistics(pid: int) -> dict[str, int]:

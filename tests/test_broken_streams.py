@@ -16,11 +16,11 @@ UPWARDS, DOWNWARDS = 1, 2
 
 
 @pytest.mark.parametrize("way", [UPWARDS, DOWNWARDS])
-def test_a_client_gets_its_reply_over_a_stream_that_is_tampered_with(tmp_path: Path, way: int) -> None:
+def test_a_client_gets_its_reply_over_a_stream_that_is_tampered_with(short_path: Path, way: int) -> None:
     """ZeroMQ gives a connection up for good where it has read what is no message."""
 
     async def go() -> None:
-        house = House(tmp_path, "broken-streams")
+        house = House(short_path, "broken-streams")
         await house.start()
         proxy = Proxy(lambda: house.port, lambda how: None)
         await proxy.open()

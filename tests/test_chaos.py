@@ -32,8 +32,8 @@ def test_the_usual_schedule_has_as_much_of_everything_as_it_promises() -> None:
 
 
 @pytest.mark.timeout(300)
-def test_nothing_is_lost_whatever_is_killed_stopped_and_corrupted(tmp_path: Path) -> None:
+def test_nothing_is_lost_whatever_is_killed_stopped_and_corrupted(short_path: Path) -> None:
     with one_at_a_time("chaos"):
-        report = asyncio.run(Run(make(1, SECONDS), tmp_path).go())
+        report = asyncio.run(Run(make(1, SECONDS), short_path).go())
     assert report.ok, report.faults
     assert report.done["operations"] == make(1, SECONDS).operations

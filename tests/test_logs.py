@@ -42,11 +42,17 @@ def test_a_line_names_the_client_the_request_the_verb_and_the_node(serve: Serve)
         with pytest.raises(NotFoundError):
             client.node("nobody")
         main.snapshot("s")
-    assert_settles(lambda: any(line["verb"] == "snapshot" for line in said(server, "request")), True)
-    requests = {(line["verb"], line.get("node"), line["code"]) for line in said(server, "request")}
-    assert {("step", "main", "ok"), ("snapshot", "main", "ok"), ("hello", None, "ok")} <= requests
+
+    def answered() -> set[tuple[str, Any, str]]:
+        lines = [*said(server, "request"), *said(server, "slow_request")]
+        return {(line["verb"], line.get("node"), line["code"]) for line in lines}
+
+    wanted = {("step", "main", "ok"), ("snapshot", "main", "ok"), ("hello", None, "ok")}
+    assert_settles(lambda: wanted <= answered(), True)
+    requests = answered()
     assert any(code == "not_found" for _, node, code in requests if node == "nobody")
-    (snapshot,) = (line for line in said(server, "request") if line["verb"] == "snapshot")
+    lines = [*said(server, "request"), *said(server, "slow_request")]
+    (snapshot,) = (line for line in lines if line["verb"] == "snapshot")
     forked = said(server, "forked")[-1]
     for name in ("client", "request", "verb", "node"):
         assert forked[name] == snapshot[name], "what is done for a request says for which"

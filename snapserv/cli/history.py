@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 from snapserv_client.history import describe_action
-from snapserv_client.wire import dtype_from_wire
 
 from snapserv.errors import BadRequestError
 
@@ -108,4 +107,7 @@ def _array(found: dict[str, Any]) -> Any:
         )
     if found.keys() != {"dtype", "shape", "values"}:
         return found
-    return np.array(found["values"], dtype_from_wire(found["dtype"])).reshape(found["shape"])
+    try:
+        return np.array(found["values"], np.dtype(found["dtype"])).reshape(found["shape"])
+    except (TypeError, ValueError) as cause:
+        raise BadRequestError(f"no array: {cause}", hint="print one with log --actions --json") from cause
