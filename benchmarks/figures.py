@@ -72,6 +72,15 @@ def render(results: dict[str, Any]) -> str:
         ("memcpy of everything", "memcpy of all p50 us"),
     ):
         lines.append(f"| {what} | {' | '.join(f'{way[key] / 1000:.2f} ms' for way in ways)} |")
+    lines += [
+        "",
+        "| a step as its client sees it, p50 | plain | `atomic` | times |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for row in results["atomic"]["rows"]:
+        plain, atomic = row["plain p50 us"] / 1000, row["atomic p50 us"] / 1000
+        what = f"{row['arena MiB']:,} MiB, {row['pages a step']:,} pages written"
+        lines.append(f"| {what} | {plain:.2f} ms | {atomic:.2f} ms | {row['ratio']:.1f} |")
     return "\n".join(lines) + "\n" + _scale(results["scale"])
 
 
