@@ -285,7 +285,7 @@ def _overcommit() -> Finding:
 
 
 def _monitoring(threads: Path = Path("/sys/kernel/mm/damon/admin/kdamonds")) -> Finding:
-    """Look for DAMON, which asks all processes that share a page whether they used it, while clones wait."""
+    """Look for DAMON, which asks all processes that share a page whether they used it; clones probably wait."""
     states = []
     for state in threads.glob("*/state"):
         with contextlib.suppress(OSError):
@@ -294,7 +294,7 @@ def _monitoring(threads: Path = Path("/sys/kernel/mm/damon/admin/kdamonds")) -> 
         return Finding(
             "page monitoring",
             "weak",
-            "DAMON runs: with thousands of nodes, clones wait for it",
+            "DAMON runs: with thousands of nodes, clones probably wait for it",
             f"echo off > {threads}/N/state, where it is yours to decide",
         )
     return Finding("page monitoring", "ok", "no DAMON thread is known to run")
