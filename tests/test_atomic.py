@@ -22,7 +22,7 @@ from snapserv_client.errors import (
     ThreadsRunningError,
 )
 
-from .conftest import ServerProcess, assert_settles, session_processes, statistics
+from .conftest import ServerProcess, assert_nothing_more, assert_settles, session_processes, statistics
 
 Serve = Callable[..., ServerProcess]
 
@@ -82,7 +82,7 @@ def test_a_simulation_that_crashes_every_100th_tick_gets_there_by_retries_alone(
         assert calm.step(10_000).outputs == outputs
         calm.drop()
         server.node("calm/root").drop(recursive=True)
-        assert_settles(lambda: statistics(process.pid), before)
+        assert_nothing_more(process.pid, before)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from snapserv_client.errors import OverBudgetError
 
 from snapserv.ext import fork
 
-from .conftest import ServerProcess, assert_settles, statistics
+from .conftest import ServerProcess, assert_nothing_more, assert_settles, statistics
 
 Serve = Callable[..., ServerProcess]
 WALK = "tests.simulations:Walk"
@@ -30,11 +30,6 @@ def use_up(server: Server) -> tuple[list[Branch], OverBudgetError]:
             made.append(root.branch())
     except OverBudgetError as error:
         return made, error
-
-
-def assert_nothing_more(server: ServerProcess, before: dict[str, int]) -> None:
-    """Wait until the server holds no more than before, when it may have been measuring with a file open."""
-    assert_settles(lambda: all(now <= before[what] for what, now in statistics(server.pid).items()), True)
 
 
 def assert_served_on(server: Server, made: list[Branch]) -> None:
@@ -61,7 +56,7 @@ def test_without_descriptors_a_fork_is_over_budget_and_new_clients_still_come_in
                 made[0].snapshot()
             with pytest.raises(OverBudgetError):
                 client.create(name="other")
-        assert_nothing_more(server, before)
+        assert_nothing_more(server.pid, before)
         with server.connect() as newcomer:
             assert newcomer.branch(made[0].name).step().step == 1
         for branch in made[-4:]:
@@ -106,7 +101,7 @@ def test_without_processes_a_fork_is_over_budget_and_what_exists_is_served_on(
             main.snapshot()
         with pytest.raises(OverBudgetError):
             client.create(name="other")
-        assert_nothing_more(server, before)
+        assert_nothing_more(server.pid, before)
         assert made[0].read("position").size == 100_000  # copied in a thread, which is there already
         assert_served_on(client, made)
 
@@ -129,5 +124,5 @@ def test_a_setup_larger_than_the_tmpfs_or_the_memory_is_over_budget_and_leaves_t
         with pytest.raises(OverBudgetError) as caught:
             client.create(name="other", cols=1 << 42)
         assert caught.value.details["wanted"] > caught.value.details["available"]
-        assert_nothing_more(server, before)
+        assert_nothing_more(server.pid, before)
         assert client.branch("main").step().step == 1

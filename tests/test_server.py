@@ -21,7 +21,7 @@ from snapserv_client.protocol import MAX_IN_FLIGHT, VERBS
 from snapserv_client.requests import Reply, Request
 from snapserv_client.transport import routing_id
 
-from .conftest import ServerProcess, assert_settles, session_processes, statistics
+from .conftest import ServerProcess, assert_nothing_more, assert_settles, session_processes, statistics
 
 Serve = Callable[..., ServerProcess]
 ANSWER_WITHIN_MS = 20_000
@@ -361,7 +361,7 @@ def test_a_thousand_snapshots_taken_read_branched_and_dropped_leave_the_server_a
         for _ in range(900):
             cycle()
         after = server.stats()
-        assert_settles(lambda: statistics(process.pid), settled)
+        assert_nothing_more(process.pid, settled)
         assert after.nodes == before.nodes == 2
         assert after.threads == before.threads
         assert after.resident_bytes - before.resident_bytes < 4 << 20
@@ -375,7 +375,7 @@ def test_a_tree_can_be_dropped_whole(serve: Serve) -> None:
         other.snapshot()
         server.snapshot("other/root").drop(recursive=True)
         assert [tree.name for tree in server.tree().trees] == ["default"]
-        assert_settles(lambda: statistics(process.pid), before)
+        assert_nothing_more(process.pid, before)
         assert server.create(name="other").step().step == 1
 
 
