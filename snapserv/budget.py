@@ -31,13 +31,16 @@ DEFAULT_SHARE = 0.8
 """The budget where none is given: so much of the machine's memory, or of the control group's."""
 LOOK_EVERY_S = 0.01
 """How often cells that work are looked at: one that writes 1 GiB/s has come 10 MiB further meanwhile."""
+FEW = 16
+"""So many are looked at in the event loop, in some 10 µs each; more of them in a thread."""
+MEASURE_EVERY_S = 0.05
+"""How often something is measured while cells work: it takes a thread, and page tables are walked."""
 MEASURING_SHARE = 0.02
 """So much of the time at most goes into measuring, as redis bounds what its child's statistics cost."""
 MOST_CREDIT_S = 0.05
 MOST_AT_ONCE = 64
 NAMED_IN_ERRORS = 5
 
-Grown = list[tuple[Cell, int]]
 Held = list[tuple[Cell, Holding | None]]
 
 
@@ -65,6 +68,8 @@ class Budget:
         self._due: dict[Cell, None] = {}
         self._credit_s = MOST_CREDIT_S
         self._credited = time.monotonic()
+        self._measured = -MEASURE_EVERY_S
+        self._reclaiming = asyncio.Lock()
         self._herd.admit = self.admit
         self._herd.on_work = self._on_work
 
@@ -147,26 +152,14 @@ class Budget:
 
         Returns when to look again, or None where nothing works and nothing is to be measured.
         """
-        began = time.monotonic()
-        self._credit_s = min(MOST_CREDIT_S, self._credit_s + (began - self._credited) * MEASURING_SHARE)
-        self._credited = began
         working = list(self._working)
         for cell in working:
             self._due[cell] = None
             if (beside := self._parent_of(cell)) is not None:
                 self._due[beside] = None  # what a branch has written, its snapshot holds alone
-        due = list(self._due)[:MOST_AT_ONCE] if self._credit_s > 0 else []
-        segments = [self._nodes.segments_of(cell) for cell in due]
-        grown, held, looked_s, measured_s = await self._loop.run_in_executor(
-            self._thread, _measure, working, list(zip(due, segments, strict=True)), self._credit_s
-        )
-        self._credit_s -= measured_s
-        for cell, size in grown:
-            self.charges.grow(cell, size)
-        for cell, found in held:
-            self._due.pop(cell, None)
-            if found is not None:
-                self.charges.measured(cell, found)
+        looked_s = await self._look_at(working)
+        if self._due and time.monotonic() >= self._measured + MEASURE_EVERY_S:
+            await self._measure_some()
         await self._defend()
         for cell in working:
             if not cell.working:
@@ -174,7 +167,39 @@ class Budget:
                 self.charges.settle(cell)
         if self._working:
             return max(LOOK_EVERY_S, looked_s / MEASURING_SHARE)
-        return max(LOOK_EVERY_S, -self._credit_s / MEASURING_SHARE) if self._due else None
+        if self._due:
+            return max(LOOK_EVERY_S, self._measured + MEASURE_EVERY_S - time.monotonic(), self._debt_s)
+        return None
+
+    async def _look_at(self, cells: Sequence[Cell]) -> float:
+        """See by how much cells have grown; return the seconds that it took."""
+        if len(cells) > FEW:
+            sizes, looked_s = await self._loop.run_in_executor(self._thread, _sizes, cells)
+        else:
+            sizes, looked_s = _sizes(cells)
+        for cell, size in zip(cells, sizes, strict=True):
+            self.charges.grow(cell, size)
+        return looked_s
+
+    async def _measure_some(self, debt_s: float = 0.0) -> None:
+        """Measure what cells hold, of some that may have changed, if there is time to spend, or to borrow."""
+        now = time.monotonic()
+        self._credit_s = min(MOST_CREDIT_S, self._credit_s + (now - self._credited) * MEASURING_SHARE)
+        self._measured = self._credited = now
+        if self._credit_s + debt_s <= 0:
+            return
+        due = [(cell, self._nodes.segments_of(cell)) for cell in list(self._due)[:MOST_AT_ONCE]]
+        held, measured_s = await self._loop.run_in_executor(self._thread, _measure, due, self._credit_s + debt_s)
+        self._credit_s -= measured_s
+        for cell, found in held:
+            self._due.pop(cell, None)
+            if found is not None:
+                self.charges.measured(cell, found)
+
+    @property
+    def _debt_s(self) -> float:
+        """How long it takes until there is time to spend on measuring again."""
+        return max(0.0, -self._credit_s / MEASURING_SHARE)
 
     def _parent_of(self, cell: Cell) -> Cell | None:
         node = self._nodes.node_of(cell)
@@ -213,18 +238,21 @@ class Budget:
 
     async def _reclaim(self, wanted_bytes: int, keep: Cell | None) -> None:
         """Drop snapshots that nobody minds until the budget is kept; none where all of them would not be enough."""
-        while (over := self._over(wanted_bytes)) > 0:
-            idle = [node for node in self._nodes.idle_unnamed() if self._nodes.cell_of(node) is not keep]
-            sizes = [self._charged(node) for node in idle]
-            if sum(sizes) < over:
-                return
-            doomed: list[Node] = []
-            for node, size in zip(idle, sizes, strict=True):
-                doomed.append(node)
-                over -= size
-                if over <= 0:
-                    break
-            await asyncio.gather(*(self._evict(node, self._charged(node)) for node in doomed))
+        async with self._reclaiming:  # whoever comes meanwhile would drop others for what is being dropped already
+            if self._over(wanted_bytes) > 0 and self._due:
+                await self._measure_some(MOST_CREDIT_S)  # what was charged may be shared by now, or gone
+            while (over := self._over(wanted_bytes)) > 0:
+                idle = [node for node in self._nodes.idle_unnamed() if self._nodes.cell_of(node) is not keep]
+                sizes = [self._charged(node) for node in idle]
+                if sum(sizes) < over:
+                    return
+                doomed: list[Node] = []
+                for node, size in zip(idle, sizes, strict=True):
+                    doomed.append(node)
+                    over -= size
+                    if over <= 0:
+                        break
+                await asyncio.gather(*(self._evict(node, self._charged(node)) for node in doomed))
 
     def _charged(self, node: Node) -> int:
         cell = self._nodes.cell_of(node)
@@ -256,16 +284,18 @@ class Budget:
         )
 
 
-def _measure(
-    working: Sequence[Cell], due: Sequence[tuple[Cell, Sequence[tuple[int, int]]]], allowed_s: float
-) -> tuple[Grown, Held, float, float]:
-    """Look at what works, then measure what is due until the time is used up; return both, and their seconds."""
+def _sizes(cells: Sequence[Cell]) -> tuple[list[int], float]:
+    """Return what each has of memory that is no file's, and the seconds that it took to look."""
     began = time.monotonic()
-    grown = [(cell, anonymous_bytes(cell.pid)) for cell in working]
-    looked = time.monotonic()
+    return [anonymous_bytes(cell.pid) for cell in cells], time.monotonic() - began
+
+
+def _measure(due: Sequence[tuple[Cell, Sequence[tuple[int, int]]]], allowed_s: float) -> tuple[Held, float]:
+    """Measure what is due until the time is used up; return what was found, and the seconds that it took."""
+    began = time.monotonic()
     held: Held = []
     for cell, segments in due:
         held.append((cell, holding(cell.pid, segments)))
-        if time.monotonic() - looked > allowed_s:
+        if time.monotonic() - began > allowed_s:
             break
-    return grown, held, looked - began, time.monotonic() - looked
+    return held, time.monotonic() - began

@@ -13,9 +13,9 @@ import os
 import secrets
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import msgpack
@@ -38,12 +38,24 @@ REWRITE_ABOVE_BYTES = 1 << 25
 """The records are written anew when they take more than this and most of what they say is outdated."""
 
 
-@dataclass
 class _Gathering:
     """What is to be written together: records by table and key. Tasks that outlive it write by themselves."""
 
-    changes: dict[tuple[Table, Key], Make] = field(default_factory=dict)
-    open: bool = True
+    __slots__ = ("_ledger", "_token", "changes", "open")
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.changes: dict[tuple[Table, Key], Make] = {}
+        self.open = True
+        self._ledger = ledger
+
+    def __enter__(self) -> None:
+        self._token = _gathered.set(self)
+
+    def __exit__(self, *_: object) -> None:
+        _gathered.reset(self._token)
+        self.open = False
+        if self.changes:
+            self._ledger.write(self.changes)
 
 
 _gathered: ContextVar[_Gathering | None] = ContextVar("gathered", default=None)
@@ -97,24 +109,15 @@ class Ledger:
         if gathered is not None and gathered.open:
             gathered.changes[table, key] = make
         else:
-            self._write({(table, key): make})
+            self.write({(table, key): make})
 
     def remove(self, table: Table, key: Key) -> None:
         """Take a record away; within `gathering`, when that is done."""
         self.put(table, key, _nothing)
 
-    @contextlib.contextmanager
-    def gathering(self) -> Iterator[None]:
-        """Write what is put and removed in here as one record, at the end: all of it counts or nothing does."""
-        gathered = _Gathering()
-        token = _gathered.set(gathered)
-        try:
-            yield
-        finally:
-            _gathered.reset(token)
-            gathered.open = False
-            if gathered.changes:
-                self._write(gathered.changes)
+    def gathering(self) -> AbstractContextManager[None]:
+        """Write what is put and removed within as one record, at the end: all of it counts or nothing does."""
+        return _Gathering(self)
 
     @contextlib.contextmanager
     def at_once(self) -> Iterator[None]:
@@ -125,6 +128,20 @@ class Ledger:
         finally:
             _gathered.reset(token)
 
+    def write(self, wanted: Mapping[tuple[Table, Key], Make]) -> None:
+        """Write what is wanted, as it is now, as one record."""
+        changes: list[Change] = []
+        for place, make in wanted.items():
+            value = make()
+            if value is not None or place in self._live:
+                changes.append((*place, None if value is None else msgpack.packb(value)))
+        for change in changes:
+            self._apply(change)
+        if changes:
+            self._append(changes)
+        if self._end - self._begin > REWRITE_ABOVE_BYTES and self._end - self._begin > 4 * self._live_bytes:
+            self._rewrite()
+
     def close(self) -> None:
         """Let go of the memory."""
         self.scoreboard.close()
@@ -132,19 +149,6 @@ class Ledger:
         os.close(self.descriptor)
 
     # ---------------------------------------------------------------------------------------------- records
-
-    def _write(self, wanted: dict[tuple[Table, Key], Make]) -> None:
-        changes: list[Change] = []
-        for (table, key), make in wanted.items():
-            value = make()
-            if value is not None or (table, key) in self._live:
-                changes.append((table, key, None if value is None else msgpack.packb(value)))
-        for change in changes:
-            self._apply(change)
-        if changes:
-            self._append(changes)
-        if self._end - self._begin > max(REWRITE_ABOVE_BYTES, 4 * self._live_bytes):
-            self._rewrite()
 
     def _append(self, changes: list[Change]) -> None:
         content: bytes = msgpack.packb(changes)

@@ -14,11 +14,16 @@ import os
 import queue
 import sys
 import threading
-from typing import TextIO, cast
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, TextIO, cast
 
 import structlog
 
 log = structlog.get_logger(__name__)
+
+cause: ContextVar[Callable[[], dict[str, Any]] | None] = ContextVar("cause", default=None)
+"""Gives what a line is to say of why it is there, such as the request that is served; asked only for a line."""
 
 MOST_WAITING = 10_000
 LAST_LINES_WITHIN_S = 2.0
@@ -104,7 +109,7 @@ def configure(*, as_json: bool, quiet: bool = False, verbose: bool = False) -> N
     least = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            _name_cause,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso" if as_json else "%H:%M:%S"),
             *shape,
@@ -113,6 +118,11 @@ def configure(*, as_json: bool, quiet: bool = False, verbose: bool = False) -> N
         logger_factory=structlog.WriteLoggerFactory(_stream()),
         cache_logger_on_first_use=True,
     )
+
+
+def _name_cause(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    asked = cause.get()
+    return event if asked is None else {**asked(), **event}
 
 
 def _stream() -> TextIO:

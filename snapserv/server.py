@@ -28,7 +28,7 @@ import uvloop
 import zmq
 import zmq.utils.garbage as garbage
 from snapserv_client.endpoint import default_endpoint
-from snapserv_client.protocol import MAX_IN_FLIGHT, PROTOCOL_VERSION, VERBS, Outcome, Progress, RequestHeader, Verb
+from snapserv_client.protocol import MAX_IN_FLIGHT, PROTOCOL_VERSION, VERBS, Outcome, Progress, RequestHeader
 from snapserv_client.transport import has_input, receive_frames
 from snapserv_client.wire import (
     MAGIC,
@@ -40,8 +40,8 @@ from snapserv_client.wire import (
     pack,
     unpack,
 )
-from structlog.contextvars import bind_contextvars, clear_contextvars
 
+from . import logs
 from .access import door_of
 from .adoption import Orphanage, end, find_estate
 from .budget import Budget
@@ -379,7 +379,7 @@ class Server:
     def _drain(self) -> None:
         """Take in what has come. ZeroMQ's descriptor tells of changes only, so whoever sends looks again."""
         self._drain_planned = False
-        clear_contextvars()  # where a request has planned it, what follows is not that one's
+        logs.cause.set(None)  # where a request has planned it, what follows is not that one's
         for _ in range(BATCH):
             if not has_input(self._router):
                 return
@@ -463,30 +463,30 @@ class Server:
         if len(session.running) >= MAX_IN_FLIGHT:
             raise BusyError(f"{MAX_IN_FLIGHT} requests of this client are in flight", hint="wait for replies first")
         args = convert(header.args, verb.args, what=verb.name)
-        call = Call(self, client, header.id, header.node)
+        call = Call(self, client, header.id, verb, header.node)
         call.progress = lambda done, total: self._send(
             client, pack({"id": header.id, "progress": Progress(done, total)})
         )
         call.outcome = lambda outcome: self._send_outcome(client, header.id, outcome)
         session.running.add(header.id)
         self.calls[client, header.id] = call
-        call.task = self._loop.create_task(self._run(call, session, verb, args))
+        call.task = self._loop.create_task(self._run(call, session, args))
 
-    async def _run(self, call: Call, session: Session, verb: Verb, args: msgspec.Struct) -> None:
+    async def _run(self, call: Call, session: Session, args: msgspec.Struct) -> None:
         # What a request changes and what is answered are one record: a server that is killed in the middle has done
         # nothing that its successor would have to know, and the retry does it.
-        bind_contextvars(client=call.client.hex(), request=call.id, verb=verb.name, **call.naming)
+        logs.cause.set(call.named)
         began = time.monotonic()
         with self.ledger.gathering():
-            frames = await self._handle(call, verb, args)
-            if verb.once:
+            frames = await self._handle(call, args)
+            if call.verb.once:
                 session.remember(call.id, frames)
                 self.nodes.answered(call.key)
         session.running.discard(call.id)
         self.calls.pop((call.client, call.id), None)
         self._reply(call.client, call.id, frames)
         elapsed_s = time.monotonic() - began
-        self.tally.add(verb.name, call.code, elapsed_s)
+        self.tally.add(call.verb.name, call.code, elapsed_s)
         if elapsed_s >= SLOW_S:
             log.info("slow_request", code=call.code, elapsed_s=round(elapsed_s, 3))
         else:
@@ -498,10 +498,10 @@ class Server:
             frames = self._failed(request_id, replies_wait())
         self._send(client, frames)
 
-    async def _handle(self, call: Call, verb: Verb, args: msgspec.Struct) -> Frames:
+    async def _handle(self, call: Call, args: msgspec.Struct) -> Frames:
         error: SnapservError
         try:
-            result = await HANDLERS[verb.name](call, args)
+            result = await HANDLERS[call.verb.name](call, args)
             return pack({"id": call.id, "ok": result})
         except SnapservError as cause:
             error = cause
@@ -510,7 +510,7 @@ class Server:
         except Exception:
             # The one place for our own mistakes: the client must get a reply, and the log the traceback.
             log.exception("internal_error")
-            error = InternalError(f"{verb.name} failed inside the server", hint="see its log")
+            error = InternalError(f"{call.verb.name} failed inside the server", hint="see its log")
         call.code = error.code
         return self._failed(call.id, error)
 

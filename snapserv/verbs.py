@@ -57,6 +57,7 @@ class Call:
     server: Server
     client: bytes
     id: int
+    verb: protocol.Verb
     node: str | int | None
     progress: Callable[[int, int], None] | None = None
     outcome: Callable[[protocol.Outcome], None] | None = None
@@ -70,13 +71,13 @@ class Call:
         """Whose request it is: a cell that does it remembers that."""
         return self.client, self.id
 
-    @property
-    def naming(self) -> dict[str, str | int]:
-        """What the log calls its node: by its name if there is one, and nothing where the request names none."""
-        if self.node is None:
-            return {}
-        node = self.server.nodes.forest.find(self.node)
-        return {"node": self.node if node is None else node.path}
+    def named(self) -> dict[str, str | int]:
+        """What the log calls the request: its node by name if it has one, and not at all where it names none."""
+        told: dict[str, str | int] = {"client": self.client.hex(), "request": self.id, "verb": self.verb.name}
+        if self.node is not None:
+            node = self.server.nodes.forest.find(self.node)
+            told["node"] = self.node if node is None else node.path
+        return told
 
     @property
     def reference(self) -> str | int:
