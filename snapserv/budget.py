@@ -260,7 +260,10 @@ class Budget:
         return charge.own_bytes if charge is not None else 0
 
     async def _evict(self, node: Node, size: int) -> None:
-        async with Turn(self._nodes.lane(node)):
+        lane = self._nodes.lane(node)
+        if lane.busy:
+            return  # since it was chosen: nobody who wants memory waits for whoever uses it
+        async with Turn(lane):
             if node.id not in self._nodes.forest.nodes:
                 return
             self.evictions += 1

@@ -7,6 +7,9 @@ back (`restore`, `reset`, `rewind`) or cleared.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from .errors import FaultedError, NodeDiedError, SnapservError, StepInterruptedError
 from .nodes import Nodes
 from .tree import Node
@@ -25,21 +28,14 @@ def refuse_faulted(node: Node, *, unless: bool = False) -> None:
         )
 
 
-class noting_faults:  # noqa: N801 - read as what it does, in a with statement
+@contextmanager
+def noting_faults(nodes: Nodes, branch: Node) -> Iterator[None]:
     """Mark a branch, whose turn the caller holds, where what is done in it leaves a fault."""
-
-    __slots__ = ("_branch", "_nodes")
-
-    def __init__(self, nodes: Nodes, branch: Node) -> None:
-        self._nodes = nodes
-        self._branch = branch
-
-    def __enter__(self) -> None:
-        """Begin."""
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, SnapservError):
-            note_fault(self._nodes, self._branch, error)
+    try:
+        yield
+    except SnapservError as error:
+        note_fault(nodes, branch, error)
+        raise
 
 
 def note_fault(nodes: Nodes, branch: Node, error: SnapservError) -> None:
