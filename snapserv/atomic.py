@@ -47,7 +47,7 @@ async def atomically(
     if deadline_s is not None and asyncio.get_running_loop().time() >= deadline_s:
         raise _too_late("its turn came too late, and nothing was begun", step)
     backup, fork_us = await nodes.herd.freeze(nodes.cell(branch))
-    nodes.count_child(fork_us, 0)
+    nodes.count_fork(fork_us)
     keep_backup(nodes.ledger, branch, backup, step)
     try:
         async with asyncio.timeout_at(deadline_s):

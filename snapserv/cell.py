@@ -167,6 +167,8 @@ class Cell:
     # ------------------------------------------------------------------------------------------- requests
 
     def _begin(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
+        if request.get("rewinds"):
+            self._rewind({}, None)
         self._slot = request["slot"]
         self._scoreboard[self._slot] = self._step
         prefer("self", BRANCH, self._own_score)
@@ -527,6 +529,7 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, Folders | None, dict
         "huge_heap_bytes": huge_heap_bytes,
         "folders": folders.describe() if folders is not None else None,
         "says_goodbye": kind.on_drop is not Simulation.on_drop,
+        "rewinds": kind.rewindable is not None,
         "setup_s": time.monotonic() - began,
     }
     return simulation, folders, described

@@ -1,6 +1,7 @@
 """Expanding a snapshot: a child for each input, all from the same moment, as many at a time as there are cores.
 
-A child is a live cell that is cloned, plays and is ended; it becomes a node only where it is kept.
+A child is a live cell that is cloned, plays and is ended; it becomes a node only where it is kept. Where none is,
+and the simulation promises that a rewind takes all of it back, a cell is rewound and plays the next child.
 """
 
 from __future__ import annotations
@@ -11,12 +12,18 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import structlog
 from snapserv_client.protocol import ExpandArgs, ExpandResult, Kept, Outcome
 
-from .errors import BadRequestError, RequestTimeoutError, SnapservError
+from .errors import BadRequestError, NodeDiedError, RequestTimeoutError, SnapservError
 from .nodes import Nodes, seed_of
 from .process import Cell
 from .tree import Node
+
+log = structlog.get_logger(__name__)
+
+MOST_KEPT_BYTES = 8 << 20
+"""A rewind compares what was private at the mark: more than this takes it about as long as a clone."""
 
 OnOutcome = Callable[[Outcome], None]
 Sequences = Sequence[Sequence[dict[str, Any]]]
@@ -44,6 +51,9 @@ class Expansion:
         self._parallel = min(len(args.inputs), args.parallel or len(os.sched_getaffinity(0)))
         self._room = asyncio.Semaphore(self._parallel)
         self._endings: set[asyncio.Task[None]] = set()
+        self._rewinds = args.keep == "none" and len(args.inputs) > 2 * self._parallel and nodes.plan(source).rewinds
+        self._marked: set[Cell] = set()
+        self._spare: list[Cell] = []
         # Ids come first, and in order: a child's own random stream is derived from its id.
         self._ids = [nodes.forest.reserve() for _ in args.inputs]
 
@@ -61,8 +71,9 @@ class Expansion:
                     workers.create_task(self._work(work))
             kept = await self._keep_all()
         finally:
-            for index in list(self._alive):
-                self._end(self._alive.pop(index))
+            for cell in (*self._alive.values(), *self._spare):
+                self._end(cell)
+            self._alive.clear()
             while self._endings:
                 await asyncio.wait(self._endings)
         return ExpandResult([self._outcomes[index] for index in sorted(self._outcomes)], kept)
@@ -77,9 +88,8 @@ class Expansion:
             self._on_outcome(outcome)
 
     async def _child(self, index: int, sequence: Sequence[dict[str, Any]]) -> Outcome:
-        args, nodes = self._args, self._nodes
-        seed = seed_of(args.rng, self._ids[index])
-        cell = await nodes.herd.thaw(nodes.cell(self._source), step=self._source.step, seed=seed)
+        args = self._args
+        cell = await self._begin(seed_of(args.rng, self._ids[index]))
         try:
             async with self._room, asyncio.timeout(args.timeout_s):
                 played = await cell.ask(
@@ -91,7 +101,7 @@ class Expansion:
                     read=args.read,
                     sum=args.sum,
                 )
-            nodes.count_child(cell.clone_us, played["ticks"])
+            self._nodes.counters.steps += played["ticks"]
             outcome = Outcome(index, True, **played)
             self._alive[index] = cell
             self._sift(index, outcome)
@@ -106,13 +116,61 @@ class Expansion:
             raise
         return outcome
 
+    async def _begin(self, seed: int | None) -> Cell:
+        """Return a branch of the snapshot that has not played yet: a spare one that is rewound, or else a clone."""
+        while self._spare:
+            cell = self._spare.pop()
+            try:
+                await cell.ask("begin", slot=cell.slot, seed=seed, rewinds=True)
+                return cell
+            except NodeDiedError:
+                self._end(cell)
+            except SnapservError as error:  # if it was the author's hook that raised, it will again in a clone
+                self._refused(error)
+                self._end(cell)
+            except BaseException:
+                self._end(cell)
+                raise
+        nodes, rewinds = self._nodes, self._rewinds
+        frozen, step = nodes.cell(self._source), self._source.step
+        cell = await nodes.herd.thaw(frozen, step=step, seed=None if rewinds else seed, silent=rewinds)
+        nodes.count_fork(cell.clone_us)
+        if rewinds:
+            try:
+                await self._mark(cell)
+                await cell.ask("begin", slot=cell.slot, seed=seed)
+            except BaseException:
+                self._end(cell)
+                raise
+        return cell
+
+    async def _mark(self, cell: Cell) -> None:
+        """Have a branch remember where it stands, if that pays."""
+        try:
+            marked = await cell.ask("mark", remove=False)
+        except SnapservError as error:
+            self._refused(error)
+        else:
+            if marked["kept_bytes"] <= MOST_KEPT_BYTES:
+                self._marked.add(cell)
+
+    def _refused(self, error: SnapservError) -> None:
+        """Clone each child from now on."""
+        if self._rewinds:
+            self._rewinds = False
+            log.warning("children_not_rewound", node=self._source.path, error=str(error))
+
     def _sift(self, index: int, outcome: Outcome) -> None:
         """End the child that is not to be kept: this one, or one that it is better than."""
         args = self._args
         if args.keep == "all":
             return
         if args.keep == "none":
-            self._end(self._alive.pop(index))
+            cell = self._alive.pop(index)
+            if cell in self._marked:
+                self._spare.append(cell)
+            else:
+                self._end(cell)
             return
         value = _number(outcome, args.by)
         heapq.heappush(self._best, (value if args.largest else -value, -index))

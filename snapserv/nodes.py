@@ -225,7 +225,7 @@ class Nodes:
             return
         cell = await self.herd.thaw(cell, step=node.step, seed=None, silent=True)
         try:
-            self._count_fork(cell.clone_us)
+            self.count_fork(cell.clone_us)
             yield cell
         finally:
             await asyncio.shield(self.herd.end(cell))
@@ -323,7 +323,7 @@ class Nodes:
         """
         self.check_free(branch.tree, name)
         frozen, fork_us = await self.herd.freeze(self.cell(branch))
-        self._count_fork(fork_us)
+        self.count_fork(fork_us)
         try:
             parent = self.forest.nodes.get(branch.parent or 0)
             step, faulted = self.look(branch), branch.faulted
@@ -380,7 +380,7 @@ class Nodes:
                 self.forest.remove(node)
                 self.note(node)
                 raise
-            self._count_fork(cell.clone_us)
+            self.count_fork(cell.clone_us)
             self._put(node, cell)
         self._publish("created", self.info(node), "")
         return node
@@ -396,14 +396,9 @@ class Nodes:
         if kind == "branch":
             return self._settle(snapshot.tree, kind, snapshot, cell, name=None, step=step, reserved=reserved)
         frozen, fork_us = await self.herd.freeze(cell)
-        self._count_fork(fork_us)
+        self.count_fork(fork_us)
         await self.herd.end(cell)
         return self._settle(snapshot.tree, kind, snapshot, frozen, name=None, step=step, reserved=reserved)
-
-    def count_child(self, clone_us: float, ticks: int) -> None:
-        """Count the clone and the steps of a live cell that is no node."""
-        self._count_fork(clone_us)
-        self.counters.steps += ticks
 
     async def revive(self, branch: Node, snapshot: Node, *, rng: Rng) -> None:
         """Put a branch, whose turn the caller holds, back to a snapshot; a dead one lives again.
@@ -604,7 +599,7 @@ class Nodes:
 
     async def _replace_cell(self, branch: Node, cell: Cell) -> None:
         """Put a clone in the place of a branch's process, also of one that died."""
-        self._count_fork(cell.clone_us)
+        self.count_fork(cell.clone_us)
         former = self._part(branch)
         branch.death = None
         self._deaths.pop(branch.id, None)
@@ -639,7 +634,8 @@ class Nodes:
             with self.ledger.at_once():  # layers that nobody stands on any more are removed soon
                 self.note(node)
 
-    def _count_fork(self, microseconds: float) -> None:
+    def count_fork(self, microseconds: float) -> None:
+        """Count a clone, and how long it took."""
         log.debug("forked", microseconds=microseconds)
         self.counters.forks += 1
         self.counters.fork_us.append(microseconds)

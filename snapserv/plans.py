@@ -27,6 +27,12 @@ class Plan:
     base_hashes: BaseHashes = field(default_factory=BaseHashes)
 
     @property
+    def rewinds(self) -> bool:
+        """Whether a process may be rewound from one child of an expansion to the next, and nobody can tell."""
+        said = self.described
+        return said["rewinds"] and said["folders"] is None and not said["says_goodbye"]
+
+    @property
     def file_backed(self) -> bool:
         """Whether segments stand on files, unless they have left them."""
         return self.spec.arena.backing in ("huge_tmpfs", "memfd")

@@ -51,7 +51,7 @@ class BranchMark:
     def __init__(self, simulation: Simulation, step: int) -> None:
         self.step = step
         self._simulation = simulation
-        named = set(type(simulation).rewindable) - {"rng"}
+        named = set(type(simulation).rewindable or ()) - {"rng"}
         missing = [name for name in named if not hasattr(simulation, name)]
         if missing:
             raise BadRequestError(f"rewindable names {missing}, which {type(simulation).__name__} does not have")

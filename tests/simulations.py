@@ -263,6 +263,28 @@ class Rewindable(Simulation):
         self.surprised = True
 
 
+class Retraced(Rewindable):
+    """Counts its beginnings; and crashes, raises or breaks its promise where it is told to."""
+
+    begun = Field("i8")
+
+    class Inputs(msgspec.Struct):
+        how: str = ""
+
+    def step(self, inputs: Any) -> dict[str, float]:
+        outputs = super().step(inputs)
+        if inputs.how == "segfault":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if inputs.how == "raise":
+            raise RuntimeError("as told")
+        if inputs.how == "surprise":
+            self.surprised = True
+        return {**outputs, "begun": int(self.begun), "surprised": hasattr(self, "surprised")}
+
+    def on_branch(self, seed: int | None) -> None:
+        self.begun += 1
+
+
 class LooksAhead(Simulation):
     """Tries futures within a step, and takes each back."""
 
