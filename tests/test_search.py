@@ -27,17 +27,24 @@ def test_a_beam_saves_what_greed_and_chance_let_burn(monkeypatch: pytest.MonkeyP
     assert "nodes per second" in said[-1]
 
 
-def test_the_tree_counts_every_leaf_and_the_best_action_is_tried_most() -> None:
+def test_the_tree_counts_every_leaf_and_the_best_plan_is_followed() -> None:
     with local("gym:LunarLander-v3") as server:
         main = server.branch("main")
         main.call("reset", seed=3)
-        tree = mcts.Node()
+        search = mcts.Search(seed=3)
+        tree = search.tree
         here = main.snapshot()
-        action = mcts.choose(here, tree, 64)
+        action = search.choose(here, 0.0, 64)
         assert tree.visits == 64
         assert sum(child.visits for child in tree.children.values()) == 63, "the first leaf is the root"
-        assert tree.children[action].visits == max(child.visits for child in tree.children.values())
+        assert search.tree is tree.children[action]
         assert main.info().step == 0, "nothing has moved"
+        earned, plan = 0.0, [action, *search.plan]
+        for action in plan:
+            for _ in range(mcts.HOLD):
+                outputs = main.step(action=action).outputs
+                earned += 0 if main.last.finished else outputs["reward"]
+        assert earned == pytest.approx(search.planned), "a plan is worth what was promised"
 
 
 def test_an_episode_is_played_to_its_end_by_each_policy() -> None:

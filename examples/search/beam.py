@@ -2,7 +2,8 @@
 
 Where is fuel to be cleared so that a fire burns the least? At each decision a crew can clear one line. The beam
 keeps the plans that are best so far, as snapshots: each candidate line is a child of one of them, which looks some
-way ahead, and the best children are made again and kept. A beam of one is the greedy policy.
+way ahead, and the best children are made again and kept, one of those that come to the same. The greedy policy is a
+beam of one that looks no further than its next decision.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ DECISIONS = 10
 HOLD = 12
 """Ticks between two decisions."""
 AHEAD = 2
-"""How many times as far a candidate looks ahead."""
+"""How many decisions further a candidate of the beam looks ahead."""
 HORIZON = 400
 WIND = [5.0, 2.0]
 
@@ -48,13 +49,13 @@ def inputs(lines: Sequence[Line]) -> dict[str, Any]:
     return {"wind": WIND, "firebreaks": [*lines]}
 
 
-def look_ahead(snapshot: Snapshot, lines: Sequence[Line]) -> list[float]:
+def look_ahead(snapshot: Snapshot, lines: Sequence[Line], ahead: int) -> list[float]:
     """Return what will have burnt, for each line that could be cleared now."""
-    plans = [[inputs([line]), *[inputs([])] * AHEAD] for line in lines]
+    plans = [[inputs([line]), *[inputs([])] * ahead] for line in lines]
     return [float(outcome["burnt_ha"]) for outcome in snapshot.expand(plans, steps=HOLD, read=["burnt_ha"])]
 
 
-def beam(start: Snapshot, width: int) -> tuple[Plan, int]:
+def beam(start: Snapshot, width: int, ahead: int) -> tuple[Plan, int]:
     """Return the lines that a beam of a width finds, and how many children were tried."""
     kept: list[Found] = [(0.0, start, [])]
     tried = 0
@@ -64,10 +65,12 @@ def beam(start: Snapshot, width: int) -> tuple[Plan, int]:
         scored = [
             (burnt, index, line)
             for index, (_, snapshot, _) in enumerate(kept)
-            for burnt, line in zip(look_ahead(snapshot, lines), lines, strict=True)
+            for burnt, line in zip(look_ahead(snapshot, lines, ahead), lines, strict=True)
         ]
         best: list[Found] = []
-        for burnt, index, line in sorted(scored)[:width]:
+        distinct = {burnt: (index, line) for burnt, index, line in sorted(scored, reverse=True)}
+        for burnt in sorted(distinct)[:width]:
+            index, line = distinct[burnt]
             _, snapshot, plan = kept[index]
             (outcome,) = snapshot.expand([inputs([line])], steps=HOLD, keep="all", keep_as="snapshot")
             best.append((burnt, outcome.node, [*plan, line]))
@@ -100,13 +103,13 @@ def fires(server: Server, seeds: Sequence[int], width: int, say: Callable[[str],
         start = main.snapshot()
         chance = random.Random(seed)
         began = time.perf_counter()
-        widest, count = beam(start, width)
+        widest, count = beam(start, width, AHEAD)
         searching += time.perf_counter() - began
         tried += count
         plans: dict[str, Plan] = {
             "nothing": [],
             "random": [chance.choice(candidates(decision)) for decision in range(DECISIONS)],
-            "greedy": beam(start, 1)[0],
+            "greedy": beam(start, 1, 0)[0],
             "beam": widest,
         }
         for policy, plan in plans.items():

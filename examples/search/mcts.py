@@ -2,7 +2,11 @@
 
 PUCT (Silver et al., "Mastering the game of Go without human knowledge", Nature 550, 2017) with a uniform prior and
 random rollouts. The environment is Gymnasium's own, and knows nothing of it: every leaf of the tree is a child of
-one snapshot, which plays the actions that lead there and rolls out, and a whole batch of leaves is one request.
+one snapshot, which plays the actions that lead there and a rollout, and a whole batch of leaves is one request.
+
+A child goes on exactly as the episode would. So the best plan ever found, tree and rollout, can be carried out as
+it is, and is followed until a better one is found, as in single-player tree search (Schadd et al., "Single-player
+Monte-Carlo tree search", Computers and Games, 2008).
 """
 
 from __future__ import annotations
@@ -18,7 +22,8 @@ from snapserv_client import Branch, Server, Snapshot, local
 ACTIONS = range(4)
 HOLD = 6
 """Ticks for which an action is held: a lander does not change its mind fifty times a second."""
-ROLLOUT = 40
+ROLLOUT = 10
+"""Actions by chance after those of the tree."""
 BATCH = 16
 EXPLORATION = 1.0
 
@@ -37,19 +42,39 @@ class Node:
         return self.total / self.visits if self.visits else 0.0
 
 
-def choose(root: Snapshot, tree: Node, evaluations: int) -> int:
-    """Return the action that was tried most, after so many evaluations of leaves."""
-    for _ in range(evaluations // BATCH):
-        low, high = extent(tree)
-        paths = [select(tree, low, high) for _ in range(BATCH)]
-        outcomes = root.expand(
-            [[{"action": action} for action in actions] for actions, _ in paths],
-            steps=HOLD, policy="random_action", policy_steps=ROLLOUT, rng="split", sum=["reward"],
-        )  # fmt: skip
-        for (_, nodes), outcome in zip(paths, outcomes, strict=True):
-            for node in nodes:
-                node.total += outcome["reward"]
-    return max(tree.children, key=lambda action: tree.children[action].visits)
+class Search:
+    """The tree of an episode, and the best plan so far.
+
+    Returns are of whole episodes, as far as they were played: what has been earned is in them. So those of earlier
+    decisions stay comparable.
+
+    Args:
+        seed: Of the rollouts.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.tree = Node()
+        self.plan: list[int] = []
+        self.planned = -math.inf
+        self.chance = random.Random(seed)
+
+    def choose(self, root: Snapshot, earned: float, evaluations: int) -> int:
+        """Return the next action of the best plan, after so many evaluations of leaves."""
+        for _ in range(evaluations // BATCH):
+            low, high = extent(self.tree)
+            paths = [select(self.tree, low, high) for _ in range(BATCH)]
+            plans = [[*actions, *self.chance.choices(ACTIONS, k=ROLLOUT)] for actions, _ in paths]
+            inputs = [[{"action": action} for action in plan] for plan in plans]
+            outcomes = root.expand(inputs, steps=HOLD, sum=["reward"])
+            for (_, nodes), plan, outcome in zip(paths, plans, outcomes, strict=True):
+                found = earned + outcome["reward"]
+                for node in nodes:
+                    node.total += found
+                if found > self.planned or not self.plan:
+                    self.plan, self.planned = plan, found
+        action = self.plan.pop(0)
+        self.tree = self.tree.children.get(action, Node())
+        return action
 
 
 def select(tree: Node, low: float, high: float) -> tuple[list[int], list[Node]]:
@@ -85,7 +110,7 @@ def extent(tree: Node) -> tuple[float, float]:
 def episode(main: Branch, seed: int, policy: str, evaluations: int) -> tuple[float, int]:
     """Return the reward of an episode under a policy, and how many children were tried for it."""
     main.call("reset", seed=seed)
-    chance, tree, reward, tried = random.Random(seed), Node(), 0.0, 0
+    chance, search, reward, tried = random.Random(seed), Search(seed), 0.0, 0
     while True:
         if policy == "random":
             action = chance.choice(ACTIONS)
@@ -96,8 +121,7 @@ def episode(main: Branch, seed: int, policy: str, evaluations: int) -> tuple[flo
                 action = max(ACTIONS, key=lambda each: float(outcomes[each]["reward"]))
                 tried += len(ACTIONS)
             else:
-                action = choose(here, tree, evaluations)
-                tree = tree.children[action]
+                action = search.choose(here, reward, evaluations)
                 tried += evaluations
             here.drop()
         for _ in range(HOLD):
