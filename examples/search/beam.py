@@ -24,6 +24,8 @@ HOLD = 12
 AHEAD = 2
 """How many decisions further a candidate of the beam looks ahead."""
 HORIZON = 400
+HALF = 10
+"""Cells from the middle of a line to its end."""
 WIND = [5.0, 2.0]
 
 Line = list[int]
@@ -35,10 +37,10 @@ def candidates(decision: int) -> list[Line]:
     """Return lines across the fire's way, on three circles around its origin: as (row, column, row, column)."""
     middle, lines = SIZE // 2, []
     for radius in (12, 24, 40):
-        for angle in range(0, 360, 30):
+        for angle in range(0, 360, 20):
             turn = math.radians(angle)
             row, column = middle + radius * math.sin(turn), middle + radius * math.cos(turn)
-            along, across = 14 * math.cos(turn), -14 * math.sin(turn)
+            along, across = HALF * math.cos(turn), -HALF * math.sin(turn)
             ends = row - along, column - across, row + along, column + across
             lines.append([min(SIZE - 1, max(0, round(end))) for end in ends])
     return lines
@@ -125,7 +127,7 @@ def main() -> None:
     """Fight the fires that the arguments say."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10, help="fires, from seed 0 on")
-    parser.add_argument("--width", type=int, default=6, help="of the beam")
+    parser.add_argument("--width", type=int, default=8, help="of the beam")
     options = parser.parse_args()
     with local("examples.wildfire:Wildfire", rows=SIZE, cols=SIZE) as server:
         fires(server, range(options.seeds), options.width, lambda text: print(text, flush=True))

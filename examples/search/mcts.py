@@ -22,8 +22,10 @@ from snapserv_client import Branch, Server, Snapshot, local
 ACTIONS = range(4)
 HOLD = 6
 """Ticks for which an action is held: a lander does not change its mind fifty times a second."""
-ROLLOUT = 10
-"""Actions by chance after those of the tree."""
+ROLLOUT = 12
+"""Actions after those of the tree."""
+REMEMBER = 0.5
+"""Of so many of the rollouts, some actions are those of the best plan at the same depth; the rest is chance."""
 BATCH = 16
 EXPLORATION = 1.0
 
@@ -63,7 +65,7 @@ class Search:
         for _ in range(evaluations // BATCH):
             low, high = extent(self.tree)
             paths = [select(self.tree, low, high) for _ in range(BATCH)]
-            plans = [[*actions, *self.chance.choices(ACTIONS, k=ROLLOUT)] for actions, _ in paths]
+            plans = [[*actions, *self.rollout(len(actions))] for actions, _ in paths]
             inputs = [[{"action": action} for action in plan] for plan in plans]
             outcomes = root.expand(inputs, steps=HOLD, sum=["reward"])
             for (_, nodes), plan, outcome in zip(paths, plans, outcomes, strict=True):
@@ -72,9 +74,18 @@ class Search:
                     node.total += found
                 if found > self.planned or not self.plan:
                     self.plan, self.planned = plan, found
-        action = self.plan.pop(0)
+        action = self.plan[0]
+        self.plan = self.plan[1:]
         self.tree = self.tree.children.get(action, Node())
         return action
+
+    def rollout(self, depth: int) -> list[int]:
+        """Return what to do after the first ``depth`` actions."""
+        chance, known = self.chance, 0
+        if chance.random() < REMEMBER:
+            known = chance.randint(0, ROLLOUT)
+        remembered = self.plan[depth : depth + known]
+        return [*remembered, *chance.choices(ACTIONS, k=ROLLOUT - len(remembered))]
 
 
 def select(tree: Node, low: float, high: float) -> tuple[list[int], list[Node]]:
@@ -156,7 +167,7 @@ def main() -> None:
     """Play what the arguments say."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10, help="episodes, from seed 0 on")
-    parser.add_argument("--evaluations", type=int, default=64, help="leaves for each action")
+    parser.add_argument("--evaluations", type=int, default=128, help="leaves for each action")
     options = parser.parse_args()
     with local("gym:LunarLander-v3") as server:
         play(server, range(options.seeds), options.evaluations)
