@@ -14,7 +14,10 @@ MANY = 1000
 
 
 def measure(rounds: int) -> dict[str, Any]:
-    """Return seconds, p50, of `CHILDREN` children of a lunar lander, and of `MANY` of an arena simulation."""
+    """Return seconds, p50, of `CHILDREN` children of a lunar lander, and of `MANY` of an arena simulation.
+
+    Those of the arena simulation are made both ways, turn about: rewound, as its author allows, and cloned.
+    """
     with local("gym:LunarLander-v3") as server:
         main = server.branch("main")
         main.call("reset", seed=1)
@@ -33,18 +36,27 @@ def measure(rounds: int) -> dict[str, Any]:
                 branch.drop()
                 assert np.array_equal(result.outputs["observation"], outcome["observation"])
             one_by_one.append(time.perf_counter() - began)
-    with local("examples.wildfire:Wildfire", rows=1024, cols=1024) as server:
-        main = server.branch("main")
-        main.step(20)
-        before = main.snapshot()
-        many = []
+    fires = ("examples.wildfire:Wildfire", "benchmarks.simulations:CautiousWildfire")
+    many: dict[str, list[float]] = {fire: [] for fire in fires}
+    with local(fires[0], rows=1024, cols=1024) as rewound, local(fires[1], rows=1024, cols=1024) as cloned:
+        snapshots = []
+        for server in (rewound, cloned):
+            main = server.branch("main")
+            main.step(20)
+            snapshots.append(main.snapshot())
         for _ in range(rounds):
-            began = time.perf_counter()
-            assert all(outcome.ok for outcome in before.expand([{}] * MANY))
-            many.append(time.perf_counter() - began)
+            burning = []
+            for fire, before in zip(fires, snapshots, strict=True):
+                began = time.perf_counter()
+                burning.append([outcome["burning_ha"] for outcome in before.expand([{}] * MANY)])
+                many[fire].append(time.perf_counter() - began)
+            assert burning[0] == burning[1]
     rows = [
         {"what": f"expand of {CHILDREN}, LunarLander-v3, {TICKS} steps each", "s": float(np.median(together))},
         {"what": "branch, step, read and drop, one by one", "s": float(np.median(one_by_one))},
-        {"what": f"expand of {MANY:,}, wildfire of 1024 x 1024, one step each", "s": float(np.median(many))},
+        *(
+            {"what": f"expand of {MANY:,}, wildfire of 1024 x 1024, one step each, {how}", "s": float(np.median(s))}
+            for how, s in zip(("rewound", "cloned"), many.values(), strict=True)
+        ),
     ]
     return {"rows": rows, "ratio": rows[1]["s"] / rows[0]["s"], "many s": rows[2]["s"]}

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 
+from examples.wildfire import Wildfire
 from snapserv import Field, Simulation
 
 PRIME = 2_654_435_761
@@ -42,6 +43,12 @@ class Pages(Simulation):
             self.turn = (at + inputs.dirty) % len(self.order)
         else:
             self.memory[:: max(1, len(self.memory) // max(1, inputs.dirty)), 0][: inputs.dirty] += 1
+
+
+class CautiousWildfire(Wildfire):
+    """Promises nothing, so that every child of an expansion is a clone."""
+
+    rewindable = None
 
 
 class Nothing(Simulation):
