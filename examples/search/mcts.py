@@ -167,7 +167,7 @@ def main() -> None:
     """Play what the arguments say."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=10, help="episodes, from seed 0 on")
-    parser.add_argument("--evaluations", type=int, default=128, help="leaves for each action")
+    parser.add_argument("--evaluations", type=int, default=256, help="leaves for each action")
     options = parser.parse_args()
     with local("gym:LunarLander-v3") as server:
         play(server, range(options.seeds), options.evaluations)
