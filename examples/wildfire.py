@@ -61,7 +61,6 @@ def catching(catches: float) -> np.ndarray[Any, Any]:
     for vegetation, more in VEGETATION.items():
         for density, denser in DENSITY.items():
             chances[terrain.fuel_class(vegetation, density)] = catches * (1 + more) * (1 + denser)
-    chances.flags.writeable = False
     return chances
 
 
@@ -91,7 +90,7 @@ class Wildfire(Simulation):
     burnt_cells = Field("i8", doc="how many cells have burnt out")
     tick = Field("i8", doc="ticks since setup")
     stream = Field("u8", doc="key of the random stream")
-    rewindable = ()
+    rewindable = ("_catches",)
 
     class Inputs(msgspec.Struct):
         """What acts on the fire in a tick. Repeating an action changes nothing more. Rows and columns count from 0.
