@@ -153,6 +153,8 @@ class Expansion:
         else:
             if marked["kept_bytes"] <= MOST_KEPT_BYTES:
                 self._marked.add(cell)
+            else:
+                self._rewinds = False  # every clone of this snapshot would copy as much for nothing
 
     def _refused(self, error: SnapservError) -> None:
         """Clone each child from now on."""
