@@ -34,10 +34,19 @@ cdef extern from "frozen.h":
     struct snapserv_spares:
         int first
         int count
-    int snapserv_freeze(int control, int child_control, snapserv_spares spares, int *thawed, int64_t *clone_ns)
+    int snapserv_freeze(int control, int child_control, snapserv_spares spares, void (*begun)() noexcept, int *thawed,
+                        int64_t *clone_ns)
     int snapserv_stay_frozen(int control)
     int snapserv_reopen_files()
     int snapserv_count_threads()
+
+cdef extern from "retrace.h":
+    enum:
+        SNAPSERV_MOST_NOTE
+    int snapserv_retrace_mark(int control, int child_control, int *thawed, int64_t *clone_ns, const char **refused)
+    const char *snapserv_retrace_back(const void *note, size_t size)
+    const void *snapserv_retrace_note(size_t *size)
+    long snapserv_retrace_pages()
 
 cdef extern from "orphan.h":
     int snapserv_orphan_configure(const char *path, int64_t grace_ns, int ledger)
@@ -91,7 +100,7 @@ def freeze(control: int, child_control: int, spares: range = range(0)) -> tuple[
     cdef snapserv_spares closed
     closed.first, closed.count = spares.start, len(spares)
     PyOS_BeforeFork()
-    cdef int made = snapserv_freeze(control, child_control, closed, &thawed, &clone_ns)
+    cdef int made = snapserv_freeze(control, child_control, closed, NULL, &thawed, &clone_ns)
     if made == 0:
         _after_thaw()
         return thawed, 0
@@ -103,6 +112,63 @@ def freeze(control: int, child_control: int, spares: range = range(0)) -> tuple[
             PyOS_AfterFork_Parent()
     PyOS_AfterFork_Parent()
     return None, clone_ns
+
+
+class CannotGoBack(Exception):
+    """This process cannot be taken back to its mark, or not be given one; says why."""
+
+
+def mark(control: int, child_control: int) -> tuple[int | None, bytes | None]:
+    """Mark this moment of this process: `go_back` returns here, however often.
+
+    A frozen sibling keeps it, and listens on ``child_control``; the server is answered on ``control``, as by `freeze`.
+
+    Returns:
+        In this process None and None, and after each `go_back` None and what that was given. In a branch that is
+        thawed from the sibling, the branch's own socket, and None.
+
+    Raises:
+        CannotGoBack: It has more than its memory that changes: says what.
+        OSError: The kernel made no process: EAGAIN (too many), ENOMEM.
+    """
+    cdef int thawed = -1
+    cdef int64_t clone_ns = 0
+    cdef const char *refused = NULL
+    cdef size_t size = 0
+    cdef const void *note
+    PyOS_BeforeFork()
+    cdef int made = snapserv_retrace_mark(control, child_control, &thawed, &clone_ns, &refused)
+    if made == 0:
+        _after_thaw()
+        return thawed, None
+    if made == -1:
+        try:
+            PyErr_SetFromErrno(OSError)
+        finally:
+            PyOS_AfterFork_Parent()
+    PyOS_AfterFork_Parent()
+    if made == -2:
+        raise CannotGoBack(refused.decode())
+    if made == 1:
+        return None, None
+    note = snapserv_retrace_note(&size)
+    return None, (<const char *>note)[:size]
+
+
+def go_back(note: bytes) -> None:
+    """Take this process back to its mark, memory and registers, whatever has happened since: `mark` returns ``note``.
+
+    Raises:
+        CannotGoBack: The kernel holds something else for it than it did, or ``note`` is too long; nothing changed.
+    """
+    cdef const char *given = note
+    cdef const char *refused = snapserv_retrace_back(given, len(note))
+    raise CannotGoBack(refused.decode())
+
+
+def pages_put_back() -> int:
+    """Return how many pages the last `go_back` put back."""
+    return snapserv_retrace_pages()
 
 
 def stay_frozen(control: int) -> int:

@@ -50,7 +50,6 @@ int snapserv_say_hello(int control, int64_t clone_ns)
 
 static void say_hello(int control, int64_t cloning_since_ns)
 {
-    snapserv_let_read();
     if (snapserv_say_hello(control, now_ns() - cloning_since_ns) < 0)
         _exit(0); /* the server is gone, and no other knows of this process */
 }
@@ -109,6 +108,7 @@ int snapserv_stay_frozen(int control)
             /* 2. Own file offsets, so that the branch does not move the snapshot's. */
             snapserv_reopen_files();
             prctl(PR_SET_NAME, "snap-branch", 0, 0, 0);
+            snapserv_let_read();
             /* 3. Tell the server who is there; from here on the caller runs Python. */
             say_hello(branch_control, since);
             return branch_control;
@@ -119,7 +119,8 @@ int snapserv_stay_frozen(int control)
     }
 }
 
-int snapserv_freeze(int control, int child_control, struct snapserv_spares spares, int *thawed, int64_t *clone_ns)
+int snapserv_freeze(int control, int child_control, struct snapserv_spares spares, void (*begun)(void), int *thawed,
+                    int64_t *clone_ns)
 {
     int64_t since = now_ns();
     pid_t made = snapserv_clone_sibling();
@@ -144,6 +145,10 @@ int snapserv_freeze(int control, int child_control, struct snapserv_spares spare
         syscall(SYS_close_range, spares.first, spares.first + spares.count - 1, 0);
     /* 2. Own file offsets before anybody can move them: the parent goes on as soon as it is scheduled. */
     snapserv_reopen_files();
+    if (begun != NULL)
+        begun();
+    else
+        snapserv_let_read();
     /* 3. Only now is this the instant of the snapshot, whole: tell the server. */
     say_hello(child_control, since);
     /* 4. Block in C. What returns from here is a branch, in a process of its own. */

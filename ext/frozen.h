@@ -38,8 +38,11 @@ struct snapserv_spares {
 /* Clone the caller into a frozen sibling that listens on `child_control`, which is closed in the caller. The caller
  * answers the server here, on `control`: Python's first steps after a clone touch a hundred pages and copy each of
  * them, and the server need not wait for that.
- * Returns 1 in the caller, with the time that the clone took in *clone_ns; 0 in a branch thawed from the sibling, with its socket in *thawed; -1 with errno. */
-int snapserv_freeze(int control, int child_control, struct snapserv_spares spares, int *thawed, int64_t *clone_ns);
+ * `begun`, unless NULL, is called in the sibling before the server hears of it.
+ * Returns 1 in the caller, with the time that the clone took in *clone_ns; 0 in a branch thawed from the sibling, with
+ * its socket in *thawed; -1 with errno, and `child_control` closed. */
+int snapserv_freeze(int control, int child_control, struct snapserv_spares spares, void (*begun)(void), int *thawed,
+                    int64_t *clone_ns);
 
 /* Tell the server on `control` which process this is. Returns -1 where the server is gone. */
 int snapserv_say_hello(int control, int64_t clone_ns);

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from snapserv_client.errors import SnapservError
+from snapserv_client.wire import unpack
 
 from .arena import Arena
 from .errors import BadRequestError, SimulationError, StepInterruptedError, ThreadsRunningError
@@ -50,6 +51,7 @@ def main() -> NoReturn:
     """Build the simulation that the server asks for, then be the master, and each of its branches."""
     own_score = score()  # the server's, which it was spawned with
     prefer("self", MASTER, own_score)
+    os.closerange(LEDGER_DESCRIPTOR + 1, 1 << 20)  # whatever else a server was started with is not for its cells
     scoreboard = Scoreboard(LEDGER_DESCRIPTOR)  # which stays open: the next server finds it here
     os.set_inheritable(LEDGER_DESCRIPTOR, False)
     os.set_inheritable(CONTROL_DESCRIPTOR, False)
@@ -98,6 +100,7 @@ class Cell:
         self._history = History()
         self._mark: BranchMark | None = None
         self._marked: Moment | None = None
+        self._remembers = False
         self._begun = False
         self._slot = 0
         self._step = 0
@@ -109,6 +112,7 @@ class Cell:
             "call": self._call,
             "mark": self._mark_moment,
             "rewind": self._rewind,
+            "remember": self._remember,
             "prepare": self._prepare,
             "freeze": self._freeze,
             "history": self._list_history,
@@ -167,8 +171,8 @@ class Cell:
     # ------------------------------------------------------------------------------------------- requests
 
     def _begin(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
-        if request.get("rewinds"):
-            self._rewind({}, None)
+        if request.get("again"):
+            self._go_back(request)
         self._slot = request["slot"]
         self._scoreboard[self._slot] = self._step
         prefer("self", BRANCH, self._own_score)
@@ -330,6 +334,40 @@ class Cell:
         self._history.rewind(self._marked)
         self._step = self._scoreboard[self._slot] = self._mark.step
         return {"step": self._step, "pages": pages, "elapsed_us": (time.monotonic_ns() - began) // 1000}
+
+    def _remember(self, _: Mapping[str, Any], descriptor: int | None) -> dict[str, Any]:
+        """Have `_go_back` take this whole process back to here, whatever it holds, and have it begin from here."""
+        if descriptor is None:
+            raise BadRequestError("a mark of a process comes with its twin's socket")
+        _flush()  # what is buffered now would be printed each time
+        self._remembers = True
+        try:
+            refuse_threads()
+            thawed, asked = fork.mark(self._control.fileno(), descriptor)
+        except OSError as cause:
+            self._remembers = False
+            raise cannot_clone(cause) from cause
+        except BaseException as cause:
+            self._remembers = False
+            os.close(descriptor)
+            if isinstance(cause, fork.CannotGoBack):
+                raise BadRequestError(f"the process cannot be taken back: {cause}") from cause
+            raise
+        if thawed is not None:
+            self._control.leave()
+            raise _Thawed(thawed)
+        if asked is None:
+            raise _AnsweredError
+        return self._begin(unpack(asked), None)
+
+    def _go_back(self, request: Mapping[str, Any]) -> NoReturn:
+        if not self._remembers:
+            raise BadRequestError("the process has no mark")
+        _flush()
+        try:
+            fork.go_back(self._history.pack({"slot": request["slot"], "seed": request["seed"]}))
+        except fork.CannotGoBack as cause:
+            raise BadRequestError(f"the process cannot be taken back: {cause}") from cause
 
     def _list_history(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         return self._history.page(request["start"])

@@ -22,9 +22,6 @@ from .tree import Node
 
 log = structlog.get_logger(__name__)
 
-MOST_KEPT_BYTES = 8 << 20
-"""A rewind compares what was private at the mark: more than this takes it about as long as a clone."""
-
 OnOutcome = Callable[[Outcome], None]
 Sequences = Sequence[Sequence[dict[str, Any]]]
 
@@ -51,8 +48,10 @@ class Expansion:
         self._parallel = min(len(args.inputs), args.parallel or len(os.sched_getaffinity(0)))
         self._room = asyncio.Semaphore(self._parallel)
         self._endings: set[asyncio.Task[None]] = set()
-        self._rewinds = args.keep == "none" and len(args.inputs) > 2 * self._parallel and nodes.plan(source).rewinds
-        self._marked: set[Cell] = set()
+        self._takes_back = (
+            args.keep == "none" and len(args.inputs) > 2 * self._parallel and nodes.plan(source).takes_back
+        )
+        self._twins: dict[Cell, Cell] = {}
         self._spare: list[Cell] = []
         # Ids come first, and in order: a child's own random stream is derived from its id.
         self._ids = [nodes.forest.reserve() for _ in args.inputs]
@@ -117,11 +116,11 @@ class Expansion:
         return outcome
 
     async def _begin(self, seed: int | None) -> Cell:
-        """Return a branch of the snapshot that has not played yet: a spare one that is rewound, or else a clone."""
+        """Return a branch of the snapshot that has not played yet: one that played and is taken back, or a clone."""
         while self._spare:
             cell = self._spare.pop()
             try:
-                await cell.ask("begin", slot=cell.slot, seed=seed, rewinds=True)
+                await cell.ask("begin", slot=cell.slot, seed=seed, again=True)
                 return cell
             except NodeDiedError:
                 self._end(cell)
@@ -131,36 +130,33 @@ class Expansion:
             except BaseException:
                 self._end(cell)
                 raise
-        nodes, rewinds = self._nodes, self._rewinds
+        nodes, takes_back = self._nodes, self._takes_back
         frozen, step = nodes.cell(self._source), self._source.step
-        cell = await nodes.herd.thaw(frozen, step=step, seed=None if rewinds else seed, silent=rewinds)
+        cell = await nodes.herd.thaw(frozen, step=step, seed=None if takes_back else seed, silent=takes_back)
         nodes.count_fork(cell.clone_us)
-        if rewinds:
+        if takes_back:
             try:
-                await self._mark(cell)
+                await self._remember(cell)
                 await cell.ask("begin", slot=cell.slot, seed=seed)
             except BaseException:
                 self._end(cell)
                 raise
         return cell
 
-    async def _mark(self, cell: Cell) -> None:
-        """Have a branch remember where it stands, if that pays."""
+    async def _remember(self, cell: Cell) -> None:
+        """Have a branch remember where it stands."""
         try:
-            marked = await cell.ask("mark", remove=False)
+            self._twins[cell], fork_us = await self._nodes.herd.freeze(cell, how="remember")
         except SnapservError as error:
             self._refused(error)
         else:
-            if marked["kept_bytes"] <= MOST_KEPT_BYTES:
-                self._marked.add(cell)
-            else:
-                self._rewinds = False  # every clone of this snapshot would copy as much for nothing
+            self._nodes.count_fork(fork_us)
 
     def _refused(self, error: SnapservError) -> None:
         """Clone each child from now on."""
-        if self._rewinds:
-            self._rewinds = False
-            log.warning("children_not_rewound", node=self._source.path, error=str(error))
+        if self._takes_back:
+            self._takes_back = False
+            log.warning("children_cloned", node=self._source.path, error=str(error))
 
     def _sift(self, index: int, outcome: Outcome) -> None:
         """End the child that is not to be kept: this one, or one that it is better than."""
@@ -169,7 +165,7 @@ class Expansion:
             return
         if args.keep == "none":
             cell = self._alive.pop(index)
-            if cell in self._marked:
+            if cell in self._twins and self._takes_back:
                 self._spare.append(cell)
             else:
                 self._end(cell)
@@ -198,11 +194,14 @@ class Expansion:
 
     def _end(self, cell: Cell) -> None:
         """End a child; `run` waits until it is reaped."""
-        if not cell.says_goodbye:
-            cell.kill()
-        ending = asyncio.get_running_loop().create_task(self._nodes.herd.end(cell))
-        self._endings.add(ending)
-        ending.add_done_callback(self._endings.discard)
+        for each in (cell, self._twins.pop(cell, None)):
+            if each is None:
+                continue
+            if not each.says_goodbye:
+                each.kill()
+            ending = asyncio.get_running_loop().create_task(self._nodes.herd.end(each))
+            self._endings.add(ending)
+            ending.add_done_callback(self._endings.discard)
 
 
 def _number(outcome: Outcome, name: str) -> float:

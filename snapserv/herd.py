@@ -165,8 +165,10 @@ class Herd:
         cell.connect(control)
         return True
 
-    async def freeze(self, live: Cell) -> tuple[Cell, float]:
+    async def freeze(self, live: Cell, *, how: str = "freeze") -> tuple[Cell, float]:
         """Clone a live cell into a frozen one; return it and the microseconds that its parent was held up.
+
+        ``how`` is what the cell is asked: "freeze", or "remember" for a twin that it can be taken back to.
 
         Raises:
             SnapservError: The parent has threads, the kernel made no process, or the parent died.
@@ -178,7 +180,7 @@ class Herd:
         stacks = frozen.stacks = live.stacks
         try:
             prepared: Any = stacks and await live.ask("prepare", folders=stacks.preparing(live))
-            fork_us: float = await live.ask("freeze", descriptor=theirs)
+            fork_us: float = await live.ask(how, descriptor=theirs)
             if stacks is not None:
                 stacks.froze(live, frozen, prepared)
                 self.on_standing(live)

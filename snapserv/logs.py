@@ -107,6 +107,7 @@ def configure(*, as_json: bool, quiet: bool = False, verbose: bool = False) -> N
         else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     )
     least = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+    stream = _stream()
     structlog.configure(
         processors=[
             _name_cause,
@@ -115,8 +116,8 @@ def configure(*, as_json: bool, quiet: bool = False, verbose: bool = False) -> N
             *shape,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(least),
-        logger_factory=structlog.WriteLoggerFactory(_stream()),
-        cache_logger_on_first_use=True,
+        logger_factory=structlog.WriteLoggerFactory(stream),
+        cache_logger_on_first_use=stream is not sys.stderr,  # which its owner may close and replace,
     )
 
 

@@ -27,10 +27,9 @@ class Plan:
     base_hashes: BaseHashes = field(default_factory=BaseHashes)
 
     @property
-    def rewinds(self) -> bool:
-        """Whether a process may be rewound from one child of an expansion to the next, and nobody can tell."""
-        said = self.described
-        return said["rewinds"] and said["folders"] is None and not said["says_goodbye"]
+    def takes_back(self) -> bool:
+        """Whether a process may be taken back from one child of an expansion to the next, and nobody can tell."""
+        return self.described["folders"] is None and not self.described["says_goodbye"]
 
     @property
     def file_backed(self) -> bool:

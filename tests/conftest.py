@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import structlog
 from snapserv_client import Server, connect
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -124,6 +125,13 @@ def server(_walk: ServerProcess) -> Iterator[Server]:
         clear(client)
         client.branch("main").reset()
         assert_nothing_more(_walk.pid, before)
+
+
+@pytest.fixture(autouse=True)
+def _own_logs() -> Iterator[None]:
+    """Forget how a test had this process's log set up: the stream that it wrote to is closed with the test."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture

@@ -265,7 +265,9 @@ def test_leaving_early_ends_the_children_that_are_left(serve: Serve) -> None:
             async with await aio.connect(process.endpoint, timeout_s=10) as client:
                 branch = await client.branch("main")
                 inputs: list[Any] = [{}, *[{"how": "sleep", "at": 1}] * 5]
-                async with contextlib.aclosing(branch.expand_as_completed(inputs)) as outcomes:
+                # All at once: the one that ends must not wait for room behind those that never do.
+                together = branch.expand_as_completed(inputs, parallel=len(inputs))
+                async with contextlib.aclosing(together) as outcomes:
                     async for outcome in outcomes:
                         assert outcome.index == 0
                         break
