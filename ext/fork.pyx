@@ -41,12 +41,9 @@ cdef extern from "frozen.h":
     int snapserv_count_threads()
 
 cdef extern from "retrace.h":
-    enum:
-        SNAPSERV_MOST_NOTE
     int snapserv_retrace_mark(int control, int child_control, int *thawed, int64_t *clone_ns, const char **refused)
     const char *snapserv_retrace_back(const void *note, size_t size)
     const void *snapserv_retrace_note(size_t *size)
-    long snapserv_retrace_pages()
 
 cdef extern from "orphan.h":
     int snapserv_orphan_configure(const char *path, int64_t grace_ns, int ledger)
@@ -164,11 +161,6 @@ def go_back(note: bytes) -> None:
     cdef const char *given = note
     cdef const char *refused = snapserv_retrace_back(given, len(note))
     raise CannotGoBack(refused.decode())
-
-
-def pages_put_back() -> int:
-    """Return how many pages the last `go_back` put back."""
-    return snapserv_retrace_pages()
 
 
 def stay_frozen(control: int) -> int:

@@ -71,7 +71,6 @@ struct shared {
     pid_t original, twin;
     uint64_t twin_since; /* in clock ticks since boot, as proc_pid_stat(5) has it */
     int is_back;
-    long pages;
     size_t note_size;
     unsigned char note[SNAPSERV_MOST_NOTE];
     /* What the kernel held at the mark. */
@@ -89,8 +88,7 @@ struct shared {
     struct file now_files[MOST_FILES];
     char now_status[STATUS], now_folder[PATH_MAX];
     struct run added[MOST_RUNS];
-    struct file mem; /* the twin's memory, once it was needed; 0 before */
-    int pagemap;
+    int mem, pagemap; /* the twin's memory, and this process's pagemap */
     char text[32 << 10];
     uint64_t entries[MOST_ENTRIES];
     struct snapserv_page_region found[MOST_RUNS];
@@ -183,9 +181,6 @@ static int list_files(struct file *files, int except)
             file->descriptor = atoi(entry->d_name);
             if (file->descriptor == listing || file->descriptor == except || fstat(file->descriptor, &status) < 0)
                 continue;
-            if (file->descriptor == shared->mem.descriptor && status.st_dev == shared->mem.device &&
-                status.st_ino == shared->mem.inode)
-                continue; /* our own */
             file->mode = status.st_mode;
             file->device = status.st_dev;
             file->special = status.st_rdev;
@@ -485,10 +480,11 @@ static const char *compare_areas(void)
     return same == all ? NULL : "memory was unmapped";
 }
 
-/* Look for pages that were written where none can be now: memory that was made writable, and protected again. */
+/* Look for pages that were written where none can be now: memory that was made writable, and protected again. What
+ * was mapped since the mark does not matter. */
 static const char *compare_protected(void)
 {
-    const struct area *area = shared->now, *last = area + shared->now_count;
+    const struct area *area = shared->areas, *last = area + shared->area_count;
     uint64_t at = 0, end = last[-1].end;
     const char *why = NULL;
     shared->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
@@ -502,7 +498,9 @@ static const char *compare_protected(void)
                 while (area < last && area->end <= at)
                     area++;
                 uint64_t stop = area < last && area->end < shared->found[i].end ? area->end : shared->found[i].end;
-                if (area < last && is_private_area(area) && !is_written(area)) {
+                if (area < last && area->start > at && area->start < stop)
+                    stop = area->start;
+                if (area < last && area->start <= at && is_private_area(area) && !is_written(area)) {
                     uint64_t entries = read_entries(at, (stop - at) / PAGE);
                     stop = at + entries * PAGE;
                     for (uint64_t k = 0; k < entries; k++)
@@ -565,9 +563,8 @@ static void give_up(void)
 
 static void put_back(uint64_t start, uint64_t end)
 {
-    shared->pages += (end - start) / PAGE;
     while (start < end) {
-        ssize_t got = pread(shared->mem.descriptor, (void *)(uintptr_t)start, end - start, start);
+        ssize_t got = pread(shared->mem, (void *)(uintptr_t)start, end - start, start);
         if (got <= 0)
             give_up();
         start += got;
@@ -642,27 +639,23 @@ static void go_back(void)
         index += pages_of(area);
     }
     close(shared->pagemap);
+    close(shared->mem);
     shared->is_back = 1;
     setcontext(&shared->marked);
     give_up();
 }
 
-/* Open the twin's memory, for as long as this process lives: it stays that one's when the twin has ended. */
-static const char *open_mem(void)
+/* Open the twin's memory, which stays that one's if it should end now. Returns -1 where that cannot be. */
+static int open_mem(void)
 {
-    static const char *const refused = "the memory of its twin cannot be read";
     char path[40];
-    struct stat status;
     snprintf(path, sizeof path, "/proc/%d/mem", (int)shared->twin);
     int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0)
-        return refused;
-    if (fstat(descriptor, &status) < 0 || !shared->twin_since || started(shared->twin) != shared->twin_since) {
+    if (descriptor >= 0 && (!shared->twin_since || started(shared->twin) != shared->twin_since)) {
         close(descriptor);
-        return refused;
+        return -1;
     }
-    shared->mem = (struct file){.descriptor = descriptor, .device = status.st_dev, .inode = status.st_ino};
-    return NULL;
+    return descriptor;
 }
 
 const char *snapserv_retrace_back(const void *note, size_t size)
@@ -672,14 +665,16 @@ const char *snapserv_retrace_back(const void *note, size_t size)
                                                                                               : compare();
     if (refused != NULL)
         return refused;
-    if (shared->mem.descriptor == 0 && (refused = open_mem()) != NULL)
-        return refused;
+    shared->mem = open_mem();
+    if (shared->mem < 0)
+        return "the memory of its twin cannot be read";
     shared->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    if (shared->pagemap < 0 || getcontext(&shared->aside) < 0)
+    if (shared->pagemap < 0 || getcontext(&shared->aside) < 0) {
+        close(shared->mem);
         return "its pagemap cannot be read";
+    }
     memcpy(shared->note, note, size);
     shared->note_size = size;
-    shared->pages = 0;
     shared->aside.uc_stack.ss_sp = shared->stack;
     shared->aside.uc_stack.ss_size = sizeof shared->stack;
     shared->aside.uc_link = NULL;
@@ -694,9 +689,4 @@ const void *snapserv_retrace_note(size_t *size)
 {
     *size = shared->note_size;
     return shared->note;
-}
-
-long snapserv_retrace_pages(void)
-{
-    return shared->pages;
 }

@@ -26,7 +26,4 @@ const char *snapserv_retrace_back(const void *note, size_t size);
 /* What was handed to snapserv_retrace_back last, and in *size how much of it. */
 const void *snapserv_retrace_note(size_t *size);
 
-/* How many pages were put back last. */
-long snapserv_retrace_pages(void);
-
 #endif

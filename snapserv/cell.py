@@ -323,8 +323,7 @@ class Cell:
         began = time.monotonic_ns()
         self._mark = None if request["remove"] else BranchMark(self._simulation, self._step)
         self._marked = None if request["remove"] else self._history.moment()
-        kept = self._mark.kept_bytes if self._mark is not None else 0
-        return {"step": self._step, "kept_bytes": kept, "elapsed_us": (time.monotonic_ns() - began) // 1000}
+        return {"step": self._step, "elapsed_us": (time.monotonic_ns() - began) // 1000}
 
     def _rewind(self, _: Mapping[str, Any], __: int | None) -> dict[str, Any]:
         if self._mark is None or self._marked is None:
@@ -567,7 +566,6 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, Folders | None, dict
         "huge_heap_bytes": huge_heap_bytes,
         "folders": folders.describe() if folders is not None else None,
         "says_goodbye": kind.on_drop is not Simulation.on_drop,
-        "rewinds": kind.rewindable is not None,
         "setup_s": time.monotonic() - began,
     }
     return simulation, folders, described

@@ -51,7 +51,7 @@ class BranchMark:
     def __init__(self, simulation: Simulation, step: int) -> None:
         self.step = step
         self._simulation = simulation
-        named = set(type(simulation).rewindable or ()) - {"rng"}
+        named = set(type(simulation).rewindable) - {"rng"}
         missing = [name for name in named if not hasattr(simulation, name)]
         if missing:
             raise BadRequestError(f"rewindable names {missing}, which {type(simulation).__name__} does not have")
@@ -67,11 +67,6 @@ class BranchMark:
         self._named = copy.deepcopy({name: getattr(simulation, name) for name in named})
         self._generators = _Generators(simulation)
         self._arena = simulation.arena.mark()
-
-    @property
-    def kept_bytes(self) -> int:
-        """How much was private already at the mark, and is kept as a copy."""
-        return int(self._arena.content.nbytes)
 
     def rewind(self) -> int:
         """Put the simulation back; return how many pages were put back.

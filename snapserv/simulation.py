@@ -94,12 +94,8 @@ class Simulation:
 
     Inputs: ClassVar[type[msgspec.Struct]] = NoInputs
     fields: ClassVar[dict[str, Field]] = {}
-    rewindable: ClassVar[tuple[str, ...] | None] = None
-    """Attributes that ``rewind`` puts back besides fields and random generators: a deep copy of each is kept.
-
-    To set it, if only to ``()``, is to promise that a step changes nothing else, in this process or outside of it.
-    Then ``expand`` rewinds a process from one child to the next, where it would clone one for each.
-    """
+    rewindable: ClassVar[tuple[str, ...]] = ()
+    """Attributes that ``rewind`` puts back besides fields and random generators: a deep copy of each is kept."""
 
     branch_dirs: ClassVar[tuple[str, ...]] = ()
     """Folders that belong to the node: each sees what it wrote there itself, and the user's own are not changed."""

@@ -9,6 +9,9 @@ import mmap
 import os
 import random
 import signal
+import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -263,26 +266,160 @@ class Rewindable(Simulation):
         self.surprised = True
 
 
-class Retraced(Rewindable):
-    """Counts its beginnings; and crashes, raises or breaks its promise where it is told to."""
+class Roams(Simulation):
+    """Keeps state wherever a process can, and changes any of it, and of what the kernel holds, as it is told to."""
 
+    value = Field("f8", shape=(5000,))
     begun = Field("i8")
 
     class Inputs(msgspec.Struct):
         how: str = ""
 
-    def step(self, inputs: Any) -> dict[str, float]:
-        outputs = super().step(inputs)
-        if inputs.how == "segfault":
-            os.kill(os.getpid(), signal.SIGSEGV)
-        if inputs.how == "raise":
-            raise RuntimeError("as told")
-        if inputs.how == "surprise":
-            self.surprised = True
-        return {**outputs, "begun": int(self.begun), "surprised": hasattr(self, "surprised")}
+    def setup(self, holds: str = "") -> None:
+        self.log: list[float] = []
+        self.file = open(__file__, "rb", buffering=0)  # noqa: SIM115 - it stays open, at a position of its own
+        self.memory = mmap.mmap(-1, 64 * mmap.PAGESIZE, mmap.MAP_PRIVATE)
+        self.memory[:] = bytes(range(256)) * (len(self.memory) // 256)
+        self.spare = mmap.mmap(-1, 16 * mmap.PAGESIZE, mmap.MAP_PRIVATE)
+        self.spare[:] = b"s" * len(self.spare)
+        self.held = os.pipe() if holds == "pipe" else None
+        self.c = ctypes.CDLL(None)
+        self.c.malloc.restype = ctypes.c_void_p
+        self.c.memset.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t)
+        self.c.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        self.c.srand(1)
 
     def on_branch(self, seed: int | None) -> None:
         self.begun += 1
+
+    def step(self, inputs: Inputs) -> dict[str, Any]:
+        if inputs.how:
+            getattr(self, f"_{inputs.how}")()
+        self.value[self.rng.integers(0, 5000, 20)] += self.rng.random() + random.random()
+        self.log.append(float(self.value.sum()))
+        return {
+            "sum": self.log[-1],
+            "drawn": self.c.rand(),
+            "logged": len(self.log),
+            "begun": int(self.begun),
+            "read": self.file.read(10),
+            "memory": hash(bytes(self.memory)),
+            "spare": None if self.spare.closed else hash(bytes(self.spare)),
+            "open": len(os.listdir("/proc/self/fd")),
+            "folder": os.getcwd(),
+            "on_signal": str(signal.getsignal(signal.SIGUSR1)),
+            "modules": len(sys.modules),
+            "threads": threading.active_count(),
+        }
+
+    def _address(self, memory: mmap.mmap) -> int:
+        return ctypes.addressof(ctypes.c_char.from_buffer(memory))
+
+    # What goes back.
+
+    def _fill(self) -> None:
+        self.log += list(np.arange(500_000.0))
+        self.grown = {number: str(number) for number in range(200_000)}
+
+    def _allocate(self) -> None:
+        for size in (1 << 26, *[1 << 16] * 500):
+            self.c.memset(self.c.malloc(size), 1, size)
+
+    def _overwrite(self) -> None:
+        self.memory[:] = b"o" * len(self.memory)
+
+    def _map(self) -> None:
+        self.maps = [mmap.mmap(-1, 1 << 20, mmap.MAP_PRIVATE) for _ in range(20)]
+        for each in self.maps:
+            each[:] = b"m" * len(each)
+
+    def _forget(self) -> None:
+        self.memory.madvise(mmap.MADV_DONTNEED)
+
+    def _forget_and_look(self) -> None:
+        self.memory.madvise(mmap.MADV_DONTNEED)
+        assert not any(bytes(self.memory))
+
+    def _forget_and_write(self) -> None:
+        self.memory.madvise(mmap.MADV_DONTNEED)
+        self.memory[:: 2 * mmap.PAGESIZE] = b"w" * 32
+
+    def _seek(self) -> None:
+        self.file.seek(1000)
+
+    def _load(self) -> None:
+        import sqlite3
+
+        self.loaded = sqlite3.connect(":memory:").execute("select 1").fetchall()
+
+    def _open_and_close(self) -> None:
+        with open(__file__) as file:
+            file.readlines()
+
+    def _guard(self) -> None:
+        address, size = self._address(self.memory), len(self.memory)
+        assert self.c.mprotect(address, size, mmap.PROT_READ) == 0
+        assert self.c.mprotect(address, size, mmap.PROT_READ | mmap.PROT_WRITE) == 0
+        self.memory[0] = 7
+
+    # What does not.
+
+    def _open(self) -> None:
+        self.opened = os.open(__file__, os.O_RDONLY)
+
+    def _connect(self) -> None:
+        self.ends = socket.socketpair()
+
+    def _swap(self) -> None:
+        other = os.open("/dev/null", os.O_RDONLY)
+        os.dup2(other, self.file.fileno())
+        os.close(other)
+
+    def _run_thread(self) -> None:
+        threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
+
+    def _run_process(self) -> None:
+        subprocess.run(["true"], check=True)
+
+    def _move(self) -> None:
+        os.chdir("/")
+
+    def _handle(self) -> None:
+        signal.signal(signal.SIGUSR1, lambda *_: None)
+
+    def _wake_me(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 3600)
+
+    def _unmap(self) -> None:
+        self.spare.close()
+
+    def _protect(self) -> None:
+        self.c.mprotect(self._address(self.spare), len(self.spare), mmap.PROT_READ)
+
+    # What ends it.
+
+    def _segfault(self) -> None:
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    def _raise(self) -> None:
+        raise RuntimeError("as told")
+
+    def _dawdle(self) -> None:
+        time.sleep(0.05)
+
+
+class Compiles(Roams):
+    """Has memory that is written while it is made, as code is by a compiler, and cannot be afterwards."""
+
+    def setup(self) -> None:
+        super().setup()
+        self.c.mprotect(self._address(self.spare), len(self.spare), mmap.PROT_READ)
+
+    def _compile(self) -> None:
+        address, size = self._address(self.spare), len(self.spare)
+        self.c.mprotect(address, size, mmap.PROT_READ | mmap.PROT_WRITE)
+        self.c.memset(address, 1, 100)
+        self.c.mprotect(address, size, mmap.PROT_READ)
 
 
 class LooksAhead(Simulation):

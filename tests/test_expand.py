@@ -165,48 +165,6 @@ def test_five_of_sixteen_crash_and_eleven_do_not(serve: Serve) -> None:
         assert all(outcome.ok for outcome in before.expand([{}] * 4))
 
 
-def test_where_a_rewind_takes_all_back_one_process_plays_many_children(serve: Serve) -> None:
-    with serve("tests.simulations:Retraced").connect() as server:
-        main = server.branch("main")
-        main.step(3)
-        before = main.snapshot()
-        alive = cells(server)
-        (alone,) = before.expand([{}], rng=5, steps=2, read=["sum", "count", "begun", "value"])
-        for options, different in (({"rng": 5}, 1), ({}, 1), ({"rng": "split"}, 40)):
-            forks = server.stats().forks
-            outcomes = before.expand([{}] * 40, steps=2, read=["sum", "count", "begun", "value"], **options)
-            assert server.stats().forks - forks <= 2 * len(os.sched_getaffinity(0))
-            assert {outcome.step for outcome in outcomes} == {5}
-            assert {(outcome["count"], int(outcome["begun"])) for outcome in outcomes} == {(5, 2)}
-            assert len({outcome["sum"] for outcome in outcomes}) == different
-            if options == {"rng": 5}:
-                assert all(outcome["sum"] == alone["sum"] for outcome in outcomes)
-                assert all(np.array_equal(outcome["value"], alone["value"]) for outcome in outcomes)
-        assert_settles(lambda: cells(server), alive)
-        kept = before.expand([{}] * 40, keep="all", steps=2, read=["sum"])
-        assert len({outcome.node.id for outcome in kept if outcome.node is not None}) == 40
-
-
-def test_a_rewound_child_that_fails_or_breaks_the_promise_changes_no_other(serve: Serve) -> None:
-    with serve("tests.simulations:Retraced").connect() as server:
-        before = server.branch("main").snapshot()
-        alive, nodes = cells(server), len(server.tree().nodes)
-        (right,) = before.expand([{}])
-        ways = ["segfault", "raise", *[""] * 6] * 8
-        outcomes = before.expand([{"how": how} for how in ways])
-        for how, outcome in zip(ways, outcomes, strict=True):
-            if how:
-                assert isinstance(outcome.error, NodeDiedError if how == "segfault" else SimulationError)
-            else:
-                assert outcome.outputs == right.outputs
-        ways = [*["", "surprise"] * 10, *[""] * 20]
-        outcomes = before.expand([{"how": how} for how in ways])
-        assert [outcome["surprised"] for outcome in outcomes] == [how == "surprise" for how in ways]
-        assert {outcome["sum"] for outcome in outcomes} == {right["sum"]}
-        assert len(server.tree().nodes) == nodes
-        assert_settles(lambda: cells(server), alive)
-
-
 def test_a_child_that_hangs_is_ended_in_time(serve: Serve) -> None:
     with serve("tests.simulations:Trouble").connect() as server:
         main = server.branch("main")

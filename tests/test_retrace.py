@@ -1,0 +1,205 @@
+"""One process plays many children, taken back whole from one to the next: nobody can tell, or it is not done."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from snapserv_client import Outcome, Server, Snapshot
+from snapserv_client.errors import NodeDiedError, SimulationError
+
+from .conftest import ServerProcess, assert_settles, session_processes
+
+Serve = Callable[..., ServerProcess]
+
+CORES = len(os.sched_getaffinity(0))
+FEW = 2 * CORES
+"""So many children are clones, each of them."""
+
+
+def cells(server: Server) -> list[int]:
+    assert server.hello is not None
+    return session_processes(server.hello.pid)
+
+
+def reasons(process: ServerProcess) -> list[str]:
+    """Return why children were cloned, as the server's log says it."""
+    lines = [json.loads(line) for line in process.log.read_text().splitlines() if line.startswith("{")]
+    return [line["error"] for line in lines if line["event"] == "children_cloned"]
+
+
+def cloned(before: Snapshot, inputs: list[dict[str, Any]], **options: Any) -> list[Outcome]:
+    """Return what comes of some inputs, each in a process of its own."""
+    found: list[Outcome] = []
+    for at in range(0, len(inputs), FEW):
+        found += before.expand(inputs[at : at + FEW], **options)
+    return found
+
+
+GOES_BACK = [
+    *("fill", "allocate", "overwrite", "map", "forget", "forget_and_look", "forget_and_write"),
+    *("seek", "load", "open_and_close", "guard"),
+]
+
+
+@pytest.mark.parametrize("how", GOES_BACK)
+def test_whatever_a_child_does_to_its_memory_the_next_begins_at_the_mark(serve: Serve, how: str) -> None:
+    process = serve("tests.simulations:Roams")
+    with process.connect() as server:
+        main = server.branch("main")
+        main.step(3)
+        before = main.snapshot()
+        inputs = [{"how": how}, {}] * 20
+        right = cloned(before, inputs[:2], steps=2)
+        alive, forks = len(cells(server)), server.stats().forks
+        outcomes = before.expand(inputs, steps=2)
+        # A process for each that plays or waits for its turn, and its twin.
+        assert server.stats().forks - forks <= 2 * FEW
+        for number, outcome in enumerate(outcomes):
+            assert outcome.outputs == right[number % 2].outputs, number
+        assert reasons(process) == []
+        assert_settles(lambda: len(cells(server)), alive)
+
+
+STAYS = {
+    "open": "files were opened or closed",
+    "connect": "files were opened or closed",
+    "swap": "files were opened or closed",
+    "run_thread": "threads",
+    "run_process": "processes were started",
+    "move": "the working folder has changed",
+    "handle": "signals",
+    "wake_me": "a timer runs",
+    "unmap": "memory was",
+    "protect": "mapped anew, or protected",
+}
+
+
+@pytest.mark.parametrize("how", STAYS)
+def test_what_the_kernel_holds_does_not_go_back_so_children_are_clones(serve: Serve, how: str) -> None:
+    process = serve("tests.simulations:Roams")
+    with process.connect() as server:
+        before = server.branch("main").snapshot()
+        inputs = [{"how": how}, {}] * 20
+        right = cloned(before, inputs[:2])
+        alive = len(cells(server))
+        for number, outcome in enumerate(before.expand(inputs)):
+            assert outcome.outputs == right[number % 2].outputs, number
+        assert len(reasons(process)) == 1
+        assert STAYS[how] in reasons(process)[0]
+        assert_settles(lambda: len(cells(server)), alive)
+
+
+def test_memory_that_was_written_and_protected_again_is_seen(serve: Serve) -> None:
+    process = serve("tests.simulations:Compiles")
+    with process.connect() as server:
+        before = server.branch("main").snapshot()
+        inputs = [{"how": "compile"}, {}] * 20
+        right = cloned(before, inputs[:2])
+        assert right[0].outputs != right[1].outputs
+        for number, outcome in enumerate(before.expand(inputs)):
+            assert outcome.outputs == right[number % 2].outputs, number
+        assert "written, and then protected" in reasons(process)[0]
+
+
+def test_a_process_that_holds_more_than_files_is_not_even_marked(serve: Serve) -> None:
+    process = serve("tests.simulations:Roams", params={"holds": "pipe"})
+    with process.connect() as server:
+        before = server.branch("main").snapshot()
+        (right,) = before.expand([{}])
+        assert [outcome.outputs for outcome in before.expand([{}] * 40)] == [right.outputs] * 40
+        assert "leads to more than a file" in reasons(process)[0]
+
+
+@pytest.mark.parametrize("rng", ["same", "split", 5])
+def test_children_get_the_streams_and_the_beginning_of_clones(serve: Serve, rng: Any) -> None:
+    with serve("tests.simulations:Roams").connect() as server:
+        main = server.branch("main")
+        main.step(3)
+        before = main.snapshot()
+        (alone,) = before.expand([{}], rng=rng, steps=2, read=["sum", "drawn", "begun", "logged", "value"])
+        outcomes = before.expand([{}] * 40, rng=rng, steps=2, read=["sum", "drawn", "begun", "logged", "value"])
+        assert {outcome.step for outcome in outcomes} == {5}
+        assert {(outcome["logged"], int(outcome["begun"])) for outcome in outcomes} == {(5, 2)}
+        assert {outcome["drawn"] for outcome in outcomes} == {alone["drawn"]}, "the C library's is nobody's to split"
+        if rng == "split":
+            assert len({outcome["sum"] for outcome in outcomes}) == 40
+        else:
+            assert all(np.array_equal(outcome["value"], alone["value"]) for outcome in outcomes)
+
+
+def test_a_child_that_fails_changes_no_other(serve: Serve) -> None:
+    with serve("tests.simulations:Roams").connect() as server:
+        before = server.branch("main").snapshot()
+        alive, nodes = len(cells(server)), len(server.tree().nodes)
+        (right,) = before.expand([{}])
+        ways = ["segfault", "raise", "", *["fill", ""] * 3] * 8
+        outcomes = before.expand([{"how": how} for how in ways])
+        for how, outcome in zip(ways, outcomes, strict=True):
+            if how in ("segfault", "raise"):
+                assert isinstance(outcome.error, NodeDiedError if how == "segfault" else SimulationError)
+            elif not how:
+                assert outcome.outputs == right.outputs
+        assert len(server.tree().nodes) == nodes
+        assert_settles(lambda: len(cells(server)), alive)
+
+
+def test_a_twin_that_is_killed_costs_time_and_nothing_else(serve: Serve) -> None:
+    with serve("tests.simulations:Roams").connect() as server:
+        before = server.branch("main").snapshot()
+        known = set(cells(server))
+        (right,) = before.expand([{"how": "dawdle"}])
+        killed: list[int] = []
+        over = threading.Event()
+
+        def frozen() -> set[int]:
+            found = set()
+            for pid in set(cells(server)) - known:
+                with contextlib.suppress(FileNotFoundError):
+                    if Path(f"/proc/{pid}/comm").read_text() == "snap-frozen\n":
+                        found.add(pid)
+            return found
+
+        def kill_twins() -> None:
+            last: set[int] = set()
+            while not over.wait(0.1):
+                now = frozen()
+                for pid in now & last:  # not a clone that has not said yet what it is
+                    if len(killed) < 6:
+                        os.kill(pid, signal.SIGKILL)
+                        killed.append(pid)
+                last = now
+
+        killer = threading.Thread(target=kill_twins)
+        killer.start()
+        try:
+            outcomes = before.expand([{"how": "dawdle"}] * 60)
+        finally:
+            over.set()
+            killer.join()
+        assert killed
+        assert [outcome.outputs for outcome in outcomes] == [right.outputs] * 60
+        assert_settles(lambda: set(cells(server)), known)
+
+
+def test_children_of_a_simulator_in_c_are_what_clones_are_bit_for_bit(serve: Serve) -> None:
+    process = serve("gym:LunarLander-v3")
+    with process.connect() as server:
+        main = server.branch("main")
+        main.call("reset", seed=1)
+        main.step(20, inputs={"action": 2})
+        before = main.snapshot()
+        inputs = [[{"action": (number + turn) % 4} for turn in range(30)] for number in range(40)]
+        together = before.expand(inputs, sum=["reward"])
+        for one, other in zip(together, cloned(before, inputs, sum=["reward"]), strict=True):
+            assert np.array_equal(one["observation"], other["observation"])
+            assert one.totals == other.totals
+        assert reasons(process) == []
