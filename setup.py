@@ -45,7 +45,7 @@ def extension(module: str, *sources: str) -> Extension:
 setup(
     ext_modules=cythonize(
         [
-            extension("fork", "fork.pyx", "frozen.c", "clone.c", "orphan.c", "retrace.c"),
+            extension("fork", "fork.pyx", "frozen.c", "clone.c", "orphan.c", "retrace.c", "standing.c"),
             extension("memory", "memory.pyx", "huge_tmpfs.c", "clone.c"),
             extension("guards", "guards.pyx", "protected.c", "page_pool.c", "userfault.c", "write_faults.c"),
             extension("images", "images.pyx"),

@@ -16,7 +16,7 @@ MANY = 1000
 def measure(rounds: int) -> dict[str, Any]:
     """Return seconds, p50, of `CHILDREN` children of a lunar lander, and of `MANY` of an arena simulation.
 
-    Those of the arena simulation are made both ways, turn about: rewound, as its author allows, and cloned.
+    Those of the arena simulation are made both ways, turn about: taken back from one to the next, and cloned.
     """
     with local("gym:LunarLander-v3") as server:
         main = server.branch("main")
@@ -36,11 +36,11 @@ def measure(rounds: int) -> dict[str, Any]:
                 branch.drop()
                 assert np.array_equal(result.outputs["observation"], outcome["observation"])
             one_by_one.append(time.perf_counter() - began)
-    fires = ("examples.wildfire:Wildfire", "benchmarks.simulations:CautiousWildfire")
+    fires = ("examples.wildfire:Wildfire", "benchmarks.simulations:ClonedWildfire")
     many: dict[str, list[float]] = {fire: [] for fire in fires}
-    with local(fires[0], rows=1024, cols=1024) as rewound, local(fires[1], rows=1024, cols=1024) as cloned:
+    with local(fires[0], rows=1024, cols=1024) as taken_back, local(fires[1], rows=1024, cols=1024) as cloned:
         snapshots = []
-        for server in (rewound, cloned):
+        for server in (taken_back, cloned):
             main = server.branch("main")
             main.step(20)
             snapshots.append(main.snapshot())
@@ -56,7 +56,7 @@ def measure(rounds: int) -> dict[str, Any]:
         {"what": "branch, step, read and drop, one by one", "s": float(np.median(one_by_one))},
         *(
             {"what": f"expand of {MANY:,}, wildfire of 1024 x 1024, one step each, {how}", "s": float(np.median(s))}
-            for how, s in zip(("rewound", "cloned"), many.values(), strict=True)
+            for how, s in zip(("taken back", "cloned"), many.values(), strict=True)
         ),
     ]
     return {"rows": rows, "ratio": rows[1]["s"] / rows[0]["s"], "many s": rows[2]["s"]}

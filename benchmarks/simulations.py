@@ -45,10 +45,11 @@ class Pages(Simulation):
             self.memory[:: max(1, len(self.memory) // max(1, inputs.dirty)), 0][: inputs.dirty] += 1
 
 
-class CautiousWildfire(Wildfire):
-    """Promises nothing, so that every child of an expansion is a clone."""
+class ClonedWildfire(Wildfire):
+    """Says goodbye, so that every child of an expansion is a clone: a child that is taken back cannot."""
 
-    rewindable = None
+    def on_drop(self) -> None:
+        """Do nothing."""
 
 
 class Nothing(Simulation):

@@ -111,7 +111,7 @@ def freeze(control: int, child_control: int, spares: range = range(0)) -> tuple[
     return None, clone_ns
 
 
-class CannotGoBack(Exception):
+class CannotGoBackError(Exception):
     """This process cannot be taken back to its mark, or not be given one; says why."""
 
 
@@ -125,7 +125,7 @@ def mark(control: int, child_control: int) -> tuple[int | None, bytes | None]:
         thawed from the sibling, the branch's own socket, and None.
 
     Raises:
-        CannotGoBack: It has more than its memory that changes: says what.
+        CannotGoBackError: It has more than its memory that changes: says what.
         OSError: The kernel made no process: EAGAIN (too many), ENOMEM.
     """
     cdef int thawed = -1
@@ -145,7 +145,7 @@ def mark(control: int, child_control: int) -> tuple[int | None, bytes | None]:
             PyOS_AfterFork_Parent()
     PyOS_AfterFork_Parent()
     if made == -2:
-        raise CannotGoBack(refused.decode())
+        raise CannotGoBackError(refused.decode())
     if made == 1:
         return None, None
     note = snapserv_retrace_note(&size)
@@ -156,11 +156,11 @@ def go_back(note: bytes) -> None:
     """Take this process back to its mark, memory and registers, whatever has happened since: `mark` returns ``note``.
 
     Raises:
-        CannotGoBack: The kernel holds something else for it than it did, or ``note`` is too long; nothing changed.
+        CannotGoBackError: The kernel holds something else for it than it did, or ``note`` is too long; nothing changed.
     """
     cdef const char *given = note
     cdef const char *refused = snapserv_retrace_back(given, len(note))
-    raise CannotGoBack(refused.decode())
+    raise CannotGoBackError(refused.decode())
 
 
 def stay_frozen(control: int) -> int:

@@ -339,19 +339,17 @@ class Cell:
         if descriptor is None:
             raise BadRequestError("a mark of a process comes with its twin's socket")
         _flush()  # what is buffered now would be printed each time
-        self._remembers = True
         try:
             refuse_threads()
+            self._remembers = True  # also in what is gone back to
             thawed, asked = fork.mark(self._control.fileno(), descriptor)
         except OSError as cause:
             self._remembers = False
             raise cannot_clone(cause) from cause
-        except BaseException as cause:
+        except (SnapservError, fork.CannotGoBackError) as cause:
             self._remembers = False
             os.close(descriptor)
-            if isinstance(cause, fork.CannotGoBack):
-                raise BadRequestError(f"the process cannot be taken back: {cause}") from cause
-            raise
+            raise BadRequestError(f"the process cannot be taken back: {cause}") from cause
         if thawed is not None:
             self._control.leave()
             raise _Thawed(thawed)
@@ -365,7 +363,7 @@ class Cell:
         _flush()
         try:
             fork.go_back(self._history.pack({"slot": request["slot"], "seed": request["seed"]}))
-        except fork.CannotGoBack as cause:
+        except fork.CannotGoBackError as cause:
             raise BadRequestError(f"the process cannot be taken back: {cause}") from cause
 
     def _list_history(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:

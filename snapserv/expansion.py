@@ -1,7 +1,7 @@
 """Expanding a snapshot: a child for each input, all from the same moment, as many at a time as there are cores.
 
-A child is a live cell that is cloned, plays and is ended; it becomes a node only where it is kept. Where none is,
-and the simulation promises that a rewind takes all of it back, a cell is rewound and plays the next child.
+A child is a live cell that is cloned, plays and is ended; it becomes a node only where it is kept. Where none is, a
+few cells play them all: each has a twin, and is taken back to it before it begins the next; see `ext/retrace.h`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Expansion:
         self._room = asyncio.Semaphore(self._parallel)
         self._endings: set[asyncio.Task[None]] = set()
         self._takes_back = (
-            args.keep == "none" and len(args.inputs) > 2 * self._parallel and nodes.plan(source).takes_back
+            args.keep == "none" and len(args.inputs) > 4 * self._parallel and nodes.plan(source).takes_back
         )
         self._twins: dict[Cell, Cell] = {}
         self._spare: list[Cell] = []
@@ -116,7 +116,7 @@ class Expansion:
         return outcome
 
     async def _begin(self, seed: int | None) -> Cell:
-        """Return a branch of the snapshot that has not played yet: one that played and is taken back, or a clone."""
+        """Return a branch of the snapshot that has not played: one that has, and is taken back, or else a clone."""
         while self._spare:
             cell = self._spare.pop()
             try:

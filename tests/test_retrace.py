@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,10 +18,11 @@ import pytest
 from snapserv_client import Outcome, Server, Snapshot
 from snapserv_client.errors import NodeDiedError, SimulationError
 
-from .conftest import ServerProcess, assert_settles, session_processes
+from .conftest import ServerProcess, as_nobody, assert_settles, session_processes, start_server
 
 Serve = Callable[..., ServerProcess]
 
+REFUSE = (sys.executable, "-m", "tests.refuse")
 CORES = len(os.sched_getaffinity(0))
 FEW = 2 * CORES
 """So many children are clones, each of them."""
@@ -119,6 +122,40 @@ def test_a_process_that_holds_more_than_files_is_not_even_marked(serve: Serve) -
         assert "leads to more than a file" in reasons(process)[0]
 
 
+def test_where_cells_are_forked_twice_they_are_taken_back_too(serve: Serve) -> None:
+    _compare(serve("tests.simulations:Roams", prefix=(*REFUSE, "clone3", "--")))
+
+
+def test_it_takes_no_privileges(short_path: Path) -> None:
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("only root can become nobody, by setpriv, and the others are that already")
+    os.chown(short_path, 65534, 65534)
+    process = start_server(short_path, "tests.simulations:Roams", prefix=as_nobody(), HOME=str(short_path))
+    try:
+        _compare(process)
+    finally:
+        assert process.end() == 0, process.log.read_text()
+
+
+def _compare(process: ServerProcess) -> None:
+    with process.connect() as server:
+        before = server.branch("main").snapshot()
+        right = cloned(before, [{"how": "fill"}, {}])
+        forks = server.stats().forks
+        for number, outcome in enumerate(before.expand([{"how": "fill"}, {}] * 20)):
+            assert outcome.outputs == right[number % 2].outputs, number
+        assert reasons(process) == []
+        assert server.stats().forks - forks <= 2 * FEW
+
+
+def test_where_the_kernel_cannot_scan_pages_children_are_clones(serve: Serve) -> None:
+    process = serve("tests.simulations:Roams", prefix=(*REFUSE, "PAGEMAP_SCAN", "--"))
+    with process.connect() as server:
+        before = server.branch("main").snapshot()
+        assert [outcome.error for outcome in before.expand([{}] * 20)] == [None] * 20
+        assert "PAGEMAP_SCAN" in reasons(process)[0]
+
+
 @pytest.mark.parametrize("rng", ["same", "split", 5])
 def test_children_get_the_streams_and_the_beginning_of_clones(serve: Serve, rng: Any) -> None:
     with serve("tests.simulations:Roams").connect() as server:
@@ -129,7 +166,7 @@ def test_children_get_the_streams_and_the_beginning_of_clones(serve: Serve, rng:
         outcomes = before.expand([{}] * 40, rng=rng, steps=2, read=["sum", "drawn", "begun", "logged", "value"])
         assert {outcome.step for outcome in outcomes} == {5}
         assert {(outcome["logged"], int(outcome["begun"])) for outcome in outcomes} == {(5, 2)}
-        assert {outcome["drawn"] for outcome in outcomes} == {alone["drawn"]}, "the C library's is nobody's to split"
+        assert {outcome["drawn"] for outcome in outcomes} == {alone["drawn"]}, "C's own is nobody's to split"
         if rng == "split":
             assert len({outcome["sum"] for outcome in outcomes}) == 40
         else:

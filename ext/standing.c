@@ -1,0 +1,411 @@
+#include "standing.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef PR_GET_MEMORY_MERGE
+#define PR_GET_MEMORY_MERGE 68
+#endif
+
+struct snapserv_kept *snapserv_kept;
+
+static int is_private_area(const struct snapserv_area *area)
+{
+    return (area->permissions & 0xff) == 'p';
+}
+
+/* ----------------------------------------------------------------------------------------------- listing it */
+
+const char *snapserv_read_number(const char *at, int base, uint64_t *value)
+{
+    for (*value = 0;; at++) {
+        int digit = *at >= '0' && *at <= '9' ? *at - '0' : *at >= 'a' && *at <= 'f' ? *at - 'a' + 10 : base;
+        if (digit >= base)
+            return at;
+        *value = *value * base + digit;
+    }
+}
+
+/* List the areas of this process (proc_pid_maps(5)). Returns how many, or -1. */
+static int list_areas(struct snapserv_area *areas)
+{
+    int count = 0, descriptor = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    size_t held = 0;
+    if (descriptor < 0)
+        return -1;
+    for (;;) {
+        ssize_t got = read(descriptor, snapserv_kept->text + held, sizeof snapserv_kept->text - 1 - held);
+        if (got <= 0)
+            break;
+        held += got;
+        snapserv_kept->text[held] = '\0';
+        char *line = snapserv_kept->text, *end;
+        while ((end = strchr(line, '\n')) != NULL) {
+            struct snapserv_area area = {.is_stack = 0};
+            uint64_t major, minor;
+            const char *at = snapserv_read_number(line, 16, &area.start);
+            at = snapserv_read_number(at + 1, 16, &area.end) + 1;
+            area.permissions = ((unsigned)at[0] << 24) | (at[1] << 16) | (at[2] << 8) | at[3];
+            at = snapserv_read_number(at + 5, 16, &area.offset);
+            at = snapserv_read_number(at + 1, 16, &major);
+            at = snapserv_read_number(at + 1, 16, &minor);
+            at = snapserv_read_number(at + 1, 10, &area.inode);
+            area.device = (uint32_t)(major << 20 | minor);
+            while (*at == ' ')
+                at++;
+            area.is_stack = strncmp(at, "[stack]", 7) == 0;
+            if (area.start >> 63)
+                break; /* the kernel's own, which are the last */
+            if (count == MOST_AREAS) {
+                close(descriptor);
+                return -1;
+            }
+            areas[count++] = area;
+            line = end + 1;
+        }
+        held -= line - snapserv_kept->text;
+        memmove(snapserv_kept->text, line, held);
+    }
+    close(descriptor);
+    return count;
+}
+
+/* List the open descriptors but `except`. Returns how many, or -1. */
+static int list_files(struct snapserv_file *files, int except)
+{
+    int count = 0, listing = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (listing < 0)
+        return -1;
+    for (long size; (size = syscall(SYS_getdents64, listing, snapserv_kept->text, sizeof snapserv_kept->text)) > 0;) {
+        for (long at = 0; at < size;) {
+            struct dirent64 *entry = (struct dirent64 *)(snapserv_kept->text + at);
+            struct stat status;
+            struct snapserv_file *file = &files[count];
+            at += entry->d_reclen;
+            if (entry->d_name[0] == '.')
+                continue;
+            file->descriptor = atoi(entry->d_name);
+            if (file->descriptor == listing || file->descriptor == except || fstat(file->descriptor, &status) < 0)
+                continue;
+            file->mode = status.st_mode;
+            file->device = status.st_dev;
+            file->special = status.st_rdev;
+            file->inode = status.st_ino;
+            file->offset = S_ISREG(status.st_mode) ? lseek(file->descriptor, 0, SEEK_CUR) : 0;
+            if (++count == MOST_FILES) {
+                close(listing);
+                return -1;
+            }
+        }
+    }
+    close(listing);
+    return count;
+}
+
+ssize_t snapserv_read_small(const char *path, char *into, size_t size)
+{
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0)
+        return -1;
+    ssize_t got = read(descriptor, into, size - 1);
+    close(descriptor);
+    into[got > 0 ? got : 0] = '\0';
+    return got;
+}
+
+/* The lines of /proc/self/status that tell what a simulator may have changed: signals, masks, threads, rights. */
+static int read_status(char *into)
+{
+    static const char *const told[] = {"Umask:", "Uid:", "Gid:", "Groups:", "Threads:", "SigBlk:", "SigIgn:", "SigCgt:",
+                                       "Cap", "NoNewPrivs:", "Seccomp:"};
+    size_t used = 0;
+    if (snapserv_read_small("/proc/self/status", snapserv_kept->text, STATUS) <= 0)
+        return -1;
+    for (char *line = snapserv_kept->text, *end; (end = strchr(line, '\n')) != NULL; line = end + 1)
+        for (size_t i = 0; i < sizeof told / sizeof *told; i++)
+            if (strncmp(line, told[i], strlen(told[i])) == 0) {
+                memcpy(into + used, line, end + 1 - line);
+                used += end + 1 - line;
+                break;
+            }
+    into[used] = '\0';
+    return 0;
+}
+
+/* Whether nothing runs that would go on where this process went back: timers and children. */
+static const char *runs_on_its_own(void)
+{
+    static const int which[] = {ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF};
+    struct itimerval timer;
+    char timers[8];
+    siginfo_t found;
+    for (size_t i = 0; i < sizeof which / sizeof *which; i++)
+        if (getitimer(which[i], &timer) < 0 || timer.it_value.tv_sec || timer.it_value.tv_usec)
+            return "a timer runs";
+    if (snapserv_read_small("/proc/self/timers", timers, sizeof timers) > 0)
+        return "a timer was made";
+    if (waitid(P_ALL, 0, &found, WEXITED | WNOHANG | WNOWAIT) == 0 || errno != ECHILD)
+        return "a process of its own runs";
+    return NULL;
+}
+
+/* A page that was written, and then merged with another's (KSM), is not mapped here alone. */
+static int merges_pages(void)
+{
+    char count[32];
+    return prctl(PR_GET_MEMORY_MERGE, 0, 0, 0, 0) == 1 ||
+           (snapserv_read_small("/proc/self/ksm_merging_pages", count, sizeof count) > 0 && atol(count) != 0);
+}
+
+/* ------------------------------------------------------------------------------------------------- its pages */
+
+long snapserv_scan_zeros(uint64_t start, uint64_t end, uint64_t *walked)
+{
+    struct snapserv_scan scan = {
+        .category_mask = SNAPSERV_SCAN_ZERO,
+        .return_mask = SNAPSERV_SCAN_ZERO,
+    };
+    __u64 until = end;
+    long count = snapserv_scan_some(snapserv_kept->pagemap, scan, start, end, snapserv_kept->found, MOST_RUNS, &until);
+    *walked = until;
+    return count;
+}
+
+int snapserv_has_none(uint64_t address, uint64_t pages)
+{
+    __u64 end = address + MOST_ENTRIES * PAGE;
+    return pages > 8 * MOST_ENTRIES &&
+           snapserv_scan_private(snapserv_kept->pagemap, address, end, snapserv_kept->found, MOST_RUNS, &end) == 0;
+}
+
+uint64_t snapserv_read_entries(uint64_t address, uint64_t pages)
+{
+    uint64_t wanted = pages < MOST_ENTRIES ? pages : MOST_ENTRIES;
+    ssize_t got = pread(snapserv_kept->pagemap, snapserv_kept->entries, wanted * 8, address / PAGE * 8);
+    return got > 0 ? got / 8 : 0;
+}
+
+/* ------------------------------------------------------------------------------------------------- the mark */
+
+/* Whether the kernel holds no more for a descriptor than a position in a file; for sockets and timers it does. What all
+ * nodes share anyway, as stderr, need not go back; /dev/null and /dev/urandom have nothing that could. */
+static int is_plain(const struct snapserv_file *file)
+{
+    return file->descriptor <= 2 || S_ISREG(file->mode) || S_ISDIR(file->mode) ||
+           (S_ISCHR(file->mode) && major(file->special) == 1);
+}
+
+static const char *describe(const char *format, int number)
+{
+    snprintf(snapserv_kept->text, sizeof snapserv_kept->text, format, number);
+    return snapserv_kept->text;
+}
+
+static const char *list_what_is_there(void)
+{
+    uint64_t index = 0;
+    snapserv_kept->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    if (snapserv_kept->pagemap < 0)
+        return "its pagemap cannot be read";
+    for (int i = 0; i < snapserv_kept->area_count; i++) {
+        const struct snapserv_area *area = &snapserv_kept->areas[i];
+        if (!snapserv_is_written(area))
+            continue;
+        for (uint64_t at = area->start; at < area->end;) {
+            uint64_t left = (area->end - at) / PAGE;
+            if (snapserv_has_none(at, left)) {
+                at += MOST_ENTRIES * PAGE;
+                index += MOST_ENTRIES;
+                continue;
+            }
+            uint64_t count = snapserv_read_entries(at, left);
+            if (count == 0) {
+                close(snapserv_kept->pagemap);
+                return "its pagemap cannot be read";
+            }
+            for (uint64_t k = 0; k < count; k++, index++)
+                if (snapserv_is_own(snapserv_kept->entries[k]))
+                    snapserv_kept->was_there[index / 64] |= 1ull << (index % 64);
+            at += count * PAGE;
+        }
+    }
+    close(snapserv_kept->pagemap);
+    return NULL;
+}
+
+const char *snapserv_write_down(int control, int child_control)
+{
+    struct sigaction on_child;
+    uint64_t pages = 0, walked;
+    if (sysconf(_SC_PAGESIZE) != PAGE)
+        return "pages are not of 4 KiB";
+    /* Always new: what a clone of a marked process finds is that one's. */
+    void *room = mmap(NULL, sizeof *snapserv_kept, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (room == MAP_FAILED)
+        return "there is no memory for it";
+    snapserv_kept = room;
+    snapserv_kept->file_count = list_files(snapserv_kept->files, child_control);
+    if (snapserv_kept->file_count < 0)
+        return "too many files are open";
+    for (int i = 0; i < snapserv_kept->file_count; i++)
+        if (snapserv_kept->files[i].descriptor != control && !is_plain(&snapserv_kept->files[i]))
+            return describe("descriptor %d leads to more than a file", snapserv_kept->files[i].descriptor);
+    if (sigaction(SIGCHLD, NULL, &on_child) < 0 || on_child.sa_handler == SIG_IGN || on_child.sa_flags & SA_NOCLDWAIT)
+        return "it would not be seen whether processes were started";
+    const char *why = runs_on_its_own();
+    if (why != NULL)
+        return why;
+    if (merges_pages())
+        return "the kernel merges its pages";
+    if (read_status(snapserv_kept->status) < 0 || getcwd(snapserv_kept->folder, sizeof snapserv_kept->folder) == NULL)
+        return "the kernel does not tell what it holds";
+    snapserv_kept->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    uint64_t first = (uint64_t)(uintptr_t)snapserv_kept;
+    if (snapserv_kept->pagemap < 0)
+        return "its pagemap cannot be read";
+    long found = snapserv_scan_zeros(first, first + PAGE, &walked);
+    close(snapserv_kept->pagemap);
+    if (found < 0)
+        return "the kernel has no PAGEMAP_SCAN";
+    snapserv_kept->brk = syscall(SYS_brk, 0);
+    snapserv_kept->area_count = list_areas(snapserv_kept->areas);
+    if (snapserv_kept->area_count < 0)
+        return "it has too many areas of memory";
+    for (int i = 0; i < snapserv_kept->area_count; i++)
+        pages += snapserv_is_written(&snapserv_kept->areas[i]) ? snapserv_pages_of(&snapserv_kept->areas[i]) : 0;
+    if (pages > MOST_PAGES)
+        return "it has too much memory that it could write";
+    room = mmap(NULL, pages / 8 + 8, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (room == MAP_FAILED)
+        return "there is no memory for it";
+    snapserv_kept->was_there = room;
+    snapserv_kept->area_count = list_areas(snapserv_kept->areas); /* again, with that one */
+    return snapserv_kept->area_count < 0 ? "it has too many areas of memory" : list_what_is_there();
+}
+
+/* ------------------------------------------------------------------------------------------------ comparing it */
+
+/* Find what has been mapped since the mark. Returns NULL, or that more than that has changed. */
+static const char *compare_areas(void)
+{
+    const struct snapserv_area *marked = snapserv_kept->areas, *last = marked + snapserv_kept->area_count;
+    uint64_t same = 0, all = 0;
+    snapserv_kept->run_count = 0;
+    for (int i = 0; i < snapserv_kept->area_count; i++)
+        all += snapserv_kept->areas[i].end - snapserv_kept->areas[i].start;
+    for (int i = 0; i < snapserv_kept->now_count; i++) {
+        const struct snapserv_area *now = &snapserv_kept->now[i];
+        for (uint64_t at = now->start; at < now->end;) {
+            while (marked < last && marked->end <= at)
+                marked++;
+            if (marked == last || marked->start > at) {
+                uint64_t end = marked == last || marked->start > now->end ? now->end : marked->start;
+                if (!now->is_stack) { /* which grows, and is dead there */
+                    if (snapserv_kept->run_count == MOST_RUNS)
+                        return "too much memory was mapped";
+                    snapserv_kept->added[snapserv_kept->run_count++] = (struct snapserv_run){at, end};
+                }
+                at = end;
+                continue;
+            }
+            uint64_t end = marked->end < now->end ? marked->end : now->end;
+            if (now->permissions != marked->permissions || now->device != marked->device ||
+                now->inode != marked->inode ||
+                (now->inode && now->offset + (at - now->start) != marked->offset + (at - marked->start)))
+                return "memory was mapped anew, or protected";
+            same += end - at;
+            at = end;
+        }
+    }
+    return same == all ? NULL : "memory was unmapped";
+}
+
+/* Look for pages that were written where none can be now: memory that was made writable, and protected again. What
+ * was mapped since the mark does not matter. */
+static const char *compare_protected(void)
+{
+    const struct snapserv_area *area = snapserv_kept->areas, *last = area + snapserv_kept->area_count;
+    uint64_t at = 0, end = last[-1].end;
+    const char *why = NULL;
+    snapserv_kept->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    while (at < end && why == NULL) {
+        __u64 walked = end;
+        long count = snapserv_scan_private(snapserv_kept->pagemap, at, end, snapserv_kept->found, MOST_RUNS, &walked);
+        if (count < 0)
+            why = "its pagemap cannot be read";
+        for (long i = 0; i < count && why == NULL; i++) {
+            for (at = snapserv_kept->found[i].start; at < snapserv_kept->found[i].end && why == NULL;) {
+                while (area < last && area->end <= at)
+                    area++;
+                uint64_t stop = snapserv_kept->found[i].end;
+                if (area < last && area->end < stop)
+                    stop = area->end;
+                if (area < last && area->start > at && area->start < stop)
+                    stop = area->start;
+                if (area < last && area->start <= at && is_private_area(area) && !snapserv_is_written(area)) {
+                    uint64_t entries = snapserv_read_entries(at, (stop - at) / PAGE);
+                    stop = at + entries * PAGE;
+                    for (uint64_t k = 0; k < entries; k++)
+                        if (snapserv_kept->entries[k] & (SWAPPED | MAPPED_HERE_ALONE))
+                            why = "memory was written, and then protected";
+                    if (entries == 0)
+                        why = "its pagemap cannot be read";
+                }
+                at = stop;
+            }
+        }
+        at = walked;
+    }
+    close(snapserv_kept->pagemap);
+    return why;
+}
+
+static const char *compare_files(void)
+{
+    if (snapserv_kept->now_file_count != snapserv_kept->file_count)
+        return "files were opened or closed";
+    for (int i = 0; i < snapserv_kept->file_count; i++) {
+        const struct snapserv_file *now = &snapserv_kept->now_files[i], *marked = &snapserv_kept->files[i];
+        if (now->descriptor != marked->descriptor || now->device != marked->device || now->inode != marked->inode)
+            return "files were opened or closed";
+    }
+    return NULL;
+}
+
+const char *snapserv_compare(void)
+{
+    struct rusage children;
+    const char *why;
+    snapserv_kept->now_file_count = list_files(snapserv_kept->now_files, -1);
+    if ((why = compare_files()) != NULL || (why = runs_on_its_own()) != NULL)
+        return why;
+    if (read_status(snapserv_kept->now_status) < 0 || strcmp(snapserv_kept->now_status, snapserv_kept->status) != 0)
+        return "signals, threads or rights have changed";
+    if (getcwd(snapserv_kept->now_folder, sizeof snapserv_kept->now_folder) == NULL ||
+        strcmp(snapserv_kept->now_folder, snapserv_kept->folder) != 0)
+        return "the working folder has changed";
+    if (getrusage(RUSAGE_CHILDREN, &children) < 0 || memcmp(&children, &snapserv_kept->children, sizeof children) != 0)
+        return "processes were started";
+    if (merges_pages())
+        return "the kernel merges its pages";
+    if ((uint64_t)syscall(SYS_brk, 0) < snapserv_kept->brk)
+        return "memory was unmapped";
+    snapserv_kept->now_count = list_areas(snapserv_kept->now);
+    if (snapserv_kept->now_count < 0)
+        return "it has too many areas of memory";
+    why = compare_areas();
+    return why != NULL ? why : compare_protected();
+}
+
