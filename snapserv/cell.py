@@ -323,7 +323,8 @@ class Cell:
         began = time.monotonic_ns()
         self._mark = None if request["remove"] else BranchMark(self._simulation, self._step)
         self._marked = None if request["remove"] else self._history.moment()
-        return {"step": self._step, "elapsed_us": (time.monotonic_ns() - began) // 1000}
+        kept = self._mark.kept_bytes if self._mark is not None else 0
+        return {"step": self._step, "kept_bytes": kept, "elapsed_us": (time.monotonic_ns() - began) // 1000}
 
     def _rewind(self, _: Mapping[str, Any], __: int | None) -> dict[str, Any]:
         if self._mark is None or self._marked is None:

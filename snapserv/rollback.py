@@ -68,6 +68,11 @@ class BranchMark:
         self._generators = _Generators(simulation)
         self._arena = simulation.arena.mark()
 
+    @property
+    def kept_bytes(self) -> int:
+        """How much was private already at the mark, and is kept as a copy."""
+        return int(self._arena.content.nbytes)
+
     def rewind(self) -> int:
         """Put the simulation back; return how many pages were put back.
 
