@@ -142,11 +142,18 @@ static void put_zeros_back(const struct snapserv_area *area, uint64_t index)
 /* Runs on a stack of its own, and calls nothing that allocates: whatever it wrote elsewhere would not go back. */
 static void go_back(void)
 {
-    const struct snapserv_run *added = snapserv_kept->added;
+    const struct snapserv_run *added = snapserv_kept->added, *lost = snapserv_kept->lost;
     uint64_t index = 0;
+    /* Twice: the heap can shrink only while all of it is mapped, and grow only where nothing else is. */
     syscall(SYS_brk, snapserv_kept->brk);
-    for (int i = 0; i < snapserv_kept->run_count; i++)
+    for (int i = 0; i < snapserv_kept->added_count; i++)
         munmap((void *)(uintptr_t)added[i].start, added[i].end - added[i].start);
+    if ((uint64_t)syscall(SYS_brk, snapserv_kept->brk) != snapserv_kept->brk)
+        give_up();
+    for (int i = 0; i < snapserv_kept->lost_count; i++)
+        if (mmap((void *)(uintptr_t)lost[i].start, lost[i].end - lost[i].start, lost[i].protection,
+                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+            give_up();
     for (int i = 0; i < snapserv_kept->file_count; i++) {
         const struct snapserv_file *file = &snapserv_kept->files[i];
         if (file->descriptor > 2 && file->offset != snapserv_kept->now_files[i].offset)

@@ -2,8 +2,9 @@
  *
  * A twin, cloned at the mark and frozen, keeps that moment. What this process writes after it the kernel copies first,
  * so that those pages are mapped by it alone (bit 56 of /proc/PID/pagemap, proc_pid_pagemap(5)): they are read back
- * from the twin, and areas that have been mapped since are unmapped. What the kernel holds for the process does not go
- * back, but for the positions in its files: it is compared, and where it differs nothing is taken back. */
+ * from the twin; what has been mapped since is unmapped, and what was unmapped is mapped again. What the kernel holds
+ * for the process does not go back, but for the positions in its files: it is compared, and where it differs nothing is
+ * taken back. */
 #ifndef SNAPSERV_RETRACE_H
 #define SNAPSERV_RETRACE_H
 

@@ -38,6 +38,15 @@ const char *snapserv_read_number(const char *at, int base, uint64_t *value)
     }
 }
 
+/* What an area is for, by its name. */
+static int kind_of(const char *name)
+{
+    return strncmp(name, "[stack]", 7) == 0  ? STACK_AREA
+           : strncmp(name, "[heap]", 6) == 0 ? HEAP_AREA
+           : *name == '[' && strncmp(name, "[anon:", 6) != 0 ? KERNELS
+                                                              : ORDINARY;
+}
+
 /* List the areas of this process (proc_pid_maps(5)). Returns how many, or -1. */
 static int list_areas(struct snapserv_area *areas)
 {
@@ -53,7 +62,7 @@ static int list_areas(struct snapserv_area *areas)
         snapserv_kept->text[held] = '\0';
         char *line = snapserv_kept->text, *end;
         while ((end = strchr(line, '\n')) != NULL) {
-            struct snapserv_area area = {.is_stack = 0};
+            struct snapserv_area area = {.kind = ORDINARY};
             uint64_t major, minor;
             const char *at = snapserv_read_number(line, 16, &area.start);
             at = snapserv_read_number(at + 1, 16, &area.end) + 1;
@@ -65,7 +74,7 @@ static int list_areas(struct snapserv_area *areas)
             area.device = (uint32_t)(major << 20 | minor);
             while (*at == ' ')
                 at++;
-            area.is_stack = strncmp(at, "[stack]", 7) == 0;
+            area.kind = kind_of(at);
             if (area.start >> 63)
                 break; /* the kernel's own, which are the last */
             if (count == MOST_AREAS) {
@@ -297,39 +306,61 @@ const char *snapserv_write_down(int control, int child_control)
 
 /* ------------------------------------------------------------------------------------------------ comparing it */
 
-/* Find what has been mapped since the mark. Returns NULL, or that more than that has changed. */
+static int same_area(const struct snapserv_area *now, const struct snapserv_area *marked, uint64_t at)
+{
+    return now->permissions == marked->permissions && now->device == marked->device && now->inode == marked->inode &&
+           (!now->inode || now->offset + (at - now->start) == marked->offset + (at - marked->start));
+}
+
+/* Whether what was unmapped, or mapped otherwise, can be mapped again, for its pages to be put back. */
+static int can_be_again(const struct snapserv_area *area)
+{
+    return snapserv_is_written(area) && !area->inode && area->kind == ORDINARY;
+}
+
+static int add_run(struct snapserv_run *runs, int *count, uint64_t start, uint64_t end, uint32_t permissions)
+{
+    if (*count == MOST_RUNS)
+        return 0;
+    runs[(*count)++] = (struct snapserv_run){
+        start, end, PROT_READ | PROT_WRITE | ((permissions >> 8 & 0xff) == 'x' ? PROT_EXEC : 0)};
+    return 1;
+}
+
+/* List what has been mapped since the mark, and what has been lost. Returns NULL, or what cannot go back. */
 static const char *compare_areas(void)
 {
-    const struct snapserv_area *marked = snapserv_kept->areas, *last = marked + snapserv_kept->area_count;
-    uint64_t same = 0, all = 0;
-    snapserv_kept->run_count = 0;
-    for (int i = 0; i < snapserv_kept->area_count; i++)
-        all += snapserv_kept->areas[i].end - snapserv_kept->areas[i].start;
-    for (int i = 0; i < snapserv_kept->now_count; i++) {
-        const struct snapserv_area *now = &snapserv_kept->now[i];
-        for (uint64_t at = now->start; at < now->end;) {
-            while (marked < last && marked->end <= at)
-                marked++;
-            if (marked == last || marked->start > at) {
-                uint64_t end = marked == last || marked->start > now->end ? now->end : marked->start;
-                if (!now->is_stack) { /* which grows, and is dead there */
-                    if (snapserv_kept->run_count == MOST_RUNS)
-                        return "too much memory was mapped";
-                    snapserv_kept->added[snapserv_kept->run_count++] = (struct snapserv_run){at, end};
-                }
-                at = end;
-                continue;
-            }
-            uint64_t end = marked->end < now->end ? marked->end : now->end;
-            if (now->permissions != marked->permissions || now->device != marked->device ||
-                now->inode != marked->inode ||
-                (now->inode && now->offset + (at - now->start) != marked->offset + (at - marked->start)))
-                return "memory was mapped anew, or protected";
-            same += end - at;
-            at = end;
-        }
+    const struct snapserv_area *marked = snapserv_kept->areas, *now = snapserv_kept->now;
+    const struct snapserv_area *last_marked = marked + snapserv_kept->area_count;
+    const struct snapserv_area *last = now + snapserv_kept->now_count;
+    snapserv_kept->added_count = snapserv_kept->lost_count = 0;
+    for (uint64_t at = 0, stop; marked < last_marked || now < last; at = stop) {
+        uint64_t next_marked = marked == last_marked ? UINT64_MAX : marked->start;
+        uint64_t next = now == last ? UINT64_MAX : now->start;
+        if (at < next_marked && at < next)
+            at = next_marked < next ? next_marked : next;
+        /* From `at` to `stop` nothing begins or ends. */
+        int was = next_marked <= at, is = next <= at;
+        uint64_t end_marked = was ? marked->end : next_marked, end = is ? now->end : next;
+        stop = end_marked < end ? end_marked : end;
+        if (was && is && !same_area(now, marked, at) && !can_be_again(marked))
+            return "memory was mapped anew, or protected";
+        /* Of the heap, what is lost comes back with its end. */
+        if (was && !is && marked->kind != HEAP_AREA && !can_be_again(marked))
+            return "memory was unmapped";
+        if (was && !(is && same_area(now, marked, at)) && marked->kind != HEAP_AREA &&
+            !add_run(snapserv_kept->lost, &snapserv_kept->lost_count, at, stop, marked->permissions))
+            return "too much memory was unmapped";
+        /* The stack grows, and is dead there. */
+        if (is && !was && now->kind != STACK_AREA &&
+            !add_run(snapserv_kept->added, &snapserv_kept->added_count, at, stop, now->permissions))
+            return "too much memory was mapped";
+        if (was && stop == marked->end)
+            marked++;
+        if (is && stop == now->end)
+            now++;
     }
-    return same == all ? NULL : "memory was unmapped";
+    return NULL;
 }
 
 /* Look for pages that were written where none can be now: memory that was made writable, and protected again. What
@@ -400,8 +431,6 @@ const char *snapserv_compare(void)
         return "processes were started";
     if (merges_pages())
         return "the kernel merges its pages";
-    if ((uint64_t)syscall(SYS_brk, 0) < snapserv_kept->brk)
-        return "memory was unmapped";
     snapserv_kept->now_count = list_areas(snapserv_kept->now);
     if (snapserv_kept->now_count < 0)
         return "it has too many areas of memory";

@@ -33,7 +33,7 @@ static const uint64_t MOST_PAGES = 1 << 22; /* that could be written: 16 GiB, to
 struct snapserv_area {
     uint64_t start, end, offset, inode;
     uint32_t device, permissions;
-    int is_stack;
+    enum { ORDINARY, STACK_AREA, HEAP_AREA, KERNELS } kind;
 };
 
 struct snapserv_file {
@@ -46,6 +46,7 @@ struct snapserv_file {
 
 struct snapserv_run {
     uint64_t start, end;
+    int protection;
 };
 
 /* All that must not go back itself: in memory that is shared with the twin, and so is no part of what goes back. */
@@ -66,11 +67,11 @@ struct snapserv_kept {
     /* Whether a page was there, one bit for each of the writable areas, in their order: a mapping of its own. */
     uint64_t *was_there;
     /* What it holds now, and room to work in. */
-    int now_count, now_file_count, run_count;
+    int now_count, now_file_count, added_count, lost_count;
     struct snapserv_area now[MOST_AREAS];
     struct snapserv_file now_files[MOST_FILES];
     char now_status[STATUS], now_folder[PATH_MAX];
-    struct snapserv_run added[MOST_RUNS];
+    struct snapserv_run added[MOST_RUNS], lost[MOST_RUNS];
     int mem, pagemap; /* the twin's memory, and this process's pagemap */
     char text[32 << 10];
     uint64_t entries[MOST_ENTRIES];
@@ -116,7 +117,8 @@ long snapserv_scan_zeros(uint64_t start, uint64_t end, uint64_t *walked);
 /* Write down what the kernel holds for this process. Returns NULL, or why it cannot go back. */
 const char *snapserv_write_down(int control, int child_control);
 
-/* Compare it with what was written down, and list what has been mapped since. Returns NULL, or what differs. */
+/* Compare it with what was written down, and list what has been mapped since, and what is to be mapped again. Returns
+ * NULL, or what differs that cannot go back. */
 const char *snapserv_compare(void);
 
 #endif

@@ -109,6 +109,13 @@ class Expansion:
             raise RequestTimeoutError(
                 f"the child was not done within {args.timeout_s:g} s", hint="give it longer, or fewer ticks"
             ) from cause
+        except NodeDiedError:
+            self._end(cell)
+            raise
+        except SnapservError:
+            self._alive.pop(index, None)
+            self._let_go(cell)
+            raise
         except BaseException:
             self._alive.pop(index, None)
             self._end(cell)
@@ -164,17 +171,20 @@ class Expansion:
         if args.keep == "all":
             return
         if args.keep == "none":
-            cell = self._alive.pop(index)
-            if cell in self._twins and self._takes_back:
-                self._spare.append(cell)
-            else:
-                self._end(cell)
+            self._let_go(self._alive.pop(index))
             return
         value = _number(outcome, args.by)
         heapq.heappush(self._best, (value if args.largest else -value, -index))
         if len(self._best) > args.best:
             _, worst = heapq.heappop(self._best)
             self._end(self._alive.pop(-worst))
+
+    def _let_go(self, cell: Cell) -> None:
+        """Have a child that is not kept play another, where it can go back; else end it."""
+        if cell in self._twins and self._takes_back:
+            self._spare.append(cell)
+        else:
+            self._end(cell)
 
     async def _keep_all(self) -> list[Kept]:
         """Make nodes of the children that are left: of all of them or of none."""

@@ -282,6 +282,9 @@ class Roams(Simulation):
         self.memory[:] = bytes(range(256)) * (len(self.memory) // 256)
         self.spare = mmap.mmap(-1, 16 * mmap.PAGESIZE, mmap.MAP_PRIVATE)
         self.spare[:] = b"s" * len(self.spare)
+        self.large = np.arange(1 << 20)
+        with open(__file__, "rb") as text:
+            self.text = mmap.mmap(text.fileno(), 0, mmap.MAP_PRIVATE)
         self.held = os.pipe() if holds == "pipe" else None
         self.c = ctypes.CDLL(None)
         self.c.malloc.restype = ctypes.c_void_p
@@ -305,6 +308,8 @@ class Roams(Simulation):
             "read": self.file.read(10),
             "memory": hash(bytes(self.memory)),
             "spare": None if self.spare.closed else hash(bytes(self.spare)),
+            "large": None if self.large is None else int(self.large.sum()),
+            "text": hash(bytes(self.text)),
             "open": len(os.listdir("/proc/self/fd")),
             "folder": os.getcwd(),
             "on_signal": str(signal.getsignal(signal.SIGUSR1)),
@@ -362,6 +367,20 @@ class Roams(Simulation):
         assert self.c.mprotect(address, size, mmap.PROT_READ | mmap.PROT_WRITE) == 0
         self.memory[0] = 7
 
+    def _unmap(self) -> None:
+        self.spare.close()
+
+    def _protect(self) -> None:
+        self.c.mprotect(self._address(self.spare), len(self.spare), mmap.PROT_READ)
+
+    def _free(self) -> None:
+        self.large = None
+        self.log += [float(number) for number in range(300_000)]
+        del self.log[-300_000:]
+
+    def _patch(self) -> None:
+        self.text[100] = 0
+
     # What does not.
 
     def _open(self) -> None:
@@ -390,11 +409,8 @@ class Roams(Simulation):
     def _wake_me(self) -> None:
         signal.setitimer(signal.ITIMER_REAL, 3600)
 
-    def _unmap(self) -> None:
-        self.spare.close()
-
-    def _protect(self) -> None:
-        self.c.mprotect(self._address(self.spare), len(self.spare), mmap.PROT_READ)
+    def _protect_text(self) -> None:
+        self.c.mprotect(self._address(self.text), len(self.text), mmap.PROT_READ)
 
     # What ends it.
 

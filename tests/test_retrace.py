@@ -49,7 +49,7 @@ def cloned(before: Snapshot, inputs: list[dict[str, Any]], **options: Any) -> li
 
 GOES_BACK = [
     *("fill", "allocate", "overwrite", "map", "forget", "forget_and_look", "forget_and_write"),
-    *("seek", "load", "open_and_close", "guard"),
+    *("seek", "load", "open_and_close", "guard", "unmap", "protect", "free", "patch"),
 ]
 
 
@@ -81,8 +81,7 @@ STAYS = {
     "move": "the working folder has changed",
     "handle": "signals",
     "wake_me": "a timer runs",
-    "unmap": "memory was",
-    "protect": "mapped anew, or protected",
+    "protect_text": "memory was mapped anew, or protected",
 }
 
 
