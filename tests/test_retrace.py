@@ -226,16 +226,35 @@ def test_a_twin_that_is_killed_costs_time_and_nothing_else(serve: Serve) -> None
         assert_settles(lambda: set(cells(server)), known)
 
 
-def test_children_of_a_simulator_in_c_are_what_clones_are_bit_for_bit(serve: Serve) -> None:
-    process = serve("gym:LunarLander-v3")
+FOREIGN = {
+    "gym:LunarLander-v3": [{"action": action} for action in range(4)],
+    "gym:BipedalWalker-v3": [{"action": [force, -force, force / 2, 0.0]} for force in (-1.0, 0.3, 1.0)],
+    "gym:CartPole-v1": [{"action": action} for action in range(2)],
+    "gym:FrozenLake-v1": [{"action": action} for action in range(4)],
+    "gym:Blackjack-v1": [{"action": action} for action in range(2)],
+    "mesa:examples.schelling:Schelling": [{}],
+    "simpy:examples.machine_shop:Shop": [{}],
+}
+
+
+@pytest.mark.parametrize("target", FOREIGN)
+def test_children_of_other_peoples_simulators_are_what_clones_are_bit_for_bit(serve: Serve, target: str) -> None:
+    process = serve(target)
     with process.connect() as server:
-        main = server.branch("main")
-        main.call("reset", seed=1)
-        main.step(20, inputs={"action": 2})
+        main, chooses = server.branch("main"), np.random.default_rng(1)
+        main.step(2, inputs=FOREIGN[target][0])
         before = main.snapshot()
-        inputs = [[{"action": (number + turn) % 4} for turn in range(30)] for number in range(40)]
-        together = before.expand(inputs, sum=["reward"])
-        for one, other in zip(together, cloned(before, inputs, sum=["reward"]), strict=True):
-            assert np.array_equal(one["observation"], other["observation"])
-            assert one.totals == other.totals
+        inputs = [
+            [
+                FOREIGN[target][chosen]
+                for chosen in chooses.integers(0, len(FOREIGN[target]), chooses.integers(1, 25))
+            ]
+            for _ in range(40)
+        ]
+        forks = server.stats().forks
+        together = before.expand(inputs)
+        assert server.stats().forks - forks <= 2 * FEW
+        for one, other in zip(together, cloned(before, inputs), strict=True):
+            # Where it had finished before, both are refused.
+            assert repr((one.error, one.step, one.outputs)) == repr((other.error, other.step, other.outputs))
         assert reasons(process) == []
