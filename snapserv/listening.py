@@ -18,8 +18,10 @@ MOST_PATH_BYTES = 107
 """sockaddr_un.sun_path holds 108 bytes, one of them the end (unix(7))."""
 
 HANDSHAKE_WITHIN_MS = 10_000
-HEARTBEAT_EVERY_MS = 10_000
-SILENT_AT_MOST_MS = 30_000
+KEEPALIVE_AFTER_S = 10
+KEEPALIVE_EVERY_S = 5
+KEEPALIVE_TIMES = 4
+UNACKNOWLEDGED_AT_MOST_MS = 30_000
 
 
 @dataclass
@@ -102,17 +104,19 @@ def adoption_path(endpoint: str) -> Path:
 
 
 def watch_peers(socket: zmq.Socket[bytes], endpoint: str) -> None:
-    """Have a socket that will be bound notice peers that went away without a word (zmq_setsockopt(3)).
+    """Have a socket that will be bound notice peers that went away without a word (zmq_setsockopt(3), tcp(7)).
 
-    ZeroMQ asks a silent peer for a sign of life, and asks it to do the same; a connection must have said who it is
-    within `HANDSHAKE_WITHIN_MS`.
+    A connection must have said who it is within `HANDSHAKE_WITHIN_MS`. Over TCP the kernel asks a silent peer's
+    kernel for a sign of life, and gives up half a minute after the last one. Not ZeroMQ's own heartbeats: in libzmq
+    4.3.5 the timer of a connection that broke while messages of it waited to be read ends the process.
     """
     socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_WITHIN_MS)
     if endpoint.startswith("tcp://"):
         socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
-        socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_EVERY_MS)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, SILENT_AT_MOST_MS)
-        socket.setsockopt(zmq.HEARTBEAT_TTL, SILENT_AT_MOST_MS)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_IDLE, KEEPALIVE_AFTER_S)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_INTVL, KEEPALIVE_EVERY_S)
+        socket.setsockopt(zmq.TCP_KEEPALIVE_CNT, KEEPALIVE_TIMES)
+        socket.setsockopt(zmq.TCP_MAXRT, UNACKNOWLEDGED_AT_MOST_MS)
 
 
 def admit_own_user(socket: zmq.Socket[bytes]) -> None:

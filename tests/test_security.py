@@ -32,7 +32,7 @@ from zmq.utils.monitor import parse_monitor_message
 from snapserv.access import LockedDoor
 from snapserv.keymaking import make_client_keys, make_server_keys
 
-from .conftest import ServerProcess, assert_nothing_more, assert_settles, start_server, statistics
+from .conftest import ROOT, ServerProcess, assert_nothing_more, assert_settles, start_server, statistics
 
 Serve = Callable[..., ServerProcess]
 ANSWER_WITHIN_MS = 20_000
@@ -510,6 +510,51 @@ def test_half_open_connections_are_given_up(serve: Serve) -> None:
             each.settimeout(30.0)
             while each.recv(4096):
                 pass
+
+
+def test_the_kernel_watches_silent_peers(serve: Serve) -> None:
+    server = serve("tests.simulations:Walk", options=("--endpoint", "tcp://127.0.0.1:*"))
+    _, _, port = server.endpoint.rpartition(":")
+    with server.connect() as client:
+        client.ping()
+
+        def timers() -> list[tuple[str, bool]]:
+            rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+            established = "01"  # net/ipv4/tcp_ipv4.c, get_tcp4_sock
+            ours = [
+                row[5].split(":") for row in rows if row[1].endswith(f":{int(port):04X}") and row[3] == established
+            ]
+            return [(kind, int(expires, 16) <= 10 * os.sysconf("SC_CLK_TCK")) for kind, expires in ours]
+
+        by_keepalive = "02"
+        assert_settles(timers, [(by_keepalive, True)])
+
+
+def test_a_flood_that_breaks_off_unread_does_not_end_the_process() -> None:
+    """With heartbeats libzmq would end it, after the ten seconds that lay between two of them."""
+    broken_off = r"""
+import socket, struct, time, zmq
+from snapserv.listening import watch_peers
+
+router = zmq.Context().socket(zmq.ROUTER)
+router.setsockopt(zmq.RCVHWM, 2)
+watch_peers(router, "tcp://127.0.0.1:*")
+port = router.bind_to_random_port("tcp://127.0.0.1")
+peer = socket.create_connection(("127.0.0.1", port))
+peer.sendall(b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(48))
+peer.recv(4096)
+ready = b"\x05READY\x0bSocket-Type" + struct.pack(">I", 6) + b"DEALER"
+peer.sendall(b"\x04" + bytes([len(ready)]) + ready)
+peer.recv(4096)
+peer.sendall((b"\x00\x64" + bytes(100)) * 3000)
+time.sleep(0.5)
+peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+peer.close()
+time.sleep(11)
+router.close(0)
+"""
+    ran = subprocess.run([sys.executable, "-c", broken_off], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
 
 
 VALUES = st.recursive(

@@ -149,6 +149,8 @@ async def expand(client: Client, draws: Draws) -> None:
     patterns, ticks = [draws[1], draws[2], draws[3]], 1 + draws[1] % 4
     keeps = draws[2] % 3 == 0 and len(client.own) < MOST_NODES
     options: Any = {"steps": ticks, "keep": "all" if keeps else "none", "keep_as": "snapshot"}
+    if not keeps and draws[1] % 2:  # so many that a process plays several
+        patterns, options["parallel"] = patterns * 2, 1
     request = requests.expand(source.id, [{"pattern": each} for each in patterns], options, stream=False)
     result = await client.ask(request)
     for pattern, outcome in zip(patterns, result.outcomes, strict=True):
