@@ -110,7 +110,7 @@ static void put_area_back(const struct snapserv_area *area, uint64_t index)
         for (uint64_t k = 0; k < count; k++, at += PAGE, index++) {
             uint64_t entry = snapserv_kept->entries[k];
             int differs = snapserv_is_own(entry) ? (entry & (SWAPPED | MAPPED_HERE_ALONE)) != 0
-                                            : bit_of(snapserv_kept->was_there, index);
+                                                 : bit_of(snapserv_kept->was_there, index);
             if (differs && !since)
                 since = at;
             else if (!differs && since) {

@@ -41,10 +41,11 @@ const char *snapserv_read_number(const char *at, int base, uint64_t *value)
 /* What an area is for, by its name. */
 static int kind_of(const char *name)
 {
-    return strncmp(name, "[stack]", 7) == 0  ? STACK_AREA
-           : strncmp(name, "[heap]", 6) == 0 ? HEAP_AREA
-           : *name == '[' && strncmp(name, "[anon:", 6) != 0 ? KERNELS
-                                                              : ORDINARY;
+    if (strncmp(name, "[stack]", 7) == 0)
+        return STACK_AREA;
+    if (strncmp(name, "[heap]", 6) == 0)
+        return HEAP_AREA;
+    return *name == '[' && strncmp(name, "[anon:", 6) != 0 ? KERNELS : ORDINARY;
 }
 
 /* List the areas of this process (proc_pid_maps(5)). Returns how many, or -1. */
@@ -112,7 +113,8 @@ static int list_files(struct snapserv_file *files, int except)
             file->device = status.st_dev;
             file->special = status.st_rdev;
             file->inode = status.st_ino;
-            file->offset = S_ISREG(status.st_mode) ? lseek(file->descriptor, 0, SEEK_CUR) : 0;
+            int has_position = S_ISREG(status.st_mode) || S_ISDIR(status.st_mode);
+            file->offset = has_position ? lseek(file->descriptor, 0, SEEK_CUR) : 0;
             if (++count == MOST_FILES) {
                 close(listing);
                 return -1;
