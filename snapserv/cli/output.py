@@ -9,7 +9,7 @@ import base64
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -98,7 +98,8 @@ def table(*columns: str, title: str | None = None) -> PlainTable:
         title=Text(title, "bold") if title else None, title_justify="left", header_style="bold", border_style="dim"
     )
     for column in columns:
-        made.add_column(Text(column.lstrip(">")), justify="right" if column.startswith(">") else "left")
+        justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
+        made.add_column(Text(column.lstrip(">")), justify=justify, overflow="fold")  # what is shown can be copied
     return made
 
 
