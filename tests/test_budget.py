@@ -153,7 +153,7 @@ def test_snapshots_that_nobody_minds_are_evicted_the_least_recently_used_first(s
 
 
 def test_a_fork_is_refused_where_nothing_can_be_evicted(serve: Serve) -> None:
-    server = serve(GLUTTON, options=("--memory", "300MiB"))
+    server = serve(GLUTTON, options=("--memory", "340MiB"))
     with server.connect() as client:
         main = client.branch("main")
         first = main.branch(name="first")
@@ -166,7 +166,7 @@ def test_a_fork_is_refused_where_nothing_can_be_evicted(serve: Serve) -> None:
 
         with pytest.raises(OverBudgetError) as caught:
             branch_without_end()
-        assert caught.value.details["limit_bytes"] == 300 * MIB
+        assert caught.value.details["limit_bytes"] == 340 * MIB
         assert caught.value.details["biggest"]
         assert first.step().step == 1
         assert client.stats().memory.charged_bytes > 200 * MIB
