@@ -70,6 +70,7 @@ class Budget:
         self._credited = time.monotonic()
         self._measured = -MEASURE_EVERY_S
         self._reclaiming = asyncio.Lock()
+        self._closed = False
         self._herd.admit = self.admit
         self._herd.on_work = self._on_work
 
@@ -105,6 +106,7 @@ class Budget:
 
     async def close(self) -> None:
         """Watch no longer."""
+        self._closed = True
         self._herd.on_work = lambda cell: None
         if self._next is not None:
             self._next.cancel()
@@ -128,8 +130,15 @@ class Budget:
         self.charges.remove(cell)
         self._working.pop(cell, None)
         self._due.pop(cell, None)
+        beside, cell.shares_with = cell.shares_with, []
+        for each in beside:
+            if each in self.charges.by_cell:
+                self._due[each] = None  # what both shared, it holds alone now
+                self._plan(LOOK_EVERY_S)
 
     def _plan(self, pause_s: float) -> None:
+        if self._closed:
+            return
         if self._looking is None and (self._next is None or self._next.when() > self._loop.time() + pause_s):
             if self._next is not None:
                 self._next.cancel()

@@ -185,6 +185,7 @@ class Herd:
                 stacks.froze(live, frozen, prepared)
                 self.on_standing(live)
             await frozen.introduced()
+            frozen.shares_with, live.shares_with = [live], [*live.shares_with[:1], frozen]
             # From here: a frozen cell runs nothing of its own. Where it has ended, that is seen elsewhere.
             with contextlib.suppress(OSError):
                 prefer(frozen.pid, SNAPSHOT, self.own_score)
@@ -229,6 +230,7 @@ class Herd:
                 beginning.cancel()
                 raise
             begun = await beginning
+            branch.shares_with = [frozen]
             if stacks is not None:
                 stacks.began(frozen, branch, begun["folders"])
                 self.on_standing(frozen)

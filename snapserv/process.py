@@ -68,6 +68,8 @@ class Cell:
         self.verdict: SnapservError | None = None
         self.says_goodbye = False
         self.stacks: Stacks | None = None
+        self.shares_with: list[Cell] = []
+        """The one that it was cloned of, and the last one that was cloned of it: while all of them live."""
         self.child = True
         """Whether it is this server's own, which alone can reap it: what is cloned of it is too."""
         self._herd = herd
