@@ -62,20 +62,6 @@ int snapserv_retrace_mark(int control, int child_control, int *thawed, int64_t *
 
 /* --------------------------------------------------------------------------------------------- the way back */
 
-static int bit_of(const uint64_t *bits, uint64_t index)
-{
-    return bits[index / 64] >> (index % 64) & 1;
-}
-
-static int any_bit_of(const uint64_t *bits, uint64_t index, uint64_t count)
-{
-    uint64_t first = index / 64, last = (index + count - 1) / 64;
-    for (uint64_t word = first; word <= last; word++)
-        if (bits[word])
-            return 1;
-    return 0;
-}
-
 /* Half of this process is of one moment and half of another: it ends. The server clones another. */
 static void give_up(void)
 {
@@ -92,25 +78,22 @@ static void put_back(uint64_t start, uint64_t end)
     }
 }
 
-/* Put back the pages of an area that differ from the twin's. Its first page has number `index` in was_there. */
-static void put_area_back(const struct snapserv_area *area, uint64_t index)
+/* Put back the pages of an area that differ from the twin's. */
+static void put_area_back(const struct snapserv_area *area)
 {
     uint64_t since = 0; /* where the run that is to be put back begins; 0 for none */
     for (uint64_t at = area->start; at < area->end;) {
-        uint64_t left = (area->end - at) / PAGE;
-        if (!since && left > MOST_ENTRIES && !any_bit_of(snapserv_kept->was_there, index, MOST_ENTRIES) &&
-            snapserv_has_none(at, left)) {
-            at += MOST_ENTRIES * PAGE;
-            index += MOST_ENTRIES;
+        uint64_t stretch = at + MOST_ENTRIES * PAGE;
+        /* In large areas, where asking is quicker than reading. */
+        if (!since && area->end - at > 8 * MOST_ENTRIES * PAGE && snapserv_has_none(at, stretch)) {
+            at = stretch;
             continue;
         }
-        uint64_t count = snapserv_read_entries(at, left);
+        uint64_t count = snapserv_read_entries(at, area->end);
         if (count == 0)
             give_up();
-        for (uint64_t k = 0; k < count; k++, at += PAGE, index++) {
-            uint64_t entry = snapserv_kept->entries[k];
-            int differs = snapserv_is_own(entry) ? (entry & (SWAPPED | MAPPED_HERE_ALONE)) != 0
-                                                 : bit_of(snapserv_kept->was_there, index);
+        for (uint64_t k = 0; k < count; k++, at += PAGE) {
+            int differs = snapserv_differs(area, k);
             if (differs && !since)
                 since = at;
             else if (!differs && since) {
@@ -123,31 +106,22 @@ static void put_area_back(const struct snapserv_area *area, uint64_t index)
         put_back(since, area->end);
 }
 
-/* The page of zeros that all processes share is mapped where memory was given up and then read: it is no page of its
- * own, but differs from what was there. */
-static void put_zeros_back(const struct snapserv_area *area, uint64_t index)
+static void close_all(void)
 {
-    uint64_t walked = area->start;
-    while (walked < area->end) {
-        long count = snapserv_scan_zeros(walked, area->end, &walked);
-        if (count < 0)
-            give_up();
-        for (long i = 0; i < count; i++)
-            for (uint64_t at = snapserv_kept->found[i].start; at < snapserv_kept->found[i].end; at += PAGE)
-                if (bit_of(snapserv_kept->was_there, index + (at - area->start) / PAGE))
-                    put_back(at, at + PAGE);
-    }
+    close(snapserv_kept->mem);
+    close(snapserv_kept->twins_pagemap);
+    close(snapserv_kept->pagemap);
 }
 
 /* Runs on a stack of its own, and calls nothing that allocates: whatever it wrote elsewhere would not go back. */
 static void go_back(void)
 {
     const struct snapserv_run *added = snapserv_kept->added, *lost = snapserv_kept->lost;
-    uint64_t index = 0;
     /* Twice: the heap can shrink only while all of it is mapped, and grow only where nothing else is. */
     syscall(SYS_brk, snapserv_kept->brk);
     for (int i = 0; i < snapserv_kept->added_count; i++)
-        munmap((void *)(uintptr_t)added[i].start, added[i].end - added[i].start);
+        if (munmap((void *)(uintptr_t)added[i].start, added[i].end - added[i].start) < 0)
+            give_up();
     if ((uint64_t)syscall(SYS_brk, snapserv_kept->brk) != snapserv_kept->brk)
         give_up();
     for (int i = 0; i < snapserv_kept->lost_count; i++)
@@ -159,32 +133,31 @@ static void go_back(void)
         if (file->descriptor > 2 && file->offset != snapserv_kept->now_files[i].offset)
             lseek(file->descriptor, file->offset, SEEK_SET);
     }
-    for (int i = 0; i < snapserv_kept->area_count; i++) {
-        const struct snapserv_area *area = &snapserv_kept->areas[i];
-        if (!snapserv_is_written(area))
-            continue;
-        put_zeros_back(area, index);
-        put_area_back(area, index);
-        index += snapserv_pages_of(area);
-    }
-    close(snapserv_kept->pagemap);
-    close(snapserv_kept->mem);
+    for (int i = 0; i < snapserv_kept->area_count; i++)
+        if (snapserv_is_written(&snapserv_kept->areas[i]))
+            put_area_back(&snapserv_kept->areas[i]);
+    *snapserv_kept->tid = snapserv_kept->original;
+    close_all();
     snapserv_kept->is_back = 1;
     setcontext(&snapserv_kept->marked);
     give_up();
 }
 
-/* Open the twin's memory, which stays that one's if it should end now. Returns -1 where that cannot be. */
-static int open_mem(void)
+/* Open the twin's memory and both pagemaps, which stay theirs if the twin should end now. Returns -1 where that cannot
+ * be. */
+static int open_all(void)
 {
     char path[40];
     snprintf(path, sizeof path, "/proc/%d/mem", (int)snapserv_kept->twin);
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor >= 0 && (!snapserv_kept->twin_since || started(snapserv_kept->twin) != snapserv_kept->twin_since)) {
-        close(descriptor);
-        return -1;
-    }
-    return descriptor;
+    snapserv_kept->mem = open(path, O_RDONLY | O_CLOEXEC);
+    snprintf(path, sizeof path, "/proc/%d/pagemap", (int)snapserv_kept->twin);
+    snapserv_kept->twins_pagemap = open(path, O_RDONLY | O_CLOEXEC);
+    snapserv_kept->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    if (snapserv_kept->mem >= 0 && snapserv_kept->twins_pagemap >= 0 && snapserv_kept->pagemap >= 0 &&
+        snapserv_kept->twin_since && started(snapserv_kept->twin) == snapserv_kept->twin_since)
+        return 0;
+    close_all();
+    return -1;
 }
 
 const char *snapserv_retrace_back(const void *note, size_t size)
@@ -193,16 +166,17 @@ const char *snapserv_retrace_back(const void *note, size_t size)
         return "it has no mark";
     if (size > sizeof snapserv_kept->note)
         return "the note is too long";
-    const char *refused = snapserv_compare();
+    const char *refused = snapserv_compare_files();
     if (refused != NULL)
         return refused;
-    snapserv_kept->mem = open_mem();
-    if (snapserv_kept->mem < 0)
+    if (open_all() < 0)
         return "the memory of its twin cannot be read";
-    snapserv_kept->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    if (snapserv_kept->pagemap < 0 || getcontext(&snapserv_kept->aside) < 0) {
-        close(snapserv_kept->mem);
-        return "its pagemap cannot be read";
+    refused = snapserv_compare();
+    if (refused == NULL && getcontext(&snapserv_kept->aside) < 0)
+        refused = "its registers cannot be read";
+    if (refused != NULL) {
+        close_all();
+        return refused;
     }
     memcpy(snapserv_kept->note, note, size);
     snapserv_kept->note_size = size;

@@ -1,8 +1,8 @@
 /* Taking a whole process back: its memory and registers become again what they were at a mark, whatever wrote them.
  *
- * A twin, cloned at the mark and frozen, keeps that moment. What this process writes after it the kernel copies first,
- * so that those pages are mapped by it alone (bit 56 of /proc/PID/pagemap, proc_pid_pagemap(5)): they are read back
- * from the twin; what has been mapped since is unmapped, and what was unmapped is mapped again. What the kernel holds
+ * A twin, cloned at the mark and frozen, keeps that moment. What this process writes after it the kernel copies first.
+ * So where both have another physical page at an address (/proc/PID/pagemap, proc_pid_pagemap(5)), it is read back from
+ * the twin, also where a page was moved there; what has been mapped since is unmapped, and what was unmapped is mapped again. What the kernel holds
  * for the process does not go back, but for the positions in its files: it is compared, and where it differs nothing is
  * taken back. */
 #ifndef SNAPSERV_RETRACE_H

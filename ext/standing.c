@@ -15,6 +15,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#ifndef PR_GET_TID_ADDRESS
+#define PR_GET_TID_ADDRESS 40
+#endif
 #ifndef PR_GET_MEMORY_MERGE
 #define PR_GET_MEMORY_MERGE 68
 #endif
@@ -92,6 +95,31 @@ static int list_areas(struct snapserv_area *areas)
     return count;
 }
 
+ssize_t snapserv_read_small(const char *path, char *into, size_t size)
+{
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0)
+        return -1;
+    ssize_t got = read(descriptor, into, size - 1);
+    close(descriptor);
+    into[got > 0 ? got : 0] = '\0';
+    return got;
+}
+
+/* What fcntl(2) has set, and whether somebody is locked out (proc_pid_fdinfo(5)). */
+static void read_flags(struct snapserv_file *file)
+{
+    char path[40], text[1024];
+    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", file->descriptor);
+    file->flags = file->is_locked = 0;
+    if (snapserv_read_small(path, text, sizeof text) <= 0)
+        return;
+    const char *flags = strstr(text, "flags:\t");
+    if (flags != NULL)
+        snapserv_read_number(flags + 7, 8, &file->flags);
+    file->is_locked = strstr(text, "\nlock:") != NULL;
+}
+
 /* List the open descriptors but `except`. Returns how many, or -1. */
 static int list_files(struct snapserv_file *files, int except)
 {
@@ -115,6 +143,7 @@ static int list_files(struct snapserv_file *files, int except)
             file->inode = status.st_ino;
             int has_position = S_ISREG(status.st_mode) || S_ISDIR(status.st_mode);
             file->offset = has_position ? lseek(file->descriptor, 0, SEEK_CUR) : 0;
+            read_flags(file);
             if (++count == MOST_FILES) {
                 close(listing);
                 return -1;
@@ -125,24 +154,16 @@ static int list_files(struct snapserv_file *files, int except)
     return count;
 }
 
-ssize_t snapserv_read_small(const char *path, char *into, size_t size)
-{
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0)
-        return -1;
-    ssize_t got = read(descriptor, into, size - 1);
-    close(descriptor);
-    into[got > 0 ? got : 0] = '\0';
-    return got;
-}
-
 /* The lines of /proc/self/status that tell what a simulator may have changed: signals, masks, threads, rights. */
 static int read_status(char *into)
 {
     static const char *const told[] = {"Umask:", "Uid:", "Gid:", "Groups:", "Threads:", "SigBlk:", "SigIgn:", "SigCgt:",
-                                       "Cap", "NoNewPrivs:", "Seccomp:"};
+                                       "Cap", "NoNewPrivs:", "Seccomp:", "Cpus_allowed:", "NSpgid:",
+                                       "NSsid:"};
     size_t used = 0;
-    if (snapserv_read_small("/proc/self/status", snapserv_kept->text, STATUS) <= 0)
+    ssize_t got = snapserv_read_small("/proc/self/status", snapserv_kept->text, STATUS);
+    /* Cut short, lines would be missing; what a shadow stack holds cannot be put back. */
+    if (got <= 0 || got == STATUS - 1 || strstr(snapserv_kept->text, "shstk") != NULL)
         return -1;
     for (char *line = snapserv_kept->text, *end; (end = strchr(line, '\n')) != NULL; line = end + 1)
         for (size_t i = 0; i < sizeof told / sizeof *told; i++)
@@ -155,6 +176,16 @@ static int read_status(char *into)
     return 0;
 }
 
+/* As the kernel has them: what sigaction(3) fills in is not all set. */
+static void read_actions(uint64_t (*actions)[4], stack_t *alternate)
+{
+    memset(actions, 0, SIGNALS * sizeof *actions);
+    memset(alternate, 0, sizeof *alternate);
+    for (int number = 1; number < SIGNALS; number++)
+        syscall(SYS_rt_sigaction, number, NULL, actions[number], sizeof(uint64_t));
+    sigaltstack(NULL, alternate);
+}
+
 /* Whether nothing runs that would go on where this process went back: timers and children. */
 static const char *runs_on_its_own(void)
 {
@@ -165,8 +196,8 @@ static const char *runs_on_its_own(void)
     for (size_t i = 0; i < sizeof which / sizeof *which; i++)
         if (getitimer(which[i], &timer) < 0 || timer.it_value.tv_sec || timer.it_value.tv_usec)
             return "a timer runs";
-    if (snapserv_read_small("/proc/self/timers", timers, sizeof timers) > 0)
-        return "a timer was made";
+    if (snapserv_read_small("/proc/self/timers", timers, sizeof timers) != 0)
+        return "a timer was made, or would not be seen";
     if (waitid(P_ALL, 0, &found, WEXITED | WNOHANG | WNOWAIT) == 0 || errno != ECHILD)
         return "a process of its own runs";
     return NULL;
@@ -182,30 +213,42 @@ static int merges_pages(void)
 
 /* ------------------------------------------------------------------------------------------------- its pages */
 
-long snapserv_scan_zeros(uint64_t start, uint64_t end, uint64_t *walked)
+static int has_none(int pagemap, uint64_t start, uint64_t end)
 {
-    struct snapserv_scan scan = {
-        .category_mask = SNAPSERV_SCAN_ZERO,
-        .return_mask = SNAPSERV_SCAN_ZERO,
-    };
-    __u64 until = end;
-    long count = snapserv_scan_some(snapserv_kept->pagemap, scan, start, end, snapserv_kept->found, MOST_RUNS, &until);
-    *walked = until;
-    return count;
+    __u64 walked = end;
+    return snapserv_scan_private(pagemap, start, end, snapserv_kept->found, MOST_RUNS, &walked) == 0;
 }
 
-int snapserv_has_none(uint64_t address, uint64_t pages)
+int snapserv_has_none(uint64_t start, uint64_t end)
 {
-    __u64 end = address + MOST_ENTRIES * PAGE;
-    return pages > 8 * MOST_ENTRIES &&
-           snapserv_scan_private(snapserv_kept->pagemap, address, end, snapserv_kept->found, MOST_RUNS, &end) == 0;
+    return has_none(snapserv_kept->pagemap, start, end) && has_none(snapserv_kept->twins_pagemap, start, end);
 }
 
-uint64_t snapserv_read_entries(uint64_t address, uint64_t pages)
+uint64_t snapserv_read_entries(uint64_t start, uint64_t end)
 {
-    uint64_t wanted = pages < MOST_ENTRIES ? pages : MOST_ENTRIES;
-    ssize_t got = pread(snapserv_kept->pagemap, snapserv_kept->entries, wanted * 8, address / PAGE * 8);
-    return got > 0 ? got / 8 : 0;
+    uint64_t wanted = (end - start) / PAGE < MOST_ENTRIES ? (end - start) / PAGE : MOST_ENTRIES;
+    ssize_t size = wanted * 8;
+    if (pread(snapserv_kept->pagemap, snapserv_kept->entries, size, start / PAGE * 8) != size ||
+        pread(snapserv_kept->twins_pagemap, snapserv_kept->twins_entries, size, start / PAGE * 8) != size)
+        return 0;
+    return wanted;
+}
+
+/* Whether a page is there, and no page of a file: by its entry in the pagemap. The shared page of zeros is as good as
+ * none where nothing but zeros could be seen. */
+static int is_own(const struct snapserv_area *area, uint64_t entry)
+{
+    return (entry & (PRESENT | SWAPPED)) && !(entry & FILE_OR_SHARED) &&
+           (area->inode || entry & SWAPPED || (entry & NUMBER) != snapserv_kept->zero);
+}
+
+/* The number tells also of a page that was moved there (mremap(2)), which the twin has elsewhere. */
+int snapserv_differs(const struct snapserv_area *area, uint64_t k)
+{
+    uint64_t entry = snapserv_kept->entries[k], twins = snapserv_kept->twins_entries[k];
+    int own = is_own(area, entry), is_twins = is_own(area, twins);
+    return own != is_twins || (own && ((entry | twins) & SWAPPED || entry & MAPPED_HERE_ALONE ||
+                                       (entry & NUMBER) != (twins & NUMBER)));
 }
 
 /* ------------------------------------------------------------------------------------------------- the mark */
@@ -224,42 +267,31 @@ static const char *describe(const char *format, int number)
     return snapserv_kept->text;
 }
 
-static const char *list_what_is_there(void)
+/* Learn the number of the shared page of zeros. Returns NULL, or why the kernel does not tell. */
+static const char *find_zero(void)
 {
-    uint64_t index = 0;
-    snapserv_kept->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    if (snapserv_kept->pagemap < 0)
-        return "its pagemap cannot be read";
-    for (int i = 0; i < snapserv_kept->area_count; i++) {
-        const struct snapserv_area *area = &snapserv_kept->areas[i];
-        if (!snapserv_is_written(area))
-            continue;
-        for (uint64_t at = area->start; at < area->end;) {
-            uint64_t left = (area->end - at) / PAGE;
-            if (snapserv_has_none(at, left)) {
-                at += MOST_ENTRIES * PAGE;
-                index += MOST_ENTRIES;
-                continue;
-            }
-            uint64_t count = snapserv_read_entries(at, left);
-            if (count == 0) {
-                close(snapserv_kept->pagemap);
-                return "its pagemap cannot be read";
-            }
-            for (uint64_t k = 0; k < count; k++, index++)
-                if (snapserv_is_own(snapserv_kept->entries[k]))
-                    snapserv_kept->was_there[index / 64] |= 1ull << (index % 64);
-            at += count * PAGE;
-        }
-    }
-    close(snapserv_kept->pagemap);
-    return NULL;
+    uint64_t entry = 0;
+    int descriptor = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+    volatile char *page = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (descriptor < 0 || page == MAP_FAILED || *page != 0 ||
+        pread(descriptor, &entry, sizeof entry, (uintptr_t)page / PAGE * 8) != sizeof entry)
+        entry = 0;
+    __u64 walked;
+    int scans = snapserv_scan_private(descriptor, (uintptr_t)page, (uintptr_t)page + PAGE, snapserv_kept->found,
+                                      MOST_RUNS, &walked) >= 0;
+    close(descriptor);
+    munmap((void *)page, PAGE);
+    snapserv_kept->zero = entry & NUMBER;
+    /* Without numbers, which only root is told, a page that was moved would pass for one that was not written. */
+    if (!scans)
+        return "the kernel has no PAGEMAP_SCAN";
+    return snapserv_kept->zero ? NULL : "page numbers are told only to root";
 }
 
 const char *snapserv_write_down(int control, int child_control)
 {
     struct sigaction on_child;
-    uint64_t pages = 0, walked;
+    uint64_t pages = 0;
     if (sysconf(_SC_PAGESIZE) != PAGE)
         return "pages are not of 4 KiB";
     /* Always new: what a clone of a marked process finds is that one's. */
@@ -273,6 +305,8 @@ const char *snapserv_write_down(int control, int child_control)
     for (int i = 0; i < snapserv_kept->file_count; i++)
         if (snapserv_kept->files[i].descriptor != control && !is_plain(&snapserv_kept->files[i]))
             return describe("descriptor %d leads to more than a file", snapserv_kept->files[i].descriptor);
+        else if (snapserv_kept->files[i].is_locked)
+            return describe("it holds a lock on the file of descriptor %d", snapserv_kept->files[i].descriptor);
     if (sigaction(SIGCHLD, NULL, &on_child) < 0 || on_child.sa_handler == SIG_IGN || on_child.sa_flags & SA_NOCLDWAIT)
         return "it would not be seen whether processes were started";
     const char *why = runs_on_its_own();
@@ -280,30 +314,24 @@ const char *snapserv_write_down(int control, int child_control)
         return why;
     if (merges_pages())
         return "the kernel merges its pages";
-    if (read_status(snapserv_kept->status) < 0 || getcwd(snapserv_kept->folder, sizeof snapserv_kept->folder) == NULL)
+    if (read_status(snapserv_kept->status) < 0 ||
+        getcwd(snapserv_kept->folder, sizeof snapserv_kept->folder) == NULL ||
+        snapserv_read_small("/proc/self/limits", snapserv_kept->limits, STATUS) <= 0 ||
+        prctl(PR_GET_TID_ADDRESS, &snapserv_kept->tid, 0, 0, 0) < 0 || snapserv_kept->tid == NULL)
         return "the kernel does not tell what it holds";
-    snapserv_kept->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    uint64_t first = (uint64_t)(uintptr_t)snapserv_kept;
-    if (snapserv_kept->pagemap < 0)
-        return "its pagemap cannot be read";
-    long found = snapserv_scan_zeros(first, first + PAGE, &walked);
-    close(snapserv_kept->pagemap);
-    if (found < 0)
-        return "the kernel has no PAGEMAP_SCAN";
+    read_actions(snapserv_kept->actions, &snapserv_kept->alternate);
+    snapserv_kept->priority = getpriority(PRIO_PROCESS, 0);
+    if ((why = find_zero()) != NULL)
+        return why;
     snapserv_kept->brk = syscall(SYS_brk, 0);
     snapserv_kept->area_count = list_areas(snapserv_kept->areas);
     if (snapserv_kept->area_count < 0)
         return "it has too many areas of memory";
-    for (int i = 0; i < snapserv_kept->area_count; i++)
-        pages += snapserv_is_written(&snapserv_kept->areas[i]) ? snapserv_pages_of(&snapserv_kept->areas[i]) : 0;
-    if (pages > MOST_PAGES)
-        return "it has too much memory that it could write";
-    room = mmap(NULL, pages / 8 + 8, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (room == MAP_FAILED)
-        return "there is no memory for it";
-    snapserv_kept->was_there = room;
-    snapserv_kept->area_count = list_areas(snapserv_kept->areas); /* again, with that one */
-    return snapserv_kept->area_count < 0 ? "it has too many areas of memory" : list_what_is_there();
+    for (int i = 0; i < snapserv_kept->area_count; i++) {
+        const struct snapserv_area *area = &snapserv_kept->areas[i];
+        pages += snapserv_is_written(area) ? (area->end - area->start) / PAGE : 0;
+    }
+    return pages > MOST_PAGES ? "it has too much memory that it could write" : NULL;
 }
 
 /* ------------------------------------------------------------------------------------------------ comparing it */
@@ -369,50 +397,34 @@ static const char *compare_areas(void)
  * was mapped since the mark does not matter. */
 static const char *compare_protected(void)
 {
-    const struct snapserv_area *area = snapserv_kept->areas, *last = area + snapserv_kept->area_count;
-    uint64_t at = 0, end = last[-1].end;
-    const char *why = NULL;
-    snapserv_kept->pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    while (at < end && why == NULL) {
-        __u64 walked = end;
-        long count = snapserv_scan_private(snapserv_kept->pagemap, at, end, snapserv_kept->found, MOST_RUNS, &walked);
-        if (count < 0)
-            why = "its pagemap cannot be read";
-        for (long i = 0; i < count && why == NULL; i++) {
-            for (at = snapserv_kept->found[i].start; at < snapserv_kept->found[i].end && why == NULL;) {
-                while (area < last && area->end <= at)
-                    area++;
-                uint64_t stop = snapserv_kept->found[i].end;
-                if (area < last && area->end < stop)
-                    stop = area->end;
-                if (area < last && area->start > at && area->start < stop)
-                    stop = area->start;
-                if (area < last && area->start <= at && is_private_area(area) && !snapserv_is_written(area)) {
-                    uint64_t entries = snapserv_read_entries(at, (stop - at) / PAGE);
-                    stop = at + entries * PAGE;
-                    for (uint64_t k = 0; k < entries; k++)
-                        if (snapserv_kept->entries[k] & (SWAPPED | MAPPED_HERE_ALONE))
-                            why = "memory was written, and then protected";
-                    if (entries == 0)
-                        why = "its pagemap cannot be read";
-                }
-                at = stop;
-            }
+    for (int i = 0; i < snapserv_kept->area_count; i++) {
+        const struct snapserv_area *area = &snapserv_kept->areas[i];
+        if (!is_private_area(area) || snapserv_is_written(area) || snapserv_has_none(area->start, area->end))
+            continue;
+        for (uint64_t at = area->start; at < area->end;) {
+            uint64_t count = snapserv_read_entries(at, area->end);
+            if (count == 0)
+                return "its pagemap cannot be read";
+            for (uint64_t k = 0; k < count; k++)
+                if (snapserv_differs(area, k))
+                    return "memory was written, and then protected";
+            at += count * PAGE;
         }
-        at = walked;
     }
-    close(snapserv_kept->pagemap);
-    return why;
+    return NULL;
 }
 
-static const char *compare_files(void)
+const char *snapserv_compare_files(void)
 {
+    snapserv_kept->now_file_count = list_files(snapserv_kept->now_files, -1);
     if (snapserv_kept->now_file_count != snapserv_kept->file_count)
         return "files were opened or closed";
     for (int i = 0; i < snapserv_kept->file_count; i++) {
         const struct snapserv_file *now = &snapserv_kept->now_files[i], *marked = &snapserv_kept->files[i];
         if (now->descriptor != marked->descriptor || now->device != marked->device || now->inode != marked->inode)
             return "files were opened or closed";
+        if (now->flags != marked->flags || now->is_locked)
+            return "files were locked, or are used otherwise";
     }
     return NULL;
 }
@@ -421,11 +433,18 @@ const char *snapserv_compare(void)
 {
     struct rusage children;
     const char *why;
-    snapserv_kept->now_file_count = list_files(snapserv_kept->now_files, -1);
-    if ((why = compare_files()) != NULL || (why = runs_on_its_own()) != NULL)
+    if ((why = runs_on_its_own()) != NULL)
         return why;
     if (read_status(snapserv_kept->now_status) < 0 || strcmp(snapserv_kept->now_status, snapserv_kept->status) != 0)
         return "signals, threads or rights have changed";
+    read_actions(snapserv_kept->now_actions, &snapserv_kept->now_alternate);
+    if (memcmp(snapserv_kept->now_actions, snapserv_kept->actions, sizeof snapserv_kept->actions) != 0 ||
+        memcmp(&snapserv_kept->now_alternate, &snapserv_kept->alternate, sizeof snapserv_kept->alternate) != 0)
+        return "signals are handled otherwise";
+    if (snapserv_read_small("/proc/self/limits", snapserv_kept->now_limits, STATUS) <= 0 ||
+        strcmp(snapserv_kept->now_limits, snapserv_kept->limits) != 0 ||
+        getpriority(PRIO_PROCESS, 0) != snapserv_kept->priority)
+        return "limits or the priority have changed";
     if (getcwd(snapserv_kept->now_folder, sizeof snapserv_kept->now_folder) == NULL ||
         strcmp(snapserv_kept->now_folder, snapserv_kept->folder) != 0)
         return "the working folder has changed";

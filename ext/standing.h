@@ -3,6 +3,7 @@
 #define SNAPSERV_STANDING_H
 
 #include <limits.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/resource.h>
@@ -21,6 +22,7 @@ enum {
     MOST_ENTRIES = 512, /* of a pagemap, read at a time: as many as one huge page is long */
     STACK = 64 << 10,
     STATUS = 8192,
+    SIGNALS = 65,
 };
 static const uint64_t MOST_PAGES = 1 << 22; /* that could be written: 16 GiB, to look through each time */
 
@@ -29,6 +31,7 @@ static const uint64_t MOST_PAGES = 1 << 22; /* that could be written: 16 GiB, to
 #define SWAPPED (1ull << 62)
 #define FILE_OR_SHARED (1ull << 61)
 #define MAPPED_HERE_ALONE (1ull << 56)
+#define NUMBER ((1ull << 55) - 1)
 
 struct snapserv_area {
     uint64_t start, end, offset, inode;
@@ -42,6 +45,8 @@ struct snapserv_file {
     dev_t device, special;
     ino_t inode;
     off_t offset;
+    uint64_t flags;
+    int is_locked;
 };
 
 struct snapserv_run {
@@ -62,19 +67,25 @@ struct snapserv_kept {
     struct snapserv_area areas[MOST_AREAS];
     struct snapserv_file files[MOST_FILES];
     char status[STATUS], folder[PATH_MAX];
+    char limits[STATUS];
+    uint64_t actions[SIGNALS][4]; /* as the kernel has them */
+    stack_t alternate;
+    int priority;
     struct rusage children;
     uint64_t brk;
-    /* Whether a page was there, one bit for each of the writable areas, in their order: a mapping of its own. */
-    uint64_t *was_there;
+    uint64_t zero; /* the number of the page of zeros that all processes share */
+    int *tid;      /* where the C library keeps the thread's id: the clone of the twin writes its own there */
     /* What it holds now, and room to work in. */
     int now_count, now_file_count, added_count, lost_count;
     struct snapserv_area now[MOST_AREAS];
     struct snapserv_file now_files[MOST_FILES];
-    char now_status[STATUS], now_folder[PATH_MAX];
+    char now_status[STATUS], now_folder[PATH_MAX], now_limits[STATUS];
+    uint64_t now_actions[SIGNALS][4];
+    stack_t now_alternate;
     struct snapserv_run added[MOST_RUNS], lost[MOST_RUNS];
-    int mem, pagemap; /* the twin's memory, and this process's pagemap */
+    int mem, pagemap, twins_pagemap; /* the twin's memory, this process's pagemap and the twin's */
     char text[32 << 10];
-    uint64_t entries[MOST_ENTRIES];
+    uint64_t entries[MOST_ENTRIES], twins_entries[MOST_ENTRIES];
     struct snapserv_page_region found[MOST_RUNS];
     _Alignas(64) unsigned char stack[STACK];
 };
@@ -87,38 +98,29 @@ static inline int snapserv_is_written(const struct snapserv_area *area)
     return (area->permissions & 0xff) == 'p' && (area->permissions >> 16 & 0xff) == 'w';
 }
 
-static inline uint64_t snapserv_pages_of(const struct snapserv_area *area)
-{
-    return (area->end - area->start) / PAGE;
-}
-
-/* Whether a page is there, and no page of a file: by its entry in the pagemap. */
-static inline int snapserv_is_own(uint64_t entry)
-{
-    return (entry & (PRESENT | SWAPPED)) && !(entry & FILE_OR_SHARED);
-}
-
 /* Read a small file of /proc whole, as a string. Returns its size, or -1. */
 ssize_t snapserv_read_small(const char *path, char *into, size_t size);
 
 /* Read a decimal number. Returns where it ends. */
 const char *snapserv_read_number(const char *at, int base, uint64_t *value);
 
-/* Read entries of this process's pagemap from `address` on, at most MOST_ENTRIES. Returns how many, or 0. */
-uint64_t snapserv_read_entries(uint64_t address, uint64_t pages);
+/* Whether neither this process nor its twin has pages of its own there: at most MOST_ENTRIES. */
+int snapserv_has_none(uint64_t start, uint64_t end);
 
-/* Whether none of the next MOST_ENTRIES pages is this process's own; answered only in large areas, where asking is
- * quicker than reading. `pages` is how many are left of the area. */
-int snapserv_has_none(uint64_t address, uint64_t pages);
+/* Read entries of both pagemaps from `start` on, at most MOST_ENTRIES. Returns how many, or 0. */
+uint64_t snapserv_read_entries(uint64_t start, uint64_t end);
 
-/* List where the page of zeros is mapped. Returns how many ranges, and sets *walked, or -1. */
-long snapserv_scan_zeros(uint64_t start, uint64_t end, uint64_t *walked);
+/* Whether the page of an area whose entries were read as number `k` is another one than the twin's. */
+int snapserv_differs(const struct snapserv_area *area, uint64_t k);
 
 /* Write down what the kernel holds for this process. Returns NULL, or why it cannot go back. */
 const char *snapserv_write_down(int control, int child_control);
 
-/* Compare it with what was written down, and list what has been mapped since, and what is to be mapped again. Returns
- * NULL, or what differs that cannot go back. */
+/* Compare the open files with those at the mark, before any is opened to go back. Returns NULL, or what differs. */
+const char *snapserv_compare_files(void);
+
+/* Compare the rest, and list what has been mapped since, and what is to be mapped again. Returns NULL, or what differs
+ * that cannot go back. */
 const char *snapserv_compare(void);
 
 #endif

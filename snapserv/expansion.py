@@ -129,8 +129,6 @@ class Expansion:
             try:
                 await cell.ask("begin", slot=cell.slot, seed=seed, again=True)
                 return cell
-            except NodeDiedError:
-                self._end(cell)
             except SnapservError as error:  # if it was the author's hook that raised, it will again in a clone
                 self._refused(error)
                 self._end(cell)

@@ -287,10 +287,18 @@ class Roams(Simulation):
             self.text = mmap.mmap(text.fileno(), 0, mmap.MAP_PRIVATE)
         self.held = os.pipe() if holds == "pipe" else None
         self.c = ctypes.CDLL(None)
-        self.c.malloc.restype = ctypes.c_void_p
+        for function in (self.c.malloc, self.c.realloc):
+            function.restype = ctypes.c_void_p
+        self.c.realloc.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+        self.c.free.argtypes = (ctypes.c_void_p,)
         self.c.memset.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t)
         self.c.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
         self.c.srand(1)
+        self.blocks = [(self.c.malloc(size), size) for size in (4 << 20, 8 << 20)]
+        for number, (block, size) in enumerate(self.blocks):
+            self.c.memset(block, number + 1, size)
+        self.zeros = np.zeros(1 << 23)
+        signal.signal(signal.SIGUSR2, signal.default_int_handler)
 
     def on_branch(self, seed: int | None) -> None:
         self.begun += 1
@@ -310,6 +318,8 @@ class Roams(Simulation):
             "spare": None if self.spare.closed else hash(bytes(self.spare)),
             "large": None if self.large is None else int(self.large.sum()),
             "text": hash(bytes(self.text)),
+            "blocks": [hash(ctypes.string_at(block, min(size, 4 << 20))) for block, size in self.blocks],
+            "thread": self.c.pthread_kill(ctypes.c_ulong(threading.get_ident()), 0),
             "open": len(os.listdir("/proc/self/fd")),
             "folder": os.getcwd(),
             "on_signal": str(signal.getsignal(signal.SIGUSR1)),
@@ -381,7 +391,43 @@ class Roams(Simulation):
     def _patch(self) -> None:
         self.text[100] = 0
 
+    def _reallocate(self) -> None:
+        (small, size), (large, freed) = self.blocks
+        self.c.free(large)
+        # The kernel moves its pages into the hole, and copies none.
+        self.blocks = [(self.c.realloc(small, freed), size)]
+
+    def _move_pages(self) -> None:
+        self.c.mremap.restype = ctypes.c_void_p
+        maymove, fixed, size = 1, 2, len(self.spare) // 2
+        old, new = self._address(self.spare), self._address(self.memory)
+        moved = self.c.mremap(*map(ctypes.c_void_p, (old, size, size, maymove | fixed, new)))
+        assert moved == new
+        self.c.mmap.restype = ctypes.c_void_p
+        again = self.c.mmap(
+            *map(ctypes.c_void_p, (old, size, 3, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x10, -1, 0))
+        )
+        assert again == old
+
+    def _look_at_zeros(self) -> None:
+        assert not self.zeros.any()
+
     # What does not.
+
+    def _append(self) -> None:
+        fcntl.fcntl(self.file, fcntl.F_SETFL, os.O_APPEND)
+
+    def _lock(self) -> None:
+        fcntl.flock(self.file, fcntl.LOCK_EX)
+
+    def _pin(self) -> None:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+    def _handle_otherwise(self) -> None:
+        self.c.signal(signal.SIGUSR2, ctypes.c_void_p(ctypes.cast(self.c.abort, ctypes.c_void_p).value))
+
+    def _be_nice(self) -> None:
+        os.nice(1)
 
     def _open(self) -> None:
         self.opened = os.open(__file__, os.O_RDONLY)
