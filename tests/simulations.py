@@ -277,6 +277,7 @@ class Roams(Simulation):
 
     def setup(self, holds: str = "") -> None:
         self.log: list[float] = []
+        self.moved = False
         self.file = open(__file__, "rb", buffering=0)  # noqa: SIM115 - it stays open, at a position of its own
         self.memory = mmap.mmap(-1, 64 * mmap.PAGESIZE, mmap.MAP_PRIVATE)
         self.memory[:] = bytes(range(256)) * (len(self.memory) // 256)
@@ -392,12 +393,17 @@ class Roams(Simulation):
         self.text[100] = 0
 
     def _reallocate(self) -> None:
+        if len(self.blocks) == 1:
+            return
         (small, size), (large, freed) = self.blocks
         self.c.free(large)
         # The kernel moves its pages into the hole, and copies none.
         self.blocks = [(self.c.realloc(small, freed), size)]
 
     def _move_pages(self) -> None:
+        if self.moved:
+            return
+        self.moved = True
         self.c.mremap.restype = ctypes.c_void_p
         maymove, fixed, size = 1, 2, len(self.spare) // 2
         old, new = self._address(self.spare), self._address(self.memory)
