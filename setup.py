@@ -39,13 +39,17 @@ def extension(module: str, *sources: str) -> Extension:
         define_macros=MACROS,
         # -ffp-contract=off: a kernel must give the same bits as its NumPy reference on every x86-64 and ARM64.
         extra_compile_args=[*COMPILE_ARGS, "-std=gnu11", "-Wall", "-ffp-contract=off"],
+        # Functions are bound when a module is loaded: not while memory goes back, and the linker's own with it.
+        extra_link_args=["-Wl,-z,relro,-z,now"],
     )
 
 
 setup(
     ext_modules=cythonize(
         [
-            extension("fork", "fork.pyx", "frozen.c", "clone.c", "orphan.c", "retrace.c", "standing.c"),
+            extension(
+                "fork", "fork.pyx", "frozen.c", "clone.c", "orphan.c", "retrace.c", "standing.c", "settings.c"
+            ),
             extension("memory", "memory.pyx", "huge_tmpfs.c", "clone.c"),
             extension("guards", "guards.pyx", "protected.c", "page_pool.c", "userfault.c", "write_faults.c"),
             extension("images", "images.pyx"),

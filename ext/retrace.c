@@ -136,6 +136,9 @@ static void go_back(void)
     for (int i = 0; i < snapserv_kept->area_count; i++)
         if (snapserv_is_written(&snapserv_kept->areas[i]))
             put_area_back(&snapserv_kept->areas[i]);
+    /* Without a twin its pagemap is empty, and so is what was compared with it. */
+    if (snapserv_read_entries(snapserv_kept->areas[0].start, snapserv_kept->areas[0].end) == 0)
+        give_up();
     *snapserv_kept->tid = snapserv_kept->original;
     close_all();
     snapserv_kept->is_back = 1;

@@ -2,9 +2,9 @@
  *
  * A twin, cloned at the mark and frozen, keeps that moment. What this process writes after it the kernel copies first.
  * So where both have another physical page at an address (/proc/PID/pagemap, proc_pid_pagemap(5)), it is read back from
- * the twin, also where a page was moved there; what has been mapped since is unmapped, and what was unmapped is mapped again. What the kernel holds
- * for the process does not go back, but for the positions in its files: it is compared, and where it differs nothing is
- * taken back. */
+ * the twin, also where a page was moved there; what has been mapped since is unmapped, and what was unmapped is mapped
+ * again. What the kernel holds for the process does not go back, but for the positions in its files: it is compared, and
+ * where it differs nothing is taken back. */
 #ifndef SNAPSERV_RETRACE_H
 #define SNAPSERV_RETRACE_H
 

@@ -1,8 +1,8 @@
 #include "standing.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,15 +11,10 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
-#include <sys/time.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #ifndef PR_GET_TID_ADDRESS
 #define PR_GET_TID_ADDRESS 40
-#endif
-#ifndef PR_GET_MEMORY_MERGE
-#define PR_GET_MEMORY_MERGE 68
 #endif
 
 struct snapserv_kept *snapserv_kept;
@@ -48,6 +43,8 @@ static int kind_of(const char *name)
         return STACK_AREA;
     if (strncmp(name, "[heap]", 6) == 0)
         return HEAP_AREA;
+    if (strncmp(name, "/[aio]", 6) == 0 || strncmp(name, "anon_inode:[io_uring]", 21) == 0)
+        return RING;
     return *name == '[' && strncmp(name, "[anon:", 6) != 0 ? KERNELS : ORDINARY;
 }
 
@@ -95,17 +92,6 @@ static int list_areas(struct snapserv_area *areas)
     return count;
 }
 
-ssize_t snapserv_read_small(const char *path, char *into, size_t size)
-{
-    int descriptor = open(path, O_RDONLY | O_CLOEXEC);
-    if (descriptor < 0)
-        return -1;
-    ssize_t got = read(descriptor, into, size - 1);
-    close(descriptor);
-    into[got > 0 ? got : 0] = '\0';
-    return got;
-}
-
 /* What fcntl(2) has set, and whether somebody is locked out (proc_pid_fdinfo(5)). */
 static void read_flags(struct snapserv_file *file)
 {
@@ -118,6 +104,27 @@ static void read_flags(struct snapserv_file *file)
     if (flags != NULL)
         snapserv_read_number(flags + 7, 8, &file->flags);
     file->is_locked = strstr(text, "\nlock:") != NULL;
+}
+
+/* Whether they lead to the same open file, with one position (kcmp(2)): 1, 0, or -1. What all nodes share anyway need
+ * not be told. */
+static int is_shared(const struct snapserv_file *one, const struct snapserv_file *other)
+{
+    if (one->device != other->device || one->inode != other->inode)
+        return 0;
+    long differs = syscall(SYS_kcmp, getpid(), getpid(), KCMP_FILE, one->descriptor, other->descriptor);
+    return differs >= 0 ? differs == 0 : other->descriptor <= 2 ? 0 : -1;
+}
+
+static void find_shared(struct snapserv_file *files, int count)
+{
+    for (int i = 0; i < count; i++) {
+        int shared = 0;
+        files[i].first = i;
+        for (int k = 0; k < i && !shared; k++)
+            if ((shared = is_shared(&files[k], &files[i])) != 0)
+                files[i].first = shared > 0 ? k : -1;
+    }
 }
 
 /* List the open descriptors but `except`. Returns how many, or -1. */
@@ -151,64 +158,8 @@ static int list_files(struct snapserv_file *files, int except)
         }
     }
     close(listing);
+    find_shared(files, count);
     return count;
-}
-
-/* The lines of /proc/self/status that tell what a simulator may have changed: signals, masks, threads, rights. */
-static int read_status(char *into)
-{
-    static const char *const told[] = {"Umask:", "Uid:", "Gid:", "Groups:", "Threads:", "SigBlk:", "SigIgn:", "SigCgt:",
-                                       "Cap", "NoNewPrivs:", "Seccomp:", "Cpus_allowed:", "NSpgid:",
-                                       "NSsid:"};
-    size_t used = 0;
-    ssize_t got = snapserv_read_small("/proc/self/status", snapserv_kept->text, STATUS);
-    /* Cut short, lines would be missing; what a shadow stack holds cannot be put back. */
-    if (got <= 0 || got == STATUS - 1 || strstr(snapserv_kept->text, "shstk") != NULL)
-        return -1;
-    for (char *line = snapserv_kept->text, *end; (end = strchr(line, '\n')) != NULL; line = end + 1)
-        for (size_t i = 0; i < sizeof told / sizeof *told; i++)
-            if (strncmp(line, told[i], strlen(told[i])) == 0) {
-                memcpy(into + used, line, end + 1 - line);
-                used += end + 1 - line;
-                break;
-            }
-    into[used] = '\0';
-    return 0;
-}
-
-/* As the kernel has them: what sigaction(3) fills in is not all set. */
-static void read_actions(uint64_t (*actions)[4], stack_t *alternate)
-{
-    memset(actions, 0, SIGNALS * sizeof *actions);
-    memset(alternate, 0, sizeof *alternate);
-    for (int number = 1; number < SIGNALS; number++)
-        syscall(SYS_rt_sigaction, number, NULL, actions[number], sizeof(uint64_t));
-    sigaltstack(NULL, alternate);
-}
-
-/* Whether nothing runs that would go on where this process went back: timers and children. */
-static const char *runs_on_its_own(void)
-{
-    static const int which[] = {ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF};
-    struct itimerval timer;
-    char timers[8];
-    siginfo_t found;
-    for (size_t i = 0; i < sizeof which / sizeof *which; i++)
-        if (getitimer(which[i], &timer) < 0 || timer.it_value.tv_sec || timer.it_value.tv_usec)
-            return "a timer runs";
-    if (snapserv_read_small("/proc/self/timers", timers, sizeof timers) != 0)
-        return "a timer was made, or would not be seen";
-    if (waitid(P_ALL, 0, &found, WEXITED | WNOHANG | WNOWAIT) == 0 || errno != ECHILD)
-        return "a process of its own runs";
-    return NULL;
-}
-
-/* A page that was written, and then merged with another's (KSM), is not mapped here alone. */
-static int merges_pages(void)
-{
-    char count[32];
-    return prctl(PR_GET_MEMORY_MERGE, 0, 0, 0, 0) == 1 ||
-           (snapserv_read_small("/proc/self/ksm_merging_pages", count, sizeof count) > 0 && atol(count) != 0);
 }
 
 /* ------------------------------------------------------------------------------------------------- its pages */
@@ -242,7 +193,8 @@ static int is_own(const struct snapserv_area *area, uint64_t entry)
            (area->inode || entry & SWAPPED || (entry & NUMBER) != snapserv_kept->zero);
 }
 
-/* The number tells also of a page that was moved there (mremap(2)), which the twin has elsewhere. */
+/* The number tells also of a page that was moved there (mremap(2)), which the twin has elsewhere. That a page is mapped
+ * here alone is looked at as well: between the two readings the kernel may move pages, and use a number again. */
 int snapserv_differs(const struct snapserv_area *area, uint64_t k)
 {
     uint64_t entry = snapserv_kept->entries[k], twins = snapserv_kept->twins_entries[k];
@@ -288,9 +240,13 @@ static const char *find_zero(void)
     return snapserv_kept->zero ? NULL : "page numbers are told only to root";
 }
 
+/* What was asked for there would be written to the memory of another child. */
+static const char *const RINGS = "it has set up asynchronous input and output";
+
 const char *snapserv_write_down(int control, int child_control)
 {
     struct sigaction on_child;
+    struct rlimit processor;
     uint64_t pages = 0;
     if (sysconf(_SC_PAGESIZE) != PAGE)
         return "pages are not of 4 KiB";
@@ -307,20 +263,20 @@ const char *snapserv_write_down(int control, int child_control)
             return describe("descriptor %d leads to more than a file", snapserv_kept->files[i].descriptor);
         else if (snapserv_kept->files[i].is_locked)
             return describe("it holds a lock on the file of descriptor %d", snapserv_kept->files[i].descriptor);
+        else if (snapserv_kept->files[i].first < 0)
+            return describe("the kernel does not tell with whom descriptor %d shares its position",
+                            snapserv_kept->files[i].descriptor);
     if (sigaction(SIGCHLD, NULL, &on_child) < 0 || on_child.sa_handler == SIG_IGN || on_child.sa_flags & SA_NOCLDWAIT)
         return "it would not be seen whether processes were started";
-    const char *why = runs_on_its_own();
+    /* Its children's would add up in it. */
+    if (getrlimit(RLIMIT_CPU, &processor) < 0 || processor.rlim_cur != RLIM_INFINITY)
+        return "its processor time is limited";
+    const char *why = snapserv_runs_on_its_own();
     if (why != NULL)
         return why;
-    if (merges_pages())
-        return "the kernel merges its pages";
-    if (read_status(snapserv_kept->status) < 0 ||
-        getcwd(snapserv_kept->folder, sizeof snapserv_kept->folder) == NULL ||
-        snapserv_read_small("/proc/self/limits", snapserv_kept->limits, STATUS) <= 0 ||
+    if (snapserv_read_settings(&snapserv_kept->settings) < 0 ||
         prctl(PR_GET_TID_ADDRESS, &snapserv_kept->tid, 0, 0, 0) < 0 || snapserv_kept->tid == NULL)
         return "the kernel does not tell what it holds";
-    read_actions(snapserv_kept->actions, &snapserv_kept->alternate);
-    snapserv_kept->priority = getpriority(PRIO_PROCESS, 0);
     if ((why = find_zero()) != NULL)
         return why;
     snapserv_kept->brk = syscall(SYS_brk, 0);
@@ -330,6 +286,8 @@ const char *snapserv_write_down(int control, int child_control)
     for (int i = 0; i < snapserv_kept->area_count; i++) {
         const struct snapserv_area *area = &snapserv_kept->areas[i];
         pages += snapserv_is_written(area) ? (area->end - area->start) / PAGE : 0;
+        if (area->kind == RING)
+            return RINGS;
     }
     return pages > MOST_PAGES ? "it has too much memory that it could write" : NULL;
 }
@@ -363,6 +321,7 @@ static const char *compare_areas(void)
     const struct snapserv_area *marked = snapserv_kept->areas, *now = snapserv_kept->now;
     const struct snapserv_area *last_marked = marked + snapserv_kept->area_count;
     const struct snapserv_area *last = now + snapserv_kept->now_count;
+    uint64_t brk = syscall(SYS_brk, 0);
     snapserv_kept->added_count = snapserv_kept->lost_count = 0;
     for (uint64_t at = 0, stop; marked < last_marked || now < last; at = stop) {
         uint64_t next_marked = marked == last_marked ? UINT64_MAX : marked->start;
@@ -375,9 +334,11 @@ static const char *compare_areas(void)
         stop = end_marked < end ? end_marked : end;
         if (was && is && !same_area(now, marked, at) && !can_be_again(marked))
             return "memory was mapped anew, or protected";
-        /* Of the heap, what is lost comes back with its end. */
-        if (was && !is && marked->kind != HEAP_AREA && !can_be_again(marked))
+        /* Of the heap, what is lost at its end comes back with it. */
+        if (was && !is && (marked->kind == HEAP_AREA ? at < brk : !can_be_again(marked)))
             return "memory was unmapped";
+        if (is && now->kind == RING)
+            return RINGS;
         if (was && !(is && same_area(now, marked, at)) && marked->kind != HEAP_AREA &&
             !add_run(snapserv_kept->lost, &snapserv_kept->lost_count, at, stop, marked->permissions))
             return "too much memory was unmapped";
@@ -393,22 +354,33 @@ static const char *compare_areas(void)
     return NULL;
 }
 
+/* Whether a page of up to MOST_ENTRIES from `start` on is another one than the twin's: 1, 0, or -1. */
+static int any_differs(const struct snapserv_area *area, uint64_t start, uint64_t end)
+{
+    uint64_t count = snapserv_read_entries(start, end);
+    for (uint64_t k = 0; k < count; k++)
+        if (snapserv_differs(area, k))
+            return 1;
+    return count == 0 ? -1 : 0;
+}
+
 /* Look for pages that were written where none can be now: memory that was made writable, and protected again. What
- * was mapped since the mark does not matter. */
+ * was mapped since the mark does not matter. A page that the kernel moves elsewhere meanwhile seems to differ: it is
+ * looked at again. */
 static const char *compare_protected(void)
 {
     for (int i = 0; i < snapserv_kept->area_count; i++) {
         const struct snapserv_area *area = &snapserv_kept->areas[i];
         if (!is_private_area(area) || snapserv_is_written(area) || snapserv_has_none(area->start, area->end))
             continue;
-        for (uint64_t at = area->start; at < area->end;) {
-            uint64_t count = snapserv_read_entries(at, area->end);
-            if (count == 0)
-                return "its pagemap cannot be read";
-            for (uint64_t k = 0; k < count; k++)
-                if (snapserv_differs(area, k))
-                    return "memory was written, and then protected";
-            at += count * PAGE;
+        for (uint64_t at = area->start; at < area->end; at += MOST_ENTRIES * PAGE) {
+            int differs = any_differs(area, at, area->end);
+            for (int again = 0; differs > 0 && again < 3; again++) {
+                usleep(100 << again);
+                differs = any_differs(area, at, area->end);
+            }
+            if (differs)
+                return differs < 0 ? "its pagemap cannot be read" : "memory was written, and then protected";
         }
     }
     return NULL;
@@ -421,7 +393,8 @@ const char *snapserv_compare_files(void)
         return "files were opened or closed";
     for (int i = 0; i < snapserv_kept->file_count; i++) {
         const struct snapserv_file *now = &snapserv_kept->now_files[i], *marked = &snapserv_kept->files[i];
-        if (now->descriptor != marked->descriptor || now->device != marked->device || now->inode != marked->inode)
+        if (now->descriptor != marked->descriptor || now->device != marked->device || now->inode != marked->inode ||
+            now->first != marked->first)
             return "files were opened or closed";
         if (now->flags != marked->flags || now->is_locked)
             return "files were locked, or are used otherwise";
@@ -433,25 +406,14 @@ const char *snapserv_compare(void)
 {
     struct rusage children;
     const char *why;
-    if ((why = runs_on_its_own()) != NULL)
+    if ((why = snapserv_runs_on_its_own()) != NULL)
         return why;
-    if (read_status(snapserv_kept->now_status) < 0 || strcmp(snapserv_kept->now_status, snapserv_kept->status) != 0)
-        return "signals, threads or rights have changed";
-    read_actions(snapserv_kept->now_actions, &snapserv_kept->now_alternate);
-    if (memcmp(snapserv_kept->now_actions, snapserv_kept->actions, sizeof snapserv_kept->actions) != 0 ||
-        memcmp(&snapserv_kept->now_alternate, &snapserv_kept->alternate, sizeof snapserv_kept->alternate) != 0)
-        return "signals are handled otherwise";
-    if (snapserv_read_small("/proc/self/limits", snapserv_kept->now_limits, STATUS) <= 0 ||
-        strcmp(snapserv_kept->now_limits, snapserv_kept->limits) != 0 ||
-        getpriority(PRIO_PROCESS, 0) != snapserv_kept->priority)
-        return "limits or the priority have changed";
-    if (getcwd(snapserv_kept->now_folder, sizeof snapserv_kept->now_folder) == NULL ||
-        strcmp(snapserv_kept->now_folder, snapserv_kept->folder) != 0)
-        return "the working folder has changed";
+    if (snapserv_read_settings(&snapserv_kept->now_settings) < 0)
+        return "the kernel does not tell what it holds";
+    if ((why = snapserv_compare_settings(&snapserv_kept->now_settings, &snapserv_kept->settings)) != NULL)
+        return why;
     if (getrusage(RUSAGE_CHILDREN, &children) < 0 || memcmp(&children, &snapserv_kept->children, sizeof children) != 0)
         return "processes were started";
-    if (merges_pages())
-        return "the kernel merges its pages";
     snapserv_kept->now_count = list_areas(snapserv_kept->now);
     if (snapserv_kept->now_count < 0)
         return "it has too many areas of memory";

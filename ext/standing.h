@@ -1,9 +1,7 @@
-/* What the kernel holds for a marked process, and what of its memory is its own: compared, and never put back. */
+/* The files and the areas of memory of a marked process, and which of its pages are its own. */
 #ifndef SNAPSERV_STANDING_H
 #define SNAPSERV_STANDING_H
 
-#include <limits.h>
-#include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/resource.h>
@@ -13,6 +11,7 @@
 
 #include "pagemap_scan.h"
 #include "retrace.h"
+#include "settings.h"
 
 enum {
     PAGE = 4096,
@@ -21,8 +20,6 @@ enum {
     MOST_RUNS = 512,
     MOST_ENTRIES = 512, /* of a pagemap, read at a time: as many as one huge page is long */
     STACK = 64 << 10,
-    STATUS = 8192,
-    SIGNALS = 65,
 };
 static const uint64_t MOST_PAGES = 1 << 22; /* that could be written: 16 GiB, to look through each time */
 
@@ -36,7 +33,7 @@ static const uint64_t MOST_PAGES = 1 << 22; /* that could be written: 16 GiB, to
 struct snapserv_area {
     uint64_t start, end, offset, inode;
     uint32_t device, permissions;
-    enum { ORDINARY, STACK_AREA, HEAP_AREA, KERNELS } kind;
+    enum { ORDINARY, STACK_AREA, HEAP_AREA, RING, KERNELS } kind;
 };
 
 struct snapserv_file {
@@ -47,6 +44,7 @@ struct snapserv_file {
     off_t offset;
     uint64_t flags;
     int is_locked;
+    int first; /* of those that share its position, by their place in the list; -1 where the kernel does not tell */
 };
 
 struct snapserv_run {
@@ -66,11 +64,7 @@ struct snapserv_kept {
     int area_count, file_count;
     struct snapserv_area areas[MOST_AREAS];
     struct snapserv_file files[MOST_FILES];
-    char status[STATUS], folder[PATH_MAX];
-    char limits[STATUS];
-    uint64_t actions[SIGNALS][4]; /* as the kernel has them */
-    stack_t alternate;
-    int priority;
+    struct snapserv_settings settings;
     struct rusage children;
     uint64_t brk;
     uint64_t zero; /* the number of the page of zeros that all processes share */
@@ -79,9 +73,7 @@ struct snapserv_kept {
     int now_count, now_file_count, added_count, lost_count;
     struct snapserv_area now[MOST_AREAS];
     struct snapserv_file now_files[MOST_FILES];
-    char now_status[STATUS], now_folder[PATH_MAX], now_limits[STATUS];
-    uint64_t now_actions[SIGNALS][4];
-    stack_t now_alternate;
+    struct snapserv_settings now_settings;
     struct snapserv_run added[MOST_RUNS], lost[MOST_RUNS];
     int mem, pagemap, twins_pagemap; /* the twin's memory, this process's pagemap and the twin's */
     char text[32 << 10];
@@ -97,9 +89,6 @@ static inline int snapserv_is_written(const struct snapserv_area *area)
 {
     return (area->permissions & 0xff) == 'p' && (area->permissions >> 16 & 0xff) == 'w';
 }
-
-/* Read a small file of /proc whole, as a string. Returns its size, or -1. */
-ssize_t snapserv_read_small(const char *path, char *into, size_t size);
 
 /* Read a decimal number. Returns where it ends. */
 const char *snapserv_read_number(const char *at, int base, uint64_t *value);

@@ -7,7 +7,9 @@ import fcntl
 import gc
 import mmap
 import os
+import platform
 import random
+import resource
 import signal
 import socket
 import subprocess
@@ -15,12 +17,18 @@ import sys
 import tempfile
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from snapserv import Field, Simulation, exported
+
+from . import refuse
+
+CLONE3, IO_SETUP = {"x86_64": (435, 206), "aarch64": (435, 0)}[platform.machine()]
+CLONE_NEWUTS, ADDR_NO_RANDOMIZE, PR_SET_TIMERSLACK, PR_GET_TIMERSLACK = 0x04000000, 0x0040000, 29, 30
 
 
 def _private_kib() -> int:
@@ -287,6 +295,14 @@ class Roams(Simulation):
         with open(__file__, "rb") as text:
             self.text = mmap.mmap(text.fileno(), 0, mmap.MAP_PRIVATE)
         self.held = os.pipe() if holds == "pipe" else None
+        if holds == "limit":
+            resource.setrlimit(resource.RLIMIT_CPU, (1000, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+        self.other = open(__file__, "rb", buffering=0)  # noqa: SIM115
+        self.same = os.dup(self.file.fileno())
+        self.merging = mmap.mmap(-1, 256 * mmap.PAGESIZE, mmap.MAP_PRIVATE)
+        self.merging[:] = b"k" * len(self.merging)
+        if holds == "equal pages":
+            self.merging.madvise(mmap.MADV_MERGEABLE)
         self.c = ctypes.CDLL(None)
         for function in (self.c.malloc, self.c.realloc):
             function.restype = ctypes.c_void_p
@@ -300,6 +316,11 @@ class Roams(Simulation):
             self.c.memset(block, number + 1, size)
         self.zeros = np.zeros(1 << 23)
         signal.signal(signal.SIGUSR2, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+        self.c.sbrk.restype = ctypes.c_void_p
+        self.c.sbrk.argtypes = (ctypes.c_ssize_t,)
+        self.heap: int | None = -(-self.c.sbrk(1 << 20) // mmap.PAGESIZE) * mmap.PAGESIZE
+        self.c.memset(self.heap, 5, 1 << 19)
 
     def on_branch(self, seed: int | None) -> None:
         self.begun += 1
@@ -326,6 +347,16 @@ class Roams(Simulation):
             "on_signal": str(signal.getsignal(signal.SIGUSR1)),
             "modules": len(sys.modules),
             "threads": threading.active_count(),
+            "other": self.other.read(10),
+            "same": os.read(self.same, 10),
+            "merging": hash(bytes(self.merging)),
+            "pending": len(signal.sigpending()),
+            "heap": self.heap and hash(ctypes.string_at(self.heap, 1 << 19)),
+            "persona": self.c.personality(0xFFFFFFFF),
+            "host": socket.gethostname(),
+            "scheduler": os.sched_getscheduler(0),
+            "slack": self.c.prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0),
+            "filters": [line for line in Path("/proc/self/status").read_text().splitlines() if "Seccomp" in line],
         }
 
     def _address(self, memory: mmap.mmap) -> int:
@@ -460,6 +491,48 @@ class Roams(Simulation):
 
     def _wake_me(self) -> None:
         signal.setitimer(signal.ITIMER_REAL, 3600)
+
+    def _pend(self) -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    def _share(self) -> None:
+        os.dup2(self.file.fileno(), self.other.fileno(), inheritable=False)
+
+    def _part(self) -> None:
+        apart = os.open(__file__, os.O_RDONLY)
+        os.dup2(apart, self.same, inheritable=False)
+        os.close(apart)
+
+    def _ask(self) -> None:
+        context = ctypes.c_ulong()
+        assert self.c.syscall(IO_SETUP, 8, ctypes.byref(context)) == 0
+
+    def _leave_a_child(self) -> None:
+        assert self.c.syscall(CLONE3, (ctypes.c_uint64 * 8)(), 64) != 0 or self.c._exit(0)
+
+    def _pierce(self) -> None:
+        assert self.heap is not None
+        assert self.c.munmap(ctypes.c_void_p(self.heap), ctypes.c_size_t(1 << 16)) == 0
+        self.heap = None
+
+    def _persona(self) -> None:
+        assert self.c.personality(ADDR_NO_RANDOMIZE) != -1
+
+    def _rename_host(self) -> None:
+        assert self.c.unshare(CLONE_NEWUTS) == 0
+        socket.sethostname("elsewhere")
+
+    def _be_a_batch(self) -> None:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+    def _slacken(self) -> None:
+        assert self.c.prctl(PR_SET_TIMERSLACK, 123456, 0, 0, 0) == 0
+
+    def _filter(self) -> None:
+        refuse.install("process_vm_readv")
+
+    def _merge(self) -> None:
+        self.merging[: 128 * mmap.PAGESIZE] = b"K" * 128 * mmap.PAGESIZE
 
     def _protect_text(self) -> None:
         self.c.mprotect(self._address(self.text), len(self.text), mmap.PROT_READ)

@@ -18,7 +18,10 @@ import pytest
 from snapserv_client import Outcome, Server, Snapshot
 from snapserv_client.errors import NodeDiedError, SimulationError
 
-from .conftest import ServerProcess, as_nobody, assert_settles, session_processes, start_server
+from snapserv.ext import memory
+from snapserv.mechanisms.ksm import Ksm
+
+from .conftest import ServerProcess, as_nobody, assert_settles, one_at_a_time, session_processes, start_server
 
 Serve = Callable[..., ServerProcess]
 
@@ -85,7 +88,17 @@ STAYS = {
     "append": "used otherwise",
     "lock": "files were locked",
     "pin": "signals, threads or rights",
-    "be_nice": "priority",
+    "be_nice": "scheduling",
+    "be_a_batch": "scheduling",
+    "slacken": "prctl(2)",
+    "persona": "prctl(2)",
+    "rename_host": "a namespace",
+    "pend": "signals, threads or rights",
+    "share": "files were opened or closed",
+    "part": "files were opened or closed",
+    "ask": "asynchronous input and output",
+    "leave_a_child": "a process of its own runs",
+    "pierce": "memory was unmapped",
     "wake_me": "a timer runs",
     "protect_text": "memory was mapped anew, or protected",
 }
@@ -118,13 +131,44 @@ def test_memory_that_was_written_and_protected_again_is_seen(serve: Serve) -> No
         assert "written, and then protected" in reasons(process)[0]
 
 
-def test_a_process_that_holds_more_than_files_is_not_even_marked(serve: Serve) -> None:
-    process = serve("tests.simulations:Roams", params={"holds": "pipe"})
+@pytest.mark.parametrize(
+    ("holds", "why"), [("pipe", "leads to more than a file"), ("limit", "processor time is limited")]
+)
+def test_a_process_that_holds_more_than_files_is_not_even_marked(serve: Serve, holds: str, why: str) -> None:
+    process = serve("tests.simulations:Roams", params={"holds": holds})
     with process.connect() as server:
         before = server.branch("main").snapshot()
         (right,) = before.expand([{}])
         assert [outcome.outputs for outcome in before.expand([{}] * 40)] == [right.outputs] * 40
-        assert "leads to more than a file" in reasons(process)[0]
+        assert why in reasons(process)[0]
+
+
+def test_a_filter_of_system_calls_more_than_there_was_is_seen(serve: Serve) -> None:
+    process = serve("tests.simulations:Roams", prefix=(*REFUSE, "clone3", "--"))
+    with process.connect() as server:
+        before = server.branch("main").snapshot()
+        inputs = [{"how": "filter"}, {}] * 20
+        right = cloned(before, inputs[:2])
+        assert right[0]["filters"] != right[1]["filters"]
+        assert [outcome.outputs for outcome in before.expand(inputs)] == [one.outputs for one in right] * 20
+        assert "signals, threads or rights" in reasons(process)[0]
+
+
+@pytest.mark.skipif(bool(Ksm.why_not()), reason=Ksm.why_not())
+def test_pages_that_the_kernel_has_merged_go_back_as_well(serve: Serve) -> None:
+    process = serve("tests.simulations:Roams", params={"holds": "equal pages"})
+    with one_at_a_time("ksm"), Ksm.make(memory.PAGE), process.connect() as server:
+        before = server.branch("main").snapshot()
+        inputs = [{"how": "merge"}, {}] * 100
+        right = cloned(before, inputs[:2])
+
+        def merged(pid: int) -> int:
+            return int(Path(f"/proc/{pid}/ksm_merging_pages").read_text())
+
+        assert_settles(lambda: all(merged(pid) >= 200 for pid in cells(server)), True)
+        for number, outcome in enumerate(before.expand(inputs)):
+            assert outcome.outputs == right[number % 2].outputs, number
+        assert reasons(process) == []
 
 
 def test_where_cells_are_forked_twice_they_are_taken_back_too(serve: Serve) -> None:
