@@ -8,6 +8,7 @@ and overflow checks on, line tracing for coverage and profilers, an HTML page be
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -36,6 +37,8 @@ def extension(module: str, *sources: str) -> Extension:
         f"snapserv.ext.{module}",
         [f"ext/{source}" for source in sources],
         include_dirs=["ext"],
+        # Where one changes, what includes it is built anew.
+        depends=[str(header) for header in sorted(Path("ext").glob("*.h"))],
         define_macros=MACROS,
         # -ffp-contract=off: a kernel must give the same bits as its NumPy reference on every x86-64 and ARM64.
         extra_compile_args=[*COMPILE_ARGS, "-std=gnu11", "-Wall", "-ffp-contract=off"],
