@@ -15,7 +15,6 @@ def test_the_source_distribution_holds_every_source(tmp_path: Path) -> None:
         [sys.executable, "setup.py", "-q", "egg_info", "-e", str(tmp_path), "sdist", "-d", str(tmp_path)],
         cwd=ROOT,
         check=True,
-        capture_output=True,
     )
     (packed,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(packed) as archive:
