@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -172,7 +173,8 @@ class Expansion:
             self._let_go(self._alive.pop(index))
             return
         value = _number(outcome, args.by)
-        heapq.heappush(self._best, (value if args.largest else -value, -index))
+        rank = value if args.largest else -value
+        heapq.heappush(self._best, (rank if rank == rank else -math.inf, -index))  # not a number is never the best
         if len(self._best) > args.best:
             _, worst = heapq.heappop(self._best)
             self._end(self._alive.pop(-worst))
@@ -215,9 +217,8 @@ class Expansion:
 def _number(outcome: Outcome, name: str) -> float:
     found = outcome.totals.get(name, outcome.outputs.get(name) if isinstance(outcome.outputs, dict) else None)
     try:
-        number = float(found)  # type: ignore[arg-type]  # whatever the simulation put out
+        return float(found)  # type: ignore[arg-type]  # whatever the simulation put out
     except (TypeError, ValueError):
         raise BadRequestError(
             f"by: {name!r} is no number among the outputs and sums", hint="name an output, or one of sum"
         ) from None
-    return number if number == number else float("-inf")  # not a number is never the best

@@ -21,7 +21,7 @@ from snapserv_client.wire import Buffer
 
 from .cell import cannot_clone
 from .endings import Ending, ending_of
-from .errors import NodeDiedError, SnapservError, error_from_wire
+from .errors import NodeDiedError, SimulationError, SnapservError, error_from_wire
 from .ext import fork
 from .limits import exhausted
 from .link import HELLO, NUMBER, PREFIX, Prefix, decode, encode
@@ -383,7 +383,7 @@ class Cell:
         if prefix.kind == fork.REPLY:
             if self._replies:
                 reply = self._replies.popleft()
-                answer = decode(body[: prefix.header_bytes], body[prefix.header_bytes :])
+                answer = _answer(body[: prefix.header_bytes], body[prefix.header_bytes :])
                 if not reply.done():  # otherwise given up by whoever asked
                     _resolve(reply, answer)
         elif prefix.kind == fork.FROZE:
@@ -412,6 +412,20 @@ class Cell:
             (number,) = struct.unpack("=q", body)
             self._hang_up()
             self._fail(cannot_clone(OSError(number, os.strerror(number))))
+
+
+def _answer(header: memoryview, payload: memoryview) -> Mapping[str, Any]:
+    """Return what a cell answered, or that it cannot be read: not all keys that pack unpack again."""
+    try:
+        answer: Mapping[str, Any] = decode(header, payload)
+    except SnapservError as cause:
+        told = SimulationError(
+            f"what it returned cannot be read: {cause}",
+            details={"completed": True},
+            hint="keys of dicts must be plain values: no tuples",
+        )
+        return {"error": told.to_wire()}
+    return answer
 
 
 def _resolve(reply: asyncio.Future[Any], answer: Mapping[str, Any]) -> None:

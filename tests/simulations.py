@@ -141,6 +141,19 @@ class Trouble(Simulation):
         return object()
 
     @exported
+    def give(self, what: str) -> Any:
+        """Return something that looks as if it could be sent, and cannot."""
+        return {
+            "tuple key": {(1, 2): 3},
+            "date": np.datetime64("2020-01-01"),
+            "duration": np.timedelta64(1, "s"),
+            "complex": np.complex64(1j),
+            "long": np.longdouble(1),
+            "large": 1 << 80,
+            "set": {1},
+        }[what]
+
+    @exported
     def touch(self, first: int, last: int, value: int) -> None:
         """Write ``value`` into pages."""
         self.pages[first:last] = value
@@ -749,3 +762,13 @@ class Glutton(Simulation):
         """Take so much memory, every page of it written."""
         if mebibytes:
             self.kept.append(np.ones(mebibytes << 20, np.uint8))
+
+
+class Scored(Simulation):
+    """Puts out what it is told."""
+
+    class Inputs(msgspec.Struct):
+        score: float | None = None
+
+    def step(self, inputs: Inputs) -> dict[str, float]:
+        return {"score": float("nan") if inputs.score is None else inputs.score}

@@ -68,6 +68,14 @@ def test_a_simpy_model_with_running_generators_is_branched_and_driven_differentl
             long.step(delta=-1.0)
 
 
+def test_a_simpy_model_is_finished_when_nothing_is_to_happen_any_more(serve: Serve) -> None:
+    with serve("simpy:tests.models:timeouts", params={"n": 3}).connect() as server:
+        main = server.branch("main")
+        assert main.step().outputs["events"] == 1, "the next timeout"
+        main.step(50)
+        assert (main.info().step, main.call("outputs")) == (4, {"now": 4.0, "events": 0})
+
+
 def test_a_mesa_model_reports_what_it_collects_and_stops(serve: Serve) -> None:
     with serve("mesa:examples.schelling:Schelling", params={"size": 8}).connect() as server:
         main = server.branch("main")

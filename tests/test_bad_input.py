@@ -203,3 +203,13 @@ def test_a_server_that_is_not_there_is_noticed_at_once_and_says_how_to_start_one
     with pytest.raises(UnreachableError, match="snapserv serve"):
         connect("tcp://127.0.0.1:1", timeout_s=0.2)
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("what", ["tuple key", "date", "duration", "complex", "long", "large", "set"])
+def test_what_cannot_be_sent_is_an_error_and_the_branch_goes_on(serve: Serve, what: str) -> None:
+    with serve("tests.simulations:Trouble").connect() as server:
+        main = server.branch("main")
+        with pytest.raises(SimulationError, match="cannot be"):
+            main.call("give", what=what)
+        main.step(2)
+        assert main.info().step == 2

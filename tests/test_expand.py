@@ -279,3 +279,11 @@ def test_a_thousand_children_leave_nothing(server: Server) -> None:
     # The server may be measuring memory, with a file open.
     assert_settles(lambda: server.stats().descriptors <= before.descriptors, True)
     assert server.stats().threads == before.threads
+
+
+@pytest.mark.parametrize("largest", [True, False])
+def test_what_is_no_number_is_never_the_best(serve: Serve, largest: bool) -> None:
+    with serve("tests.simulations:Scored").connect() as server:
+        before = server.branch("main").snapshot()
+        outcomes = before.expand([{}, {"score": 1.0}, {"score": 2.0}], keep=Best(2, "score", largest=largest))
+        assert [outcome.node is not None for outcome in outcomes] == [False, True, True]

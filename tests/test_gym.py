@@ -142,6 +142,28 @@ def test_policies_roll_out_in_the_children_and_winners_are_kept(lander: Server) 
     assert sorted(outcome["reward"] for outcome in kept) == sorted(outcome["reward"] for outcome in outcomes)[-2:]
 
 
+def test_actions_by_chance_are_the_seeds(serve: Serve) -> None:
+    with serve("gym:CartPole-v1", params={"seed": 5}).connect() as server:
+        before = server.branch("main").snapshot()
+        rollout: dict[str, Any] = {"policy": "random_action", "policy_steps": 12}
+        same = before.expand([[]] * 12, keep="all", **rollout)
+        assert len({repr(outcome.outputs) for outcome in same}) == 1
+        assert len({repr(outcome.outputs) for outcome in before.expand([[]] * 4, rng="split", **rollout)}) == 4
+        assert same[0].node is not None
+        assert same[0].node.verify().ok
+
+
+@pytest.mark.parametrize("wrappers", [[], ["AddRenderObservation"]])
+def test_what_draws_in_every_step_can_be_forked(serve: Serve, wrappers: list[str]) -> None:
+    params = {"kwargs": {"render_mode": "rgb_array"}, "wrappers": wrappers}
+    with serve("gym:CartPole-v1", params=params).connect() as server:
+        main = server.branch("main")
+        main.step(3, inputs={"action": 1})
+        main.call("reset")
+        outcomes = main.snapshot().expand([{"action": action} for action in (0, 1)] * 8)
+        assert [outcome.error for outcome in outcomes] == [None] * 16
+
+
 def test_the_episodes_end_ends_the_ticks_and_no_step_goes_on_in_the_next(lander: Server) -> None:
     main = lander.branch("main")
     result = main.step(1000, action=0)
@@ -154,13 +176,23 @@ def test_the_episodes_end_ends_the_ticks_and_no_step_goes_on_in_the_next(lander:
     assert main.step(action=0).ticks == 1
 
 
-@pytest.mark.parametrize("action", [None, 4, -1, "left", [0, 1], 1.5])
+@pytest.mark.parametrize("action", [None, 4, -1, "left", [0, 1], 1.5, 2**63])
 def test_an_action_outside_of_its_space_is_refused(lander: Server, action: Any) -> None:
     main = lander.branch("main")
     with pytest.raises(SnapservError) as caught:
         main.step(action=action)
     assert caught.value.code == "bad_request"
     assert main.step(action=0).ticks == 1
+
+
+def test_what_numpy_makes_by_itself_is_an_action_and_a_seed_below_0_none(serve: Serve) -> None:
+    with serve("gym:BipedalWalker-v3").connect() as server:
+        main = server.branch("main")
+        with pytest.raises(BadRequestError, match="below 0"):
+            main.call("reset", seed=-1)
+        before = main.snapshot()
+        wide = before.branch().step(action=np.array([0.1, -0.2, 0.3, 0.4]))
+        assert repr(before.branch().step(action=[0.1, -0.2, 0.3, 0.4]).outputs) == repr(wide.outputs)
 
 
 def test_parameters_make_another_environment(serve: Serve) -> None:

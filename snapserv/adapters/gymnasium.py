@@ -64,6 +64,9 @@ class GymSimulation(Simulation):
         self.env = self.make(env_id, kwargs)
         for wrapper in wrappers:
             self.env = _wrapped(self.env, wrapper)
+        # Gymnasium draws a seed for each space when it is first asked for a value: another in every branch.
+        self.env.action_space.seed(seed)
+        self.env.observation_space.seed(seed)
         self.reset(seed)
 
     def make(self, env_id: str, kwargs: dict[str, Any]) -> gymnasium.Env[Any, Any]:
@@ -100,6 +103,8 @@ class GymSimulation(Simulation):
             raise BadRequestError("the episode has ended", hint='begin another: call("reset")')
         space = self.env.action_space
         action = value_from_wire(space, inputs.action)
+        if isinstance(space, gymnasium.spaces.Box) and space.dtype.kind == action.dtype.kind == "f":
+            action = action.astype(space.dtype)  # environments take what numpy makes by itself
         if not space.contains(action):
             raise BadRequestError(f"the action {inputs.action!r} is not in {space}")
         observation, reward, terminated, truncated, info = self.env.step(action)
@@ -111,17 +116,25 @@ class GymSimulation(Simulation):
             "truncated": bool(truncated),
             "info": sendable(info),
         }
+        _stop_timer()
         return self.last
 
     @exported
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Begin an episode; return its first observation and info."""
+        """Begin an episode; return its first observation and info.
+
+        Raises:
+            BadRequestError: A seed below 0.
+        """
+        if seed is not None and seed < 0:
+            raise BadRequestError(f"seed: {seed} is below 0")
         observation, info = self.env.reset(seed=seed, options=options)
         self.finished = False
         self.last = {
             "observation": value_to_wire(self.env.observation_space, observation),
             "info": sendable(info),
         }
+        _stop_timer()
         return self.last
 
     @exported
@@ -145,7 +158,7 @@ class GymSimulation(Simulation):
         """Return a frame, uint8, shape (height, width, 3); or what else the environment renders.
 
         Raises:
-            BadRequestError: It renders nothing.
+            BadRequestError: It renders nothing, or what it needs to is not installed.
         """
         plain = self.env.unwrapped
         mode = plain.render_mode
@@ -153,6 +166,8 @@ class GymSimulation(Simulation):
             # Only for this frame: where they are told to draw, some take much longer for each step.
             plain.render_mode = mode or self._frames()
             frame = self.env.render()
+        except gymnasium.error.DependencyNotInstalled as cause:
+            raise BadRequestError(f"to render, it needs more: {cause}", hint="install what it names") from cause
         finally:
             plain.render_mode = mode
         if frame is None:

@@ -127,7 +127,7 @@ def value_from_wire(space: Space, wire: Any) -> Any:
     """
     try:
         return _value(space, wire)
-    except (KeyError, TypeError, ValueError, IndexError) as cause:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as cause:
         raise BadRequestError(f"no value of {space}: {cause}") from cause
 
 

@@ -42,6 +42,8 @@ INLINE_BYTES = 512
 MAX_INLINE_BYTES = 1 << 18
 """Arrays up to the first size are put into the header, until they are so many bytes together."""
 
+PLAIN = (bool, int, float, str, bytes, tuple)
+"""What numpy's scalars are sent as; those that are none of it as Python objects are not sent."""
 SMALL_HEADER_BYTES = 1 << 10
 """Below this size no header can do harm, whatever it says of itself."""
 DTYPE_PATTERN = re.compile(r"[<>=|]?[?a-zA-Z][0-9]{0,9}(\[[0-9]{0,9}[a-zA-Z]{1,7}\])?")
@@ -76,8 +78,8 @@ def pack(header: Any) -> Frames:
             else:
                 buffers.append(content)
             return msgpack.ExtType(ARRAY_EXTENSION, msgpack.packb(described))
-        if isinstance(value, np.generic):
-            return value.item()
+        if isinstance(value, np.generic) and isinstance(plain := value.item(), PLAIN):
+            return plain
         if isinstance(value, msgspec.Struct):
             kind = value.__struct_config__
             named = {kind.tag_field: kind.tag} if kind.tag_field is not None else {}
@@ -89,7 +91,7 @@ def pack(header: Any) -> Frames:
 
     try:
         packed: bytes = msgpack.packb(header, default=default)
-    except (ValueError, OverflowError) as cause:
+    except (ValueError, TypeError, OverflowError, RecursionError) as cause:
         raise BadRequestError(f"a value cannot be sent: {cause}") from cause
     if len(packed) > MAX_HEADER_BYTES:
         raise TooLargeError(
