@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from .bases import Base, bases_of
+from .bases import Base, Segments, bases_of
 from .ext import memory
 
-Measurable: TypeAlias = tuple[int, list[tuple[int, int]]]
-"""A process, 0 for none, and its segments: (address, bytes)."""
+Measurable: TypeAlias = tuple[int, Segments]
+"""A process, 0 for none, and its segments."""
 
 
 _COUNTED = ("Pss_Anon:", "SwapPss:")
@@ -28,7 +28,7 @@ class Holding:
     bases: dict[Base, int]
 
 
-def holding(pid: int, segments: Iterable[tuple[int, int]]) -> Holding | None:
+def holding(pid: int, segments: Segments) -> Holding | None:
     """Return what a process holds now; None when it is gone.
 
     A page that several processes map is shared out among them, so that the shares of all add up to what there is
@@ -71,7 +71,7 @@ def count_bases(processes: Iterable[Measurable]) -> Counter[Base]:
     return found
 
 
-def private_bytes(pid: int, segments: Iterable[tuple[int, int]], shared: Counter[Base]) -> int | None:
+def private_bytes(pid: int, segments: Segments, shared: Counter[Base]) -> int | None:
     """Return how much of the arena the process shares with nobody through a base image; None when it is gone.
 
     Counts the pages that are present or swapped and not file pages (PAGEMAP_SCAN, Linux 6.7; pagemap before), and

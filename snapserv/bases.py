@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import bisect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
 Base: TypeAlias = tuple[str, int]
 """A base image: the device and the inode of its file, which belong to it alone while anybody has it mapped."""
+Segments: TypeAlias = Sequence[tuple[int, int]]
+"""Where an arena lies: (address, bytes)."""
 
 
 @dataclass(frozen=True)

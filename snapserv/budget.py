@@ -17,6 +17,7 @@ import structlog
 from snapserv_client.protocol import MemoryStats
 
 from .accounting import Holding, anonymous_bytes, holding
+from .bases import Segments
 from .charges import UNMEASURED_BYTES, Charges
 from .errors import OverBudgetError
 from .lanes import Turn
@@ -72,6 +73,7 @@ class Budget:
         self._reclaiming = asyncio.Lock()
         self._closed = False
         self._herd.admit = self.admit
+        self._herd.weigh = self.weigh
         self._herd.on_work = self._on_work
 
     async def admit(self, what: str, keep: Cell | None = None) -> None:
@@ -84,6 +86,23 @@ class Budget:
             await self._reclaim(UNMEASURED_BYTES, keep)
         if self._over(UNMEASURED_BYTES) > 0:
             raise self._error(f"no memory is left in the budget for {what}")
+
+    async def weigh(self, cell: Cell, segments: Segments) -> None:
+        """Charge a process with all that its setup has taken, or refuse it.
+
+        While setup runs it is looked at now and then only, and what it takes between two looks is seen here.
+
+        Raises:
+            OverBudgetError: There is not so much; ``details`` has the numbers and the biggest nodes.
+        """
+        held, _ = await self._loop.run_in_executor(self._thread, _measure, [(cell, segments)], 0.0)
+        for _, found in held:
+            if found is not None:
+                self.charges.measured(cell, found)
+        if self._over() > 0:
+            await self._reclaim(0, cell)
+        if self._over() > 0:
+            raise self._error("setup took more than is left in the budget")
 
     def statistics(self) -> MemoryStats:
         """Return the numbers: what is charged for what."""
@@ -302,7 +321,7 @@ def _sizes(cells: Sequence[Cell]) -> tuple[list[int], float]:
     return [anonymous_bytes(cell.pid) for cell in cells], time.monotonic() - began
 
 
-def _measure(due: Sequence[tuple[Cell, Sequence[tuple[int, int]]]], allowed_s: float) -> tuple[Held, float]:
+def _measure(due: Sequence[tuple[Cell, Segments]], allowed_s: float) -> tuple[Held, float]:
     """Measure what is due until the time is used up; return what was found, and the seconds that it took."""
     began = time.monotonic()
     held: Held = []

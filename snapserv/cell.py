@@ -13,7 +13,6 @@ import os
 import resource
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -21,6 +20,7 @@ from snapserv_client.errors import SnapservError
 from snapserv_client.wire import unpack
 
 from .arena import Arena
+from .blame import AuthorsCode, blame, flush, leave, run_exported
 from .errors import BadRequestError, SimulationError, StepInterruptedError, ThreadsRunningError
 from .ext import fork
 from .heap import use_huge_pages
@@ -30,7 +30,7 @@ from .loading import load_simulation
 from .oom import BRANCH, MASTER, prefer, score
 from .rebasing import Rebaser
 from .regions import resolve_region
-from .rollout import play
+from .rollout import play, refuse_finished
 from .scoreboard import Scoreboard
 from .simulation import Simulation
 
@@ -44,7 +44,6 @@ LEDGER_DESCRIPTOR = 4
 PROGRESS_EVERY_S = 0.05
 LISTEN_EVERY_S = 0.001
 HOUSEKEEPING_S = 0.01
-MOST_TRACEBACK = 16_000
 
 
 def main() -> NoReturn:
@@ -66,18 +65,12 @@ def main() -> NoReturn:
             control.send(fork.REPLY, {"error": error.to_wire()})
             leave(1)
         control.send(fork.REPLY, {"ok": described})
-        _flush()
+        flush()
         fork.wait_for_servers(request["adoption"], request["orphan_grace_s"], LEDGER_DESCRIPTOR)
         thawed = fork.stay_frozen(control.leave())
         Cell(simulation, CellEnd(thawed), scoreboard, folders, own_score).run()
     except EOFError:
         leave(0)
-
-
-def leave(status: int) -> NoReturn:
-    """End this process without the exit handlers of the simulator: they belong to all of its relatives."""
-    _flush()
-    os._exit(status)
 
 
 class Cell:
@@ -185,7 +178,7 @@ class Cell:
         if not self._begun:
             return begun
         seed, kind = request["seed"], type(self._simulation)
-        with _AuthorsCode(f"{kind.__name__}.on_branch"):
+        with AuthorsCode(f"{kind.__name__}.on_branch"):
             self._simulation.reseed(seed)
         if seed is not None or kind.on_branch is not Simulation.on_branch:
             self._history.add(BEGIN, self._history.pack(seed))
@@ -193,6 +186,8 @@ class Cell:
 
     def _run_ticks(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         simulation, scoreboard, slot, rebaser = self._simulation, self._scoreboard, self._slot, self._rebaser
+        if not request.get("before"):
+            refuse_finished(simulation)
         inputs = simulation.convert_inputs(request["inputs"])
         asked = self._history.pack(request["inputs"])
         ticks: int = request["ticks"]
@@ -229,7 +224,7 @@ class Cell:
         except EOFError:
             raise
         except BaseException as cause:
-            error = _blame(cause, f"{type(simulation).__name__}.step")
+            error = blame(cause, f"{type(simulation).__name__}.step")
             error.details |= {"step": self._step + done, "ticks": before + done}
             raised = not isinstance(error, StepInterruptedError)
             self._history.add(STEP, asked, ticks=done, raised=raised, told=outputs)
@@ -273,7 +268,7 @@ class Cell:
         except EOFError:
             raise
         except BaseException as cause:
-            error = _blame(cause, f"{type(self._simulation).__name__}.step")
+            error = blame(cause, f"{type(self._simulation).__name__}.step")
             error.details |= {"step": self._step, "ticks": self._step - from_step}
             raise error from cause
         return {**played, "step": self._step, "elapsed_us": round((time.monotonic() - began) * 1e6)}
@@ -301,16 +296,13 @@ class Cell:
         self._history.add(WRITE, self._history.pack((field, request["region"], value)))
 
     def _call(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
-        method = self._simulation.exported_method(request["method"])
-        asked = self._history.pack((request["method"], request["args"], request["kwargs"]))
+        name = request["method"]
+        self._simulation.exported_method(name)  # what is refused is no action
+        asked = self._history.pack((name, request["args"], request["kwargs"]))
         value, raised = None, True
         try:
-            with _AuthorsCode(f"{type(self._simulation).__name__}.{request['method']}"):
-                value = method(*request["args"], **request["kwargs"])
+            value = run_exported(self._simulation, name, request["args"], request["kwargs"])
             raised = False
-        except SimulationError as error:
-            _refuse_arguments(method, request, error)
-            raise
         finally:
             self._history.add(CALL, asked, raised=raised, told=value)
         return {"value": value}
@@ -339,7 +331,7 @@ class Cell:
         """Have `_go_back` take this whole process back to here, whatever it holds, and have it begin from here."""
         if descriptor is None:
             raise BadRequestError("a mark of a process comes with its twin's socket")
-        _flush()  # what is buffered now would be printed each time
+        flush()  # what is buffered now would be printed each time
         try:
             refuse_threads()
             self._remembers = True  # also in what is gone back to
@@ -361,7 +353,7 @@ class Cell:
     def _go_back(self, request: Mapping[str, Any]) -> NoReturn:
         if not self._remembers:
             raise BadRequestError("the process has no mark")
-        _flush()
+        flush()
         try:
             fork.go_back(self._history.pack({"slot": request["slot"], "seed": request["seed"]}))
         except fork.CannotGoBackError as cause:
@@ -400,7 +392,7 @@ class Cell:
     def _leave(self, _: Mapping[str, Any], __: int | None) -> None:
         if not self._begun:
             return  # a temporary branch, of which the author's code knows nothing
-        with _AuthorsCode(f"{type(self._simulation).__name__}.on_drop"):
+        with AuthorsCode(f"{type(self._simulation).__name__}.on_drop"):
             self._simulation.on_drop()
 
     def _prepare(self, request: Mapping[str, Any], _: int | None) -> Any:
@@ -410,7 +402,7 @@ class Cell:
         return _plain(self._folders.prepare(**request["folders"]))
 
     def _tell_of_snapshot(self) -> None:
-        with _AuthorsCode(f"{type(self._simulation).__name__}.on_snapshot"):
+        with AuthorsCode(f"{type(self._simulation).__name__}.on_snapshot"):
             self._simulation.on_snapshot()
 
     def _freeze(self, _: Mapping[str, Any], descriptor: int | None) -> NoReturn:
@@ -426,7 +418,7 @@ class Cell:
             if folders is not None:
                 folders.abandon()
             raise
-        _flush()  # what is buffered now would be printed by both
+        flush()  # what is buffered now would be printed by both
         try:
             spares = folders.spares if folders is not None else range(0)
             thawed, clone_ns = fork.freeze(self._control.fileno(), descriptor, spares)
@@ -441,21 +433,6 @@ class Cell:
             folders.commit()
         self._rebaser.cloned(clone_ns)
         raise _AnsweredError
-
-
-def _refuse_arguments(method: Callable[..., Any], request: Mapping[str, Any], error: SimulationError) -> None:
-    """Check whether a method raised because it does not take the arguments that it was given: then it never ran.
-
-    Raises:
-        BadRequestError: It does not; the caller's fault.
-    """
-    if error.details.get("type") != "TypeError":
-        return
-    try:
-        inspect.signature(method).bind(*request["args"], **request["kwargs"])
-    except TypeError as cause:
-        signature = inspect.signature(method)
-        raise BadRequestError(f"{request['method']}: {cause}", hint=f"it takes {signature}") from error
 
 
 def refuse_threads() -> None:
@@ -507,34 +484,6 @@ class _AnsweredError(Exception):
     """The request was answered already, from C."""
 
 
-class _AuthorsCode:
-    """Turns what the author's code raises into a typed error that names the method."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, cause: BaseException | None, _: object) -> None:
-        if cause is not None and not isinstance(cause, EOFError):
-            raise _blame(cause, self._what) from cause
-
-
-def _blame(cause: BaseException, what: str) -> SnapservError:
-    """Return the error to report for ``cause``, raised in ``what``; a process that wants to exit may."""
-    if isinstance(cause, SnapservError):
-        return cause
-    if isinstance(cause, SystemExit):
-        leave(cause.code if isinstance(cause.code, int) else 0 if cause.code is None else 1)
-    text = "".join(traceback.format_exception(cause))
-    return SimulationError(
-        f"{what} raised {type(cause).__name__}: {cause}",
-        hint="the traceback is in details",
-        details={"type": type(cause).__name__, "traceback": text[-MOST_TRACEBACK:]},
-    )
-
-
 def _build(request: Mapping[str, Any]) -> tuple[Simulation, Folders | None, dict[str, Any]]:
     """Return the simulation whose setup has run and whose arena is sealed, its folders, and its description."""
     began = time.monotonic()
@@ -542,7 +491,7 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, Folders | None, dict
     kind = load_simulation(request["target"])
     params = kind.bind(request["params"])
     folders = _branch_folders([*kind.branch_dirs, *request["branch_dirs"]], request["stores"])
-    with _AuthorsCode(f"{kind.__name__}.setup"):
+    with AuthorsCode(f"{kind.__name__}.setup"):
         arena = Arena(backing=request["backing"])
         simulation = kind.build(arena, **params)
     refuse_threads()
@@ -584,14 +533,6 @@ def _receive(control: CellEnd) -> tuple[int, dict[str, Any], int | None]:
 
     prefix, header, payload, descriptor = control.receive()
     return prefix.kind, decode(header, payload) if header else {}, descriptor
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            continue  # a closed or full terminal must not end a simulation
 
 
 def _scalar(value: Any, dtype: Any) -> Any:

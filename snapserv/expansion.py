@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 from snapserv_client.protocol import ExpandArgs, ExpandResult, Kept, Outcome
 
-from .errors import BadRequestError, NodeDiedError, RequestTimeoutError, SnapservError
+from .errors import NodeDiedError, RequestTimeoutError, SnapservError
 from .nodes import Nodes, seed_of
 from .process import Cell
 from .tree import Node
@@ -100,11 +100,13 @@ class Expansion:
                     policy_ticks=args.policy_ticks,
                     read=args.read,
                     sum=args.sum,
+                    by=args.by if args.keep == "best" else None,
                 )
+            score = played.pop("score")
             self._nodes.counters.steps += played["ticks"]
             outcome = Outcome(index, True, **played)
             self._alive[index] = cell
-            self._sift(index, outcome)
+            self._sift(index, score)
         except TimeoutError as cause:
             self._end(cell)
             raise RequestTimeoutError(
@@ -164,16 +166,15 @@ class Expansion:
             self._takes_back = False
             log.warning("children_cloned", node=self._source.path, error=str(error))
 
-    def _sift(self, index: int, outcome: Outcome) -> None:
+    def _sift(self, index: int, score: float | None) -> None:
         """End the child that is not to be kept: this one, or one that it is better than."""
         args = self._args
         if args.keep == "all":
             return
-        if args.keep == "none":
+        if args.keep == "none" or score is None:
             self._let_go(self._alive.pop(index))
             return
-        value = _number(outcome, args.by)
-        rank = value if args.largest else -value
+        rank = score if args.largest else -score
         heapq.heappush(self._best, (rank if rank == rank else -math.inf, -index))  # not a number is never the best
         if len(self._best) > args.best:
             _, worst = heapq.heappop(self._best)
@@ -212,13 +213,3 @@ class Expansion:
             ending = asyncio.get_running_loop().create_task(self._nodes.herd.end(each))
             self._endings.add(ending)
             ending.add_done_callback(self._endings.discard)
-
-
-def _number(outcome: Outcome, name: str) -> float:
-    found = outcome.totals.get(name, outcome.outputs.get(name) if isinstance(outcome.outputs, dict) else None)
-    try:
-        return float(found)  # type: ignore[arg-type]  # whatever the simulation put out
-    except (TypeError, ValueError):
-        raise BadRequestError(
-            f"by: {name!r} is no number among the outputs and sums", hint="name an output, or one of sum"
-        ) from None

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from xxhash import xxh3_128_digest
 
-from .bases import bases_of
+from .bases import Segments, bases_of
 from .errors import NodeDiedError
 from .ext import memory
 from .reading import FieldPlace, copy_bytes
@@ -26,7 +26,6 @@ CHUNK_PAGES = 1 << 11
 MODULUS = 1 << 128
 _LOW_HALF = np.uint64((1 << 32) - 1)
 
-Segments: TypeAlias = Sequence[tuple[int, int]]
 Digests: TypeAlias = np.ndarray[Any, np.dtype[np.uint64]]
 """Hashes of pages, shape (pages, 2): the upper and the lower 64 bits of each."""
 Pages: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]

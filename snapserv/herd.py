@@ -17,6 +17,7 @@ from typing import Any
 
 import structlog
 
+from .bases import Segments
 from .cell import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR, cannot_clone
 from .descriptors import raise_limit, socket_pair
 from .endings import Ending
@@ -77,6 +78,7 @@ class Herd:
         self.on_end = on_end
         self.on_work: Callable[[Cell], None] = lambda cell: None
         self.admit: Callable[[str, Cell | None], Awaitable[None]] = _admit
+        self.weigh: Callable[[Cell, Segments], Awaitable[None]] = _weigh
         self.own_score = score()
         self._open_files = raise_limit()
         self.on_standing = on_standing
@@ -133,6 +135,7 @@ class Herd:
             described = await cell.ask(
                 "setup", stores=stores, open_files=self._open_files, **self._waiting, **request
             )
+            await self.weigh(cell, described["segments"])
             cell.says_goodbye = described["says_goodbye"]
             if described["folders"] is not None:
                 cell.stacks = Stacks(self._stores, described["folders"])
@@ -288,3 +291,7 @@ class Herd:
 
 async def _admit(_: str, __: Cell | None) -> None:
     """Admit everything: what a herd does that has no budget."""
+
+
+async def _weigh(_: Cell, __: Segments) -> None:
+    """Let every setup take what it takes: what a herd does that has no budget."""

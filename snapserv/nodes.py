@@ -23,6 +23,7 @@ from snapserv_client.protocol import (
 )
 
 from . import records
+from .bases import Segments
 from .census import State
 from .endings import Ending
 from .errors import (
@@ -180,7 +181,7 @@ class Nodes:
         """Return the node that a process is behind; None where it is behind none."""
         return self._nodes_of_cells.get(cell)
 
-    def segments_of(self, cell: Cell) -> list[tuple[int, int]]:
+    def segments_of(self, cell: Cell) -> Segments:
         """Return where the arena of a node's process lies; nothing for a process that is behind no node."""
         node = self._nodes_of_cells.get(cell)
         return self._plans[node.tree.name].segments if node is not None else []

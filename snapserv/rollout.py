@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .blame import AuthorsCode, run_exported
 from .errors import BadRequestError
 from .history import CALL, STEP
 from .simulation import is_exported
@@ -27,29 +28,35 @@ def play(
         simulation: What is read.
         request: ``sequence``, inputs that are held for ``ticks`` ticks each; ``policy``, an exported method whose
             result is the inputs of the next tick, for ``policy_ticks`` more; ``read``, names of fields, outputs and
-            exported methods to call (all outputs where there is none); ``sum``, names of outputs to add up.
+            exported methods to call (all outputs where there is none); ``sum``, names of outputs to add up; ``by``,
+            the name of what children are compared by.
         tick: Steps it in place with some inputs, and returns what it puts out.
         record: Called with each action that this amounts to, as `snapserv.history.History.add` takes them.
 
     Raises:
-        BadRequestError: Inputs that do not fit, or something to read or to sum that is not there.
+        BadRequestError: Inputs that do not fit, something to read or to sum that is not there, or a simulation that
+            is finished.
+        SimulationError: What an exported method raised.
     """
     totals: dict[str, Any] = dict.fromkeys(request["sum"], 0)
     outputs: Mapping[str, Any] = {}
     ticks = 0
     for raw, inputs, wanted in _runs(simulation, request, record):
+        if not ticks:
+            refuse_finished(simulation)
         done = 0
         while done < wanted and not (done and simulation.finished):
-            told = tick(inputs)
-            outputs = told or {}
+            said = tick(inputs)
+            outputs = said or {}
             done += 1
             for name in totals:
-                totals[name] += _of(outputs, name, "sum")
-        record(STEP, raw, ticks=done, told=told)
+                totals[name] = _sum(totals[name], _of(outputs, name, "sum"), name)
+        record(STEP, raw, ticks=done, told=said)
         ticks += done
         if simulation.finished:
             break
     fields = {name: simulation.array(name) for name in request["read"] if name in simulation.fields}
+    told = outputs
     if request["read"]:
         outputs = {name: _read(simulation, outputs, name, record) for name in request["read"] if name not in fields}
     return {
@@ -58,6 +65,7 @@ def play(
         "totals": totals,
         "fields": fields,
         "finished": bool(simulation.finished),
+        "score": _score({**outputs, **told, **totals}, request["by"]) if request["by"] else None,
     }
 
 
@@ -68,9 +76,8 @@ def _runs(
     for raw in request["sequence"]:
         yield raw, simulation.convert_inputs(raw), request["ticks"]
     if request["policy"] is not None:
-        choose = simulation.exported_method(request["policy"])
         for _ in range(request["policy_ticks"]):
-            chosen = choose()
+            chosen = run_exported(simulation, request["policy"])
             if not isinstance(chosen, Mapping):
                 raise BadRequestError(
                     f"the policy {request['policy']} returned {type(chosen).__name__}",
@@ -82,7 +89,7 @@ def _runs(
 
 def _read(simulation: Simulation, outputs: Mapping[str, Any], name: str, record: Callable[..., None]) -> Any:
     if name not in outputs and is_exported(getattr(type(simulation), name, None)):
-        value = simulation.exported_method(name)()
+        value = run_exported(simulation, name)
         record(CALL, (name, [], {}), told=value)
         return value
     return _of(outputs, name, "read")
@@ -97,3 +104,38 @@ def _of(outputs: Mapping[str, Any], name: str, what: str) -> Any:
             f"{what}: {name!r} is no field, output or exported method",
             hint=f"outputs: {', '.join(known) or 'none'}",
         ) from None
+
+
+def _sum(total: Any, value: Any, name: str) -> Any:
+    try:
+        return total + value
+    except (TypeError, ValueError) as cause:
+        raise BadRequestError(
+            f"sum: {name!r} does not add up: {cause}", hint="only numbers do, and arrays of one shape"
+        ) from cause
+
+
+def _score(found: Mapping[str, Any], name: str) -> float:
+    try:
+        return float(found[name])
+    except (KeyError, TypeError, ValueError):
+        raise BadRequestError(
+            f"by: {name!r} is no number among the outputs and sums", hint="name an output, or one of sum"
+        ) from None
+
+
+def refuse_finished(simulation: Simulation) -> None:
+    """Check that there is something to step.
+
+    Raises:
+        BadRequestError: The simulation is finished.
+        SimulationError: It says so by a property, which raised.
+    """
+    kind = type(simulation).__name__
+    with AuthorsCode(f"{kind}.finished"):
+        finished = bool(simulation.finished)
+    if finished:
+        raise BadRequestError(
+            f"{kind} is finished: there is nothing more to step",
+            hint="restore a snapshot, or call what begins again, as an environment's reset",
+        )

@@ -25,11 +25,13 @@ TARGETS = [
 
 
 def future(branch: Any, steps: int) -> list[Any]:
-    """Return the outputs of the next steps."""
-    found = []
+    """Return the outputs of the next steps, and how it ended where there are fewer."""
+    found: list[Any] = []
     for _ in range(steps):
-        result = branch.step()
-        found.append(result.outputs)
+        try:
+            found.append(branch.step().outputs)
+        except BadRequestError as error:
+            return [*found, error.message]
     return found
 
 
@@ -74,6 +76,19 @@ def test_a_simpy_model_is_finished_when_nothing_is_to_happen_any_more(serve: Ser
         assert main.step().outputs["events"] == 1, "the next timeout"
         main.step(50)
         assert (main.info().step, main.call("outputs")) == (4, {"now": 4.0, "events": 0})
+        with pytest.raises(BadRequestError, match="finished"):
+            main.step()
+        assert main.info().faulted is None
+
+
+def test_a_time_that_is_reached_is_not_gone_beyond_by_further_ticks(serve: Serve) -> None:
+    with serve("simpy:examples.machine_shop:Shop").connect() as server:
+        main = server.branch("main")
+        result = main.step(2, until=80.0)
+        assert (result.ticks, result.outputs["now"]) == (2, 80.0)
+        assert main.step(delta=1.0).outputs["now"] == 81.0
+        with pytest.raises(BadRequestError, match="does not go back"):
+            main.step(until=80.0)
 
 
 def test_a_mesa_model_reports_what_it_collects_and_stops(serve: Serve) -> None:
@@ -84,6 +99,11 @@ def test_a_mesa_model_reports_what_it_collects_and_stops(serve: Serve) -> None:
         assert result.outputs["content"] == result.outputs["agents"]
         assert len(main.call("collected")["content"]) == result.ticks
         assert set(main.call("agents", "kind")) == {0, 1}
+        with pytest.raises(BadRequestError, match="finished"):
+            main.step()
+        (outcome,) = main.expand([{}])
+        assert isinstance(outcome.error, BadRequestError)
+        assert main.info().step == result.ticks
         with pytest.raises(NotFoundError, match="kindness"):
             main.call("agents", "kindness")
 

@@ -125,6 +125,11 @@ def test_a_finished_simulation_is_stepped_no_further(serve: Serve) -> None:
         assert (short.ticks, short.finished) == (3, True)
         assert (long.ticks, long.finished) == (10, False)
         assert main.step(10, turn=40).ticks == 3
+        with pytest.raises(BadRequestError, match="Steered is finished"):
+            main.step()
+        refused, read = main.expand([{}, []], read=["turned"])
+        assert isinstance(refused.error, BadRequestError)
+        assert int(read["turned"]) == 120, "nothing is stepped, and it can be read"
 
 
 def test_a_child_that_fails_is_one_outcome_and_its_siblings_go_on(serve: Serve) -> None:

@@ -169,7 +169,7 @@ def test_the_episodes_end_ends_the_ticks_and_no_step_goes_on_in_the_next(lander:
     result = main.step(1000, action=0)
     assert result.ticks < 1000
     assert result.outputs["terminated"] is True
-    with pytest.raises(BadRequestError, match="ended"):
+    with pytest.raises(BadRequestError, match="finished"):
         main.step(action=0)
     assert main.info().state == "idle"
     main.call("reset", seed=1)

@@ -97,10 +97,8 @@ class GymSimulation(Simulation):
         """Do an action.
 
         Raises:
-            BadRequestError: The episode has ended, or the action is outside of its space.
+            BadRequestError: The action is outside of its space.
         """
-        if self.finished:
-            raise BadRequestError("the episode has ended", hint='begin another: call("reset")')
         space = self.env.action_space
         action = value_from_wire(space, inputs.action)
         if isinstance(space, gymnasium.spaces.Box) and space.dtype.kind == action.dtype.kind == "f":

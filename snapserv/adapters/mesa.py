@@ -36,8 +36,12 @@ class MesaSimulation(Wrapping):
     def step(self, inputs: Any) -> dict[str, Any]:
         """Let the model step."""
         self.model.step()
-        self.finished = not self.model.running
         return self.outputs()
+
+    @property
+    def finished(self) -> bool:  # type: ignore[override]  # the model says so, and nobody sets it
+        """Whether the model has stopped running."""
+        return not self.model.running
 
     @exported
     def outputs(self) -> dict[str, Any]:

@@ -60,12 +60,16 @@ class ObjectSimulation(Wrapping):
     def step(self, inputs: msgspec.Struct) -> Mapping[str, Any] | None:
         """Call its method."""
         result = getattr(self.model, self.stepping)(**msgspec.structs.asdict(inputs))
-        over = getattr(self.model, "finished", getattr(self.model, "done", False))
-        self.finished = not callable(over) and bool(over)
         if result is None:
             return None
         said: dict[str, Any] = sendable(result if isinstance(result, Mapping) else {"result": result})
         return said
+
+    @property
+    def finished(self) -> bool:  # type: ignore[override]  # the object says so, and nobody sets it
+        """Whether the object is ``finished`` or ``done``."""
+        over = getattr(self.model, "finished", getattr(self.model, "done", False))
+        return not callable(over) and bool(over)
 
     @exported
     def get(self, name: str) -> Any:

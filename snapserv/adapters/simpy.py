@@ -48,20 +48,26 @@ class SimPySimulation(Wrapping):
         self.model = type(self).factory(self.env, **params)
 
     def step(self, inputs: Inputs) -> dict[str, Any]:
-        """Run until a time, or until there is nothing more to happen.
+        """Run until a time, or for a while; where it is that time already, nothing happens.
 
         Raises:
-            BadRequestError: That time is not after now.
+            BadRequestError: That time is before now.
         """
         until = self.env.now + inputs.delta if inputs.until is None else inputs.until
+        if until == self.env.now:
+            return self.outputs()  # the second tick of a request with ``until``, and those after it
         if not until > self.env.now:
             raise BadRequestError(f"until {until:g}, and it is {self.env.now:g}", hint="time does not go back")
         self.env.run(until=until)
         # SimPy 4.1.2 puts the event that ended the run back, to be looked at once more: nothing happens in it.
         if self.env._queue and self.env._queue[0][1] < URGENT:
             self.env.step()
-        self.finished = self.env.peek() == float("inf")
         return self.outputs()
+
+    @property
+    def finished(self) -> bool:  # type: ignore[override]  # the environment says so, and nobody sets it
+        """Whether there is nothing more to happen."""
+        return bool(self.env.peek() == float("inf"))
 
     @exported
     def outputs(self) -> dict[str, Any]:

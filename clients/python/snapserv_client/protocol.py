@@ -54,7 +54,7 @@ NonNegative = Annotated[int, msgspec.Meta(ge=0)]
 DoneTicks = Annotated[int, msgspec.Meta(ge=0, le=MAX_TICKS)]
 Repeats = Annotated[int, msgspec.Meta(ge=1, le=MAX_TICKS)]
 
-Rng: TypeAlias = Literal["same", "split"] | int
+Rng: TypeAlias = Literal["same", "split"] | NonNegative
 Slice: TypeAlias = tuple[int | None, int | None, int | None]
 Region: TypeAlias = list[int | Slice]
 """A region of a field: for each leading axis an index, or ``[start, stop, step]`` with nulls as in Python."""

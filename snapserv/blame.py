@@ -1,0 +1,84 @@
+"""What the author's code raises, as a typed error that says where it was raised."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from .errors import BadRequestError, SimulationError, SnapservError
+
+if TYPE_CHECKING:
+    from .simulation import Simulation
+
+MOST_TRACEBACK = 16_000
+
+
+class AuthorsCode:
+    """Turns what the author's code raises into a typed error that names ``what`` was run."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, cause: BaseException | None, _: object) -> None:
+        if cause is not None and not isinstance(cause, EOFError):
+            raise blame(cause, self._what) from cause
+
+
+def blame(cause: BaseException, what: str) -> SnapservError:
+    """Return the error to report for ``cause``, raised in ``what``; a process that wants to exit may."""
+    if isinstance(cause, SnapservError):
+        return cause
+    if isinstance(cause, SystemExit):
+        leave(cause.code if isinstance(cause.code, int) else 0 if cause.code is None else 1)
+    text = "".join(traceback.format_exception(cause))
+    return SimulationError(
+        f"{what} raised {type(cause).__name__}: {cause}",
+        hint="the traceback is in details",
+        details={"type": type(cause).__name__, "traceback": text[-MOST_TRACEBACK:]},
+    )
+
+
+def run_exported(
+    simulation: Simulation, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+) -> Any:
+    """Run an exported method of a simulation, and return what it returns.
+
+    Raises:
+        NotFoundError: No such method, or one that is not exported.
+        BadRequestError: It does not take such arguments, and never ran.
+        SimulationError: It raised.
+    """
+    method, kwargs = simulation.exported_method(name), kwargs or {}
+    try:
+        with AuthorsCode(f"{type(simulation).__name__}.{name}"):
+            return method(*args, **kwargs)
+    except SimulationError as error:
+        if error.details.get("type") == "TypeError":
+            signature = inspect.signature(method)
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError as cause:
+                raise BadRequestError(f"{name}: {cause}", hint=f"it takes {signature}") from error
+        raise
+
+
+def leave(status: int) -> NoReturn:
+    """End this process without the exit handlers of the simulator: they belong to all of its relatives."""
+    flush()
+    os._exit(status)
+
+
+def flush() -> None:
+    """Write what is buffered, which two processes would print otherwise."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            continue  # a closed or full terminal must not end a simulation
