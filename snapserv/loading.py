@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 
 from .adapters import SCHEMES, adapt
+from .blame import AuthorsCode
 from .errors import BadRequestError
 from .modules import load_object
 from .simulation import Simulation
@@ -22,15 +23,17 @@ def load_simulation(target: str) -> type[Simulation]:
     Raises:
         BadRequestError: Not of the form ``module:Class``, or no simulation.
         NotFoundError: No such module or class; close matches are named.
-        SimulationError: The module raised while it was imported; ``details`` has the traceback.
+        SimulationError: The module raised while it was imported, or what it holds while it was looked at;
+            ``details`` has the traceback.
         UnsupportedError: An adapter for a package that is not installed; names the extra.
     """
     scheme, _, rest = target.partition(":")
-    if scheme in SCHEMES and rest:
-        return adapt(scheme, rest)
-    if scheme == "pickle" and rest:
-        return _checked(pickle.loads(Path(rest).read_bytes()), target)
-    return _checked(load_object(target, wanted="class", fits=_is_simulation), target)
+    with AuthorsCode(f"looking {target} up"):  # what is found there is asked for its signature, and more
+        if scheme in SCHEMES and rest:
+            return adapt(scheme, rest)
+        if scheme == "pickle" and rest:
+            return _checked(pickle.loads(Path(rest).read_bytes()), target)
+        return _checked(load_object(target, wanted="class", fits=_is_simulation), target)
 
 
 def _checked(found: object, target: str) -> type[Simulation]:

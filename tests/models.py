@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import simpy
 
 
@@ -18,3 +21,83 @@ def timeouts(env: simpy.Environment, n: int = 3) -> list[int]:
 
     env.process(sleeper())
     return awake
+
+
+class Gauge:
+    """Has slots, is a function's result, and puts out what no message carries."""
+
+    __slots__ = ("level", "limit")
+    exported = ("twice", "named")
+
+    def __init__(self, limit: int = 3) -> None:
+        self.level = 0
+        self.limit = limit
+
+    @property
+    def done(self) -> bool:
+        """Whether it is full."""
+        return self.level >= self.limit
+
+    @property
+    def fullness(self) -> float:
+        """How full it is."""
+        return self.level / self.limit
+
+    def step(self, by: int = 1) -> dict[str, Any]:
+        """Rise."""
+        self.level += by
+        return {
+            "level": self.level,
+            "huge": 1 << 80,
+            "when": np.datetime64("2026-01-02"),
+            "complex": np.complex64(1j),
+            "half": np.float16(0.5),
+            "nested": [{(1, 2): 1 << 70}],
+        }
+
+    @staticmethod
+    def twice(number: int) -> int:
+        """Double a number."""
+        return 2 * number
+
+    @classmethod
+    def named(cls) -> str:
+        """Return its name."""
+        return cls.__name__
+
+
+def gauge(limit: int = 3) -> Gauge:
+    """Return a gauge."""
+    return Gauge(limit)
+
+
+def unknown(limit: int = 3):  # type: ignore[no-untyped-def]
+    """Return something."""
+    return Gauge(limit)
+
+
+class Boastful(Gauge):
+    """Exports what it does not have."""
+
+    __slots__ = ()
+    exported = ("thrice",)
+
+
+class Showing(Gauge):
+    """Exports a property."""
+
+    __slots__ = ()
+    exported = ("fullness",)
+
+
+@dataclass
+class Jar:
+    """A dataclass with a default that is made."""
+
+    label: str = "jam"
+    beans: list[int] = field(default_factory=lambda: [1, 2])
+
+    def step(self) -> dict[str, Any]:
+        """Put one more in."""
+        self.beans.append(len(self.beans))
+        return {"label": self.label, "beans": self.beans}

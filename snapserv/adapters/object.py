@@ -7,7 +7,8 @@ are the outputs. An object that has a true ``finished`` or ``done`` is stepped n
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import typing
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -22,24 +23,23 @@ def adapt(rest: str) -> type[Simulation]:
     """Return the class that serves an object of the class that ``rest`` names.
 
     Raises:
-        BadRequestError: Its method is not there; says which there are.
+        BadRequestError: Its method is not there, and which are is said; or it exports what is no method.
     """
     place, colon, name = rest.rpartition(":")
     class_name, _, method = name.partition(".")
     factory = found(f"{place}:{class_name}" if colon else rest, "class")
-    kind = factory if inspect.isclass(factory) else inspect.signature(factory).return_annotation
+    kind = factory if inspect.isclass(factory) else _result(factory)
     if not inspect.isclass(kind):
         raise BadRequestError(f"{rest} is a function of unknown result", hint="annotate what it returns")
     stepping = method or "step"
-    step = getattr(kind, stepping, None)
-    if step is None:
+    if not callable(getattr(kind, stepping, None)):
         public = [key for key, _ in inspect.getmembers(kind, callable) if not key.startswith("_")]
         raise BadRequestError(
             f"{kind.__name__} has no method {stepping!r}",
             hint=f"write object:MODULE:CLASS.METHOD with one of: {', '.join(public) or 'none'}",
         )
     exports = {each: _forwarded(kind, each) for each in getattr(kind, "exported", ())}
-    inputs = struct_of(step, f"{kind.__name__}Inputs", skip=1)
+    inputs = struct_of(getattr(kind, stepping), f"{kind.__name__}Inputs", skip=_takes_self(kind, stepping))
     doc = inspect.getdoc(kind) or f"An object of {kind.__name__}."
     return type(
         kind.__name__,
@@ -77,10 +77,33 @@ class ObjectSimulation(Wrapping):
         return attribute(self.model, name)
 
 
+def _result(function: Callable[..., Any]) -> Any:
+    try:
+        return typing.get_type_hints(function).get("return")
+    except NameError:  # an annotation that means nothing here
+        return None
+
+
+def _takes_self(kind: type, name: str) -> bool:
+    return not isinstance(inspect.getattr_static(kind, name), staticmethod | classmethod)
+
+
 def _forwarded(kind: type, name: str) -> Any:
+    method = getattr(kind, name, None)
+    if not callable(method):
+        raise BadRequestError(
+            f"{kind.__name__}.exported names {name!r}, which is no method of it",
+            hint="attributes need not be exported: get returns them",
+        )
+
     def forward(self: ObjectSimulation, *args: Any, **kwargs: Any) -> Any:
         return sendable(getattr(self.model, name)(*args, **kwargs))
 
-    forward.__doc__ = inspect.getdoc(getattr(kind, name))
-    forward.__signature__ = inspect.signature(getattr(kind, name))  # type: ignore[attr-defined]
+    forward.__name__ = name
+    forward.__doc__ = inspect.getdoc(method)
+    signature = inspect.signature(method)
+    if not _takes_self(kind, name):
+        own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+        signature = signature.replace(parameters=[own, *signature.parameters.values()])
+    forward.__signature__ = signature  # type: ignore[attr-defined]
     return exported(forward)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import typing
 from collections.abc import Callable
@@ -11,12 +12,13 @@ from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
+from snapserv_client.wire import pack
 
 from snapserv.errors import BadRequestError, NotFoundError
 from snapserv.modules import load_object
 from snapserv.simulation import Simulation
 
-PLAIN = (str, int, float, bool, type(None), bytes, np.ndarray, np.generic)
+IMMUTABLE = (str, int, float, bool, type(None), bytes)
 VARIABLE = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
 
@@ -66,6 +68,7 @@ def struct_of(function: Callable[..., Any], name: str, *, skip: int = 0) -> type
         hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
     except NameError:  # an annotation that means nothing here
         hints = {}
+    made = _factories(function)
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     for parameter in list(inspect.signature(function).parameters.values())[skip:]:
         if parameter.kind in VARIABLE:
@@ -75,11 +78,21 @@ def struct_of(function: Callable[..., Any], name: str, *, skip: int = 0) -> type
             kind = Any
         if parameter.default is parameter.empty:
             fields.append((parameter.name, kind))
-        elif isinstance(parameter.default, PLAIN):
+        elif parameter.name in made and type(parameter.default).__module__ == "dataclasses":
+            fields.append((parameter.name, kind, msgspec.field(default_factory=made[parameter.name])))
+        elif isinstance(parameter.default, IMMUTABLE):
             fields.append((parameter.name, kind, parameter.default))
         else:
             fields.append((parameter.name, kind, msgspec.field(default_factory=partial(copy, parameter.default))))
     return msgspec.defstruct(name, fields, kw_only=True)
+
+
+def _factories(function: Callable[..., Any]) -> dict[str, Callable[[], Any]]:
+    """Return what makes the defaults of a dataclass's fields, where something does."""
+    if not (inspect.isclass(function) and dataclasses.is_dataclass(function)):
+        return {}
+    found = dataclasses.fields(function)
+    return {each.name: each.default_factory for each in found if each.default_factory is not dataclasses.MISSING}
 
 
 def _convertible(kind: Any) -> bool:
@@ -96,9 +109,17 @@ def sendable(value: Any) -> Any:
         return {str(key): sendable(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [sendable(part) for part in value]
-    if isinstance(value, PLAIN) and not (isinstance(value, np.ndarray) and value.dtype.hasobject):
-        return value
-    return repr(value)
+    return value if _can_be_sent(value) else repr(value)
+
+
+def _can_be_sent(value: Any) -> bool:
+    if isinstance(value, np.ndarray):
+        return not value.dtype.hasobject
+    try:
+        pack(value)
+    except BadRequestError:
+        return False  # an integer beyond 64 bits, say, or a numpy scalar that is no plain value
+    return True
 
 
 def attribute(model: Any, name: str) -> Any:
@@ -108,6 +129,7 @@ def attribute(model: Any, name: str) -> Any:
         NotFoundError: There is none of that name; the message lists those that there are.
     """
     if name.startswith("_") or not hasattr(model, name) or callable(getattr(model, name)):
-        known = sorted(key for key in vars(model) if not key.startswith("_"))
+        slots = (slot for kind in type(model).__mro__ for slot in vars(kind).get("__slots__", ()))
+        known = sorted({key for key in (*getattr(model, "__dict__", ()), *slots) if not key.startswith("_")})
         raise NotFoundError(f"no attribute {name!r}", hint=f"attributes: {', '.join(known) or 'none'}")
     return sendable(getattr(model, name))
