@@ -141,7 +141,8 @@ def _try_out(kind: type[Simulation], request: Mapping[str, Any], known: set[int]
 
 def _tick(simulation: Any, readings: _Readings) -> Finding:
     try:
-        inputs = simulation.convert_inputs({})
+        example = simulation.example_inputs()
+        inputs = simulation.convert_inputs(example)
         began = time.monotonic()
         with readings:
             simulation.step(inputs)
@@ -150,9 +151,10 @@ def _tick(simulation: Any, readings: _Readings) -> Finding:
             "a tick",
             "weak",
             f"{type(cause).__name__}: {cause}",
-            "what a tick does was not looked at: it needs inputs",
+            "what a tick does was not looked at: let example_inputs return inputs that it takes",
         )
-    return Finding("a tick", "ok", f"{(time.monotonic() - began) * 1000:.2f} ms, without inputs")
+    given = f"with {dict(example)}" if example else "without inputs"
+    return Finding("a tick", "ok", f"{(time.monotonic() - began) * 1000:.2f} ms, {given}")
 
 
 def _threads() -> Iterator[Finding]:

@@ -130,6 +130,10 @@ class Simulation:
         """
         raise NotImplementedError(f"{type(self).__name__} has no step method")
 
+    def example_inputs(self) -> Mapping[str, Any]:
+        """Return inputs that a tick takes, for ``snapserv doctor`` to try one; none by default."""
+        return {}
+
     def on_branch(self, seed: int | None) -> None:
         """Make a new branch different from its siblings, in its own process, before its first step.
 

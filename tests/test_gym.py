@@ -16,7 +16,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from snapserv_client import Best, Server, local, wire
 from snapserv_client.errors import BadRequestError, NotFoundError, SnapservError
 from snapserv_client.gym import SnapEnv, SnapVectorEnv
-from snapserv_client.spaces import space_from_wire, space_to_wire, value_from_wire, value_to_wire
+from snapserv_client.spaces import action_from_wire, space_from_wire, space_to_wire, value_from_wire, value_to_wire
 
 from .conftest import ServerProcess
 
@@ -209,6 +209,9 @@ def test_parameters_make_another_environment(serve: Serve) -> None:
             ({"wrappers": [{"name": "RecordVideo", "video_folder": "/tmp"}]}, NotFoundError, "RecordVideo"),
             ({"wrappers": ["TimeLimit"]}, BadRequestError, "max_episode_steps"),
             ({"kwargs": {"nonsense": 1}}, BadRequestError, "nonsense"),
+            ({"env_id": "LunarLander-v2"}, NotFoundError, "did you mean LunarLander-v3"),
+            ({"env_id": "ALE/Pong-v5"}, NotFoundError, "install the package that registers ALE/"),
+            ({"env_id": "LunarLander-v3", "kwargs": {"gravity": 5}}, BadRequestError, "gravity"),
         ):
             with pytest.raises(kind) as caught:
                 server.create(params=params)
@@ -216,9 +219,15 @@ def test_parameters_make_another_environment(serve: Serve) -> None:
 
 
 def test_what_is_no_environment_says_so(server: Server) -> None:
-    with pytest.raises(SnapservError) as caught:
-        SnapEnv(server.branch("main"))
-    assert caught.value.code in ("bad_request", "not_found")
+    main = server.branch("main")
+    with pytest.raises(BadRequestError, match="no environment"):
+        SnapEnv(main)
+    with pytest.raises(BadRequestError, match="no branch"):
+        SnapEnv(main.snapshot())  # type: ignore[arg-type]  # which is what is tried
+    gone = main.branch()
+    gone.drop()
+    with pytest.raises(NotFoundError):
+        SnapEnv(gone)
 
 
 def test_a_private_server_is_an_environment_in_two_lines() -> None:
@@ -251,8 +260,77 @@ def test_a_vector_of_branches_does_what_gymnasiums_own_does(serve: Serve, env_id
                 assert_equal(*again)
         nodes = len(server.tree().nodes)
         found.close()
-        assert len(server.tree().nodes) == nodes - 3
+        assert len(server.tree().nodes) == nodes - 4, "the branches, and the snapshot that they were made of"
     expected.close()
+
+
+def test_environments_leave_no_node_behind(serve: Serve) -> None:
+    with serve("gym:CartPole-v1").connect() as server:
+        env = SnapEnv(server.branch("main"))
+        before = len(server.tree().nodes)
+        first, second = env.branch(2)
+        deeper = first.vector(2)
+        first.close()
+        first.close()
+        assert second.step(0)[1] == 1.0
+        deeper.close()
+        second.close()
+        assert len(server.tree().nodes) == before
+        third, fourth = env.branch(2)
+        server.snapshot(third.node.log()[-2].id).drop()
+        third.close()
+        fourth.close()
+        assert len(server.tree().nodes) == before
+        with pytest.raises(BadRequestError):
+            env.branch(0)
+        assert len(server.tree().nodes) == before
+
+
+def test_a_vector_begins_where_its_branches_are(serve: Serve) -> None:
+    with serve("gym:CartPole-v1").connect() as server:
+        env = SnapEnv(server.branch("main"))
+        observation, _ = env.reset(seed=3)
+        vector = env.vector(2)
+        fresh, _ = vector.reset(seed=8, options={"reset_mask": np.array([False, True])})
+        assert np.array_equal(fresh[0], observation)
+        vector.close()
+        while not any(env.step(0)[2:4]):
+            pass
+        vector = env.vector(2)
+        _, rewards, terminated, truncated, _ = vector.step(np.array([0, 1]))
+        assert not np.any([rewards, terminated, truncated]), "both began another episode"
+        assert vector.step(np.array([0, 1]))[1].all()
+        vector.close()
+        ended = env.vector(2, autoreset_mode=AutoresetMode.DISABLED)
+        with pytest.raises(BadRequestError, match=r"\[0, 1\] have ended"):
+            ended.step(np.array([0, 1]))
+        ended.close()
+
+
+def test_an_action_that_is_refused_moves_no_environment_of_a_vector(serve: Serve) -> None:
+    with serve("gym:CartPole-v1").connect() as server:
+        vector = SnapEnv(server.branch("main")).vector(3)
+        with pytest.raises(BadRequestError, match="not in Discrete"):
+            vector.step(np.array([0, 1, 7]))
+        assert [env.node.info().step for env in vector.envs] == [0, 0, 0]
+        vector.close()
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("ansi", str), ("rgb_array_list", list), ("rgb_array", np.ndarray)])
+def test_what_is_rendered_is_what_the_environment_would_return(serve: Serve, mode: str, kind: type) -> None:
+    params = {"kwargs": {"render_mode": mode}}
+    env_id = "CartPole-v1" if mode == "rgb_array_list" else "FrozenLake-v1"
+    with (
+        serve(f"gym:{env_id}", params=params).connect() as server,
+        gymnasium.make(env_id, **params["kwargs"]) as env,
+    ):
+        env.reset(seed=0)
+        branch = SnapEnv(server.branch("main"))
+        assert branch.render_mode == mode
+        found: Any = branch.render()
+        expected: Any = env.render()
+        assert isinstance(found, kind)
+        assert_equal(found, expected)
 
 
 def test_a_vector_refuses_what_does_not_fit(serve: Serve) -> None:
@@ -327,3 +405,69 @@ def test_what_describes_no_space_is_refused() -> None:
     for wrong in ({}, {"kind": "Cube"}, {"kind": "Box"}, discrete):
         with pytest.raises(BadRequestError):
             space_from_wire(wrong)
+
+
+@pytest.mark.parametrize(
+    ("space", "wire"),
+    [
+        (spaces.Discrete(4), 1.0),
+        (spaces.Discrete(4), "1"),
+        (spaces.Box(0, 9, (1,), np.int16), [1.5]),
+        (spaces.Box(0, 9, (1,), np.int16), np.array([70000])),
+        (spaces.Box(-np.inf, np.inf, (1,), np.float32), np.array([1e300])),
+        (spaces.Box(0, 1, (2,)), ["0", "1"]),
+        (spaces.MultiDiscrete([3, 3]), [1.9, 0]),
+        (spaces.MultiBinary(2), [0, 2]),
+        (spaces.Text(4), 5),
+        (spaces.Dict({"a": spaces.Discrete(2)}), {"a": 1, "b": 1}),
+        (spaces.Dict({"a": spaces.Discrete(2)}), {}),
+        (spaces.Dict({"a": spaces.Discrete(2)}), 3),
+        (spaces.Tuple([spaces.Discrete(2)]), [1, 1]),
+        (spaces.OneOf([spaces.Discrete(3)]), [5, 1]),
+        (spaces.OneOf([spaces.Discrete(3)]), [-1, 1]),
+        (spaces.Sequence(spaces.Discrete(4)), 3),
+        (spaces.Sequence(spaces.Box(0, 1, (2,)), stack=True), 3),
+        (spaces.Sequence(spaces.Box(0, 1, (2,)), stack=True), [[0.5]]),
+        (spaces.Graph(spaces.Box(0, 1, (2,)), None), [1]),
+        (spaces.Graph(spaces.Box(0, 1, (2,)), None), [[[0.5, 2.0]], None, None]),
+    ],
+    ids=str,
+)
+def test_an_action_is_refused_rather_than_changed(space: spaces.Space[Any], wire: Any) -> None:
+    with pytest.raises(BadRequestError):
+        action_from_wire(space, wire)
+
+
+@pytest.mark.parametrize(
+    ("space", "value"),
+    [
+        (spaces.Discrete(4), 1.7),
+        (spaces.Discrete(4), "1"),
+        (spaces.Discrete(4), None),
+        (spaces.OneOf([spaces.Discrete(3)]), (5, 1)),
+        (spaces.Dict({"a": spaces.Discrete(2)}), {"b": 1}),
+        (spaces.Graph(spaces.Box(0, 1, (2,)), None), 3),
+    ],
+    ids=str,
+)
+def test_a_value_of_another_structure_is_not_sent(space: spaces.Space[Any], value: Any) -> None:
+    with pytest.raises(BadRequestError):
+        value_to_wire(space, value)
+
+
+def test_what_numpy_makes_by_itself_is_an_action_wherever_it_stands() -> None:
+    box = spaces.Box(0, 1, (2,))
+    space = spaces.Dict({"pair": spaces.Tuple([box, spaces.MultiDiscrete([3, 3])]), "many": spaces.Sequence(box)})
+    wide = {"pair": [np.array([0.1, 0.2]), np.array([1, 2], np.int8)], "many": [[0, 1], np.array([True, False])]}
+    action = action_from_wire(space, wide)
+    assert action["pair"][0].dtype == action["many"][0].dtype == np.float32
+    assert action["pair"][1].dtype == np.int64
+    assert np.array_equal(action["many"][1], [1, 0])
+
+
+@pytest.mark.parametrize("space", SPACES, ids=lambda space: f"{type(space).__name__}")
+def test_an_action_that_was_drawn_arrives_as_it_was(space: spaces.Space[Any]) -> None:
+    space.seed(2)
+    for _ in range(20):
+        value = space.sample()
+        assert_equal(action_from_wire(space, value_to_wire(space, value)), value)

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import gymnasium
 import msgspec
 from gymnasium.utils import seeding
-from snapserv_client.spaces import space_to_wire, value_from_wire, value_to_wire
+from snapserv_client.spaces import action_from_wire, space_to_wire, value_to_wire
 
 from snapserv.errors import BadRequestError, NotFoundError, SnapservError
 from snapserv.ext import fork
@@ -88,9 +88,9 @@ class GymSimulation(Simulation):
             return gymnasium.make(chosen, **kwargs)
         except gymnasium.error.DependencyNotInstalled as cause:
             raise BadRequestError(f"{chosen} needs more: {cause}", hint="install what it names") from cause
-        except gymnasium.error.UnregisteredEnv as cause:
+        except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as cause:
             raise NotFoundError(f"no environment {chosen!r}: {cause}", hint=_close_to(chosen)) from cause
-        except (TypeError, gymnasium.error.Error) as cause:
+        except (TypeError, ValueError, AssertionError, gymnasium.error.Error) as cause:
             raise BadRequestError(f"{chosen}: {cause}", hint="see kwargs") from cause
 
     def step(self, inputs: Inputs) -> dict[str, Any]:
@@ -99,12 +99,7 @@ class GymSimulation(Simulation):
         Raises:
             BadRequestError: The action is outside of its space.
         """
-        space = self.env.action_space
-        action = value_from_wire(space, inputs.action)
-        if isinstance(space, gymnasium.spaces.Box) and space.dtype.kind == action.dtype.kind == "f":
-            action = action.astype(space.dtype)  # environments take what numpy makes by itself
-        if not space.contains(action):
-            raise BadRequestError(f"the action {inputs.action!r} is not in {space}")
+        action = action_from_wire(self.env.action_space, inputs.action)
         observation, reward, terminated, truncated, info = self.env.step(action)
         self.finished = bool(terminated or truncated)
         self.last = {
@@ -179,6 +174,10 @@ class GymSimulation(Simulation):
         space = self.env.action_space
         return {"action": value_to_wire(space, space.sample())}
 
+    def example_inputs(self) -> dict[str, Any]:
+        """Return inputs with an action by chance."""
+        return self.random_action()
+
     def on_branch(self, seed: int | None) -> None:
         """Give the environment and its spaces random streams of their own, where the branch has one."""
         if seed is None:
@@ -209,6 +208,9 @@ def _stop_timer() -> None:
 
 def _close_to(env_id: str) -> str:
     known = list(gymnasium.registry)
+    space, slash, _ = env_id.rpartition("/")
+    if slash and not any(each.startswith(f"{space}/") for each in known):
+        return f"install the package that registers {space}/…, and serve gym:MODULE:{env_id}"
     close = difflib.get_close_matches(env_id, known, n=3, cutoff=0.5)
     return f"did you mean {' or '.join(close)}?" if close else "gymnasium.pprint_registry() lists them"
 

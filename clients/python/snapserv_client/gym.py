@@ -6,6 +6,7 @@ cannot do: go back to a moment, and be in several places at once.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
@@ -16,10 +17,10 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 
 from . import requests
-from .errors import BadRequestError
+from .errors import BadRequestError, NotFoundError
 from .protocol import Rng
 from .requests import Request
-from .spaces import space_from_wire, value_from_wire, value_to_wire
+from .spaces import action_from_wire, space_from_wire, value_from_wire, value_to_wire
 from .sync import Branch, Snapshot
 
 Env = gymnasium.Env[Any, Any]
@@ -35,17 +36,21 @@ class SnapEnv(Env):
         owned: Whether `close` drops the branch.
 
     Raises:
-        BadRequestError: It serves something else.
+        BadRequestError: It is a snapshot, or serves something else.
     """
 
     def __init__(self, branch: Branch, *, owned: bool = False) -> None:
+        if not isinstance(branch, Branch):
+            raise BadRequestError(f"{branch!r} is no branch", hint="make one of a snapshot: snapshot.branch()")
         self.node = branch
         self._owned = owned
+        self._source: _Source | None = None
         try:
             described = branch.call("describe")
             self.observation_space = space_from_wire(described["observation_space"])
             self.action_space = space_from_wire(described["action_space"])
-        except (KeyError, TypeError) as cause:
+        except (KeyError, TypeError, NotFoundError) as cause:
+            branch.info()  # where there is no such branch, that is the error
             raise BadRequestError(f"{branch.name} is no environment", hint="serve gym:ID") from cause
         self.metadata = described["metadata"]
         self.render_mode = described["render_mode"]
@@ -65,8 +70,8 @@ class SnapEnv(Env):
         return self._stepped(self.node.step(inputs=self._inputs(action)).outputs)
 
     def render(self) -> Any:
-        """Return a frame."""
-        return np.array(self.node.call("render"))
+        """Return a frame, uint8, shape (height, width, 3); or what else ``render_mode`` says: text, or a list."""
+        return _rendered(self.node.call("render"))
 
     def snapshot(self, name: str | None = None) -> Snapshot:
         """Freeze a copy of this moment."""
@@ -78,8 +83,22 @@ class SnapEnv(Env):
         return self._observed(self.node.call("observe"))
 
     def branch(self, count: int = 1, *, rng: Rng = "same") -> list[SnapEnv]:
-        """Return environments that continue from here; closing one drops its branch."""
-        return [SnapEnv(each, owned=True) for each in self.node.branch(count, rng=rng)]
+        """Return environments that continue from here; closing one drops its branch.
+
+        The snapshot that they are made of goes with the last of them: where it is wanted for longer, take one.
+        """
+        snapshot, branches = self.node.snapshot(), list[Branch]()
+        try:
+            branches = snapshot.branch(count, rng=rng)
+            made = [SnapEnv(each, owned=True) for each in branches]
+        except BaseException:
+            for node in (*branches, snapshot):
+                node.drop()
+            raise
+        source = _Source(snapshot, count)
+        for each in made:
+            each._source = source
+        return made
 
     def vector(self, count: int, *, rng: Rng = "split", **options: Any) -> SnapVectorEnv:
         """Return ``count`` environments that continue from here and step in parallel; see `SnapVectorEnv`."""
@@ -90,12 +109,11 @@ class SnapEnv(Env):
         if self._owned:
             self._owned = False
             self.node.drop()
+            if self._source is not None:
+                self._source.leave()
 
     def _inputs(self, action: Any) -> dict[str, Any]:
-        try:
-            return {"action": value_to_wire(self.action_space, action)}
-        except (TypeError, ValueError, KeyError, AttributeError) as cause:
-            raise BadRequestError(f"the action {action!r} is not in {self.action_space}") from cause
+        return {"action": value_to_wire(self.action_space, action)}
 
     def _observed(self, wire: dict[str, Any]) -> Observed:
         return value_from_wire(self.observation_space, wire["observation"]), wire["info"]
@@ -103,6 +121,21 @@ class SnapEnv(Env):
     def _stepped(self, wire: dict[str, Any]) -> Stepped:
         observation, info = self._observed(wire)
         return observation, wire["reward"], wire["terminated"], wire["truncated"], info
+
+
+class _Source:
+    """The snapshot that branches were made of, for as long as one of them is there."""
+
+    def __init__(self, snapshot: Snapshot, users: int) -> None:
+        self._snapshot = snapshot
+        self._users = users
+
+    def leave(self) -> None:
+        """Drop it with the last of them; somebody else may have, or the server for want of memory."""
+        self._users -= 1
+        if not self._users:
+            with contextlib.suppress(NotFoundError):
+                self._snapshot.drop()
 
 
 class SnapVectorEnv(VectorEnv[Any, Any, Any]):
@@ -125,6 +158,8 @@ class SnapVectorEnv(VectorEnv[Any, Any, Any]):
             raise BadRequestError("a vector of no environments")
         if any(each.observation_space != envs[0].observation_space for each in envs):
             raise BadRequestError("the environments have different observations")
+        if any(each.action_space != envs[0].action_space for each in envs):
+            raise BadRequestError("the environments have different actions")
         self.envs = list(envs)
         self.num_envs = len(envs)
         self.copy = copy
@@ -135,9 +170,11 @@ class SnapVectorEnv(VectorEnv[Any, Any, Any]):
         self.single_action_space = envs[0].action_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
-        self._each: list[Any] = [None] * self.num_envs
         self._batch: Any = create_empty_array(self.single_observation_space, self.num_envs)
-        self._over = np.zeros(self.num_envs, np.bool_)
+        # They are somewhere in an episode already, or at its end.
+        found = self._run([requests.call(env.node.id, "observe", (), {}) for env in self.envs])
+        self._each = [env._observed(last)[0] for env, last in zip(self.envs, found, strict=True)]
+        self._over = np.array([last.get("terminated", False) or last.get("truncated", False) for last in found])
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -167,18 +204,25 @@ class SnapVectorEnv(VectorEnv[Any, Any, Any]):
         """Do an action everywhere, at the same time.
 
         Raises:
-            BadRequestError: An action outside of its space, or an episode that ended and is not reset by itself.
+            BadRequestError: An action outside of its space, or an episode that ended and is not reset by itself;
+                nothing is done anywhere.
         """
         chosen = list(iterate(self.action_space, actions))
         if len(chosen) != self.num_envs:
             raise BadRequestError(f"{len(chosen)} actions for {self.num_envs} environments")
         again = self._over if self.autoreset_mode == AutoresetMode.NEXT_STEP else np.zeros_like(self._over)
-        asked: list[Request[Any]] = [
-            requests.call(env.node.id, "reset", (), {})
-            if again[index]
-            else requests.step(env.node.id, 1, env._inputs(chosen[index]), progress=False)
-            for index, env in enumerate(self.envs)
-        ]
+        if (ended := np.flatnonzero(self._over & ~again)).size:
+            raise BadRequestError(
+                f"the episodes of {ended.tolist()} have ended", hint="reset them: options={'reset_mask': …}"
+            )
+        asked: list[Request[Any]] = []
+        for index, env in enumerate(self.envs):
+            if again[index]:
+                asked.append(requests.call(env.node.id, "reset", (), {}))
+                continue
+            inputs = env._inputs(chosen[index])
+            action_from_wire(self.single_action_space, inputs["action"])  # before any of them does anything
+            asked.append(requests.step(env.node.id, 1, inputs, progress=False))
         rewards = np.zeros(self.num_envs, np.float64)
         terminated, truncated = np.zeros(self.num_envs, np.bool_), np.zeros(self.num_envs, np.bool_)
         infos: dict[str, Any] = {}
@@ -199,6 +243,7 @@ class SnapVectorEnv(VectorEnv[Any, Any, Any]):
                 infos = self._add_info(infos, last, index)
             for index, answer in zip(where, self._run(self._resets(where)), strict=True):
                 self._each[index], found[index] = self.envs[index]._observed(answer)
+            self._over = np.zeros_like(self._over)
         for index, info in enumerate(found):
             infos = self._add_info(infos, info, index)
         return self._observations(), rewards, terminated, truncated, infos
@@ -206,7 +251,7 @@ class SnapVectorEnv(VectorEnv[Any, Any, Any]):
     def render(self) -> tuple[Any, ...]:
         """Return a frame of each."""
         frames = self._run([requests.call(env.node.id, "render", (), {}) for env in self.envs])
-        return tuple(np.array(frame) for frame in frames)
+        return tuple(_rendered(frame) for frame in frames)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Drop the branches that are the environments' own."""
@@ -237,3 +282,9 @@ class SnapVectorEnv(VectorEnv[Any, Any, Any]):
 
     def _run(self, asked: Sequence[Request[Any]]) -> list[Any]:
         return self.envs[0].node.run_together(asked)
+
+
+def _rendered(wire: Any) -> Any:
+    if isinstance(wire, list):
+        return [_rendered(frame) for frame in wire]
+    return np.array(wire) if isinstance(wire, np.ndarray) else wire

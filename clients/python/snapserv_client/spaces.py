@@ -17,6 +17,10 @@ from .errors import BadRequestError, UnsupportedError
 
 Wire = dict[str, Any]
 Space = spaces.Space[Any]
+Leaf = Callable[[Space, Any], Any]
+
+MISFITS = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
+"""What taking a value apart raises that is none of its space's."""
 
 
 def space_to_wire(space: Space) -> Wire:
@@ -101,53 +105,114 @@ _MAKERS: dict[str, Callable[[Mapping[str, Any]], Space]] = {
 
 
 def value_to_wire(space: Space, value: Any) -> Any:
-    """Return what the wire carries for a value of a space."""
-    match space:
-        case spaces.Tuple():
-            return [value_to_wire(each, part) for each, part in zip(space.spaces, value, strict=True)]
-        case spaces.Dict():
-            return {key: value_to_wire(each, value[key]) for key, each in space.spaces.items()}
-        case spaces.OneOf():
-            chosen, part = value
-            return [int(chosen), value_to_wire(space.spaces[int(chosen)], part)]
-        case spaces.Sequence() if not space.stack:
-            return [value_to_wire(space.feature_space, part) for part in value]
-        case spaces.Graph():
-            return [value.nodes, value.edges, value.edge_links]
-        case spaces.Discrete():
-            return int(value)
-    return value
-
-
-def value_from_wire(space: Space, wire: Any) -> Any:
-    """Return the value of a space that `value_to_wire` gave; its arrays can be written.
+    """Return what the wire carries for a value of a space.
 
     Raises:
         BadRequestError: It does not have the structure of the space's values.
     """
     try:
-        return _value(space, wire)
-    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as cause:
+        return _to_wire(space, value)
+    except MISFITS as cause:
+        raise BadRequestError(f"{value!r} is not in {space}: {cause}") from cause
+
+
+def value_from_wire(space: Space, wire: Any) -> Any:
+    """Return the value of a space that `value_to_wire` gave, as it was; its arrays can be written.
+
+    Raises:
+        BadRequestError: It does not have the structure of the space's values.
+    """
+    try:
+        return _from_wire(space, wire, _array)
+    except MISFITS as cause:
         raise BadRequestError(f"no value of {space}: {cause}") from cause
 
 
-def _value(space: Space, wire: Any) -> Any:
+def action_from_wire(space: Space, wire: Any) -> Any:
+    """Return an action that somebody chose, with arrays of the space's own types.
+
+    A list may stand for an array, and numbers may have another type than the space's, as those that numpy makes by
+    itself: what changes none of them, but for the rounding of floats.
+
+    Raises:
+        BadRequestError: It is not in the space.
+    """
+    try:
+        action = _from_wire(space, wire, _fitted)
+        if space.contains(action):
+            return action
+    except MISFITS as cause:
+        raise BadRequestError(f"the action {wire!r} is not in {space}: {cause}") from cause
+    raise BadRequestError(f"the action {wire!r} is not in {space}")
+
+
+def _to_wire(space: Space, value: Any) -> Any:
     match space:
         case spaces.Tuple():
-            return tuple(_value(each, part) for each, part in zip(space.spaces, wire, strict=True))
+            return [_to_wire(each, part) for each, part in zip(space.spaces, value, strict=True)]
         case spaces.Dict():
-            return {key: _value(each, wire[key]) for key, each in space.spaces.items()}
+            if value.keys() != space.spaces.keys():
+                raise KeyError(f"it has the keys {sorted(value)}")
+            return {key: _to_wire(each, value[key]) for key, each in space.spaces.items()}
+        case spaces.OneOf():
+            chosen, part = value
+            return [int(chosen), _to_wire(space.spaces[int(chosen)], part)]
+        case spaces.Sequence() if space.stack:
+            return _to_wire(space.stacked_feature_space, value)
+        case spaces.Sequence():
+            return [_to_wire(space.feature_space, part) for part in value]
+        case spaces.Graph():
+            return [value.nodes, value.edges, value.edge_links]
+        case spaces.Discrete():
+            number = int(value)
+            if number != value:
+                raise ValueError("it is no integer")
+            return number
+    return value
+
+
+def _from_wire(space: Space, wire: Any, leaf: Leaf) -> Any:
+    match space:
+        case spaces.Tuple():
+            return tuple(_from_wire(each, part, leaf) for each, part in zip(space.spaces, wire, strict=True))
+        case spaces.Dict():
+            if wire.keys() != space.spaces.keys():
+                raise KeyError(f"it has the keys {sorted(wire)}")
+            return {key: _from_wire(each, wire[key], leaf) for key, each in space.spaces.items()}
         case spaces.OneOf():
             chosen, part = wire
-            return np.int64(chosen), _value(space.spaces[chosen], part)
-        case spaces.Sequence() if not space.stack:
-            return tuple(_value(space.feature_space, part) for part in wire)
+            return np.int64(chosen), _from_wire(space.spaces[chosen], part, leaf)
+        case spaces.Sequence() if space.stack:
+            return _from_wire(space.stacked_feature_space, wire, leaf)
+        case spaces.Sequence():
+            return tuple(_from_wire(space.feature_space, part, leaf) for part in wire)
         case spaces.Graph():
-            nodes, edges, links = (None if part is None else np.array(part) for part in wire)
-            return spaces.GraphInstance(nodes, edges, links)  # type: ignore[arg-type]  # nodes are never None
+            nodes, edges, links = wire
+            return spaces.GraphInstance(
+                leaf(space.node_space, nodes),
+                None if edges is None or space.edge_space is None else leaf(space.edge_space, edges),
+                None if links is None else np.array(links),
+            )
         case spaces.Discrete():
             return space.dtype.type(operator.index(wire))
         case spaces.Text():
-            return str(wire)
+            if not isinstance(wire, str):
+                raise TypeError(f"{wire!r} is no text")
+            return wire
+    return leaf(space, wire)
+
+
+def _array(space: Space, wire: Any) -> Any:
     # What is no array yet was written by hand: a list in an action.
     return np.array(wire) if isinstance(wire, np.ndarray) else np.array(wire, dtype=space.dtype)
+
+
+def _fitted(space: Space, wire: Any) -> Any:
+    given = np.array(wire)
+    with np.errstate(over="ignore", invalid="ignore"):
+        made = given.astype(space.dtype)
+    rounded = made.dtype.kind == given.dtype.kind == "f"
+    same = np.isfinite(made) == np.isfinite(given) if rounded else made == given
+    if given.dtype.kind not in "iubf" or not np.all(same):
+        raise ValueError(f"as {made.dtype} it would be another")
+    return made
