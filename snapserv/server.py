@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -106,6 +107,7 @@ class ServeOptions:
         memory_bytes: The budget of memory; a share of what there is for None, see `snapserv.budget`.
         ready_fd: A descriptor that gets one line of JSON when the server answers, or why it does not.
         exit_with_stdin: End when standard input is closed: the server then never outlives who started it.
+        own_folder: Whether the socket's folder is this server's alone, and goes with it.
         orphan_grace_s: For how long nodes wait for another server, where this one is killed outright.
         fresh: End the nodes that wait there already, rather than to take them in.
         metrics: Where Prometheus may read metrics, as HOST:PORT; see `snapserv.metrics.MetricsPage`.
@@ -123,6 +125,7 @@ class ServeOptions:
     memory_bytes: int | None = None
     ready_fd: int | None = None
     exit_with_stdin: bool = False
+    own_folder: bool = False
     orphan_grace_s: float = ORPHAN_GRACE_S
     fresh: bool = False
     metrics: str | None = None
@@ -340,6 +343,8 @@ class Server:
         self._workers.shutdown()
         await asyncio.sleep(0)  # the events published last go out
         self._closers.close()
+        if self.options.own_folder:
+            _remove_private(self.endpoint, self.options.targets)
         log.info("stopped")
 
     async def planted(self) -> None:
@@ -564,6 +569,15 @@ class Server:
         if not os.read(sys.stdin.fileno(), 4096):
             self._loop.remove_reader(sys.stdin.fileno())
             self.stop("standard input was closed")
+
+
+def _remove_private(endpoint: str, targets: list[str]) -> None:
+    """Remove what `snapserv_client.local` has made for a private server: it may have been killed, and cannot."""
+    for target in targets:
+        if target.startswith("pickle:"):
+            Path(target.removeprefix("pickle:")).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # with anything else in it, it is not only ours
+        Path(endpoint.removeprefix("ipc://")).parent.rmdir()
 
 
 def _itself(value: Any) -> Any:

@@ -647,12 +647,22 @@ class Steered(Simulation):
     def step(self, inputs: Inputs) -> dict[str, int]:
         self.turned += inputs.turn
         self.finished = bool(self.turned >= 100)
-        return {"turned": inputs.turn}
+        return {"turned": inputs.turn, "said": "turned"}
 
     @exported
     def wander(self) -> dict[str, int]:
         """Return inputs by chance."""
         return {"turn": int(self.rng.integers(0, 9))}
+
+    @exported
+    def further(self, by: int) -> int:
+        """Return how far it would be."""
+        return int(self.turned) + by
+
+    @exported
+    def broken_policy(self) -> dict[str, int]:
+        """Return nothing."""
+        raise ValueError("it cannot decide")
 
     @exported
     def no_inputs(self) -> int:

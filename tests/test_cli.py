@@ -112,6 +112,14 @@ ELSEWHERE = {"create", "keygen", "lab", "serve", "demo", "watch", "shutdown", "d
 """Commands that have tests of their own: they do more than the next test's server could forget."""
 
 
+def test_an_expansion_has_failed_where_every_child_has(terminal: Terminal) -> None:
+    one, other = terminal.json("expand", "main", '{"drift": 1}', '{"drift": "far"}')
+    assert (one["ok"], other["error"]["code"]) == (True, "bad_request")
+    assert terminal.json("expand", "main", '{"drift": "far"}', status=2)[0]["ok"] is False
+    assert terminal.type("expand", "main", '{"drift": "far"}') == 2
+    assert "bad_request" in terminal.out
+
+
 def test_every_command_is_used_by_these_tests() -> None:
     assert {*USES, *ELSEWHERE} == set(COMMANDS)
 

@@ -219,8 +219,7 @@ def test_a_class_of_a_script_is_served_by_value_and_its_server_never_outlives_th
     outputs, socket = done.stdout.splitlines()
     assert outputs == "{'count': 32}"
     assert_settles(lambda: Path(socket).exists(), False)
-    if ending != "--die":
-        assert not Path(socket).parent.exists()
+    assert_settles(lambda: Path(socket).parent.exists(), False)
 
 
 def test_inputs_whose_names_are_those_of_arguments_go_in_by_mapping(server: Server) -> None:

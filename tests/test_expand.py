@@ -118,6 +118,39 @@ def test_a_policy_of_the_simulation_chooses_in_the_child(serve: Serve) -> None:
         assert isinstance(bad.error, BadRequestError)
 
 
+def test_what_is_wrong_in_a_child_is_blamed_on_whom_it_was(serve: Serve) -> None:
+    with serve("tests.simulations:Steered").connect() as server:
+        main = server.branch("main")
+        for options, kind, words in (
+            (
+                {"policy": "broken_policy", "policy_steps": 1},
+                SimulationError,
+                "Steered.broken_policy raised ValueError",
+            ),
+            ({"policy": "further", "policy_steps": 1}, BadRequestError, "further: missing"),
+            ({"read": ["further"]}, BadRequestError, "further: missing"),
+            ({"sum": ["said"]}, BadRequestError, "'said' does not add up"),
+            ({"sum": ["unsaid"]}, BadRequestError, "'unsaid' is no field, output"),
+        ):
+            (outcome,) = main.expand([{"turn": 1}], **options)
+            assert type(outcome.error) is kind
+            assert words in str(outcome.error)
+        for ask in (main.branch, main.restore, main.reset, main.expand):
+            given: Any = {"expand": [[{}]], "restore": ["root"]}.get(ask.__name__, [])
+            with pytest.raises(BadRequestError, match="rng"):
+                ask(*given, rng=-1)
+        assert main.info().faulted is None
+
+
+def test_the_best_are_those_of_an_output_that_is_not_asked_for(serve: Serve) -> None:
+    with serve("tests.simulations:Steered").connect() as server:
+        outcomes = server.branch("main").expand(
+            [{"turn": turn} for turn in (3, 9, 5)], read=["wander"], keep=Best(1, "turned")
+        )
+        assert [outcome.node is not None for outcome in outcomes] == [False, True, False]
+        assert all(outcome.outputs.keys() == {"wander"} for outcome in outcomes)
+
+
 def test_a_finished_simulation_is_stepped_no_further(serve: Serve) -> None:
     with serve("tests.simulations:Steered").connect() as server:
         main = server.branch("main")

@@ -118,3 +118,9 @@ def test_the_command_says_whether_it_branches(tmp_path: Path) -> None:
         ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert ran.returncode == status, ran.stderr
         assert json.loads(ran.stdout)["branches"] is (status == 0)
+
+
+def test_a_tick_of_an_environment_is_tried_with_an_action_of_its_own() -> None:
+    by = {finding.what: finding for finding in examine("gym:CartPole-v1", {})}
+    assert by["a tick"].verdict == "ok"
+    assert "{'action': " in by["a tick"].found

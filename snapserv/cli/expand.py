@@ -11,7 +11,7 @@ from snapserv.errors import BadRequestError
 
 from .nodes import NodeName
 from .options import Endpoint, Json, Rng, connected, parsed, rng_of
-from .output import plain, show, table
+from .output import exit_code, plain, show, table
 
 PLAIN = ("index", "ok", "step", "ticks", "finished", "elapsed_s", "outputs", "totals", "fields")
 
@@ -38,7 +38,10 @@ def expand(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Try every input from a node: a child each, branched, stepped, read and ended in one round trip."""
+    """Try every input from a node: a child each, branched, stepped, read and ended in one round trip.
+
+    It has failed where every child has, and exits as it would after the first one's error.
+    """
     with connected(endpoint, as_json=as_json) as server:
         outcomes = server.node(node).expand(
             [_inputs(text) for text in inputs],
@@ -79,6 +82,9 @@ def expand(
         for outcome in outcomes
     ]
     show(found, as_json=as_json, people=people)
+    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
+    if len(errors) == len(outcomes):
+        raise typer.Exit(exit_code(errors[0]))
 
 
 def _inputs(text: str) -> Any:

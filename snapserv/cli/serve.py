@@ -66,6 +66,7 @@ def serve(
     ] = None,
     ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     exit_with_stdin: Annotated[bool, typer.Option(hidden=True)] = False,
+    own_folder: Annotated[bool, typer.Option("--own-folder", hidden=True)] = False,
 ) -> None:
     """Run a simulation's setup, then answer clients until SIGTERM, Ctrl-C or `snapserv shutdown`."""
     from snapserv import logs
@@ -91,6 +92,7 @@ def serve(
             memory_bytes=parse_size(memory) if memory is not None else None,
             ready_fd=ready_fd,
             exit_with_stdin=exit_with_stdin,
+            own_folder=own_folder,
             orphan_grace_s=0.0 if exit_with_stdin else orphan_grace,
             fresh=fresh,
             metrics=metrics,

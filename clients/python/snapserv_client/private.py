@@ -72,7 +72,7 @@ class PrivateServer:
         self.endpoint = f"ipc://{self._folder}/s.sock"
         command = [sys.executable, "-m", "snapserv", "serve", target, "--endpoint", self.endpoint]
         # Its standard input is ours to close: when this process ends, however it ends, the server ends too.
-        command += ["--ready-fd", str(told), "--exit-with-stdin", "--quiet"]
+        command += ["--ready-fd", str(told), "--exit-with-stdin", "--own-folder", "--quiet"]
         if backing is not None:
             command += ["--backing", backing]
         for name, value in params.items():
