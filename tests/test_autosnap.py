@@ -168,7 +168,7 @@ def test_a_simulation_that_is_finished_at_a_cut_is_stepped_no_further(serve: Ser
         main = server.branch("main")
         main.autosnap(every_steps=5)
         result = main.step(50, turn=20)
-        assert (result.step, result.ticks, result.outputs) == (5, 5, {"turned": 20})
+        assert (result.step, result.ticks, result.outputs["turned"]) == (5, 5, 20)
         assert [action.ticks for action in main.actions()] == [5]  # type: ignore[union-attr]
         main.reset()
         assert main.step(50, turn=50).ticks == 2

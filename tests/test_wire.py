@@ -11,7 +11,7 @@ from typing import Any
 import msgpack
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from snapserv_client import errors, wire
@@ -106,6 +106,7 @@ DESCRIPTIONS = st.recursive(
 
 
 @settings(deadline=None, max_examples=400)
+@example("a", None, None, b"")  # of which numpy warns
 @given(DESCRIPTIONS, DESCRIPTIONS, st.integers(-2, 3) | st.none(), st.binary(max_size=64))
 def test_hostile_arrays_raise_nothing_but_typed_errors(dtype: Any, shape: Any, index: Any, buffer: bytes) -> None:
     try:

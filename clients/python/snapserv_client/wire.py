@@ -46,7 +46,7 @@ PLAIN = (bool, int, float, str, bytes, tuple)
 """What numpy's scalars are sent as; those that are none of it as Python objects are not sent."""
 SMALL_HEADER_BYTES = 1 << 10
 """Below this size no header can do harm, whatever it says of itself."""
-DTYPE_PATTERN = re.compile(r"[<>=|]?[?a-zA-Z][0-9]{0,9}(\[[0-9]{0,9}[a-zA-Z]{1,7}\])?")
+DTYPE_PATTERN = re.compile(r"[<>=|]?[?biufcmMOSUV][0-9]{0,9}(\[[0-9]{0,9}[a-zA-Z]{1,7}\])?")
 """What numpy's dtype.str looks like. numpy reads more than that, with a parser of its own: ``"2f4, 3i2"``."""
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
