@@ -56,16 +56,15 @@ def play(
         if simulation.finished:
             break
     fields = {name: simulation.array(name) for name in request["read"] if name in simulation.fields}
-    told = outputs
-    if request["read"]:
-        outputs = {name: _read(simulation, outputs, name, record) for name in request["read"] if name not in fields}
+    asked = [name for name in request["read"] if name not in fields]
+    found = {name: _read(simulation, outputs, name, record) for name in asked}
     return {
         "ticks": ticks,
-        "outputs": outputs,
+        "outputs": found if request["read"] else outputs,
         "totals": totals,
         "fields": fields,
         "finished": bool(simulation.finished),
-        "score": _score({**outputs, **told, **totals}, request["by"]) if request["by"] else None,
+        "score": _score({**found, **outputs, **totals}, request["by"]) if request["by"] else None,
     }
 
 
