@@ -489,11 +489,11 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, Folders | None, dict
     began = time.monotonic()
     sys.path[:0] = [path for path in request["path"] if path not in sys.path]
     kind = load_simulation(request["target"])
-    params = kind.bind(request["params"])
+    params = kind.bind(request["params"])  # before anything is made: setup's own are bound alike
     folders = _branch_folders([*kind.branch_dirs, *request["branch_dirs"]], request["stores"])
     with AuthorsCode(f"{kind.__name__}.setup"):
         arena = Arena(backing=request["backing"])
-        simulation = kind.build(arena, **params)
+        simulation = kind.build(arena, **request["params"])
     refuse_threads()
     if folders is not None:
         folders.note()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import enum
 import inspect
 import sys
 import typing
@@ -213,8 +214,10 @@ class Simulation:
         """
         kind = cls._params_struct()
         _refuse_unknown(params, kind.__struct_fields__, f"parameter of {cls.__name__}.setup")
+        # Who builds one in Python gives members, and msgspec takes what they stand for.
+        given = {name: value.value if isinstance(value, enum.Enum) else value for name, value in params.items()}
         try:
-            bound = msgspec.convert(dict(params), kind, strict=False)
+            bound = msgspec.convert(given, kind, strict=False)
         except msgspec.ValidationError as cause:
             raise BadRequestError(f"parameters of {cls.__name__}: {cause}".replace("`$.", "`")) from cause
         return {name: getattr(bound, name) for name in kind.__struct_fields__}

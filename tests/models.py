@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,6 +56,16 @@ class Gauge:
             "nested": [{(1, 2): 1 << 70}],
         }
 
+    async def waits(self) -> int:
+        """Return what somebody would have to wait for."""
+        return self.level
+
+    def steps(self) -> Iterator[int]:
+        """Rise each time that somebody asks."""
+        while True:
+            self.level += 1
+            yield self.level
+
     @staticmethod
     def twice(number: int) -> int:
         """Double a number."""
@@ -90,14 +101,23 @@ class Showing(Gauge):
     exported = ("fullness",)
 
 
+class Size(enum.Enum):
+    """Of a jar."""
+
+    SMALL = 1
+    LARGE = 2
+
+
 @dataclass
 class Jar:
     """A dataclass with a default that is made."""
 
     label: str = "jam"
+    size: Size = Size.SMALL
+    sizes: list[Size] = field(default_factory=list)
     beans: list[int] = field(default_factory=lambda: [1, 2])
 
     def step(self) -> dict[str, Any]:
         """Put one more in."""
         self.beans.append(len(self.beans))
-        return {"label": self.label, "beans": self.beans}
+        return {"label": self.label, "size": self.size.name, "beans": self.beans}

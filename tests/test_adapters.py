@@ -154,9 +154,12 @@ def test_an_object_is_stepped_until_it_says_that_it_is_done(serve: Serve, target
 
 def test_defaults_that_a_dataclass_makes_are_each_branchs_own(serve: Serve) -> None:
     with serve("object:tests.models:Jar").connect() as server:
-        assert server.branch("main").step().outputs == {"label": "jam", "beans": [1, 2, 2]}
-        other = server.create(name="other", label="tea", beans=[7])
-        assert other.step().outputs == {"label": "tea", "beans": [7, 1]}
+        assert server.branch("main").step().outputs == {"label": "jam", "size": "SMALL", "beans": [1, 2, 2]}
+        other = server.create(name="other", label="tea", size=2, sizes=[1, 2], beans=[7])
+        assert other.step().outputs == {"label": "tea", "size": "LARGE", "beans": [7, 1]}
+        assert other.call("get", "sizes") == ["<Size.SMALL: 1>", "<Size.LARGE: 2>"]
+        with pytest.raises(BadRequestError, match="size"):
+            server.create(size=3)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +175,9 @@ def test_defaults_that_a_dataclass_makes_are_each_branchs_own(serve: Serve) -> N
         ("object:tests.models:unknown", BadRequestError, "unknown result"),
         ("object:tests.models:Boastful", BadRequestError, "'thrice'"),
         ("object:tests.models:Showing", BadRequestError, "'fullness'"),
-        ("object:tests.models:Gauge.fullness", BadRequestError, "with one of: named, step, twice"),
+        ("object:tests.models:Gauge.fullness", BadRequestError, "with one of: named, step, steps, twice, waits"),
+        ("object:tests.models:Gauge.waits", BadRequestError, "Gauge.waits is a coroutine or a generator"),
+        ("object:tests.models:Gauge.steps", BadRequestError, "Gauge.steps is a coroutine or a generator"),
         ("object:builtins:dict.update", SimulationError, "no signature found"),
     ],
 )

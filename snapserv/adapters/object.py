@@ -16,14 +16,15 @@ import msgspec
 from snapserv.errors import BadRequestError
 from snapserv.simulation import Simulation, exported
 
-from .wrapping import Wrapping, attribute, found, sendable, struct_of
+from .wrapping import Wrapping, attribute, found, refuse_suspended, sendable, struct_of
 
 
 def adapt(rest: str) -> type[Simulation]:
     """Return the class that serves an object of the class that ``rest`` names.
 
     Raises:
-        BadRequestError: Its method is not there, and which are is said; or it exports what is no method.
+        BadRequestError: Its method is not there, and which are is said; or it exports what is no method; or calling
+            one runs nothing.
     """
     place, colon, name = rest.rpartition(":")
     class_name, _, method = name.partition(".")
@@ -38,6 +39,7 @@ def adapt(rest: str) -> type[Simulation]:
             f"{kind.__name__} has no method {stepping!r}",
             hint=f"write object:MODULE:CLASS.METHOD with one of: {', '.join(public) or 'none'}",
         )
+    refuse_suspended(getattr(kind, stepping), f"{kind.__name__}.{stepping}")
     exports = {each: _forwarded(kind, each) for each in getattr(kind, "exported", ())}
     inputs = struct_of(getattr(kind, stepping), f"{kind.__name__}Inputs", skip=_takes_self(kind, stepping))
     doc = inspect.getdoc(kind) or f"An object of {kind.__name__}."
@@ -95,6 +97,7 @@ def _forwarded(kind: type, name: str) -> Any:
             f"{kind.__name__}.exported names {name!r}, which is no method of it",
             hint="attributes need not be exported: get returns them",
         )
+    refuse_suspended(method, f"{kind.__name__}.{name}")
 
     def forward(self: ObjectSimulation, *args: Any, **kwargs: Any) -> Any:
         return sendable(getattr(self.model, name)(*args, **kwargs))

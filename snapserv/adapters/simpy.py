@@ -20,7 +20,7 @@ from simpy.resources.store import Store
 from snapserv.errors import BadRequestError
 from snapserv.simulation import Simulation, exported
 
-from .wrapping import Wrapping, attribute, found, sendable
+from .wrapping import Wrapping, attribute, attributes, found, sendable
 
 
 def adapt(rest: str) -> type[Simulation]:
@@ -73,7 +73,7 @@ class SimPySimulation(Wrapping):
     def outputs(self) -> dict[str, Any]:
         """Return the time, the number of events to come, resources and monitored values."""
         said: dict[str, Any] = {"now": self.env.now, "events": len(self.env._queue)}
-        for name, value in vars(self.model).items() if hasattr(self.model, "__dict__") else ():
+        for name, value in attributes(self.model).items():
             described = _resource(value)
             if described is not None:
                 said[name] = described

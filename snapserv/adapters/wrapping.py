@@ -122,6 +122,26 @@ def _can_be_sent(value: Any) -> bool:
     return True
 
 
+def attributes(model: Any) -> dict[str, Any]:
+    """Return the public attributes that a model itself has, in its dict or in slots."""
+    slots = (slot for kind in type(model).__mro__ for slot in vars(kind).get("__slots__", ()))
+    found = {slot: getattr(model, slot) for slot in slots if hasattr(model, slot)} | getattr(model, "__dict__", {})
+    return {name: value for name, value in found.items() if not name.startswith("_")}
+
+
+def refuse_suspended(method: Callable[..., Any], name: str) -> None:
+    """Check that calling a method runs it.
+
+    Raises:
+        BadRequestError: It is a coroutine or a generator, which somebody would have to drive.
+    """
+    if any(check(method) for check in (inspect.iscoroutinefunction, inspect.isgeneratorfunction)):
+        raise BadRequestError(
+            f"{name} is a coroutine or a generator: calling it runs nothing",
+            hint="add a method that drives it, and returns what came of it",
+        )
+
+
 def attribute(model: Any, name: str) -> Any:
     """Return a public attribute of a model, as far as it can be sent.
 
@@ -129,7 +149,6 @@ def attribute(model: Any, name: str) -> Any:
         NotFoundError: There is none of that name; the message lists those that there are.
     """
     if name.startswith("_") or not hasattr(model, name) or callable(getattr(model, name)):
-        slots = (slot for kind in type(model).__mro__ for slot in vars(kind).get("__slots__", ()))
-        known = sorted({key for key in (*getattr(model, "__dict__", ()), *slots) if not key.startswith("_")})
-        raise NotFoundError(f"no attribute {name!r}", hint=f"attributes: {', '.join(known) or 'none'}")
+        known = ", ".join(sorted(attributes(model)))
+        raise NotFoundError(f"no attribute {name!r}", hint=f"attributes: {known or 'none'}")
     return sendable(getattr(model, name))
