@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from snapserv_client.errors import SnapservError
 from snapserv_client.wire import unpack
 
+from . import streams
 from .arena import Arena
 from .blame import AuthorsCode, blame, flush, leave, run_exported
 from .errors import BadRequestError, SimulationError, StepInterruptedError, ThreadsRunningError
@@ -494,6 +495,8 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, Folders | None, dict
     with AuthorsCode(f"{kind.__name__}.setup"):
         arena = Arena(backing=request["backing"])
         simulation = kind.build(arena, **request["params"])
+    seed = params.get("seed", 0)
+    streams.seed_later(seed if isinstance(seed, int) and seed >= 0 else 0)
     refuse_threads()
     if folders is not None:
         folders.note()

@@ -8,13 +8,12 @@ need not. Where there is other state, the branch is refused its mark, and ``rest
 from __future__ import annotations
 
 import copy
-import random
-import sys
 import types
 from typing import Any
 
 import numpy as np
 
+from . import streams
 from .errors import BadRequestError
 from .simulation import Simulation
 
@@ -111,16 +110,13 @@ class _Generators:
         self._simulation = simulation
         self._own = simulation._rng
         self._own_state: Any = None if self._own is None else self._own.bit_generator.state
-        self._python = random.getstate()
-        self._numpy: Any = np.random.get_state() if "numpy.random" in sys.modules else None
+        self._streams = streams.states()
 
     def put_back(self) -> None:
         self._simulation._rng = self._own
         if self._own is not None:
             self._own.bit_generator.state = self._own_state
-        random.setstate(self._python)
-        if self._numpy is not None:
-            np.random.set_state(self._numpy)
+        streams.put_back(self._streams)
 
 
 def _cannot_change(value: object) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import enum
 import inspect
-import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
@@ -15,6 +14,7 @@ import numpy as np
 from snapserv_client.protocol import FieldInfo, MethodInfo
 from snapserv_client.wire import dtype_to_wire
 
+from . import streams
 from .arena import Arena
 from .errors import BadRequestError, NotFoundError, SimulationError
 
@@ -197,10 +197,7 @@ class Simulation:
         """
         if seed is not None:
             self._rng = np.random.default_rng(seed)
-            if "random" in sys.modules:
-                sys.modules["random"].seed(seed)
-            if "numpy.random" in sys.modules:
-                np.random.seed(np.random.SeedSequence(seed).generate_state(8))
+            streams.reseed(seed)
         self.on_branch(seed)
 
     # ------------------------------------------------------------------------------------ described for clients

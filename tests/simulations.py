@@ -774,6 +774,16 @@ class Glutton(Simulation):
             self.kept.append(np.ones(mebibytes << 20, np.uint8))
 
 
+class Late(Simulation):
+    """Draws from numpy's global stream in a branch first, where numpy makes it."""
+
+    def setup(self, seed: int = 0) -> None:
+        assert "numpy.random" not in sys.modules
+
+    def step(self, inputs: Any) -> dict[str, float]:
+        return {"drawn": float(np.random.random())}
+
+
 class Scored(Simulation):
     """Puts out what it is told."""
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from snapserv_client import Server
+from snapserv_client import Branch, Server
 from snapserv_client.errors import SimulationError
 
 from .conftest import ServerProcess
@@ -93,3 +93,25 @@ def test_a_seed_reaches_every_random_stream_and_without_one_none_changes(hooked:
         found = before.branch(rng=rng).step().outputs  # type: ignore[call-overload]
         assert all(found[name] != expected[name] for name in expected), rng
     assert before.branch(rng=7).step().outputs == before.branch(rng=7).step().outputs
+
+
+def test_a_stream_whose_module_is_imported_in_a_branch_is_the_branchs(serve: Serve) -> None:
+    def drawn(branches: Sequence[Branch]) -> set[tuple[float, ...]]:
+        return {tuple(branch.step().outputs["drawn"] for _ in range(3)) for branch in branches}
+
+    with serve("tests.simulations:Late").connect() as server:
+        root = server.snapshot("root")
+        same = drawn(root.branch(3))
+        assert len(same) == 1
+        assert len(drawn(root.branch(3, rng="split"))) == 3
+        seeded = drawn(root.branch(2, rng=7))
+        assert len(seeded) == 1
+        assert seeded != same
+        assert len({repr(outcome.outputs) for outcome in root.expand([{}] * 6)}) == 1
+        assert len({repr(outcome.outputs) for outcome in root.expand([{}] * 6, rng="split")}) == 6
+        main = server.branch("main")
+        main.mark()
+        first = main.step().outputs
+        main.rewind()
+        assert main.step().outputs == first
+        assert main.verify().ok

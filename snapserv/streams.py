@@ -1,0 +1,80 @@
+"""The random streams that are nobody's own: of the module ``random``, and of the functions of ``numpy.random``.
+
+Python and numpy seed them from the system when the module is imported, and numpy imports its own only when somebody
+draws. Where that is in a branch, its siblings would draw other numbers, and a replay others again. So from the end
+of setup on, a module that is imported is seeded as the branch is.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+MODULES = ("random", "numpy.random")
+
+
+def reseed(seed: int) -> None:
+    """Seed those whose modules are there, and those whose modules are imported later."""
+    _LATER.seed = seed
+    for name in MODULES:
+        if name in sys.modules:
+            _seed(name, sys.modules[name], seed)
+
+
+def seed_later(seed: int) -> None:
+    """Seed those whose modules are imported from now on."""
+    _LATER.seed = seed
+    if _LATER not in sys.meta_path:
+        sys.meta_path.insert(0, _LATER)
+
+
+def states() -> dict[str, Any]:
+    """Return where each of them stands whose module is there."""
+    getters = {"random": "getstate", "numpy.random": "get_state"}
+    return {name: getattr(sys.modules[name], getters[name])() for name in MODULES if name in sys.modules}
+
+
+def put_back(states: Mapping[str, Any]) -> None:
+    """Have them stand where they stood; those whose modules were not there yet begin again."""
+    setters = {"random": "setstate", "numpy.random": "set_state"}
+    for name in MODULES:
+        if name in states:
+            getattr(sys.modules[name], setters[name])(states[name])
+        elif name in sys.modules:
+            _seed(name, sys.modules[name], _LATER.seed)
+
+
+def _seed(name: str, module: ModuleType, seed: int) -> None:
+    if name == "random":
+        module.seed(seed)
+    else:  # which takes 32 bits, or an array of them
+        module.seed(module.SeedSequence(seed).generate_state(8))
+
+
+class _Later:
+    """Finds the modules as they are found anyway, and seeds them when they have been executed."""
+
+    seed = 0
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name not in MODULES:
+            return None
+        others = (finder for finder in sys.meta_path if finder is not self)
+        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_seed(module: ModuleType) -> None:
+                execute(module)
+                _seed(name, module, self.seed)
+
+            spec.loader.exec_module = execute_and_seed  # type: ignore[method-assign]  # of this one loader
+        return spec
+
+
+_LATER = _Later()
