@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import gymnasium
 import numpy as np
 import simpy
 
@@ -121,3 +122,25 @@ class Jar:
         """Put one more in."""
         self.beans.append(len(self.beans))
         return {"label": self.label, "size": self.size.name, "beans": self.beans}
+
+
+class Drawing(gymnasium.Env[Any, Any]):
+    """Draws from its own spaces, which a wrapper can hide."""
+
+    def __init__(self) -> None:
+        self.action_space = gymnasium.spaces.Box(-1, 1, (2,))
+        self.observation_space = gymnasium.spaces.Box(-1, 1, (2,))
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin anywhere."""
+        super().reset(seed=seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Go anywhere."""
+        return self.observation_space.sample(), float(self.action_space.sample()[0]), False, False, {}
+
+
+gymnasium.register("Drawing-v0", entry_point=Drawing)

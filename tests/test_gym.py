@@ -153,6 +153,18 @@ def test_actions_by_chance_are_the_seeds(serve: Serve) -> None:
         assert same[0].node.verify().ok
 
 
+def test_spaces_that_a_wrapper_hides_are_the_branchs_too(serve: Serve) -> None:
+    wrappers = [
+        {"name": "RescaleAction", "min_action": -2, "max_action": 2},
+        {"name": "RescaleObservation", "min_obs": -2, "max_obs": 2},
+    ]
+    with serve("gym:tests.models:Drawing-v0", params={"wrappers": wrappers}).connect() as server:
+        before = server.branch("main").snapshot()
+        for rng, many in (("same", 1), ("split", 4), (5, 1)):
+            outcomes = before.expand([{"action": [0, 0]}] * 4, rng=rng)  # type: ignore[arg-type]
+            assert len({repr(outcome.outputs) for outcome in outcomes}) == many, rng
+
+
 @pytest.mark.parametrize("wrappers", [[], ["AddRenderObservation"]])
 def test_what_draws_in_every_step_can_be_forked(serve: Serve, wrappers: list[str]) -> None:
     params = {"kwargs": {"render_mode": "rgb_array"}, "wrappers": wrappers}

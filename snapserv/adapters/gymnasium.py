@@ -64,9 +64,7 @@ class GymSimulation(Simulation):
         self.env = self.make(env_id, kwargs)
         for wrapper in wrappers:
             self.env = _wrapped(self.env, wrapper)
-        # Gymnasium draws a seed for each space when it is first asked for a value: another in every branch.
-        self.env.action_space.seed(seed)
-        self.env.observation_space.seed(seed)
+        self._seed_spaces(seed)
         self.reset(seed)
 
     def make(self, env_id: str, kwargs: dict[str, Any]) -> gymnasium.Env[Any, Any]:
@@ -183,8 +181,20 @@ class GymSimulation(Simulation):
         if seed is None:
             return
         self.env.unwrapped.np_random = seeding.np_random(seed)[0]
-        self.env.action_space.seed(seed)
-        self.env.observation_space.seed(seed)
+        self._seed_spaces(seed)
+
+    def _seed_spaces(self, seed: int) -> None:
+        """Seed the spaces of the environment and of each wrapper that has its own.
+
+        Gymnasium draws a seed for a space when it is first asked for a value: another in every branch.
+        """
+        env = self.env
+        while True:
+            env.action_space.seed(seed)
+            env.observation_space.seed(seed)
+            if not isinstance(env, gymnasium.Wrapper):
+                return
+            env = env.env
 
     def _frames(self) -> str | None:
         return "rgb_array" if "rgb_array" in self.env.metadata.get("render_modes", ()) else None
