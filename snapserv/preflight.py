@@ -151,7 +151,7 @@ def _tick(simulation: Any, readings: _Readings) -> Finding:
             "a tick",
             "weak",
             f"{type(cause).__name__}: {cause}",
-            "what a tick does was not looked at: let example_inputs return inputs that it takes",
+            "what a tick does was not looked at: where it needs inputs, let example_inputs return some",
         )
     given = f"with {dict(example)}" if example else "without inputs"
     return Finding("a tick", "ok", f"{(time.monotonic() - began) * 1000:.2f} ms, {given}")
