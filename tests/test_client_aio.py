@@ -115,6 +115,23 @@ def test_closing_fails_what_is_in_flight(server: Server, endpoint: str) -> None:
     assert server.branch("main").interrupt()
 
 
+def test_closing_after_leaving_early_leaves_nothing_for_asyncio_to_complain_of(serve: Serve) -> None:
+    complaints: list[dict[str, object]] = []
+
+    async def main(endpoint: str) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        async with await aio.connect(endpoint, timeout_s=10) as client:
+            trunk = await client.branch("main")
+            outcomes = trunk.expand_as_completed([{}, *[{"how": "sleep", "at": 1}] * 3])
+            async for outcome in outcomes:
+                assert outcome.ok
+                break  # and it is held still when the loop ends
+
+    asyncio.run(main(serve("tests.simulations:Trouble").endpoint))
+    gc.collect()
+    assert complaints == []
+
+
 def test_events_are_watched_with_async_for(serve: Serve) -> None:
     process = serve("tests.simulations:Walk")
 

@@ -218,6 +218,7 @@ class Connection:
         for reply, _, _ in self._waiting.values():
             if not reply.done():
                 reply.set_exception(BadRequestError("the connection was closed", hint="connect again"))
+                reply.exception()  # whoever waits has it; asyncio need not complain of those that nobody waits for
         # It leaves the event loop as well, where a later connection may get the same descriptor.
         self._socket.close(0)
         self._release()
