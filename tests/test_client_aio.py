@@ -122,7 +122,7 @@ def test_closing_after_leaving_early_leaves_nothing_for_asyncio_to_complain_of(s
         asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
         async with await aio.connect(endpoint, timeout_s=10) as client:
             trunk = await client.branch("main")
-            outcomes = trunk.expand_as_completed([{}, *[{"how": "sleep", "at": 1}] * 3])
+            outcomes = trunk.expand_as_completed([{}, *[{"how": "sleep", "at": 1}] * 3], parallel=4)
             async for outcome in outcomes:
                 assert outcome.ok
                 break  # and it is held still when the loop ends
