@@ -255,9 +255,15 @@ class _Readings:
         if name is None:
             owner = getattr(called, "__self__", None)
             name = METHODS.get((getattr(owner, "__name__", ""), getattr(called, "__name__", "")))
-        path = frame.f_code.co_filename
-        if name is not None and not path.startswith(self._ignored):
-            self._places.setdefault(name, set()).add(f"{Path(path).name}:{frame.f_lineno}")
+        if name is None:
+            return
+        caller: FrameType | None = frame
+        if called is os.urandom:  # by way of secrets, uuid or numpy, and not of an import that makes a generator
+            while caller is not None and caller.f_code.co_filename.startswith(self._ignored):
+                caller = caller.f_back if "importlib" not in caller.f_code.co_filename else None
+        if caller is not None and not caller.f_code.co_filename.startswith(self._ignored):
+            place = f"{Path(caller.f_code.co_filename).name}:{caller.f_lineno}"
+            self._places.setdefault(name, set()).add(place)
 
     def finding(self) -> Finding:
         """Return what was noticed."""

@@ -288,7 +288,7 @@ class Simulation:
 
     @classmethod
     def _params_struct(cls) -> type[msgspec.Struct]:
-        hints = typing.get_type_hints(cls.setup)
+        hints = typing.get_type_hints(cls.setup, include_extras=True)
         fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
         for parameter in list(inspect.signature(cls.setup).parameters.values())[1:]:
             if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):

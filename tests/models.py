@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections import UserDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,6 +79,48 @@ class Gauge:
         return cls.__name__
 
 
+class Pair:
+    """Says by two names whether it is over, and puts out all kinds of things."""
+
+    __slots__ = ("broken", "finished", "level")
+
+    def __init__(self, broken: bool = False) -> None:
+        self.finished = False
+        self.level = 0
+        self.broken = broken
+
+    @property
+    def done(self) -> bool:
+        """Whether it is over."""
+        if self.broken and self.level:
+            raise AttributeError("nothing of that name")
+        return self.level >= 2
+
+    def step(self, large: bool = False, later: bool = False) -> Any:
+        """Rise."""
+        self.level += 1
+        if later:
+            return (each for each in range(3))
+        told: dict[str, Any] = {"level": self.level, "me": self, "inner": UserDict(deep=1)}
+        return UserDict(told | ({"large": "x" * (2 << 20)} if large else {}))
+
+
+class Greedy(Gauge):
+    """Exports under a name that is taken."""
+
+    __slots__ = ()
+    exported = ("setup",)
+
+    def setup(self) -> None:
+        """Begin again."""
+        self.level = 0
+
+
+def process(env: simpy.Environment) -> Iterator[simpy.Event]:
+    """Be a process of SimPy, and no model."""
+    yield env.timeout(1)
+
+
 def gauge(limit: int = 3) -> Gauge:
     """Return a gauge."""
     return Gauge(limit)
@@ -127,9 +170,10 @@ class Jar:
 class Drawing(gymnasium.Env[Any, Any]):
     """Draws from its own spaces, which a wrapper can hide."""
 
-    def __init__(self) -> None:
+    def __init__(self, blind: bool = False) -> None:
+        self.blind = blind
         self.action_space = gymnasium.spaces.Box(-1, 1, (2,))
-        self.observation_space = gymnasium.spaces.Box(-1, 1, (2,))
+        self.observation_space = gymnasium.spaces.Dict(at=gymnasium.spaces.Box(-1, 1, (2,)))
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -140,7 +184,8 @@ class Drawing(gymnasium.Env[Any, Any]):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Go anywhere."""
-        return self.observation_space.sample(), float(self.action_space.sample()[0]), False, False, {}
+        reward = float(self.action_space.sample()[0])
+        return None if self.blind else self.observation_space.sample(), reward, False, False, {}
 
 
 gymnasium.register("Drawing-v0", entry_point=Drawing)

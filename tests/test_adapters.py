@@ -152,6 +152,36 @@ def test_an_object_is_stepped_until_it_says_that_it_is_done(serve: Serve, target
         assert (low.ticks, high.ticks) == (2, 1)
 
 
+def test_either_of_finished_and_done_finishes_and_neither_hides_what_it_raises(serve: Serve) -> None:
+    with serve("object:tests.models:Pair").connect() as server:
+        assert server.branch("main").step(9).ticks == 2
+        broken = server.create(broken=True)
+        with pytest.raises(SimulationError, match="AttributeError"):
+            broken.step(9)
+
+
+def test_what_an_object_puts_out_is_the_same_in_a_replay(serve: Serve) -> None:
+    with serve("object:tests.models:Pair").connect() as server:
+        main = server.branch("main")
+        outputs = main.step().outputs
+        assert outputs["inner"] == {"deep": 1}
+        assert outputs["me"] == "<tests.models.Pair object>"
+        assert main.verify().ok
+        assert main.call("get", "level") == 1
+        (outcome,) = main.expand([{}], sum="level")
+        assert outcome.totals == {"level": 2}
+
+
+def test_what_is_too_large_to_send_is_said_of_the_outputs(serve: Serve) -> None:
+    with serve("object:tests.models:Pair").connect() as server:
+        main = server.branch("main")
+        with pytest.raises(SimulationError, match="header is"):
+            main.step(large=True)
+        assert (main.info().step, main.info().faulted) == (1, None)
+        with pytest.raises(SimulationError, match="nobody runs"):
+            main.step(later=True)
+
+
 def test_defaults_that_a_dataclass_makes_are_each_branchs_own(serve: Serve) -> None:
     with serve("object:tests.models:Jar").connect() as server:
         assert server.branch("main").step().outputs == {"label": "jam", "size": "SMALL", "beans": [1, 2, 2]}
@@ -178,6 +208,8 @@ def test_defaults_that_a_dataclass_makes_are_each_branchs_own(serve: Serve) -> N
         ("object:tests.models:Gauge.fullness", BadRequestError, "with one of: named, step, steps, twice, waits"),
         ("object:tests.models:Gauge.waits", BadRequestError, "Gauge.waits is a coroutine or a generator"),
         ("object:tests.models:Gauge.steps", BadRequestError, "Gauge.steps is a coroutine or a generator"),
+        ("simpy:tests.models:process", BadRequestError, "a coroutine or a generator"),
+        ("object:tests.models:Greedy", BadRequestError, "'setup', which is a part of every simulation"),
         ("object:builtins:dict.update", SimulationError, "no signature found"),
     ],
 )

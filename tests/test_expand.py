@@ -217,6 +217,10 @@ def test_what_cannot_be_is_refused_before_anything_is_forked(server: Server) -> 
         main.expand([])
     with pytest.raises(BadRequestError, match="empty"):
         main.expand([[]])
+    wrong: Any
+    for wrong in ({"drift": 1.0}, [1], [None], ["text"], ({} for _ in range(2))):
+        with pytest.raises(BadRequestError, match="for each child"):
+            main.expand(wrong)
     with pytest.raises(BadRequestError, match="by"):
         main.expand([{}], keep=Best(1, ""))
     assert server.stats().forks == forks

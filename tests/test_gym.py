@@ -14,7 +14,7 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from snapserv_client import Best, Server, local, wire
-from snapserv_client.errors import BadRequestError, NotFoundError, SnapservError
+from snapserv_client.errors import BadRequestError, NotFoundError, SimulationError, SnapservError
 from snapserv_client.gym import SnapEnv, SnapVectorEnv
 from snapserv_client.spaces import action_from_wire, space_from_wire, space_to_wire, value_from_wire, value_to_wire
 
@@ -154,15 +154,31 @@ def test_actions_by_chance_are_the_seeds(serve: Serve) -> None:
 
 
 def test_spaces_that_a_wrapper_hides_are_the_branchs_too(serve: Serve) -> None:
-    wrappers = [
-        {"name": "RescaleAction", "min_action": -2, "max_action": 2},
-        {"name": "RescaleObservation", "min_obs": -2, "max_obs": 2},
-    ]
+    wrappers = [{"name": "RescaleAction", "min_action": -2, "max_action": 2}, "FlattenObservation"]
     with serve("gym:tests.models:Drawing-v0", params={"wrappers": wrappers}).connect() as server:
         before = server.branch("main").snapshot()
         for rng, many in (("same", 1), ("split", 4), (5, 1)):
             outcomes = before.expand([{"action": [0, 0]}] * 4, rng=rng)  # type: ignore[arg-type]
             assert len({repr(outcome.outputs) for outcome in outcomes}) == many, rng
+
+
+def test_an_observation_outside_of_its_space_is_the_environments_fault(serve: Serve) -> None:
+    with serve(
+        "gym:tests.models:Drawing-v0", params={"kwargs": {"blind": True, "disable_env_checker": True}}
+    ).connect() as server:
+        main = server.branch("main")
+        with pytest.raises(SimulationError, match="what it observed"):
+            main.step(action=[0, 0])
+        assert main.info().faulted is not None, "it has moved"
+
+
+def test_a_wrong_seed_is_refused_before_anything_happens(serve: Serve) -> None:
+    with serve("gym:CartPole-v1").connect() as server:
+        main = server.branch("main")
+        for seed in ("x", 1.5, -1):
+            with pytest.raises(BadRequestError, match="seed"):
+                main.call("reset", seed=seed)
+        assert main.info().faulted is None
 
 
 @pytest.mark.parametrize("wrappers", [[], ["AddRenderObservation"]])
@@ -218,7 +234,10 @@ def test_parameters_make_another_environment(serve: Serve) -> None:
             ({"env_id": "CartPole-v77"}, NotFoundError, "CartPole"),
             ({"env_id": "os:CartPole-v1"}, BadRequestError, "module"),
             ({"wrappers": ["TimeLimits"]}, NotFoundError, "TimeLimit"),
-            ({"wrappers": [{"name": "RecordVideo", "video_folder": "/tmp"}]}, NotFoundError, "RecordVideo"),
+            ({"wrappers": [{"name": "RecordVideo", "video_folder": "/tmp"}]}, BadRequestError, "writes files"),
+            ({"wrappers": ["Autoreset"]}, BadRequestError, "call reset"),
+            ({"seed": -3}, BadRequestError, "seed"),
+            ({"env_id": "FrozenLake-v1", "kwargs": {"map_name": "9x9"}}, BadRequestError, "9x9"),
             ({"wrappers": ["TimeLimit"]}, BadRequestError, "max_episode_steps"),
             ({"kwargs": {"nonsense": 1}}, BadRequestError, "nonsense"),
             ({"env_id": "LunarLander-v2"}, NotFoundError, "did you mean LunarLander-v3"),
@@ -317,6 +336,28 @@ def test_a_vector_begins_where_its_branches_are(serve: Serve) -> None:
         with pytest.raises(BadRequestError, match=r"\[0, 1\] have ended"):
             ended.step(np.array([0, 1]))
         ended.close()
+
+
+def test_what_an_environment_does_alone_its_vector_knows(serve: Serve) -> None:
+    params = {"kwargs": {"max_episode_steps": 3}}
+    with serve("gym:CartPole-v1", params=params).connect() as server:
+        env = SnapEnv(server.branch("main"))
+        with pytest.raises(BadRequestError, match="twice"):
+            SnapVectorEnv([env, env])
+        vector = env.vector(2)
+        vector.reset(seed=0)
+        moment = vector.envs[0].snapshot()
+        expected = vector.step(np.array([0, 1]))
+        while not vector.step(np.array([0, 1]))[3].any():
+            pass
+        vector.envs[0].restore(moment)
+        observations, rewards, _, _, _ = vector.step(np.array([0, 1]))
+        assert np.array_equal(observations[0], expected[0][0]), "a step from the restored moment"
+        assert rewards.tolist() == [1.0, 0.0], "and the other one begins again"
+        vector.envs[0].step(0)
+        vector.envs[0].step(0)
+        assert vector.step(np.array([0, 1]))[1].tolist() == [0.0, 1.0]
+        vector.close()
 
 
 def test_an_action_that_is_refused_moves_no_environment_of_a_vector(serve: Serve) -> None:

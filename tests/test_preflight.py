@@ -124,3 +124,17 @@ def test_a_tick_of_an_environment_is_tried_with_an_action_of_its_own() -> None:
     by = {finding.what: finding for finding in examine("gym:CartPole-v1", {})}
     assert by["a tick"].verdict == "ok"
     assert "{'action': " in by["a tick"].found
+
+
+@pytest.mark.parametrize("draw", ["secrets.token_hex()", "uuid.uuid4()", "random.SystemRandom().random()"])
+def test_chance_from_the_system_is_found_by_whatever_way_it_comes(tmp_path: Path, draw: str) -> None:
+    (tmp_path / "chance.py").write_text(f"""
+import random, secrets, uuid
+from snapserv import Simulation
+
+class Chance(Simulation):
+    def step(self, inputs):
+        return {{"drawn": str({draw})}}
+""")
+    by = {finding.what: finding for finding in examine(f"{tmp_path}/chance.py:Chance", {})}
+    assert "os.urandom (chance.py:7)" in by["clocks and chance"].found

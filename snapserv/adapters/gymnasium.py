@@ -9,14 +9,14 @@ from __future__ import annotations
 import ctypes
 import difflib
 import os
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import gymnasium
 import msgspec
 from gymnasium.utils import seeding
 from snapserv_client.spaces import action_from_wire, space_to_wire, value_to_wire
 
-from snapserv.errors import BadRequestError, NotFoundError, SnapservError
+from snapserv.errors import BadRequestError, NotFoundError, SimulationError, SnapservError
 from snapserv.ext import fork
 from snapserv.simulation import Simulation, exported
 
@@ -25,8 +25,11 @@ from .wrapping import sendable
 Wrapper = str | dict[str, Any]
 SDL_INIT_TIMER = 1
 
-WRITE_FILES = ("RecordVideo",)
-"""Wrappers that write files where their arguments say: these come from clients, and no path does."""
+REFUSED = {
+    "RecordVideo": "it writes files where its arguments say, and those come from clients",
+    "Autoreset": "an episode that ended finishes the simulation: call reset, or use SnapEnv.vector",
+}
+"""Wrappers that no client can have, and why."""
 
 
 def adapt(rest: str) -> type[Simulation]:
@@ -50,7 +53,7 @@ class GymSimulation(Simulation):
         env_id: str = "",
         kwargs: dict[str, Any] = {},  # noqa: B006 - it is read only, and clients are told it
         wrappers: list[Wrapper] = [],  # noqa: B006
-        seed: int = 0,
+        seed: Annotated[int, msgspec.Meta(ge=0)] = 0,
     ) -> None:
         """Make the environment and begin its first episode.
 
@@ -86,10 +89,16 @@ class GymSimulation(Simulation):
             return gymnasium.make(chosen, **kwargs)
         except gymnasium.error.DependencyNotInstalled as cause:
             raise BadRequestError(f"{chosen} needs more: {cause}", hint="install what it names") from cause
+        except ModuleNotFoundError as cause:
+            if chosen.startswith(f"{cause.name}:"):
+                raise NotFoundError(
+                    f"no module called {cause.name!r}", hint="run in the folder that holds it"
+                ) from cause
+            raise BadRequestError(f"{chosen} needs more: {cause}", hint="install what it names") from cause
         except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as cause:
             raise NotFoundError(f"no environment {chosen!r}: {cause}", hint=_close_to(chosen)) from cause
-        except (TypeError, ValueError, AssertionError, gymnasium.error.Error) as cause:
-            raise BadRequestError(f"{chosen}: {cause}", hint="see kwargs") from cause
+        except (TypeError, ValueError, LookupError, AssertionError, gymnasium.error.Error) as cause:
+            raise BadRequestError(f"{chosen}: {type(cause).__name__}: {cause}", hint="see kwargs") from cause
 
     def step(self, inputs: Inputs) -> dict[str, Any]:
         """Do an action.
@@ -101,7 +110,7 @@ class GymSimulation(Simulation):
         observation, reward, terminated, truncated, info = self.env.step(action)
         self.finished = bool(terminated or truncated)
         self.last = {
-            "observation": value_to_wire(self.env.observation_space, observation),
+            "observation": self._seen(observation),
             "reward": float(reward),
             "terminated": bool(terminated),
             "truncated": bool(truncated),
@@ -115,14 +124,14 @@ class GymSimulation(Simulation):
         """Begin an episode; return its first observation and info.
 
         Raises:
-            BadRequestError: A seed below 0.
+            BadRequestError: A seed that is no integer, or below 0.
         """
-        if seed is not None and seed < 0:
-            raise BadRequestError(f"seed: {seed} is below 0")
+        if seed is not None and (not isinstance(seed, int) or seed < 0):
+            raise BadRequestError(f"seed: {seed!r} is no integer, or below 0")
         observation, info = self.env.reset(seed=seed, options=options)
         self.finished = False
         self.last = {
-            "observation": value_to_wire(self.env.observation_space, observation),
+            "observation": self._seen(observation),
             "info": sendable(info),
         }
         _stop_timer()
@@ -183,6 +192,12 @@ class GymSimulation(Simulation):
         self.env.unwrapped.np_random = seeding.np_random(seed)[0]
         self._seed_spaces(seed)
 
+    def _seen(self, observation: Any) -> Any:
+        try:
+            return value_to_wire(self.env.observation_space, observation)
+        except BadRequestError as cause:
+            raise SimulationError(f"what it observed is not in its space: {cause}") from cause
+
     def _seed_spaces(self, seed: int) -> None:
         """Seed the spaces of the environment and of each wrapper that has its own.
 
@@ -218,6 +233,7 @@ def _stop_timer() -> None:
 
 def _close_to(env_id: str) -> str:
     known = list(gymnasium.registry)
+    env_id = env_id.rpartition(":")[2]
     space, slash, _ = env_id.rpartition("/")
     if slash and not any(each.startswith(f"{space}/") for each in known):
         return f"install the package that registers {space}/…, and serve gym:MODULE:{env_id}"
@@ -228,7 +244,9 @@ def _close_to(env_id: str) -> str:
 def _wrapped(env: gymnasium.Env[Any, Any], wrapper: Wrapper) -> gymnasium.Env[Any, Any]:
     arguments = {"name": wrapper} if isinstance(wrapper, str) else dict(wrapper)
     name = str(arguments.pop("name", ""))
-    known = [each for each in gymnasium.wrappers.__all__ if each[0].isupper() and each not in WRITE_FILES]
+    known = [each for each in gymnasium.wrappers.__all__ if each[0].isupper() and each not in REFUSED]
+    if name in REFUSED:
+        raise BadRequestError(f"the wrapper {name} is not to be had", hint=REFUSED[name])
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         raise NotFoundError(f"no wrapper {name!r}", hint=f"did you mean {close[0]}?" if close else ", ".join(known))

@@ -46,11 +46,8 @@ class MesaSimulation(Wrapping):
     @exported
     def outputs(self) -> dict[str, Any]:
         """Return the number of steps and of agents, and what the data collector has reported last."""
-        said = {"steps": int(self.model.steps), "agents": len(self.model.agents)}
-        for name, values in self.collected().items():
-            if values:
-                said[name] = values[-1]
-        return said
+        last = {name: values[-1] for name, values in self.collected().items() if values}
+        return {**last, "steps": int(self.model.steps), "agents": len(self.model.agents)}
 
     @exported
     def collected(self) -> dict[str, list[Any]]:

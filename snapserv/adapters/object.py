@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from snapserv.errors import BadRequestError
+from snapserv.errors import BadRequestError, SimulationError
 from snapserv.simulation import Simulation, exported
 
-from .wrapping import Wrapping, attribute, found, refuse_suspended, sendable, struct_of
+from .wrapping import Wrapping, attribute, found, names, refuse_suspended, sendable, struct_of
 
 
 def adapt(rest: str) -> type[Simulation]:
@@ -40,7 +40,7 @@ def adapt(rest: str) -> type[Simulation]:
             hint=f"write object:MODULE:CLASS.METHOD with one of: {', '.join(public) or 'none'}",
         )
     refuse_suspended(getattr(kind, stepping), f"{kind.__name__}.{stepping}")
-    exports = {each: _forwarded(kind, each) for each in getattr(kind, "exported", ())}
+    exports = {each: _forwarded(kind, each) for each in names(getattr(kind, "exported", ()))}
     inputs = struct_of(getattr(kind, stepping), f"{kind.__name__}Inputs", skip=_takes_self(kind, stepping))
     doc = inspect.getdoc(kind) or f"An object of {kind.__name__}."
     return type(
@@ -64,14 +64,20 @@ class ObjectSimulation(Wrapping):
         result = getattr(self.model, self.stepping)(**msgspec.structs.asdict(inputs))
         if result is None:
             return None
+        if inspect.isawaitable(result) or inspect.isgenerator(result):
+            raise SimulationError(f"{self.stepping} returned a {type(result).__name__}, which nobody runs")
         said: dict[str, Any] = sendable(result if isinstance(result, Mapping) else {"result": result})
         return said
 
     @property
     def finished(self) -> bool:  # type: ignore[override]  # the object says so, and nobody sets it
         """Whether the object is ``finished`` or ``done``."""
-        over = getattr(self.model, "finished", getattr(self.model, "done", False))
-        return not callable(over) and bool(over)
+        for name in ("finished", "done"):
+            if inspect.getattr_static(self.model, name, None) is not None:
+                over = getattr(self.model, name)
+                if not callable(over) and over:
+                    return True
+        return False
 
     @exported
     def get(self, name: str) -> Any:
@@ -98,6 +104,11 @@ def _forwarded(kind: type, name: str) -> Any:
             hint="attributes need not be exported: get returns them",
         )
     refuse_suspended(method, f"{kind.__name__}.{name}")
+    if name != "get" and hasattr(ObjectSimulation, name):
+        raise BadRequestError(
+            f"{kind.__name__}.exported names {name!r}, which is a part of every simulation",
+            hint="export a method of another name that calls it",
+        )
 
     def forward(self: ObjectSimulation, *args: Any, **kwargs: Any) -> Any:
         return sendable(getattr(self.model, name)(*args, **kwargs))

@@ -20,12 +20,17 @@ from simpy.resources.store import Store
 from snapserv.errors import BadRequestError
 from snapserv.simulation import Simulation, exported
 
-from .wrapping import Wrapping, attribute, attributes, found, sendable
+from .wrapping import Wrapping, attribute, attributes, found, names, refuse_suspended, sendable
 
 
 def adapt(rest: str) -> type[Simulation]:
-    """Return the class that serves the model that ``rest`` names."""
+    """Return the class that serves the model that ``rest`` names.
+
+    Raises:
+        BadRequestError: It is itself a process, and makes none.
+    """
     factory = found(rest, "model")
+    refuse_suspended(factory, rest)
     name = getattr(factory, "__name__", "Model")
     doc = inspect.getdoc(factory) or f"The SimPy model {rest}."
     return type(name, (SimPySimulation,), {"factory": staticmethod(factory), "__doc__": doc})
@@ -72,14 +77,14 @@ class SimPySimulation(Wrapping):
     @exported
     def outputs(self) -> dict[str, Any]:
         """Return the time, the number of events to come, resources and monitored values."""
-        said: dict[str, Any] = {"now": self.env.now, "events": len(self.env._queue)}
+        said: dict[str, Any] = {}
         for name, value in attributes(self.model).items():
             described = _resource(value)
             if described is not None:
                 said[name] = described
-        for name in getattr(self.model, "monitored", ()):
+        for name in names(getattr(self.model, "monitored", ())):
             said[name] = sendable(getattr(self.model, name))
-        return said
+        return {**said, "now": self.env.now, "events": len(self.env._queue)}
 
     @exported
     def get(self, name: str) -> Any:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from functools import partial
 from typing import Any, ClassVar
@@ -14,10 +15,12 @@ import msgspec
 import numpy as np
 from snapserv_client.wire import pack
 
-from snapserv.errors import BadRequestError, NotFoundError
+from snapserv.errors import BadRequestError, NotFoundError, TooLargeError
 from snapserv.modules import load_object
 from snapserv.simulation import Simulation
 
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+"""What ``repr`` says of an object besides: another in every run, and in every replay."""
 IMMUTABLE = (str, int, float, bool, type(None), bytes)
 VARIABLE = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
@@ -65,7 +68,9 @@ def struct_of(function: Callable[..., Any], name: str, *, skip: int = 0) -> type
         skip: How many of the first parameters are left out.
     """
     try:
-        hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
+        hints = typing.get_type_hints(
+            function.__init__ if inspect.isclass(function) else function, include_extras=True
+        )
     except NameError:  # an annotation that means nothing here
         hints = {}
     made = _factories(function)
@@ -105,11 +110,11 @@ def _convertible(kind: Any) -> bool:
 
 def sendable(value: Any) -> Any:
     """Return a value with whatever no message can carry as text."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(key): sendable(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [sendable(part) for part in value]
-    return value if _can_be_sent(value) else repr(value)
+    return value if _can_be_sent(value) else ADDRESS.sub("", repr(value))
 
 
 def _can_be_sent(value: Any) -> bool:
@@ -119,12 +124,19 @@ def _can_be_sent(value: Any) -> bool:
         pack(value)
     except BadRequestError:
         return False  # an integer beyond 64 bits, say, or a numpy scalar that is no plain value
+    except TooLargeError:
+        return True  # whoever sends it says so, and its text would be no smaller
     return True
+
+
+def names(given: str | Iterable[str]) -> list[str]:
+    """Return names that somebody has listed, or the one that stands alone."""
+    return [given] if isinstance(given, str) else list(given)
 
 
 def attributes(model: Any) -> dict[str, Any]:
     """Return the public attributes that a model itself has, in its dict or in slots."""
-    slots = (slot for kind in type(model).__mro__ for slot in vars(kind).get("__slots__", ()))
+    slots = (slot for kind in type(model).__mro__ for slot in names(vars(kind).get("__slots__", ())))
     found = {slot: getattr(model, slot) for slot in slots if hasattr(model, slot)} | getattr(model, "__dict__", {})
     return {name: value for name, value in found.items() if not name.startswith("_")}
 

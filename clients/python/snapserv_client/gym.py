@@ -45,6 +45,9 @@ class SnapEnv(Env):
         self.node = branch
         self._owned = owned
         self._source: _Source | None = None
+        self._last: Any = None
+        """The last observation."""
+        self._ended = False
         try:
             described = branch.call("describe")
             self.observation_space = space_from_wire(described["observation_space"])
@@ -116,7 +119,9 @@ class SnapEnv(Env):
         return {"action": value_to_wire(self.action_space, action)}
 
     def _observed(self, wire: dict[str, Any]) -> Observed:
-        return value_from_wire(self.observation_space, wire["observation"]), wire["info"]
+        self._last = value_from_wire(self.observation_space, wire["observation"])
+        self._ended = bool(wire.get("terminated") or wire.get("truncated"))
+        return self._last, wire["info"]
 
     def _stepped(self, wire: dict[str, Any]) -> Stepped:
         observation, info = self._observed(wire)
@@ -161,6 +166,8 @@ class SnapVectorEnv(VectorEnv[Any, Any, Any]):
         if any(each.action_space != envs[0].action_space for each in envs):
             raise BadRequestError("the environments have different actions")
         self.envs = list(envs)
+        if len({env.node.id for env in envs}) < len(envs):
+            raise BadRequestError("a branch is in one place at a time, and here it is twice", hint="branch it")
         self.num_envs = len(envs)
         self.copy = copy
         self.autoreset_mode = AutoresetMode(autoreset_mode)
@@ -173,8 +180,8 @@ class SnapVectorEnv(VectorEnv[Any, Any, Any]):
         self._batch: Any = create_empty_array(self.single_observation_space, self.num_envs)
         # They are somewhere in an episode already, or at its end.
         found = self._run([requests.call(env.node.id, "observe", (), {}) for env in self.envs])
-        self._each = [env._observed(last)[0] for env, last in zip(self.envs, found, strict=True)]
-        self._over = np.array([last.get("terminated", False) or last.get("truncated", False) for last in found])
+        for env, last in zip(self.envs, found, strict=True):
+            env._observed(last)
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -197,7 +204,6 @@ class SnapVectorEnv(VectorEnv[Any, Any, Any]):
             raise BadRequestError(f"reset_mask needs {self.num_envs} booleans, and one that is true")
         where = np.flatnonzero(mask).tolist()
         infos = self._reset(where, [seeds[index] for index in where], others or None)
-        self._over[mask] = False
         return self._observations(), infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
@@ -210,8 +216,9 @@ class SnapVectorEnv(VectorEnv[Any, Any, Any]):
         chosen = list(iterate(self.action_space, actions))
         if len(chosen) != self.num_envs:
             raise BadRequestError(f"{len(chosen)} actions for {self.num_envs} environments")
-        again = self._over if self.autoreset_mode == AutoresetMode.NEXT_STEP else np.zeros_like(self._over)
-        if (ended := np.flatnonzero(self._over & ~again)).size:
+        over = np.array([env._ended for env in self.envs])
+        again = over if self.autoreset_mode == AutoresetMode.NEXT_STEP else np.zeros_like(over)
+        if (ended := np.flatnonzero(over & ~again)).size:
             raise BadRequestError(
                 f"the episodes of {ended.tolist()} have ended", hint="reset them: options={'reset_mask': …}"
             )
@@ -229,21 +236,18 @@ class SnapVectorEnv(VectorEnv[Any, Any, Any]):
         found: list[dict[str, Any]] = []
         for index, (env, answer) in enumerate(zip(self.envs, self._run(asked), strict=True)):
             if again[index]:
-                self._each[index], info = env._observed(answer)
+                _, info = env._observed(answer)
             else:
-                self._each[index], rewards[index], terminated[index], truncated[index], info = env._stepped(
-                    answer.outputs
-                )
+                _, rewards[index], terminated[index], truncated[index], info = env._stepped(answer.outputs)
             found.append(info)
-        self._over = terminated | truncated
-        if self.autoreset_mode == AutoresetMode.SAME_STEP and self._over.any():
-            where = np.flatnonzero(self._over).tolist()
+        over = terminated | truncated
+        if self.autoreset_mode == AutoresetMode.SAME_STEP and over.any():
+            where = np.flatnonzero(over).tolist()
             for index in where:
-                last = {"final_obs": self._each[index], "final_info": found[index]}
+                last = {"final_obs": self.envs[index]._last, "final_info": found[index]}
                 infos = self._add_info(infos, last, index)
             for index, answer in zip(where, self._run(self._resets(where)), strict=True):
-                self._each[index], found[index] = self.envs[index]._observed(answer)
-            self._over = np.zeros_like(self._over)
+                _, found[index] = self.envs[index]._observed(answer)
         for index, info in enumerate(found):
             infos = self._add_info(infos, info, index)
         return self._observations(), rewards, terminated, truncated, infos
@@ -272,12 +276,12 @@ class SnapVectorEnv(VectorEnv[Any, Any, Any]):
     ) -> dict[str, Any]:
         infos: dict[str, Any] = {}
         for index, answer in zip(where, self._run(self._resets(where, seeds, options)), strict=True):
-            self._each[index], info = self.envs[index]._observed(answer)
+            _, info = self.envs[index]._observed(answer)
             infos = self._add_info(infos, info, index)
         return infos
 
     def _observations(self) -> Any:
-        self._batch = concatenate(self.single_observation_space, self._each, self._batch)
+        self._batch = concatenate(self.single_observation_space, [env._last for env in self.envs], self._batch)
         return deepcopy(self._batch) if self.copy else self._batch
 
     def _run(self, asked: Sequence[Request[Any]]) -> list[Any]:

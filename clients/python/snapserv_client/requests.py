@@ -231,6 +231,16 @@ def branch(
     return Request("branch", node, args, lambda ok: convert(ok, protocol.BranchResult))
 
 
+def _is_inputs(given: Any) -> bool:
+    return isinstance(given, Mapping) or (
+        isinstance(given, Sequence) and all(isinstance(each, Mapping) for each in given)
+    )
+
+
+def _names(given: str | Sequence[str]) -> list[str]:
+    return [given] if isinstance(given, str) else list(given)
+
+
 def expand(
     node: str | int,
     inputs: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any]]],
@@ -239,6 +249,8 @@ def expand(
     stream: bool,
 ) -> Request[protocol.ExpandResult]:
     """Ask for a child for each input."""
+    if not isinstance(inputs, Sequence) or not all(_is_inputs(each) for each in inputs):
+        raise BadRequestError("the inputs of an expansion are a map, or a sequence of maps, for each child")
     keep = options.get("keep", "none")
     best = keep if isinstance(keep, Best) else Best(1, "")
     args = {
@@ -246,8 +258,8 @@ def expand(
         "ticks": options.get("steps", 1),
         "policy": options.get("policy"),
         "policy_ticks": options.get("policy_steps", 0),
-        "read": list(options.get("read", ())),
-        "sum": list(options.get("sum", ())),
+        "read": _names(options.get("read", ())),
+        "sum": _names(options.get("sum", ())),
         "parallel": options.get("parallel"),
         "rng": options.get("rng", "same"),
         "keep": "best" if isinstance(keep, Best) else keep,

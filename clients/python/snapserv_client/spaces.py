@@ -42,7 +42,7 @@ def space_to_wire(space: Space) -> Wire:
                 "dtype": str(space.dtype),
             }
         case spaces.MultiBinary():
-            return {"kind": "MultiBinary", "n": list(space.shape)}
+            return {"kind": "MultiBinary", "n": space.n if isinstance(space.n, int) else list(space.shape)}
         case spaces.Text():
             return {
                 "kind": "Text",
@@ -92,7 +92,7 @@ _MAKERS: dict[str, Callable[[Mapping[str, Any]], Space]] = {
     "MultiDiscrete": lambda wire: spaces.MultiDiscrete(
         np.array(wire["nvec"]), start=np.array(wire["start"]), dtype=_type(wire)
     ),
-    "MultiBinary": lambda wire: spaces.MultiBinary(wire["n"][0] if len(wire["n"]) == 1 else wire["n"]),
+    "MultiBinary": lambda wire: spaces.MultiBinary(wire["n"]),
     "Text": lambda wire: spaces.Text(wire["max_length"], min_length=wire["min_length"], charset=wire["charset"]),
     "Tuple": lambda wire: spaces.Tuple([space_from_wire(each) for each in wire["spaces"]]),
     "OneOf": lambda wire: spaces.OneOf([space_from_wire(each) for each in wire["spaces"]]),
