@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import os
-import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from .errors import BadRequestError, SimulationError, SnapservError
+from .leaving import leave
 
 if TYPE_CHECKING:
     from .simulation import Simulation
@@ -67,18 +66,3 @@ def run_exported(
             except TypeError as cause:
                 raise BadRequestError(f"{name}: {cause}", hint=f"it takes {signature}") from error
         raise
-
-
-def leave(status: int) -> NoReturn:
-    """End this process without the exit handlers of the simulator: they belong to all of its relatives."""
-    flush()
-    os._exit(status)
-
-
-def flush() -> None:
-    """Write what is buffered, which two processes would print otherwise."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            continue  # a closed or full terminal must not end a simulation

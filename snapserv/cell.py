@@ -21,11 +21,12 @@ from snapserv_client.wire import unpack
 
 from . import streams
 from .arena import Arena
-from .blame import AuthorsCode, blame, flush, leave, run_exported
+from .blame import AuthorsCode, blame, run_exported
 from .errors import BadRequestError, SimulationError, StepInterruptedError, ThreadsRunningError
 from .ext import fork
 from .heap import use_huge_pages
 from .history import BEGIN, CALL, STEP, WRITE, History, Moment
+from .leaving import flush, leave
 from .link import CellEnd, encode
 from .loading import load_simulation
 from .oom import BRANCH, MASTER, prefer, score

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -54,8 +55,26 @@ def _seed(name: str, module: ModuleType, seed: int) -> None:
         module.seed(module.SeedSequence(seed).generate_state(8))
 
 
+class _Seeding(Loader):
+    """Loads a module as ``loader`` does, and seeds it when it has been executed."""
+
+    def __init__(self, loader: Loader, name: str) -> None:
+        self._loader = loader
+        self._name = name
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.exec_module(module)
+        _seed(self._name, module, _LATER.seed)
+
+    def __getattr__(self, what: str) -> Any:
+        return getattr(self._loader, what)
+
+
 class _Later:
-    """Finds the modules as they are found anyway, and seeds them when they have been executed."""
+    """Finds the modules where they are found anyway, and has them seeded."""
 
     seed = 0
 
@@ -67,13 +86,7 @@ class _Later:
         others = (finder for finder in sys.meta_path if finder is not self)
         spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
         if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
-
-            def execute_and_seed(module: ModuleType) -> None:
-                execute(module)
-                _seed(name, module, self.seed)
-
-            spec.loader.exec_module = execute_and_seed  # type: ignore[method-assign]  # of this one loader
+            spec.loader = _Seeding(spec.loader, name)
         return spec
 
 

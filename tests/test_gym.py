@@ -314,6 +314,8 @@ def test_environments_leave_no_node_behind(serve: Serve) -> None:
         assert len(server.tree().nodes) == before
         with pytest.raises(BadRequestError):
             env.branch(0)
+        with pytest.raises(ValueError, match="sometime"):
+            env.vector(2, autoreset_mode="sometime")
         assert len(server.tree().nodes) == before
 
 

@@ -105,7 +105,13 @@ class SnapEnv(Env):
 
     def vector(self, count: int, *, rng: Rng = "split", **options: Any) -> SnapVectorEnv:
         """Return ``count`` environments that continue from here and step in parallel; see `SnapVectorEnv`."""
-        return SnapVectorEnv(self.branch(count, rng=rng), **options)
+        branches = self.branch(count, rng=rng)
+        try:
+            return SnapVectorEnv(branches, **options)
+        except BaseException:
+            for each in branches:
+                each.close()
+            raise
 
     def close(self) -> None:
         """Drop the branch, where it is this environment's own."""
