@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from Cython.Build import cythonize
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 
 DEBUG = os.environ.get("SNAPSERV_DEBUG", "0") not in ("", "0")
 
@@ -48,6 +48,9 @@ def extension(module: str, *sources: str) -> Extension:
 
 
 setup(
+    # The examples are installed as well, under a name that is nobody else's.
+    packages=[*find_packages(include=["snapserv", "snapserv.*"]), "snapserv.examples", "snapserv.examples.search"],
+    package_dir={"snapserv.examples": "examples"},
     ext_modules=cythonize(
         [
             extension(

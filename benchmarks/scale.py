@@ -14,7 +14,7 @@ import numpy as np
 from rich.console import Console
 from snapserv_client import Branch, Server, local
 
-from snapserv.limits import available_bytes
+from snapserv.machine.limits import available_bytes
 
 from .idle import ARENA_PAGES, COUNTERS, meminfo
 

@@ -23,7 +23,7 @@ from snapserv_client.protocol import ArenaInfo
 from .backings import choose
 from .errors import BadRequestError, OverBudgetError, UnsupportedError
 from .ext import memory
-from .limits import MORE_MEMORY, admit
+from .machine.limits import MORE_MEMORY, admit
 
 Array = np.ndarray[Any, Any]
 

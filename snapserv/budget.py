@@ -21,7 +21,7 @@ from .bases import Segments
 from .charges import UNMEASURED_BYTES, Charges
 from .errors import OverBudgetError
 from .lanes import Turn
-from .limits import total_bytes
+from .machine.limits import total_bytes
 from .nodes import Nodes
 from .process import Cell
 from .tree import Node

@@ -29,7 +29,7 @@ from .history import BEGIN, CALL, STEP, WRITE, History, Moment
 from .leaving import flush, leave
 from .link import CellEnd, encode
 from .loading import load_simulation
-from .oom import BRANCH, MASTER, prefer, score
+from .machine.oom import BRANCH, MASTER, prefer, score
 from .rebasing import Rebaser
 from .regions import resolve_region
 from .rollout import play, refuse_finished
@@ -470,7 +470,7 @@ def thread_names() -> list[str]:
 
 def cannot_clone(cause: OSError) -> SnapservError:
     """Return the typed error for a clone that the kernel refused."""
-    from .limits import exhausted
+    from .machine.limits import exhausted
 
     return exhausted("the kernel made no process", cause)
 

@@ -28,9 +28,9 @@ from .errors import SnapservError
 from .ext import fork, memory
 from .folder_probe import Probed
 from .herd import ONE_THREAD
-from .limits import available_bytes
 from .listening import prepare
-from .process_limits import process_limits, tightest
+from .machine.limits import available_bytes
+from .machine.process_limits import process_limits, tightest
 
 Verdict = Literal["ok", "weak", "missing"]
 

@@ -19,12 +19,12 @@ import structlog
 
 from .bases import Segments
 from .cell import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR, cannot_clone
-from .descriptors import raise_limit, socket_pair
-from .endings import Ending
 from .errors import SnapservError
 from .ledger import Ledger
-from .limits import exhausted
-from .oom import SNAPSHOT, prefer, score
+from .machine.descriptors import raise_limit, socket_pair
+from .machine.endings import Ending
+from .machine.limits import exhausted
+from .machine.oom import SNAPSHOT, prefer, score
 from .process import Answer, Cell, RequestKey
 from .stacks import Stacks, Stores
 

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from snapserv_client.wire import Buffer
 
 from .cell import cannot_clone
-from .endings import Ending, ending_of
 from .errors import NodeDiedError, SimulationError, SnapservError, error_from_wire
 from .ext import fork
-from .limits import exhausted
 from .link import HELLO, NUMBER, PREFIX, Prefix, decode, encode
+from .machine.endings import Ending, ending_of
+from .machine.limits import exhausted
 from .stacks import Stacks
 
 if TYPE_CHECKING:

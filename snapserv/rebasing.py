@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from .arena import Arena, Segment
 from .ext import memory
-from .limits import SPARED_BYTES, available_bytes
+from .machine.limits import SPARED_BYTES, available_bytes
 
 if TYPE_CHECKING:
     from .ext import images

@@ -19,7 +19,7 @@ from snapserv_client.wire import MAX_MESSAGE_BYTES
 
 import snapserv
 
-from . import accounting, autosnap, census, descriptors, pages, reading, stepping
+from . import accounting, autosnap, census, pages, reading, stepping
 from .atomic import atomically
 from .errors import (
     BadRequestError,
@@ -30,6 +30,7 @@ from .errors import (
 from .expansion import Expansion
 from .faults import noting_faults, refuse_faulted
 from .lanes import Turn
+from .machine import descriptors
 from .process import Cell, RequestKey
 from .regions import resolve_region
 from .replaying import replay

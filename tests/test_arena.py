@@ -19,7 +19,7 @@ from snapserv.arena import PAGE, Arena
 from snapserv.backings import NAMES, probe
 from snapserv.errors import BadRequestError, OverBudgetError, UnsupportedError
 from snapserv.ext import memory
-from snapserv.limits import available_bytes
+from snapserv.machine.limits import available_bytes
 
 from .test_memory import areas, become_nobody, forked, held_child, needs_filter, needs_root, refuse
 

@@ -11,8 +11,8 @@ import pytest
 from snapserv_client import Snapshot
 from snapserv_client.errors import BadRequestError, NodeDiedError, NotFoundError, OverBudgetError
 
-from snapserv.limits import total_bytes
-from snapserv.sizes import parse_size
+from snapserv.machine.limits import total_bytes
+from snapserv.machine.sizes import parse_size
 
 from .conftest import ServerProcess, assert_settles
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from snapserv import process_limits as limits
+from snapserv.machine import process_limits as limits
 
 
 @pytest.fixture

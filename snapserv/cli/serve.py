@@ -14,8 +14,8 @@ from snapserv_client.protocol import NAME_PATTERN, AutosnapArgs
 
 from snapserv import backings
 from snapserv.errors import BadRequestError
+from snapserv.machine.sizes import parse_size
 from snapserv.rates import DEFAULT_PER_S
-from snapserv.sizes import parse_size
 
 from .options import Endpoint, failing, pairs
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import OverBudgetError
+from ..errors import OverBudgetError
 
 SPARED_BYTES = 64 << 20
 """Left to the rest of the machine when somebody asks for memory."""

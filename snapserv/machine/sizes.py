@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .errors import BadRequestError
+from ..errors import BadRequestError
 
 UNITS: dict[str, int] = {
     "": 1,
