@@ -37,7 +37,7 @@ from .scoreboard import Scoreboard
 from .simulation import Simulation
 
 if TYPE_CHECKING:
-    from .folders import Folders
+    from .folders.view import Folders
     from .rollback import BranchMark
 
 CONTROL_DESCRIPTOR = 3
@@ -526,7 +526,7 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, Folders | None, dict
 def _branch_folders(named: list[str], stores: list[str]) -> Folders | None:
     if not named:
         return None
-    from .folders import HOW_VARIABLE, Folders  # mapped only where it is needed: what is mapped is forked
+    from .folders.view import HOW_VARIABLE, Folders  # mapped only where it is needed: what is mapped is forked
 
     refuse_threads()  # which would go on seeing the folders as they were
     return Folders.mount(named, stores, how=os.environ.get(HOW_VARIABLE))

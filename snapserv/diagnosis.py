@@ -26,7 +26,7 @@ from . import backings
 from .arena import Arena
 from .errors import SnapservError
 from .ext import fork, memory
-from .folder_probe import Probed
+from .folders.probe import Probed
 from .herd import ONE_THREAD
 from .listening import prepare
 from .machine.limits import available_bytes
@@ -192,7 +192,7 @@ def _pidfd() -> Finding:
 def _folders() -> Finding:
     # In a process of its own, which is in other namespaces afterwards; as a cell, with one thread.
     ended = subprocess.run(
-        [sys.executable, "-m", "snapserv.folder_probe"],
+        [sys.executable, "-m", "snapserv.folders.probe"],
         env={**os.environ, **ONE_THREAD},
         capture_output=True,
         check=False,

@@ -20,13 +20,13 @@ import structlog
 from .bases import Segments
 from .cell import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR, cannot_clone
 from .errors import SnapservError
+from .folders.stacks import Stacks, Stores
 from .ledger import Ledger
 from .machine.descriptors import raise_limit, socket_pair
 from .machine.endings import Ending
 from .machine.limits import exhausted
 from .machine.oom import SNAPSHOT, prefer, score
 from .process import Answer, Cell, RequestKey
-from .stacks import Stacks, Stores
 
 log = structlog.get_logger(__name__)
 

@@ -22,10 +22,10 @@ from snapserv_client.wire import Buffer
 from .cell import cannot_clone
 from .errors import NodeDiedError, SimulationError, SnapservError, error_from_wire
 from .ext import fork
+from .folders.stacks import Stacks
 from .link import HELLO, NUMBER, PREFIX, Prefix, decode, encode
 from .machine.endings import Ending, ending_of
 from .machine.limits import exhausted
-from .stacks import Stacks
 
 if TYPE_CHECKING:
     from .herd import Herd

@@ -14,11 +14,11 @@ import structlog
 
 from .errors import SnapservError, error_from_wire
 from .faults import note_fault
+from .folders.stacks import Stacks
 from .lanes import Turn
 from .nodes import Nodes
 from .process import Answer, Cell
 from .records import forget_backup
-from .stacks import Stacks
 from .tree import Node
 
 log = structlog.get_logger(__name__)

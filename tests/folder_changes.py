@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from snapserv.folders import Folders
-from snapserv.store import MOST_LAYERS
+from snapserv.folders.store import MOST_LAYERS
+from snapserv.folders.view import Folders
 
 NAMES = "abc"
 GENERATIONS = 4 * MOST_LAYERS

@@ -18,9 +18,9 @@ from snapserv_client import Branch, Server
 from snapserv_client.errors import BadRequestError, NodeDiedError, OverBudgetError, SimulationError
 
 from snapserv.diagnosis import diagnose
-from snapserv.folder_probe import Probed
+from snapserv.folders.probe import Probed
+from snapserv.folders.store import MOST_LAYERS
 from snapserv.herd import ONE_THREAD
-from snapserv.store import MOST_LAYERS
 
 from .conftest import ROOT, ServerProcess, as_nobody, assert_settles, start_server
 
@@ -30,7 +30,7 @@ COURSE = "".join(f"word-{number}\n" for number in range(1000))
 
 @pytest.fixture(scope="session")
 def probed() -> Probed:
-    command = [sys.executable, "-m", "snapserv.folder_probe"]
+    command = [sys.executable, "-m", "snapserv.folders.probe"]
     ended = subprocess.run(command, env={**os.environ, **ONE_THREAD}, capture_output=True, check=True, cwd=ROOT)
     return msgspec.json.decode(ended.stdout, type=Probed)
 
@@ -509,7 +509,7 @@ def test_an_ordinary_user_branches_folders_too(how: str) -> None:
             os.chown(path, 65534, 65534)
         environment = {**os.environ, **ONE_THREAD, "TMPDIR": work, "SNAPSERV_FOLDERS": how, "HOME": work}
         tried = subprocess.run(
-            [*nobody, sys.executable, "-m", "snapserv.folder_probe"],
+            [*nobody, sys.executable, "-m", "snapserv.folders.probe"],
             capture_output=True,
             check=False,
             cwd=ROOT,

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .ext import mounts
+from ..ext import mounts
 from .layers import copy_data
 
 O_PATH = 0o10000000

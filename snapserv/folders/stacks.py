@@ -1,4 +1,4 @@
-"""Which layers of branched folders each cell stands on, seen from the server; see `snapserv.folders`.
+"""Which layers of branched folders each cell stands on, seen from the server; see `snapserv.folders.view`.
 
 Plain books: a layer is removed when no cell stands on it. Removing is done in a thread, since it can take long.
 """
@@ -18,8 +18,8 @@ import msgspec
 import structlog
 
 from . import layers
-from .folders import Standing
 from .store import ORIGINAL, bases
+from .view import Standing
 
 log = structlog.get_logger(__name__)
 

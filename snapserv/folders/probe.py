@@ -1,4 +1,4 @@
-"""How folders would be branched here, tried out: ``python -m snapserv.folder_probe``, for ``snapserv doctor``."""
+"""How folders would be branched here, tried out: ``python -m snapserv.folders.probe``, for ``snapserv doctor``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import tempfile
 
 import msgspec
 
-from .errors import SnapservError
-from .folders import BETTER, HOW_VARIABLE, Folders
+from ..errors import SnapservError
 from .store import bases
+from .view import BETTER, HOW_VARIABLE, Folders
 
 
 class Probed(msgspec.Struct):

@@ -13,8 +13,8 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 
+from ..ext import mounts
 from . import layers
-from .ext import mounts
 from .open_files import OpenFile
 
 MOST_LAYERS = 24

@@ -6,8 +6,8 @@ it wrote becomes one that the snapshot and the branch share, and the branch goes
 no view, since it never runs: it is a list of layers. In a user namespace the snapshot gets a copy of the branch's
 layer instead, and where overlayfs is refused, each node has a copy of the folder.
 
-Layers lie in the tree's store (`snapserv.store`). Cells make them and say which they stand on; the server
-(`snapserv.stacks`) removes those that nobody stands on.
+Layers lie in the tree's store (`snapserv.folders.store`). Cells make them and say which they stand on; the server
+(`snapserv.folders.stacks`) removes those that nobody stands on.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from ..errors import NotFoundError, OverBudgetError, SimulationError, UnsupportedError
+from ..ext import mounts
 from . import layers
-from .errors import NotFoundError, OverBudgetError, SimulationError, UnsupportedError
-from .ext import mounts
 from .open_files import OpenFile, Spares, find, find_shared_mappings, number_of
 from .store import MOST_LAYERS, Store
 
