@@ -20,18 +20,18 @@ from snapserv_client.errors import SnapservError
 from snapserv_client.wire import unpack
 
 from . import streams
-from .arena import Arena
 from .blame import AuthorsCode, blame, run_exported
 from .errors import BadRequestError, SimulationError, StepInterruptedError, ThreadsRunningError
 from .ext import fork
-from .heap import use_huge_pages
 from .history import BEGIN, CALL, STEP, WRITE, History, Moment
 from .leaving import flush, leave
 from .link import CellEnd, encode
 from .loading import load_simulation
 from .machine.oom import BRANCH, MASTER, prefer, score
-from .rebasing import Rebaser
-from .regions import resolve_region
+from .memory.arena import Arena
+from .memory.heap import use_huge_pages
+from .memory.rebasing import Rebaser
+from .memory.regions import resolve_region
 from .rollout import play, refuse_finished
 from .scoreboard import Scoreboard
 from .simulation import Simulation

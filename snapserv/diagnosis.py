@@ -22,8 +22,6 @@ import msgspec
 import numpy as np
 from snapserv_client.endpoint import socket_folder
 
-from . import backings
-from .arena import Arena
 from .errors import SnapservError
 from .ext import fork, memory
 from .folders.probe import Probed
@@ -31,6 +29,8 @@ from .herd import ONE_THREAD
 from .listening import prepare
 from .machine.limits import available_bytes
 from .machine.process_limits import process_limits, tightest
+from .memory import backings
+from .memory.arena import Arena
 
 Verdict = Literal["ok", "weak", "missing"]
 

@@ -13,12 +13,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from .arena import Arena
 from .errors import BadRequestError, OverBudgetError, SnapservError
 from .ext import fork
-from .heap import use_huge_pages
 from .link import CellEnd, decode
-from .rebasing import Rebaser
+from .memory.arena import Arena
+from .memory.heap import use_huge_pages
+from .memory.rebasing import Rebaser
 
 CONTROL_DESCRIPTOR = 3
 

@@ -18,7 +18,7 @@ from snapserv_client.protocol import DiffResult, FieldDiff
 from .bases import bases_of
 from .errors import NodeDiedError, NotFoundError, TooLargeError, UnsupportedError
 from .ext import memory
-from .regions import ResolvedRegion, runs_of
+from .memory.regions import ResolvedRegion, runs_of
 
 Array = np.ndarray[Any, Any]
 

@@ -15,8 +15,8 @@ from snapserv_client.protocol import FieldInfo, MethodInfo
 from snapserv_client.wire import dtype_to_wire
 
 from . import streams
-from .arena import Arena
 from .errors import BadRequestError, NotFoundError, SimulationError
+from .memory.arena import Arena
 
 if TYPE_CHECKING:
     from typing import Self

@@ -31,8 +31,8 @@ from .expansion import Expansion
 from .faults import noting_faults, refuse_faulted
 from .lanes import Turn
 from .machine import descriptors
+from .memory.regions import resolve_region
 from .process import Cell, RequestKey
-from .regions import resolve_region
 from .replaying import replay
 from .stepping import Stepping
 from .tallies import BOUNDS_S

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from snapserv.arena import PAGE, Arena
-from snapserv.backings import NAMES, probe
 from snapserv.errors import BadRequestError, OverBudgetError, UnsupportedError
 from snapserv.ext import memory
 from snapserv.machine.limits import available_bytes
+from snapserv.memory.arena import PAGE, Arena
+from snapserv.memory.backings import NAMES, probe
 
 from .test_memory import areas, become_nobody, forked, held_child, needs_filter, needs_root, refuse
 

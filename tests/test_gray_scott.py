@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from examples.gray_scott import DIFFUSION_U, DIFFUSION_V, GrayScott
-from snapserv.arena import Arena
 from snapserv.errors import BadRequestError
 from snapserv.ext.kernels import gray_scott as kernel
+from snapserv.memory.arena import Arena
 
 Array = np.ndarray[Any, Any]
 

@@ -28,8 +28,8 @@ NBYTES = 5 * PAGE + 1000
 @pytest.fixture(params=["huge_tmpfs", "memfd", "anonymous"])
 def child(request: pytest.FixtureRequest) -> Iterator[tuple[Any, int, FieldPlace, list[tuple[int, int]]]]:
     """An arena that is sealed, and a copy of this process that has it as it was then."""
-    from snapserv.arena import Arena
     from snapserv.errors import SnapservError
+    from snapserv.memory.arena import Arena
 
     try:
         arena = Arena(backing=request.param)

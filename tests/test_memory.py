@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from snapserv.ext import memory
-from snapserv.heap import use_huge_pages
+from snapserv.memory.heap import use_huge_pages
 
 MIB = 1 << 20
 PAGE = memory.PAGE

@@ -25,8 +25,8 @@ from snapserv.errors import BadRequestError, NotFoundError, SimulationError
 from snapserv.lanes import Lane, Turn
 from snapserv.ledger import Ledger
 from snapserv.loading import load_simulation
+from snapserv.memory.regions import resolve_region, runs_of
 from snapserv.nodes import seed_of
-from snapserv.regions import resolve_region, runs_of
 from snapserv.sessions import MOST_CLIENTS, MOST_REPLIES, Sessions
 from snapserv.tree import Forest, NameInUseError, Node
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from snapserv_client import Server
 from snapserv_client.errors import BadRequestError, FrozenError
 
-from snapserv.arena import Arena
-from snapserv.backings import NAMES, probe
 from snapserv.ext import memory
+from snapserv.memory.arena import Arena
+from snapserv.memory.backings import NAMES, probe
 
 from .conftest import ServerProcess
 from .test_memory import forked

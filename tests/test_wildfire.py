@@ -13,9 +13,9 @@ import pytest
 
 from examples import terrain
 from examples.wildfire import DIRECTIONS, SLOPE_A, Wildfire, catching, wind_factors
-from snapserv.arena import PAGE, Arena
 from snapserv.errors import BadRequestError, UnsupportedError
 from snapserv.ext.kernels import wildfire as kernel
+from snapserv.memory.arena import PAGE, Arena
 
 Array = np.ndarray[Any, Any]
 

@@ -12,9 +12,9 @@ import typer
 from snapserv_client.endpoint import chosen_endpoint, default_endpoint
 from snapserv_client.protocol import NAME_PATTERN, AutosnapArgs
 
-from snapserv import backings
 from snapserv.errors import BadRequestError
 from snapserv.machine.sizes import parse_size
+from snapserv.memory import backings
 from snapserv.rates import DEFAULT_PER_S
 
 from .options import Endpoint, failing, pairs

@@ -53,7 +53,7 @@ class Fork(Mechanism):
 
         Args:
             size: In bytes.
-            backing: What its memory stands on, one of `snapserv.backings.NAMES`; the arena's choice by default.
+            backing: What its memory stands on, one of `snapserv.memory.backings.NAMES`; by default the arena's own.
 
         Raises:
             BadRequestError: Not a positive size, or no such backing.

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .errors import BadRequestError
+from ..errors import BadRequestError
 
 Array = np.ndarray[Any, Any]
 

@@ -20,12 +20,12 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from ..ext import memory
+from ..machine.limits import SPARED_BYTES, available_bytes
 from .arena import Arena, Segment
-from .ext import memory
-from .machine.limits import SPARED_BYTES, available_bytes
 
 if TYPE_CHECKING:
-    from .ext import images
+    from ..ext import images
 
 MOSTLY = 0.5
 """The part of a segment that must be private for a new base image to be worth its memory."""
@@ -105,7 +105,7 @@ class Rebaser:
         self.pending = self._image is not None
 
     def _begin(self) -> None:
-        from .ext import images  # mapped only where it is needed: what is mapped is forked
+        from ..ext import images  # mapped only where it is needed: what is mapped is forked
 
         arena = self._arena
         if not arena.rebasable or arena.marked:
@@ -171,7 +171,7 @@ class Rebaser:
             self._dense = alone
 
     def _detach(self, segment: Segment) -> bool:
-        from .ext import images
+        from ..ext import images
 
         if available_bytes() < segment.size_bytes + SPARED_BYTES:
             return False

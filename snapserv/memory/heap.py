@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .ext import memory
+from ..ext import memory
 
 WORTH_IT = 0.75
 """The part of a huge page that must be there already: what is missing is filled with zeros, and takes memory."""

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from snapserv_client.protocol import ArenaInfo
 
+from ..errors import BadRequestError, OverBudgetError, UnsupportedError
+from ..ext import memory
+from ..machine.limits import MORE_MEMORY, admit
 from .backings import choose
-from .errors import BadRequestError, OverBudgetError, UnsupportedError
-from .ext import memory
-from .machine.limits import MORE_MEMORY, admit
 
 Array = np.ndarray[Any, Any]
 
@@ -103,7 +103,7 @@ class Arena:
     The memory lasts as long as the arena or one of its arrays is referred to, or until `close`.
 
     Args:
-        backing: One of `snapserv.backings.NAMES`; the best that there is by default.
+        backing: One of `snapserv.memory.backings.NAMES`; the best that there is by default.
         segment_bytes: Size of a segment, a multiple of 2 MiB.
         capacity_bytes: Address space to reserve until it is sealed, a multiple of 2 MiB.
 
@@ -319,7 +319,7 @@ class Arena:
             BadRequestError: The arena is not sealed.
             OverBudgetError: There is no memory for the copy.
         """
-        from .ext import marks  # mapped only where it is needed: what is mapped is forked
+        from ..ext import marks  # mapped only where it is needed: what is mapped is forked
 
         private = self.private_pages()
         admit(f"a mark of {private.count:,} private pages", private.bytes)
@@ -336,7 +336,7 @@ class Arena:
         Raises:
             BadRequestError: A mark of another arena.
         """
-        from .ext import marks
+        from ..ext import marks
 
         if mark not in self._marks:
             raise BadRequestError("the mark is not of this arena")

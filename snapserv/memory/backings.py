@@ -7,8 +7,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import BadRequestError, UnsupportedError
-from .ext import memory
+from ..errors import BadRequestError, UnsupportedError
+from ..ext import memory
 
 NAMES = ("huge_tmpfs", "memfd", "anonymous_thp", "anonymous")
 
