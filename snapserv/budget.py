@@ -16,13 +16,13 @@ from typing import Any
 import structlog
 from snapserv_client.protocol import MemoryStats
 
-from .accounting import Holding, anonymous_bytes, holding
-from .bases import Segments
 from .charges import UNMEASURED_BYTES, Charges
 from .errors import OverBudgetError
 from .lanes import Turn
 from .machine.limits import total_bytes
 from .nodes import Nodes
+from .outside.accounting import Holding, anonymous_bytes, holding
+from .outside.bases import Segments
 from .process import Cell
 from .tree import Node
 

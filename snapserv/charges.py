@@ -9,8 +9,8 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass, field
 
-from .accounting import Holding
-from .bases import Base
+from .outside.accounting import Holding
+from .outside.bases import Base
 from .process import Cell
 
 UNMEASURED_BYTES = 1 << 20

@@ -17,7 +17,6 @@ from typing import Any
 
 import structlog
 
-from .bases import Segments
 from .cell import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR, cannot_clone
 from .errors import SnapservError
 from .folders.stacks import Stacks, Stores
@@ -26,6 +25,7 @@ from .machine.descriptors import raise_limit, socket_pair
 from .machine.endings import Ending
 from .machine.limits import exhausted
 from .machine.oom import SNAPSHOT, prefer, score
+from .outside.bases import Segments
 from .process import Answer, Cell, RequestKey
 
 log = structlog.get_logger(__name__)

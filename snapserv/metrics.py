@@ -35,10 +35,10 @@ from snapserv_client.protocol import PROTOCOL_VERSION, MemoryStats
 
 import snapserv
 
-from . import accounting
 from .census import State, count_states
 from .errors import AddressError, BadRequestError
 from .machine import descriptors
+from .outside import accounting
 from .tallies import BOUNDS_S, Durations
 from .tree import Kind
 

@@ -23,7 +23,6 @@ from snapserv_client.protocol import (
 )
 
 from . import records
-from .bases import Segments
 from .census import State
 from .errors import (
     BadRequestError,
@@ -38,6 +37,7 @@ from .herd import Herd
 from .lanes import Lane, Traffic, Turn
 from .ledger import Ledger
 from .machine.endings import Ending
+from .outside.bases import Segments
 from .plans import Plan, plan_of
 from .process import Cell, RequestKey
 from .tallies import Durations

@@ -19,7 +19,7 @@ from snapserv_client.wire import MAX_MESSAGE_BYTES
 
 import snapserv
 
-from . import accounting, autosnap, census, pages, reading, stepping
+from . import autosnap, census, stepping
 from .atomic import atomically
 from .errors import (
     BadRequestError,
@@ -32,6 +32,8 @@ from .faults import noting_faults, refuse_faulted
 from .lanes import Turn
 from .machine import descriptors
 from .memory.regions import resolve_region
+from .outside import accounting, pages
+from .outside import fields as reading
 from .process import Cell, RequestKey
 from .replaying import replay
 from .stepping import Stepping

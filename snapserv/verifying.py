@@ -19,9 +19,9 @@ import msgspec
 from snapserv_client.protocol import Action, FieldVerdict, StepAction, VerifyResult
 
 from .errors import BadRequestError, NodeDiedError, NotFoundError, SnapservError
-from .hashing import hash_fields
 from .lanes import Turn
 from .nodes import Nodes
+from .outside.hashing import hash_fields
 from .process import Cell
 from .replaying import replay
 from .tree import Node

@@ -20,7 +20,7 @@ import numpy as np
 from snapserv.errors import BadRequestError, OverBudgetError, SnapservError, UnsupportedError
 from snapserv.ext import memory
 from snapserv.mechanisms import MECHANISMS, VARIANTS, Mechanism, Region
-from snapserv.pages import DIFFERENT, SAME, compare, numbers_are_told
+from snapserv.outside.pages import DIFFERENT, SAME, compare, numbers_are_told
 
 PAGE = memory.PAGE
 SIZE = 64 * PAGE

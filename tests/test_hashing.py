@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from snapserv import hashing
 from snapserv.errors import NodeDiedError
 from snapserv.ext import memory
-from snapserv.hashing import BaseHashes, hash_fields, hash_plainly
-from snapserv.reading import FieldPlace
+from snapserv.outside import hashing
+from snapserv.outside.fields import FieldPlace
+from snapserv.outside.hashing import BaseHashes, hash_fields, hash_plainly
 
 from .conftest import ServerProcess
 

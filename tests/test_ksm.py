@@ -10,7 +10,7 @@ import pytest
 
 from snapserv.ext import memory
 from snapserv.mechanisms.ksm import KSM, STATE, WANTED, Ksm, KsmRegion
-from snapserv.pages import SAME, compare, numbers_are_told
+from snapserv.outside.pages import SAME, compare, numbers_are_told
 
 from .conftest import ROOT, one_at_a_time
 from .test_memory import forked

@@ -20,11 +20,22 @@ from snapserv_client import Pages, Server, aio
 from snapserv_client.pages import squeezed
 from snapserv_client.protocol import PAGE_CLASSES
 
-from snapserv import pages
 from snapserv.ext import memory
 from snapserv.mechanisms.fork import Fork, ForkRegion
-from snapserv.pages import ABSENT, BASE, DIFFERENT, ELSEWHERE, NO_PAGE, PRIVATE, SAME, SHARED, UNKNOWN, UNPROVEN
-from snapserv.reading import FieldPlace
+from snapserv.outside import pages
+from snapserv.outside.fields import FieldPlace
+from snapserv.outside.pages import (
+    ABSENT,
+    BASE,
+    DIFFERENT,
+    ELSEWHERE,
+    NO_PAGE,
+    PRIVATE,
+    SAME,
+    SHARED,
+    UNKNOWN,
+    UNPROVEN,
+)
 
 from .conftest import ROOT, ServerProcess, assert_settles
 

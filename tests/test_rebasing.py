@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from snapserv_client.sync import Node
 
-from snapserv.bases import bases_of
 from snapserv.ext import memory
 from snapserv.memory.arena import Arena
 from snapserv.memory.rebasing import LEARN_AGAIN_AFTER, Rebaser
+from snapserv.outside.bases import bases_of
 
 from .conftest import ServerProcess
 from .test_memory import forked

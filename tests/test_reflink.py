@@ -12,7 +12,7 @@ import pytest
 from snapserv.errors import UnsupportedError
 from snapserv.ext import memory
 from snapserv.mechanisms.reflink import FOLDER_VARIABLE, Reflink, ReflinkRegion, ReflinkXfs
-from snapserv.pages import SAME, compare, numbers_are_told
+from snapserv.outside.pages import SAME, compare, numbers_are_told
 
 from .conftest import ROOT, assert_settles, one_at_a_time
 from .test_memory import forked

@@ -64,7 +64,7 @@ class Memory(ABC):
     @property
     @abstractmethod
     def place(self) -> Place:
-        """Where the bytes are mapped, for `snapserv.pages` to look at."""
+        """Where the bytes are mapped, for `snapserv.outside.pages` to look at."""
 
     @abstractmethod
     def read(self, offset: int, size: int) -> bytes:

@@ -18,7 +18,7 @@ import numpy as np
 
 from snapserv.errors import OverBudgetError, RequestTimeoutError, SnapservError
 from snapserv.ext import memory
-from snapserv.pages import SAME, compare, numbers_are_told
+from snapserv.outside.pages import SAME, compare, numbers_are_told
 
 from . import MECHANISMS, VARIANTS
 from .base import Mechanism, Memory, Region, Snapshot

@@ -20,10 +20,10 @@ import msgspec
 import numpy as np
 from snapserv_client.protocol import MAX_STRIP, PAGE_CLASSES, FieldPages, PageCounts, PagesResult
 
+from ..errors import NodeDiedError, UnsupportedError
+from ..ext import memory
 from .bases import Base, Bases, bases_of
-from .errors import NodeDiedError, UnsupportedError
-from .ext import memory
-from .reading import FieldPlace
+from .fields import FieldPlace
 
 Classes = np.ndarray[Any, np.dtype[np.uint8]]
 Entries = np.ndarray[Any, np.dtype[np.uint64]]

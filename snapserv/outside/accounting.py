@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from ..ext import memory
 from .bases import Base, Segments, bases_of
-from .ext import memory
 
 Measurable: TypeAlias = tuple[int, Segments]
 """A process, 0 for none, and its segments."""

@@ -16,10 +16,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from xxhash import xxh3_128_digest
 
+from ..errors import NodeDiedError
+from ..ext import memory
 from .bases import Segments, bases_of
-from .errors import NodeDiedError
-from .ext import memory
-from .reading import FieldPlace, copy_bytes
+from .fields import FieldPlace, copy_bytes
 
 PAGE = memory.PAGE
 CHUNK_PAGES = 1 << 11

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from snapserv_client.protocol import DiffResult, FieldDiff
 
+from ..errors import NodeDiedError, NotFoundError, TooLargeError, UnsupportedError
+from ..ext import memory
+from ..memory.regions import ResolvedRegion, runs_of
 from .bases import bases_of
-from .errors import NodeDiedError, NotFoundError, TooLargeError, UnsupportedError
-from .ext import memory
-from .memory.regions import ResolvedRegion, runs_of
 
 Array = np.ndarray[Any, Any]
 
