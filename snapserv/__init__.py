@@ -6,7 +6,7 @@ MODULE:CLASS`` serves it. Clients use the package ``snapserv_client``.
 This module imports little, because the processes that hold simulations import it.
 """
 
-from .simulation import Field, Simulation, exported
+from .simulation.base import Field, Simulation, exported
 
 __all__ = ["Field", "Simulation", "__version__", "exported"]
 __version__ = "0.1.0"

@@ -19,12 +19,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from snapserv_client.errors import SnapservError
 from snapserv_client.wire import unpack
 
-from . import streams
-from .blame import AuthorsCode, blame, run_exported
 from .errors import BadRequestError, SimulationError, StepInterruptedError, ThreadsRunningError
 from .ext import fork
 from .history import BEGIN, CALL, STEP, WRITE, History, Moment
-from .leaving import flush, leave
 from .link import CellEnd, encode
 from .loading import load_simulation
 from .machine.oom import BRANCH, MASTER, prefer, score
@@ -34,7 +31,10 @@ from .memory.rebasing import Rebaser
 from .memory.regions import resolve_region
 from .rollout import play, refuse_finished
 from .scoreboard import Scoreboard
-from .simulation import Simulation
+from .simulation import streams
+from .simulation.base import Simulation
+from .simulation.blame import AuthorsCode, blame, run_exported
+from .simulation.leaving import flush, leave
 
 if TYPE_CHECKING:
     from .folders.view import Folders

@@ -7,10 +7,10 @@ import pickle
 from pathlib import Path
 
 from .adapters import SCHEMES, adapt
-from .blame import AuthorsCode
 from .errors import BadRequestError
-from .modules import load_object
-from .simulation import Simulation
+from .simulation.base import Simulation
+from .simulation.blame import AuthorsCode
+from .simulation.modules import load_object
 
 
 def load_simulation(target: str) -> type[Simulation]:

@@ -26,7 +26,7 @@ import msgspec
 from .cell import thread_names
 from .diagnosis import Finding
 from .errors import InternalError, SimulationError, SnapservError, error_from_wire
-from .simulation import Simulation
+from .simulation.base import Simulation
 
 ANSWER_DESCRIPTOR = 3
 MOST_PLACES = 3

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .blame import AuthorsCode, run_exported
 from .errors import BadRequestError
 from .history import CALL, STEP
-from .simulation import is_exported
+from .simulation.base import is_exported
+from .simulation.blame import AuthorsCode, run_exported
 
 if TYPE_CHECKING:
     import msgspec
 
-    from .simulation import Simulation
+    from .simulation.base import Simulation
 
 
 def play(

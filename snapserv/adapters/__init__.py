@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from snapserv.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from snapserv.simulation import Simulation
+    from snapserv.simulation.base import Simulation
 
 
 class Adapter(NamedTuple):

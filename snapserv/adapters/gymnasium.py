@@ -18,7 +18,7 @@ from snapserv_client.spaces import action_from_wire, space_to_wire, value_to_wir
 
 from snapserv.errors import BadRequestError, NotFoundError, SimulationError, SnapservError
 from snapserv.ext import fork
-from snapserv.simulation import Simulation, exported
+from snapserv.simulation.base import Simulation, exported
 
 from .wrapping import sendable
 

@@ -8,7 +8,7 @@ from typing import Any
 import mesa  # type: ignore[import-untyped]
 
 from snapserv.errors import BadRequestError
-from snapserv.simulation import Simulation, exported
+from snapserv.simulation.base import Simulation, exported
 
 from .wrapping import Wrapping, attribute, found, sendable
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from snapserv.errors import BadRequestError, SimulationError
-from snapserv.simulation import Simulation, exported
+from snapserv.simulation.base import Simulation, exported
 
 from .wrapping import Wrapping, attribute, found, names, refuse_suspended, sendable, struct_of
 

@@ -18,7 +18,7 @@ from simpy.resources.resource import Resource
 from simpy.resources.store import Store
 
 from snapserv.errors import BadRequestError
-from snapserv.simulation import Simulation, exported
+from snapserv.simulation.base import Simulation, exported
 
 from .wrapping import Wrapping, attribute, attributes, found, names, refuse_suspended, sendable
 

@@ -16,8 +16,8 @@ import numpy as np
 from snapserv_client.wire import pack
 
 from snapserv.errors import BadRequestError, NotFoundError, TooLargeError
-from snapserv.modules import load_object
-from snapserv.simulation import Simulation
+from snapserv.simulation.base import Simulation
+from snapserv.simulation.modules import load_object
 
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 """What ``repr`` says of an object besides: another in every run, and in every replay."""
@@ -49,7 +49,7 @@ def found(rest: str, wanted: str) -> Callable[..., Any]:
     """Return the class or function that the target behind a scheme names.
 
     Raises:
-        SnapservError: What `snapserv.modules.load_object` met.
+        SnapservError: What `snapserv.simulation.modules.load_object` met.
         BadRequestError: It cannot be called.
     """
     factory = load_object(rest, wanted=wanted, fits=callable)

@@ -7,11 +7,11 @@ import traceback
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .errors import BadRequestError, SimulationError, SnapservError
+from ..errors import BadRequestError, SimulationError, SnapservError
 from .leaving import leave
 
 if TYPE_CHECKING:
-    from .simulation import Simulation
+    from .base import Simulation
 
 MOST_TRACEBACK = 16_000
 

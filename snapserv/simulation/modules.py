@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from .errors import BadRequestError, NotFoundError, SimulationError, SnapservError
+from ..errors import BadRequestError, NotFoundError, SimulationError, SnapservError
 
 
 def load_object(target: str, *, wanted: str, fits: Callable[[Any], bool]) -> Any:

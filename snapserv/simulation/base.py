@@ -14,9 +14,9 @@ import numpy as np
 from snapserv_client.protocol import FieldInfo, MethodInfo
 from snapserv_client.wire import dtype_to_wire
 
+from ..errors import BadRequestError, NotFoundError, SimulationError
+from ..memory.arena import Arena
 from . import streams
-from .errors import BadRequestError, NotFoundError, SimulationError
-from .memory.arena import Arena
 
 if TYPE_CHECKING:
     from typing import Self
