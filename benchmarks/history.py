@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from snapserv_client import local
 
-from snapserv.history import STEP, History
+from snapserv.cell.history import STEP, History
 
 ARENA_BYTES = 1 << 30
 PAGE = 4096

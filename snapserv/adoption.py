@@ -19,7 +19,7 @@ from pathlib import Path
 
 import structlog
 
-from .cell import LEDGER_DESCRIPTOR
+from .cell.loop import LEDGER_DESCRIPTOR
 from .ledger import NAME, Ledger
 
 log = structlog.get_logger(__name__)

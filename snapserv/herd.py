@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from .cell import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR, cannot_clone
+from .cell.loop import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR, cannot_clone
 from .errors import SnapservError
 from .folders.stacks import Stacks, Stores
 from .ledger import Ledger

@@ -1,6 +1,6 @@
 """The process behind the mechanism ``fork``: it holds one region of memory, and clones itself when it is asked to.
 
-One thread, few imports and no ZeroMQ, as in `snapserv.cell`: what is mapped is forked. It is no part of the package
+One thread, few imports and no ZeroMQ, as in `snapserv.cell`: what is mapped is forked. It stands apart from the package
 ``snapserv.mechanisms`` because that imports every mechanism.
 """
 
@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from .cell.link import CellEnd, decode
 from .errors import BadRequestError, OverBudgetError, SnapservError
 from .ext import fork
-from .link import CellEnd, decode
 from .memory.arena import Arena
 from .memory.heap import use_huge_pages
 from .memory.rebasing import Rebaser

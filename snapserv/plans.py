@@ -38,7 +38,7 @@ class Plan:
 
 
 def plan_of(tree: str, described: Mapping[str, Any]) -> Plan:
-    """Return the plan of a tree whose master said what ``described`` holds; see `snapserv.cell`."""
+    """Return the plan of a tree whose master said what ``described`` holds; see `snapserv.cell.loop`."""
     fields = [FieldInfo(**info) for info in described["fields"]]
     arena = ArenaInfo(**described["arena"])
     spec = SpecResult(

@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from .cell import thread_names
+from .cell.loop import thread_names
 from .diagnosis import Finding
 from .errors import InternalError, SimulationError, SnapservError, error_from_wire
 from .simulation.base import Simulation
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def _examine(request: Mapping[str, Any], known: set[int]) -> Iterator[Finding]:
-    from .loading import load_simulation
+    from .cell.loading import load_simulation
 
     kind = load_simulation(request["target"])
     with _as_a_node(kind.branch_dirs):

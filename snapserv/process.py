@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from snapserv_client.wire import Buffer
 
-from .cell import cannot_clone
+from .cell.link import HELLO, NUMBER, PREFIX, Prefix, decode, encode
+from .cell.loop import cannot_clone
 from .errors import NodeDiedError, SimulationError, SnapservError, error_from_wire
 from .ext import fork
 from .folders.stacks import Stacks
-from .link import HELLO, NUMBER, PREFIX, Prefix, decode, encode
 from .machine.endings import Ending, ending_of
 from .machine.limits import exhausted
 
@@ -105,7 +105,7 @@ class Cell:
         """Send a live cell a request, and return its answer to come.
 
         Args:
-            op: What it is asked to do; see `snapserv.cell.Cell`.
+            op: What it is asked to do; see `snapserv.cell.loop.Cell`.
             key: Of what changes something: whose request it is. What was done for an earlier server, and not told,
                 is the answer, and not done again.
             descriptor: A socket to send along; closed here once it is on its way.

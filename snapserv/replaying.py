@@ -1,4 +1,4 @@
-"""Doing actions again, as `snapserv.history` recorded them: one in a cell, all of them from the server."""
+"""Doing actions again, as `snapserv.cell.history` recorded them: one in a cell, all of them from the server."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def do_again(action: Mapping[str, Any], do: Callable[..., Any], interrupted: Cal
     """Do an action as often as it was done, in a cell.
 
     Args:
-        action: As `snapserv.history.History.page` has it.
-        do: Does what the first argument names, with further arguments by name; see `snapserv.cell.Cell`.
+        action: As `snapserv.cell.history.History.page` has it.
+        do: Does what the first argument names, with further arguments by name; see `snapserv.cell.loop.Cell`.
         interrupted: Whether somebody wants this to stop; asked once a millisecond.
 
     Raises:

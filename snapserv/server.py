@@ -94,8 +94,8 @@ class ServeOptions:
     """What to serve and where.
 
     Args:
-        targets: Simulations, as `snapserv.loading.load_simulation` takes them; the first one's ``setup`` is run
-            at once, the others are there for ``create``.
+        targets: Simulations, as `snapserv.cell.loading.load_simulation` takes them; the first one's ``setup`` is
+            run at once, the others are there for ``create``.
         params: Parameters of the first one's ``setup``.
         endpoint: Where to listen; the user's default ipc socket for None.
         keys: A folder of keys: only clients that it names are let in; see `snapserv_client.keys.chosen_folder`.

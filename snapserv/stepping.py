@@ -11,7 +11,7 @@ from snapserv_client.protocol import StepArgs, StepResult
 
 from . import autosnap
 from .atomic import atomically
-from .cell import PROGRESS_EVERY_S
+from .cell.loop import PROGRESS_EVERY_S
 from .errors import StepInterruptedError
 from .faults import noting_faults
 from .nodes import Nodes

@@ -13,7 +13,7 @@ from snapserv_client import local
 from snapserv_client.errors import BadRequestError, NotFoundError, SimulationError, SnapservError, UnsupportedError
 
 from snapserv import adapters
-from snapserv.loading import load_simulation
+from snapserv.cell.loading import load_simulation
 
 from .conftest import ROOT, ServerProcess
 

@@ -363,7 +363,8 @@ def test_doctor_says_how_folders_are_branched_here(probed: Probed) -> None:
 
 
 def test_a_cell_without_folders_loads_nothing_of_this() -> None:
-    code = "import sys, snapserv.cell; sys.exit(bool({'snapserv.folders', 'snapserv.ext.mounts'} & {*sys.modules}))"
+    unwanted = "{'snapserv.folders', 'snapserv.ext.mounts'}"
+    code = f"import sys, snapserv.cell.loop; sys.exit(bool({unwanted} & {{*sys.modules}}))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

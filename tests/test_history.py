@@ -30,8 +30,8 @@ from snapserv_client.errors import (
 )
 from snapserv_client.protocol import Action, BeginAction, CallAction, StepAction, WriteAction
 
+from snapserv.cell.history import MOST_MARKS, STEP, WRITE, History, Trail
 from snapserv.cli.app import run
-from snapserv.history import MOST_MARKS, STEP, WRITE, History, Trail
 from snapserv.verifying import Script
 
 from .conftest import ServerProcess, assert_settles, statistics

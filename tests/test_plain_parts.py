@@ -21,10 +21,10 @@ from snapserv_client.requests import region_to_wire
 
 from benchmarks import figures
 from snapserv import Field, Simulation, exported
+from snapserv.cell.loading import load_simulation
 from snapserv.errors import BadRequestError, NotFoundError, SimulationError
 from snapserv.lanes import Lane, Turn
 from snapserv.ledger import Ledger
-from snapserv.loading import load_simulation
 from snapserv.memory.regions import resolve_region, runs_of
 from snapserv.nodes import seed_of
 from snapserv.sessions import MOST_CLIENTS, MOST_REPLIES, Sessions

@@ -221,7 +221,7 @@ def test_a_simulation_goes_back_inside_of_a_step(serve: Serve) -> None:
 
 
 def test_random_generators_of_modules_go_back_too() -> None:
-    from snapserv.rollback import BranchMark
+    from snapserv.cell.rollback import BranchMark
 
     from .simulations import Rewindable
 

@@ -143,7 +143,8 @@ def test_an_error_of_a_later_version_keeps_its_code() -> None:
 
 def test_the_protocol_is_imported_without_zeromq() -> None:
     """Processes that hold simulations import it, and ZeroMQ does not survive a fork."""
-    code = "import sys, snapserv.cell, snapserv_client.protocol, snapserv_client.wire; print('zmq' in sys.modules)"
+    modules = "snapserv.cell.loop, snapserv_client.protocol, snapserv_client.wire"
+    code = f"import sys, {modules}; print('zmq' in sys.modules)"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
     )

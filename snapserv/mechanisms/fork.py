@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from snapserv.cell.link import HELLO, NUMBER, PREFIX, Prefix, decode, encode
 from snapserv.errors import NodeDiedError, OverBudgetError, UnsupportedError, error_from_wire
 from snapserv.ext import fork, memory
 from snapserv.holder import CONTROL_DESCRIPTOR
-from snapserv.link import HELLO, NUMBER, PREFIX, Prefix, decode, encode
 
 from .base import Bytes, Mechanism, Place, Region, Snapshot
 

@@ -6,11 +6,11 @@ import inspect
 import pickle
 from pathlib import Path
 
-from .adapters import SCHEMES, adapt
-from .errors import BadRequestError
-from .simulation.base import Simulation
-from .simulation.blame import AuthorsCode
-from .simulation.modules import load_object
+from ..adapters import SCHEMES, adapt
+from ..errors import BadRequestError
+from ..simulation.base import Simulation
+from ..simulation.blame import AuthorsCode
+from ..simulation.modules import load_object
 
 
 def load_simulation(target: str) -> type[Simulation]:

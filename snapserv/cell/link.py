@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from snapserv_client.wire import Buffer, pack, unpack
 
-from .ext import fork
+from ..ext import fork
 
 PREFIX = struct.Struct("=IIQ")
 HELLO = struct.Struct("=qq")

@@ -19,25 +19,25 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from snapserv_client.errors import SnapservError
 from snapserv_client.wire import unpack
 
-from .errors import BadRequestError, SimulationError, StepInterruptedError, ThreadsRunningError
-from .ext import fork
+from ..errors import BadRequestError, SimulationError, StepInterruptedError, ThreadsRunningError
+from ..ext import fork
+from ..machine.oom import BRANCH, MASTER, prefer, score
+from ..memory.arena import Arena
+from ..memory.heap import use_huge_pages
+from ..memory.rebasing import Rebaser
+from ..memory.regions import resolve_region
+from ..simulation import streams
+from ..simulation.base import Simulation
+from ..simulation.blame import AuthorsCode, blame, run_exported
+from ..simulation.leaving import flush, leave
 from .history import BEGIN, CALL, STEP, WRITE, History, Moment
 from .link import CellEnd, encode
 from .loading import load_simulation
-from .machine.oom import BRANCH, MASTER, prefer, score
-from .memory.arena import Arena
-from .memory.heap import use_huge_pages
-from .memory.rebasing import Rebaser
-from .memory.regions import resolve_region
 from .rollout import play, refuse_finished
 from .scoreboard import Scoreboard
-from .simulation import streams
-from .simulation.base import Simulation
-from .simulation.blame import AuthorsCode, blame, run_exported
-from .simulation.leaving import flush, leave
 
 if TYPE_CHECKING:
-    from .folders.view import Folders
+    from ..folders.view import Folders
     from .rollback import BranchMark
 
 CONTROL_DESCRIPTOR = 3
@@ -370,7 +370,7 @@ class Cell:
         return {**told, "digests": self._history.digests(request.get("at", [trail.count]))}
 
     def _replay(self, request: Mapping[str, Any], _: int | None) -> None:
-        from .replaying import do_again  # mapped only where it is needed: what is mapped is forked
+        from ..replaying import do_again  # mapped only where it is needed: what is mapped is forked
 
         number = request["number"]
 
@@ -470,7 +470,7 @@ def thread_names() -> list[str]:
 
 def cannot_clone(cause: OSError) -> SnapservError:
     """Return the typed error for a clone that the kernel refused."""
-    from .machine.limits import exhausted
+    from ..machine.limits import exhausted
 
     return exhausted("the kernel made no process", cause)
 
@@ -526,7 +526,7 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, Folders | None, dict
 def _branch_folders(named: list[str], stores: list[str]) -> Folders | None:
     if not named:
         return None
-    from .folders.view import HOW_VARIABLE, Folders  # mapped only where it is needed: what is mapped is forked
+    from ..folders.view import HOW_VARIABLE, Folders  # mapped only where it is needed: what is mapped is forked
 
     refuse_threads()  # which would go on seeing the folders as they were
     return Folders.mount(named, stores, how=os.environ.get(HOW_VARIABLE))
@@ -561,7 +561,3 @@ def _plain(value: Any) -> Any:
     import msgspec
 
     return msgspec.to_builtins(value, enc_hook=str)
-
-
-if __name__ == "__main__":
-    main()

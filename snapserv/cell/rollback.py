@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from .errors import BadRequestError
-from .simulation import streams
-from .simulation.base import Simulation
+from ..errors import BadRequestError
+from ..simulation import streams
+from ..simulation.base import Simulation
 
 _IMMUTABLE = (
     int,

@@ -28,7 +28,7 @@ from snapserv_client.wire import (
     dtype_to_wire,
 )
 
-from .errors import TooLargeError
+from ..errors import TooLargeError
 
 STEP, WRITE, CALL, BEGIN = range(4)
 KINDS = ("step", "write", "call", "begin")

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .errors import BadRequestError
+from ..errors import BadRequestError
+from ..simulation.base import is_exported
+from ..simulation.blame import AuthorsCode, run_exported
 from .history import CALL, STEP
-from .simulation.base import is_exported
-from .simulation.blame import AuthorsCode, run_exported
 
 if TYPE_CHECKING:
     import msgspec
 
-    from .simulation.base import Simulation
+    from ..simulation.base import Simulation
 
 
 def play(
@@ -31,7 +31,7 @@ def play(
             exported methods to call (all outputs where there is none); ``sum``, names of outputs to add up; ``by``,
             the name of what children are compared by.
         tick: Steps it in place with some inputs, and returns what it puts out.
-        record: Called with each action that this amounts to, as `snapserv.history.History.add` takes them.
+        record: Called with each action that this amounts to, as `snapserv.cell.history.History.add` takes them.
 
     Raises:
         BadRequestError: Inputs that do not fit, something to read or to sum that is not there, or a simulation that
