@@ -19,7 +19,8 @@ import numpy as np
 
 from snapserv.errors import BadRequestError, OverBudgetError, SnapservError, UnsupportedError
 from snapserv.ext import memory
-from snapserv.mechanisms import MECHANISMS, VARIANTS, Mechanism, Region
+from snapserv.mechanisms.base import Mechanism, Region
+from snapserv.mechanisms.registry import MECHANISMS, VARIANTS
 from snapserv.outside.pages import DIFFERENT, SAME, compare, numbers_are_told
 
 PAGE = memory.PAGE

@@ -17,8 +17,8 @@ import pytest
 
 from snapserv.errors import BadRequestError, NodeDiedError, OverBudgetError, UnsupportedError
 from snapserv.ext import memory
-from snapserv.mechanisms import MECHANISMS
 from snapserv.mechanisms.fork import WRITE_BYTES, Fork, ForkRegion, ForkSnapshot
+from snapserv.mechanisms.registry import MECHANISMS
 
 from .conftest import ROOT, assert_settles
 from .test_fork import PREFIX

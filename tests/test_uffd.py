@@ -72,14 +72,16 @@ def test_it_needs_no_privileges(name: str) -> None:
     code = (
         "import ctypes, os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: as after execve, /proc/self is its own\n"
-        "from snapserv.mechanisms import MECHANISMS, VARIANTS\n"
+        "from snapserv.mechanisms.registry import MECHANISMS, VARIANTS\n"
         f"m = {{**MECHANISMS, **VARIANTS}}[{name!r}]\n"
         "if m.why_not(): print(m.why_not()); sys.exit(9)\n"
         "r = m.make(1 << 20); r.write(5, b'before'); s = r.snapshot(); r.write(5, b'after!')\n"
         "assert s.read(5, 6) == b'before' and r.read(5, 6) == b'after!'\n"
         "r.restore(s); assert r.read(5, 6) == b'before'; s.close(); r.close()"
     )
-    code = "import snapserv.mechanisms, snapserv_client\n" + code  # while root may read where this project lies
+    code = (
+        "import snapserv.mechanisms.registry, snapserv_client\n" + code
+    )  # while root may read where this project lies
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     if ended.returncode == 9:
         pytest.skip(ended.stdout)

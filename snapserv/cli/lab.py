@@ -32,8 +32,8 @@ def lab(
     as_json: Json = False,
 ) -> None:
     """Measure every way to snapshot memory that can be had here, side by side."""
-    from snapserv.mechanisms import MECHANISMS, VARIANTS
     from snapserv.mechanisms.lab import SIZES, compare
+    from snapserv.mechanisms.registry import MECHANISMS, VARIANTS
 
     with failing(as_json=as_json):
         known = [*MECHANISMS, *VARIANTS]

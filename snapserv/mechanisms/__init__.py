@@ -1,29 +1,4 @@
 """Every way to snapshot a region of memory on Linux, behind one interface, so that they can be compared.
 
-snapserv itself is built on `fork` and `rewire`. The others are here because people use them, or have heard of them:
-each works, says what it needs, and passes the same tests. ``snapserv lab`` measures them side by side.
+The lab of the command line comes in. It uses the link of a cell, and what is below; it knows nothing of the server.
 """
-
-from __future__ import annotations
-
-from .base import Capability, Mechanism, Place, Region, Snapshot
-from .copy import Copy
-from .fork import Fork
-from .ksm import Ksm
-from .mprotect import Mprotect
-from .reflink import Reflink, ReflinkXfs
-from .remap import Remap, RemapFilePages
-from .rewire import Rewire
-from .uffd import Uffd, UffdAsync
-
-MECHANISMS: dict[str, type[Mechanism]] = {
-    mechanism.name: mechanism for mechanism in (Copy, Fork, Rewire, Mprotect, Remap, Ksm, Reflink, Uffd)
-}
-"""By name, in the order in which they are presented."""
-
-VARIANTS: dict[str, type[Mechanism]] = {
-    mechanism.name: mechanism for mechanism in (RemapFilePages, ReflinkXfs, UffdAsync)
-}
-"""Other ways to do one of them: by another system call, on another file system, without a thread."""
-
-__all__ = ["MECHANISMS", "VARIANTS", "Capability", "Mechanism", "Place", "Region", "Snapshot"]

@@ -1,6 +1,6 @@
 """``fork``: a snapshot is a process that stands still. What snapserv itself does, for one region of memory.
 
-The region lives in a process of its own, the *holder* (`snapserv.holder`), because a fork copies only the thread
+The region lives in a process of its own, the *holder* (`holder.py`), because a fork copies only the thread
 that asks for it, and whoever uses a region may have several. A snapshot is the holder cloned into a frozen sibling;
 a copy of a snapshot is another holder, cloned from the frozen process. All of them are children of this process, by
 CLONE_PARENT (clone(2)): none needs another to live. Bytes are read from outside through /proc/PID/mem, which wakes
@@ -22,7 +22,7 @@ import numpy as np
 from snapserv.cell.link import HELLO, NUMBER, PREFIX, Prefix, decode, encode
 from snapserv.errors import NodeDiedError, OverBudgetError, UnsupportedError, error_from_wire
 from snapserv.ext import fork, memory
-from snapserv.holder import CONTROL_DESCRIPTOR
+from snapserv.mechanisms.holder import CONTROL_DESCRIPTOR
 
 from .base import Bytes, Mechanism, Place, Region, Snapshot
 
@@ -326,7 +326,7 @@ def _spawn() -> _Process:
         with theirs:
             pid = os.posix_spawn(
                 sys.executable,
-                [sys.executable, "-m", "snapserv.holder"],
+                [sys.executable, "-m", "snapserv.mechanisms.holder"],
                 {**os.environ, **dict.fromkeys(_NO_THREADS, "1")},
                 file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), CONTROL_DESCRIPTOR)],
                 setsid=True,  # Ctrl-C in the terminal is for whoever uses the region

@@ -14,8 +14,8 @@ from typing import Any
 from snapserv.errors import InternalError
 from snapserv.ext import memory
 
-from . import MECHANISMS, VARIANTS
 from .base import memory_available
+from .registry import MECHANISMS, VARIANTS
 
 SIZES = (1 << 20, 64 << 20, 1 << 30)
 FRACTIONS = (0.001, 0.1, 1.0)

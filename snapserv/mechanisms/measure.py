@@ -20,10 +20,10 @@ from snapserv.errors import OverBudgetError, RequestTimeoutError, SnapservError
 from snapserv.ext import memory
 from snapserv.outside.pages import SAME, compare, numbers_are_told
 
-from . import MECHANISMS, VARIANTS
 from .base import Mechanism, Memory, Region, Snapshot
 from .ksm import Ksm, KsmRegion
 from .reflink import ReflinkRegion
+from .registry import MECHANISMS, VARIANTS
 from .remap import RemapRegion
 
 PAGE = memory.PAGE

@@ -1,7 +1,6 @@
 """The process behind the mechanism ``fork``: it holds one region of memory, and clones itself when it is asked to.
 
-One thread, few imports and no ZeroMQ, as in `snapserv.cell`: what is mapped is forked. It stands apart from the package
-``snapserv.mechanisms`` because that imports every mechanism.
+One thread, few imports and no ZeroMQ, as in `snapserv.cell`: what is mapped is forked.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from .cell.link import CellEnd, decode
-from .errors import BadRequestError, OverBudgetError, SnapservError
-from .ext import fork
-from .memory.arena import Arena
-from .memory.heap import use_huge_pages
-from .memory.rebasing import Rebaser
+from ..cell.link import CellEnd, decode
+from ..errors import BadRequestError, OverBudgetError, SnapservError
+from ..ext import fork
+from ..memory.arena import Arena
+from ..memory.heap import use_huge_pages
+from ..memory.rebasing import Rebaser
 
 CONTROL_DESCRIPTOR = 3
 
