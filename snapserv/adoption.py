@@ -20,7 +20,7 @@ from pathlib import Path
 import structlog
 
 from .cell.loop import LEDGER_DESCRIPTOR
-from .ledger import NAME, Ledger
+from .nodes.ledger import NAME, Ledger
 
 log = structlog.get_logger(__name__)
 

@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 import structlog
 
 from .errors import NodeDiedError, RequestTimeoutError, SnapservError, StepInterruptedError
-from .faults import note_fault
-from .nodes import Nodes
-from .process import Cell
-from .records import forget_backup, keep_backup
-from .tree import Node
+from .nodes.faults import note_fault
+from .nodes.nodes import Nodes
+from .nodes.process import Cell
+from .nodes.records import forget_backup, keep_backup
+from .nodes.tree import Node
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")

@@ -16,9 +16,9 @@ from snapserv_client.protocol import DEFAULT_RUNGS, AutosnapArgs
 
 from .errors import BadRequestError, SnapservError
 from .ladder import superfluous
-from .lanes import Turn
-from .nodes import Nodes
-from .tree import Autosnap, Node
+from .nodes.nodes import Nodes
+from .nodes.tree import Autosnap, Node
+from .nodes.turns import Turn
 
 log = structlog.get_logger(__name__)
 

@@ -18,13 +18,13 @@ from snapserv_client.protocol import MemoryStats
 
 from .charges import UNMEASURED_BYTES, Charges
 from .errors import OverBudgetError
-from .lanes import Turn
 from .machine.limits import total_bytes
-from .nodes import Nodes
+from .nodes.nodes import Nodes
+from .nodes.process import Cell
+from .nodes.tree import Node
+from .nodes.turns import Turn
 from .outside.accounting import Holding, anonymous_bytes, holding
 from .outside.bases import Segments
-from .process import Cell
-from .tree import Node
 
 log = structlog.get_logger(__name__)
 

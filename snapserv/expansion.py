@@ -17,9 +17,9 @@ import structlog
 from snapserv_client.protocol import ExpandArgs, ExpandResult, Kept, Outcome
 
 from .errors import NodeDiedError, RequestTimeoutError, SnapservError
-from .nodes import Nodes, seed_of
-from .process import Cell
-from .tree import Node
+from .nodes.nodes import Nodes, seed_of
+from .nodes.process import Cell
+from .nodes.tree import Node
 
 log = structlog.get_logger(__name__)
 

@@ -53,7 +53,7 @@ def examine(target: str, params: Mapping[str, Any]) -> list[Finding]:
     Raises:
         SnapservError: What the target, its parameters or its setup met.
     """
-    from .herd import cell_environment
+    from .nodes.process_table import cell_environment
 
     reading, writing = os.pipe()
     request = json.dumps({"target": target, "params": dict(params), "path": [os.getcwd(), *sys.path]})

@@ -11,7 +11,7 @@ from .errors import SimulationError, SnapservError, StepInterruptedError
 if TYPE_CHECKING:
     from snapserv_client.protocol import Action
 
-    from .process import Cell
+    from .nodes.process import Cell
 
 LISTEN_EVERY_S = 0.001
 

@@ -58,16 +58,16 @@ from .errors import (
 )
 from .events import Events
 from .ext import fork
-from .ledger import Ledger
 from .listening import adoption_path, bind, prepare, watch_peers
-from .nodes import Nodes
+from .nodes.histograms import RequestTally
+from .nodes.ledger import Ledger
+from .nodes.nodes import Nodes
+from .nodes.tree import Autosnap
 from .outgoing import Outgoing, replies_wait
 from .rates import DEFAULT_PER_S, Rates
 from .seldom import Seldom
 from .sessions import Session, Sessions
 from .succession import Succession
-from .tallies import RequestTally
-from .tree import Autosnap
 from .verbs import HANDLERS, Call
 
 if TYPE_CHECKING:

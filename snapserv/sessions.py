@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from snapserv_client.wire import Frames
 
 from .errors import BadRequestError, TooLargeError
-from .ledger import Ledger
+from .nodes.ledger import Ledger
 
 MOST_CLIENTS = 4096
 MOST_REPLIES = 256

@@ -13,10 +13,10 @@ from . import autosnap
 from .atomic import atomically
 from .cell.loop import PROGRESS_EVERY_S
 from .errors import StepInterruptedError
-from .faults import noting_faults
-from .nodes import Nodes
-from .process import Cell, RequestKey
-from .tree import Node
+from .nodes.faults import noting_faults
+from .nodes.nodes import Nodes
+from .nodes.process import Cell, RequestKey
+from .nodes.tree import Node
 
 
 @dataclass(eq=False, slots=True)

@@ -1,6 +1,6 @@
 """What each verb does: one coroutine a verb, from checked arguments to the result that is sent.
 
-A handler takes its turn (see `snapserv.lanes`) before it awaits anything, so that requests to one node run in
+A handler takes its turn (see `snapserv.nodes.turns`) before it awaits anything, so that requests to one node run in
 the order in which they came.
 """
 
@@ -19,7 +19,7 @@ from snapserv_client.wire import MAX_MESSAGE_BYTES
 
 import snapserv
 
-from . import autosnap, census, stepping
+from . import autosnap, stepping
 from .atomic import atomically
 from .errors import (
     BadRequestError,
@@ -28,17 +28,18 @@ from .errors import (
     VersionMismatchError,
 )
 from .expansion import Expansion
-from .faults import noting_faults, refuse_faulted
-from .lanes import Turn
 from .machine import descriptors
 from .memory.regions import resolve_region
+from .nodes import states
+from .nodes.faults import noting_faults, refuse_faulted
+from .nodes.histograms import BOUNDS_S
+from .nodes.process import Cell, RequestKey
+from .nodes.tree import Node
+from .nodes.turns import Turn
 from .outside import accounting, pages
 from .outside import fields as reading
-from .process import Cell, RequestKey
 from .replaying import replay
 from .stepping import Stepping
-from .tallies import BOUNDS_S
-from .tree import Node
 from .verifying import Verifier
 
 if TYPE_CHECKING:
@@ -167,11 +168,11 @@ async def stats(call: Call, args: protocol.Empty) -> protocol.StatsResult:
         resident_bytes=accounting.resident_bytes(os.getpid()),
         memory=server.budget.statistics(),
         longest_lane=server.nodes.traffic.longest,
-        states=census.states(server.nodes),
+        states=states.states(server.nodes),
         deaths=dict(counters.deaths),
         verbs=server.tally.by_verb(),
         bounds_s=list(BOUNDS_S),
-        active=[server.nodes.info(node) for node in census.in_use(server.nodes)],
+        active=[server.nodes.info(node) for node in states.in_use(server.nodes)],
     )
 
 

@@ -19,12 +19,12 @@ import msgspec
 from snapserv_client.protocol import Action, FieldVerdict, StepAction, VerifyResult
 
 from .errors import BadRequestError, NodeDiedError, NotFoundError, SnapservError
-from .lanes import Turn
-from .nodes import Nodes
+from .nodes.nodes import Nodes
+from .nodes.process import Cell
+from .nodes.tree import Node
+from .nodes.turns import Turn
 from .outside.hashing import hash_fields
-from .process import Cell
 from .replaying import replay
-from .tree import Node
 
 MOST_STOPS = 32
 """At how many snapshots on the way a replay stops to compare."""

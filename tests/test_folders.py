@@ -20,7 +20,7 @@ from snapserv_client.errors import BadRequestError, NodeDiedError, OverBudgetErr
 from snapserv.diagnosis import diagnose
 from snapserv.folders.probe import Probed
 from snapserv.folders.store import MOST_LAYERS
-from snapserv.herd import ONE_THREAD
+from snapserv.nodes.process_table import ONE_THREAD
 
 from .conftest import ROOT, ServerProcess, as_nobody, assert_settles, start_server
 

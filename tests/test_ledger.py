@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snapserv import ledger as ledgers
-from snapserv.ledger import Ledger
+from snapserv.nodes import ledger as ledgers
+from snapserv.nodes.ledger import Ledger
 from snapserv.sessions import MOST_LASTING_BYTES, Sessions
 
 

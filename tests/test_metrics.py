@@ -25,9 +25,9 @@ from snapserv_client import Server
 from snapserv_client.errors import SimulationError, StepInterruptedError
 from snapserv_client.wire import MAGIC, pack
 
-from snapserv.census import count_states
-from snapserv.tallies import BOUNDS_S, Durations, quantile
-from snapserv.tree import Forest, Node
+from snapserv.nodes.histograms import BOUNDS_S, Durations, quantile
+from snapserv.nodes.states import count_states
+from snapserv.nodes.tree import Forest, Node
 
 from .conftest import ServerProcess, assert_settles, start_server
 

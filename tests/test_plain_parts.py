@@ -23,12 +23,12 @@ from benchmarks import figures
 from snapserv import Field, Simulation, exported
 from snapserv.cell.loading import load_simulation
 from snapserv.errors import BadRequestError, NotFoundError, SimulationError
-from snapserv.lanes import Lane, Turn
-from snapserv.ledger import Ledger
 from snapserv.memory.regions import resolve_region, runs_of
-from snapserv.nodes import seed_of
+from snapserv.nodes.ledger import Ledger
+from snapserv.nodes.nodes import seed_of
+from snapserv.nodes.tree import Forest, NameInUseError, Node
+from snapserv.nodes.turns import Lane, Turn
 from snapserv.sessions import MOST_CLIENTS, MOST_REPLIES, Sessions
-from snapserv.tree import Forest, NameInUseError, Node
 
 
 class Lineage(RuleBasedStateMachine):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from snapserv_client.protocol import NodeInfo, StatsResult, VerbStats
 
-from snapserv.tallies import quantile
+from snapserv.nodes.histograms import quantile
 
 
 class VerbActivity(msgspec.Struct):

@@ -20,8 +20,8 @@ from snapserv.rates import DEFAULT_PER_S
 from .options import Endpoint, failing, pairs
 
 if TYPE_CHECKING:
+    from snapserv.nodes.tree import Autosnap
     from snapserv.server import Server
-    from snapserv.tree import Autosnap
 
 
 def register(app: typer.Typer) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from .errors import SnapservError
+from ..errors import SnapservError
 from .ledger import Ledger
 from .tree import Autosnap, Node, Tree
 

@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from snapserv_client.wire import Buffer
 
-from .cell.link import HELLO, NUMBER, PREFIX, Prefix, decode, encode
-from .cell.loop import cannot_clone
-from .errors import NodeDiedError, SimulationError, SnapservError, error_from_wire
-from .ext import fork
-from .folders.stacks import Stacks
-from .machine.endings import Ending, ending_of
-from .machine.limits import exhausted
+from ..cell.link import HELLO, NUMBER, PREFIX, Prefix, decode, encode
+from ..cell.loop import cannot_clone
+from ..errors import NodeDiedError, SimulationError, SnapservError, error_from_wire
+from ..ext import fork
+from ..folders.stacks import Stacks
+from ..machine.endings import Ending, ending_of
+from ..machine.limits import exhausted
 
 if TYPE_CHECKING:
-    from .herd import Herd
+    from .process_table import Herd
 
 NO_SIGNAL = int(socket.MSG_NOSIGNAL)
 READ_BYTES = 1 << 18

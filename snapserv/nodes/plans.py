@@ -9,8 +9,8 @@ from typing import Any
 from snapserv_client.protocol import ArenaInfo, FieldInfo, MethodInfo, SpecResult
 from snapserv_client.wire import dtype_from_wire
 
-from .outside.fields import FieldPlace
-from .outside.hashing import BaseHashes
+from ..outside.fields import FieldPlace
+from ..outside.hashing import BaseHashes
 
 
 @dataclass(frozen=True)

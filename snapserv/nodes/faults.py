@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .errors import FaultedError, NodeDiedError, SnapservError, StepInterruptedError
+from ..errors import FaultedError, NodeDiedError, SnapservError, StepInterruptedError
 from .nodes import Nodes
 from .tree import Node
 

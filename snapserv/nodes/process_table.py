@@ -17,15 +17,15 @@ from typing import Any
 
 import structlog
 
-from .cell.loop import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR, cannot_clone
-from .errors import SnapservError
-from .folders.stacks import Stacks, Stores
+from ..cell.loop import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR, cannot_clone
+from ..errors import SnapservError
+from ..folders.stacks import Stacks, Stores
+from ..machine.descriptors import raise_limit, socket_pair
+from ..machine.endings import Ending
+from ..machine.limits import exhausted
+from ..machine.oom import SNAPSHOT, prefer, score
+from ..outside.bases import Segments
 from .ledger import Ledger
-from .machine.descriptors import raise_limit, socket_pair
-from .machine.endings import Ending
-from .machine.limits import exhausted
-from .machine.oom import SNAPSHOT, prefer, score
-from .outside.bases import Segments
 from .process import Answer, Cell, RequestKey
 
 log = structlog.get_logger(__name__)

@@ -20,8 +20,8 @@ from typing import Any, Literal, TypeAlias
 
 import msgpack
 
-from .cell.scoreboard import SIZE_BYTES as SCOREBOARD_BYTES
-from .cell.scoreboard import Scoreboard
+from ..cell.scoreboard import SIZE_BYTES as SCOREBOARD_BYTES
+from ..cell.scoreboard import Scoreboard
 
 Table: TypeAlias = Literal["about", "tree", "node", "backup", "reply", "answer"]
 Key: TypeAlias = int | str | tuple[bytes, int]

@@ -22,9 +22,7 @@ from snapserv_client.protocol import (
     SpecResult,
 )
 
-from . import records
-from .census import State
-from .errors import (
+from ..errors import (
     BadRequestError,
     FrozenError,
     NameTakenError,
@@ -33,15 +31,17 @@ from .errors import (
     SnapservError,
     error_from_wire,
 )
-from .herd import Herd
-from .lanes import Lane, Traffic, Turn
+from ..machine.endings import Ending
+from ..outside.bases import Segments
+from . import records
+from .histograms import Durations
 from .ledger import Ledger
-from .machine.endings import Ending
-from .outside.bases import Segments
 from .plans import Plan, plan_of
 from .process import Cell, RequestKey
-from .tallies import Durations
+from .process_table import Herd
+from .states import State
 from .tree import Autosnap, Forest, NameInUseError, Node, Tree
+from .turns import Lane, Traffic, Turn
 
 log = structlog.get_logger(__name__)
 
