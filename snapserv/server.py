@@ -45,7 +45,7 @@ from snapserv_client.wire import (
 from . import logs
 from .access import door_of
 from .adoption import Orphanage, end, find_estate
-from .budget import Budget
+from .budget.budget import Budget
 from .errors import (
     BadRequestError,
     BusyError,
@@ -104,7 +104,7 @@ class ServeOptions:
         branch_dirs: Folders that belong to the node, besides those that simulations name.
         atomic: Whether steps are atomic that do not say.
         autosnap: When snapshots of each tree's ``main`` are taken by themselves.
-        memory_bytes: The budget of memory; a share of what there is for None, see `snapserv.budget`.
+        memory_bytes: The budget of memory; a share of what there is for None, see `snapserv.budget.budget`.
         ready_fd: A descriptor that gets one line of JSON when the server answers, or why it does not.
         exit_with_stdin: End when standard input is closed: the server then never outlives who started it.
         own_folder: Whether the socket's folder is this server's alone, and goes with it.

@@ -9,9 +9,9 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass, field
 
-from .nodes.process import Cell
-from .outside.accounting import Holding
-from .outside.bases import Base
+from ..nodes.process import Cell
+from ..outside.accounting import Holding
+from ..outside.bases import Base
 
 UNMEASURED_BYTES = 1 << 20
 """Charged for a process until it is measured: about what a clone costs that has not run yet."""

@@ -16,15 +16,15 @@ from typing import Any
 import structlog
 from snapserv_client.protocol import MemoryStats
 
-from .charges import UNMEASURED_BYTES, Charges
-from .errors import OverBudgetError
-from .machine.limits import total_bytes
-from .nodes.nodes import Nodes
-from .nodes.process import Cell
-from .nodes.tree import Node
-from .nodes.turns import Turn
-from .outside.accounting import Holding, anonymous_bytes, holding
-from .outside.bases import Segments
+from ..errors import OverBudgetError
+from ..machine.limits import total_bytes
+from ..nodes.nodes import Nodes
+from ..nodes.process import Cell
+from ..nodes.tree import Node
+from ..nodes.turns import Turn
+from ..outside.accounting import Holding, anonymous_bytes, holding
+from ..outside.bases import Segments
+from .accounts import UNMEASURED_BYTES, Charges
 
 log = structlog.get_logger(__name__)
 
