@@ -44,7 +44,6 @@ from snapserv_client.wire import (
 
 from . import logs
 from .access import door_of
-from .adoption import Orphanage, end, find_estate
 from .budget.budget import Budget
 from .errors import (
     BadRequestError,
@@ -65,9 +64,10 @@ from .nodes.nodes import Nodes
 from .nodes.tree import Autosnap
 from .outgoing import Outgoing, replies_wait
 from .rates import DEFAULT_PER_S, Rates
+from .recovery.adoption import Orphanage, end, find_estate
+from .recovery.resuming import Succession
 from .seldom import Seldom
 from .sessions import Session, Sessions
-from .succession import Succession
 from .verbs import HANDLERS, Call
 
 if TYPE_CHECKING:

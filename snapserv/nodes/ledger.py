@@ -2,7 +2,7 @@
 
 A ledger is a memfd. It begins with the scoreboard; records follow, each written whole before anybody is told of
 what it says. A server that is killed in the middle leaves a record whose checksum is wrong, which ends the ledger.
-The next server finds the memfd in any cell and reads on from there; see `snapserv.adoption`.
+The next server finds the memfd in any cell and reads on from there; see `snapserv.recovery.adoption`.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import structlog
 
-from .cell.loop import LEDGER_DESCRIPTOR
-from .nodes.ledger import NAME, Ledger
+from ..cell.loop import LEDGER_DESCRIPTOR
+from ..nodes.ledger import NAME, Ledger
 
 log = structlog.get_logger(__name__)
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import structlog
 
-from .errors import SnapservError, error_from_wire
-from .folders.stacks import Stacks
-from .nodes.faults import note_fault
-from .nodes.nodes import Nodes
-from .nodes.process import Answer, Cell
-from .nodes.records import forget_backup
-from .nodes.tree import Node
-from .nodes.turns import Turn
+from ..errors import SnapservError, error_from_wire
+from ..folders.stacks import Stacks
+from ..nodes.faults import note_fault
+from ..nodes.nodes import Nodes
+from ..nodes.process import Answer, Cell
+from ..nodes.records import forget_backup
+from ..nodes.tree import Node
+from ..nodes.turns import Turn
 
 log = structlog.get_logger(__name__)
 
