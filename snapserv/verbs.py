@@ -19,15 +19,12 @@ from snapserv_client.wire import MAX_MESSAGE_BYTES
 
 import snapserv
 
-from . import autosnap, stepping
-from .atomic import atomically
 from .errors import (
     BadRequestError,
     NotFoundError,
     SnapservError,
     VersionMismatchError,
 )
-from .expansion import Expansion
 from .machine import descriptors
 from .memory.regions import resolve_region
 from .nodes import states
@@ -36,11 +33,14 @@ from .nodes.histograms import BOUNDS_S
 from .nodes.process import Cell, RequestKey
 from .nodes.tree import Node
 from .nodes.turns import Turn
+from .operations import autosnap, stepping
+from .operations.atomic import atomically
+from .operations.expansion import Expansion
+from .operations.replaying import replay
+from .operations.stepping import Stepping
+from .operations.verifying import Verifier
 from .outside import accounting, pages
 from .outside import fields as reading
-from .replaying import replay
-from .stepping import Stepping
-from .verifying import Verifier
 
 if TYPE_CHECKING:
     from .server import Server

@@ -19,7 +19,7 @@ from snapserv_client.errors import (
     StepInterruptedError,
 )
 
-from snapserv.ladder import stretch, superfluous
+from snapserv.operations.retention import stretch, superfluous
 
 from .conftest import ServerProcess, assert_settles
 

@@ -32,7 +32,7 @@ from snapserv_client.protocol import Action, BeginAction, CallAction, StepAction
 
 from snapserv.cell.history import MOST_MARKS, STEP, WRITE, History, Trail
 from snapserv.cli.app import run
-from snapserv.verifying import Script
+from snapserv.operations.verifying import Script
 
 from .conftest import ServerProcess, assert_settles, statistics
 

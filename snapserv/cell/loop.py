@@ -370,7 +370,7 @@ class Cell:
         return {**told, "digests": self._history.digests(request.get("at", [trail.count]))}
 
     def _replay(self, request: Mapping[str, Any], _: int | None) -> None:
-        from ..replaying import do_again  # mapped only where it is needed: what is mapped is forked
+        from ..operations.replaying import do_again  # mapped only where it is needed: what is mapped is forked
 
         number = request["number"]
 

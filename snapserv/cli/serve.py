@@ -115,7 +115,7 @@ def _named(name: str) -> str:
 
 def _rule(every: str | None, keep: int | None) -> Autosnap | None:
     """Return when snapshots are taken by themselves: every so many steps, or with an ``s`` behind it, seconds."""
-    from snapserv.autosnap import changed  # with the server, which --help does without
+    from snapserv.operations.autosnap import changed  # with the server, which --help does without
 
     given: dict[str, object] = {"keep": keep}
     if every is not None:

@@ -36,7 +36,7 @@ class Node:
     how the process ended, if it ended by itself; such a node stays in the tree until it is dropped or revived.
     ``faulted`` is what the simulation raised, where it left the node as it is. ``automatic`` says that nobody asked
     for this snapshot; ``rungs`` are the ids of a branch's automatic snapshots, each with its place in the branch's
-    past (see `snapserv.ladder`).
+    past (see `snapserv.operations.retention`).
     ``named`` is whether somebody chose its name.
     """
 

@@ -18,12 +18,12 @@ from typing import Any
 import msgspec
 from snapserv_client.protocol import Action, FieldVerdict, StepAction, VerifyResult
 
-from .errors import BadRequestError, NodeDiedError, NotFoundError, SnapservError
-from .nodes.nodes import Nodes
-from .nodes.process import Cell
-from .nodes.tree import Node
-from .nodes.turns import Turn
-from .outside.hashing import hash_fields
+from ..errors import BadRequestError, NodeDiedError, NotFoundError, SnapservError
+from ..nodes.nodes import Nodes
+from ..nodes.process import Cell
+from ..nodes.tree import Node
+from ..nodes.turns import Turn
+from ..outside.hashing import hash_fields
 from .replaying import replay
 
 MOST_STOPS = 32

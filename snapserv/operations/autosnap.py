@@ -1,7 +1,7 @@
 """Automatic snapshots: taken every so many steps or seconds in a branch's own turn, and thinned out.
 
 A long request is done in pieces that end where a snapshot falls due. What stays is a ladder of places to go back
-to, dense near the present and sparse further back (`snapserv.ladder`). What a user made, tagged or pinned is never
+to, dense near the present and sparse further back (`retention.py`). What a user made, tagged or pinned is never
 among what goes.
 """
 
@@ -14,11 +14,11 @@ from dataclasses import replace
 import structlog
 from snapserv_client.protocol import DEFAULT_RUNGS, AutosnapArgs
 
-from .errors import BadRequestError, SnapservError
-from .ladder import superfluous
-from .nodes.nodes import Nodes
-from .nodes.tree import Autosnap, Node
-from .nodes.turns import Turn
+from ..errors import BadRequestError, SnapservError
+from ..nodes.nodes import Nodes
+from ..nodes.tree import Autosnap, Node
+from ..nodes.turns import Turn
+from .retention import superfluous
 
 log = structlog.get_logger(__name__)
 

@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 
 import structlog
 
-from .errors import NodeDiedError, RequestTimeoutError, SnapservError, StepInterruptedError
-from .nodes.faults import note_fault
-from .nodes.nodes import Nodes
-from .nodes.process import Cell
-from .nodes.records import forget_backup, keep_backup
-from .nodes.tree import Node
+from ..errors import NodeDiedError, RequestTimeoutError, SnapservError, StepInterruptedError
+from ..nodes.faults import note_fault
+from ..nodes.nodes import Nodes
+from ..nodes.process import Cell
+from ..nodes.records import forget_backup, keep_backup
+from ..nodes.tree import Node
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")

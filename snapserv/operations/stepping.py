@@ -9,14 +9,14 @@ from typing import Any
 
 from snapserv_client.protocol import StepArgs, StepResult
 
+from ..cell.loop import PROGRESS_EVERY_S
+from ..errors import StepInterruptedError
+from ..nodes.faults import noting_faults
+from ..nodes.nodes import Nodes
+from ..nodes.process import Cell, RequestKey
+from ..nodes.tree import Node
 from . import autosnap
 from .atomic import atomically
-from .cell.loop import PROGRESS_EVERY_S
-from .errors import StepInterruptedError
-from .nodes.faults import noting_faults
-from .nodes.nodes import Nodes
-from .nodes.process import Cell, RequestKey
-from .nodes.tree import Node
 
 
 @dataclass(eq=False, slots=True)

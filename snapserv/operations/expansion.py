@@ -16,10 +16,10 @@ from typing import Any
 import structlog
 from snapserv_client.protocol import ExpandArgs, ExpandResult, Kept, Outcome
 
-from .errors import NodeDiedError, RequestTimeoutError, SnapservError
-from .nodes.nodes import Nodes, seed_of
-from .nodes.process import Cell
-from .nodes.tree import Node
+from ..errors import NodeDiedError, RequestTimeoutError, SnapservError
+from ..nodes.nodes import Nodes, seed_of
+from ..nodes.process import Cell
+from ..nodes.tree import Node
 
 log = structlog.get_logger(__name__)
 

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from .errors import SimulationError, SnapservError, StepInterruptedError
+from ..errors import SimulationError, SnapservError, StepInterruptedError
 
 if TYPE_CHECKING:
     from snapserv_client.protocol import Action
 
-    from .nodes.process import Cell
+    from ..nodes.process import Cell
 
 LISTEN_EVERY_S = 0.001
 
