@@ -7,8 +7,8 @@ from pathlib import Path
 import zmq
 from snapserv_client.keys import ClientKeys, KeyPair, read_public
 
-from snapserv.access import LockedDoor
-from snapserv.keymaking import make_server_keys
+from snapserv.server.access import LockedDoor
+from snapserv.server.keymaking import make_server_keys
 
 
 def test_a_guarded_socket_lets_nobody_in_before_the_door_answers_for_keys(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_an_address_in_use_is_refused_and_the_first_server_goes_on(serve: Serve)
 
 
 def test_a_folder_that_others_may_write_is_refused(tmp_path: Path) -> None:
-    from snapserv.listening import prepare
+    from snapserv.server.listening import prepare
 
     folder = tmp_path / "open"
     folder.mkdir()
@@ -178,7 +178,7 @@ def test_a_folder_that_others_may_write_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_permission_and_a_file_for_a_folder_are_refused(tmp_path: Path) -> None:
-    from snapserv.listening import prepare
+    from snapserv.server.listening import prepare
 
     file = tmp_path / "file"
     file.write_text("")
@@ -190,7 +190,7 @@ def test_a_folder_without_permission_and_a_file_for_a_folder_are_refused(tmp_pat
 
 @pytest.mark.parametrize("endpoint", ["nonsense", "ipc://", "http://x:1", "tcp://host", "tcp://h:port"])
 def test_an_endpoint_must_be_one(endpoint: str) -> None:
-    from snapserv.listening import prepare
+    from snapserv.server.listening import prepare
 
     with pytest.raises(BadRequestError):
         prepare(endpoint)

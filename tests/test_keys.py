@@ -14,10 +14,10 @@ import zmq.auth
 from snapserv_client import keys
 from snapserv_client.errors import KeysError
 
-from snapserv.access import Door, door_of
-from snapserv.authorized import AuthorizedClients
 from snapserv.errors import BadRequestError
-from snapserv.keymaking import make_client_keys, make_server_keys
+from snapserv.server.access import Door, door_of
+from snapserv.server.authorized import AuthorizedClients
+from snapserv.server.keymaking import make_client_keys, make_server_keys
 
 
 @pytest.fixture

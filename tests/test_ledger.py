@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from snapserv.nodes import ledger as ledgers
 from snapserv.nodes.ledger import Ledger
-from snapserv.sessions import MOST_LASTING_BYTES, Sessions
+from snapserv.server.sessions import MOST_LASTING_BYTES, Sessions
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from snapserv_client.errors import NodeDiedError, NotFoundError, RequestTimeoutE
 from snapserv_client.wire import MAGIC, pack
 from structlog.testing import capture_logs
 
-from snapserv import logs, seldom
+from snapserv.server import logs
+from snapserv.server import throttled_log as seldom
 
 from .conftest import END_WITHIN_S, ROOT, START_WITHIN_S, ServerProcess, assert_settles
 

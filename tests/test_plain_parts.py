@@ -28,7 +28,7 @@ from snapserv.nodes.ledger import Ledger
 from snapserv.nodes.nodes import seed_of
 from snapserv.nodes.tree import Forest, NameInUseError, Node
 from snapserv.nodes.turns import Lane, Turn
-from snapserv.sessions import MOST_CLIENTS, MOST_REPLIES, Sessions
+from snapserv.server.sessions import MOST_CLIENTS, MOST_REPLIES, Sessions
 
 
 class Lineage(RuleBasedStateMachine):

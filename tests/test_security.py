@@ -29,8 +29,8 @@ from snapserv_client.requests import Reply
 from snapserv_client.transport import routing_id
 from zmq.utils.monitor import parse_monitor_message
 
-from snapserv.access import LockedDoor
-from snapserv.keymaking import make_client_keys, make_server_keys
+from snapserv.server.access import LockedDoor
+from snapserv.server.keymaking import make_client_keys, make_server_keys
 
 from .conftest import ROOT, ServerProcess, assert_nothing_more, assert_settles, start_server, statistics
 

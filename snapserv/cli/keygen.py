@@ -36,7 +36,7 @@ def keygen(
     """Make the keys of a server, or of a client, whom the server then lets in, also while it runs."""
     from snapserv_client.keys import default_folder
 
-    from snapserv.keymaking import make_client_keys, make_server_keys
+    from snapserv.server.keymaking import make_client_keys, make_server_keys
 
     folder = (keys or default_folder()).expanduser()
     with failing(as_json=as_json):

@@ -15,13 +15,13 @@ from snapserv_client.protocol import NAME_PATTERN, AutosnapArgs
 from snapserv.errors import BadRequestError
 from snapserv.machine.sizes import parse_size
 from snapserv.memory import backings
-from snapserv.rates import DEFAULT_PER_S
+from snapserv.server.rates import DEFAULT_PER_S
 
 from .options import Endpoint, failing, pairs
 
 if TYPE_CHECKING:
     from snapserv.nodes.tree import Autosnap
-    from snapserv.server import Server
+    from snapserv.server.server import Server
 
 
 def register(app: typer.Typer) -> None:
@@ -69,9 +69,9 @@ def serve(
     own_folder: Annotated[bool, typer.Option("--own-folder", hidden=True)] = False,
 ) -> None:
     """Run a simulation's setup, then answer clients until SIGTERM, Ctrl-C or `snapserv shutdown`."""
-    from snapserv import logs
-    from snapserv.server import ServeOptions
-    from snapserv.server import serve as run
+    from snapserv.server import logs
+    from snapserv.server.server import ServeOptions
+    from snapserv.server.server import serve as run
 
     logs.configure(as_json=log_json, quiet=quiet, verbose=verbose)
     with failing(as_json=as_json):

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from snapserv.keymaking import make_client_keys, make_server_keys
+from snapserv.server.keymaking import make_client_keys, make_server_keys
 
 from . import leaks
 

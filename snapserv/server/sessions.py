@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from snapserv_client.wire import Frames
 
-from .errors import BadRequestError, TooLargeError
-from .nodes.ledger import Ledger
+from ..errors import BadRequestError, TooLargeError
+from ..nodes.ledger import Ledger
 
 MOST_CLIENTS = 4096
 MOST_REPLIES = 256

@@ -42,10 +42,8 @@ from snapserv_client.wire import (
     unpack,
 )
 
-from . import logs
-from .access import door_of
-from .budget.budget import Budget
-from .errors import (
+from ..budget.budget import Budget
+from ..errors import (
     BadRequestError,
     BusyError,
     InternalError,
@@ -55,19 +53,21 @@ from .errors import (
     TooLargeError,
     VersionMismatchError,
 )
+from ..ext import fork
+from ..nodes.histograms import RequestTally
+from ..nodes.ledger import Ledger
+from ..nodes.nodes import Nodes
+from ..nodes.tree import Autosnap
+from ..recovery.adoption import Orphanage, end, find_estate
+from ..recovery.resuming import Succession
+from . import logs
+from .access import door_of
 from .events import Events
-from .ext import fork
 from .listening import adoption_path, bind, prepare, watch_peers
-from .nodes.histograms import RequestTally
-from .nodes.ledger import Ledger
-from .nodes.nodes import Nodes
-from .nodes.tree import Autosnap
 from .outgoing import Outgoing, replies_wait
 from .rates import DEFAULT_PER_S, Rates
-from .recovery.adoption import Orphanage, end, find_estate
-from .recovery.resuming import Succession
-from .seldom import Seldom
 from .sessions import Session, Sessions
+from .throttled_log import Seldom
 from .verbs import HANDLERS, Call
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class ServeOptions:
         own_folder: Whether the socket's folder is this server's alone, and goes with it.
         orphan_grace_s: For how long nodes wait for another server, where this one is killed outright.
         fresh: End the nodes that wait there already, rather than to take them in.
-        metrics: Where Prometheus may read metrics, as HOST:PORT; see `snapserv.metrics.MetricsPage`.
+        metrics: Where Prometheus may read metrics, as HOST:PORT; see `snapserv.server.metrics.MetricsPage`.
     """
 
     targets: list[str]

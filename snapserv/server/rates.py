@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 
-from .errors import BusyError
+from ..errors import BusyError
 
 DEFAULT_PER_S = 10_000.0
 BURST_S = 2.0

@@ -15,7 +15,7 @@ from pathlib import Path
 import structlog
 from snapserv_client.keys import read_public
 
-from .errors import KeysError
+from ..errors import KeysError
 
 log = structlog.get_logger(__name__)
 

@@ -35,12 +35,12 @@ from snapserv_client.protocol import PROTOCOL_VERSION, MemoryStats
 
 import snapserv
 
-from .errors import AddressError, BadRequestError
-from .machine import descriptors
-from .nodes.histograms import BOUNDS_S, Durations
-from .nodes.states import State, count_states
-from .nodes.tree import Kind
-from .outside import accounting
+from ..errors import AddressError, BadRequestError
+from ..machine import descriptors
+from ..nodes.histograms import BOUNDS_S, Durations
+from ..nodes.states import State, count_states
+from ..nodes.tree import Kind
+from ..outside import accounting
 
 if TYPE_CHECKING:
     from .server import Server

@@ -24,9 +24,9 @@ import zmq
 from snapserv_client.keys import CLIENT_SECRET, HOW_TO_MAKE_KEYS, SERVER_KEY, KeyPair, read_pair
 from snapserv_client.protocol import NAME_PATTERN
 
+from ..errors import BadRequestError, KeysError
 from .access import SERVER_SECRET
 from .authorized import FOLDER, READ_ONLY, SUFFIX
-from .errors import BadRequestError, KeysError
 
 CLIENTS = "clients"
 

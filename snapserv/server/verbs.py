@@ -19,28 +19,23 @@ from snapserv_client.wire import MAX_MESSAGE_BYTES
 
 import snapserv
 
-from .errors import (
-    BadRequestError,
-    NotFoundError,
-    SnapservError,
-    VersionMismatchError,
-)
-from .machine import descriptors
-from .memory.regions import resolve_region
-from .nodes import states
-from .nodes.faults import noting_faults, refuse_faulted
-from .nodes.histograms import BOUNDS_S
-from .nodes.process import Cell, RequestKey
-from .nodes.tree import Node
-from .nodes.turns import Turn
-from .operations import autosnap, stepping
-from .operations.atomic import atomically
-from .operations.expansion import Expansion
-from .operations.replaying import replay
-from .operations.stepping import Stepping
-from .operations.verifying import Verifier
-from .outside import accounting, pages
-from .outside import fields as reading
+from ..errors import BadRequestError, NotFoundError, SnapservError, VersionMismatchError
+from ..machine import descriptors
+from ..memory.regions import resolve_region
+from ..nodes import states
+from ..nodes.faults import noting_faults, refuse_faulted
+from ..nodes.histograms import BOUNDS_S
+from ..nodes.process import Cell, RequestKey
+from ..nodes.tree import Node
+from ..nodes.turns import Turn
+from ..operations import autosnap, stepping
+from ..operations.atomic import atomically
+from ..operations.expansion import Expansion
+from ..operations.replaying import replay
+from ..operations.stepping import Stepping
+from ..operations.verifying import Verifier
+from ..outside import accounting, pages
+from ..outside import fields as reading
 
 if TYPE_CHECKING:
     from .server import Server

@@ -13,7 +13,7 @@ import zmq
 from snapserv_client.transport import COPY_BELOW_BYTES, NOBLOCK, send_frames
 from snapserv_client.wire import Buffer
 
-from .errors import BusyError
+from ..errors import BusyError
 
 MOST_WAITING_BYTES = 256 << 20
 """Of one client; a single reply may be larger, if nothing else waits."""

@@ -26,10 +26,10 @@ from snapserv_client.protocol import Verb
 from snapserv_client.transport import NOBLOCK, has_input
 from zmq.auth.asyncio import AsyncioAuthenticator
 
+from ..errors import KeysError, UnauthorizedError
 from .authorized import AuthorizedClients
-from .errors import KeysError, UnauthorizedError
 from .listening import admit_own_user
-from .seldom import Seldom
+from .throttled_log import Seldom
 
 log = structlog.get_logger(__name__)
 

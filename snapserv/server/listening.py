@@ -12,7 +12,7 @@ from pathlib import Path
 import zmq
 from snapserv_client.endpoint import socket_folder
 
-from .errors import AddressError, BadRequestError
+from ..errors import AddressError, BadRequestError
 
 MOST_PATH_BYTES = 107
 """sockaddr_un.sun_path holds 108 bytes, one of them the end (unix(7))."""
