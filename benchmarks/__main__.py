@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from snapserv.diagnosis import diagnose
+from snapserv.doctor.machine import diagnose
 
 from . import atomic, clones, expansion, figures, idle, longrun, rollback, roundtrip, scale, snapshots
 from .figures import RESULTS

@@ -17,7 +17,7 @@ import pytest
 from snapserv_client import Branch, Server
 from snapserv_client.errors import BadRequestError, NodeDiedError, OverBudgetError, SimulationError
 
-from snapserv.diagnosis import diagnose
+from snapserv.doctor.machine import diagnose
 from snapserv.folders.probe import Probed
 from snapserv.folders.store import MOST_LAYERS
 from snapserv.nodes.process_table import ONE_THREAD
@@ -287,7 +287,7 @@ def test_a_beginning_is_replayed_in_the_folders_that_are_there(ledger: Server) -
 def test_trying_a_simulation_out_leaves_its_folders_as_they_are(tmp_path: Path, probed: Probed) -> None:
     if not probed.how:
         pytest.skip(probed.found)
-    code = "from snapserv.preflight import examine; print(examine('tests.ledger:Jotter', {}))"
+    code = "from snapserv.doctor.simulation import examine; print(examine('tests.ledger:Jotter', {}))"
     environment = {**os.environ, "JOTTER": str(tmp_path)}
     ended = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False

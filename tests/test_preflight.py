@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from snapserv.doctor.simulation import examine
 from snapserv.errors import BadRequestError, NotFoundError, SimulationError
-from snapserv.preflight import examine
 
 from .conftest import ROOT
 

@@ -14,7 +14,7 @@ from snapserv_client.errors import NotFoundError, OverBudgetError
 from snapserv_client.protocol import LogResult, NodeInfo, TreeResult
 from snapserv_client.requests import Request, convert
 
-from snapserv.diagnosis import _monitoring
+from snapserv.doctor.machine import _monitoring
 
 from .conftest import ServerProcess, assert_settles, session_processes
 

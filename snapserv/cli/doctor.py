@@ -11,7 +11,7 @@ from .options import Json, failing, pairs
 from .output import EXIT_CODES, show, table
 
 if TYPE_CHECKING:
-    from snapserv.diagnosis import Finding
+    from snapserv.doctor.machine import Finding
 
 SIGNS = {"ok": ("✓", "green"), "weak": ("!", "yellow"), "missing": ("✗", "bold red")}
 
@@ -27,8 +27,8 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Say what this machine can do and how to improve it; or what of a simulation will not branch well, and why."""
-    from snapserv.diagnosis import diagnose
-    from snapserv.preflight import examine
+    from snapserv.doctor.machine import diagnose
+    from snapserv.doctor.simulation import examine
 
     with failing(as_json=as_json):
         if target is None:

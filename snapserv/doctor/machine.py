@@ -22,15 +22,15 @@ import msgspec
 import numpy as np
 from snapserv_client.endpoint import socket_folder
 
-from .errors import SnapservError
-from .ext import fork, memory
-from .folders.probe import Probed
-from .machine.limits import available_bytes
-from .machine.process_limits import process_limits, tightest
-from .memory import backings
-from .memory.arena import Arena
-from .nodes.process_table import ONE_THREAD
-from .server.listening import prepare
+from ..errors import SnapservError
+from ..ext import fork, memory
+from ..folders.probe import Probed
+from ..machine.limits import available_bytes
+from ..machine.process_limits import process_limits, tightest
+from ..memory import backings
+from ..memory.arena import Arena
+from ..nodes.process_table import ONE_THREAD
+from ..server.listening import prepare
 
 Verdict = Literal["ok", "weak", "missing"]
 

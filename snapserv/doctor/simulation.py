@@ -23,10 +23,10 @@ from typing import Any
 
 import msgspec
 
-from .cell.loop import thread_names
-from .diagnosis import Finding
-from .errors import InternalError, SimulationError, SnapservError, error_from_wire
-from .simulation.base import Simulation
+from ..cell.loop import thread_names
+from ..errors import InternalError, SimulationError, SnapservError, error_from_wire
+from ..simulation.base import Simulation
+from .machine import Finding
 
 ANSWER_DESCRIPTOR = 3
 MOST_PLACES = 3
@@ -53,13 +53,13 @@ def examine(target: str, params: Mapping[str, Any]) -> list[Finding]:
     Raises:
         SnapservError: What the target, its parameters or its setup met.
     """
-    from .nodes.process_table import cell_environment
+    from ..nodes.process_table import cell_environment
 
     reading, writing = os.pipe()
     request = json.dumps({"target": target, "params": dict(params), "path": [os.getcwd(), *sys.path]})
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "snapserv.preflight", str(writing)],
+            [sys.executable, "-m", "snapserv.doctor.simulation", str(writing)],
             stdin=subprocess.PIPE,
             pass_fds=[writing],
             env=cell_environment(),
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def _examine(request: Mapping[str, Any], known: set[int]) -> Iterator[Finding]:
-    from .cell.loading import load_simulation
+    from ..cell.loading import load_simulation
 
     kind = load_simulation(request["target"])
     with _as_a_node(kind.branch_dirs):
@@ -105,8 +105,8 @@ def _as_a_node(branch_dirs: Sequence[str]) -> Iterator[None]:
     if not branch_dirs:
         yield
         return
-    from .folders.stacks import Stores
-    from .folders.view import Folders
+    from ..folders.stacks import Stores
+    from ..folders.view import Folders
 
     folders = Folders.mount(branch_dirs, Stores().name())
     try:
