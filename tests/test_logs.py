@@ -21,8 +21,7 @@ from snapserv_client.errors import NodeDiedError, NotFoundError, RequestTimeoutE
 from snapserv_client.wire import MAGIC, pack
 from structlog.testing import capture_logs
 
-from snapserv.server import logs
-from snapserv.server import throttled_log as seldom
+from snapserv.server import logs, throttled_log
 
 from .conftest import END_WITHIN_S, ROOT, START_WITHIN_S, ServerProcess, assert_settles
 
@@ -116,13 +115,13 @@ def test_nonsense_has_one_line_of_a_kind_and_not_one_a_message(serve: Serve) -> 
 
 def test_what_is_said_seldom_says_how_often_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
-    monkeypatch.setattr(seldom.time, "monotonic", lambda: now)
-    said = seldom.Seldom()
+    monkeypatch.setattr(throttled_log.time, "monotonic", lambda: now)
+    said = throttled_log.ThrottledLog()
     with capture_logs() as lines:
         for _ in range(5):
             said.warn("flood", "a", whose="one")
         said.warn("flood", "b", whose="two")
-        now += seldom.SAY_EVERY_S
+        now += throttled_log.SAY_EVERY_S
         said.warn("flood", "a", whose="three")
     assert [(line["whose"], line["times"]) for line in lines] == [("one", 1), ("two", 1), ("three", 5)]
 

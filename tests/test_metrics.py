@@ -25,7 +25,7 @@ from snapserv_client import Server
 from snapserv_client.errors import SimulationError, StepInterruptedError
 from snapserv_client.wire import MAGIC, pack
 
-from snapserv.nodes.histograms import BOUNDS_S, Durations, quantile
+from snapserv.nodes.histograms import BOUNDS_S, DurationHistogram, quantile
 from snapserv.nodes.states import count_states
 from snapserv.nodes.tree import Forest, Node
 
@@ -234,7 +234,7 @@ class Crowd:
 
 @given(st.lists(st.floats(1e-6, 90.0), min_size=1, max_size=200), st.floats(0.01, 1.0))
 def test_a_quantile_is_within_the_bucket_of_the_true_one(lengths: list[float], part: float) -> None:
-    durations = Durations()
+    durations = DurationHistogram()
     for length in lengths:
         durations.add(length)
     true = sorted(lengths)[math.ceil(part * len(lengths) - 1e-9) - 1]
@@ -245,7 +245,7 @@ def test_a_quantile_is_within_the_bucket_of_the_true_one(lengths: list[float], p
 
 
 def test_a_quantile_of_nothing_is_0_and_of_what_is_too_long_the_last_bound() -> None:
-    durations = Durations()
+    durations = DurationHistogram()
     assert quantile(BOUNDS_S, durations.buckets, 0.5) == 0.0
     durations.add(1e6)
     assert quantile(BOUNDS_S, durations.buckets, 0.5) == BOUNDS_S[-1]

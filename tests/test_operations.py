@@ -69,7 +69,7 @@ def test_the_options_that_the_page_and_the_units_name_exist() -> None:
 def test_every_event_that_is_logged_is_on_the_page() -> None:
     page = PAGE.read_text()
     source = "\n".join(path.read_text() for path in (ROOT / "snapserv").rglob("*.py"))
-    warned = set(re.findall(r'(?:log|seldom)\.warn(?:ing)?\(\s*"(\w+)"', source))
+    warned = set(re.findall(r'(?:log|_throttled)\.warn(?:ing)?\(\s*"(\w+)"', source))
     assert {event for event in warned if f"`{event}`" not in page} == set()
 
 

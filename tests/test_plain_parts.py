@@ -27,7 +27,7 @@ from snapserv.memory.regions import resolve_region, runs_of
 from snapserv.nodes.ledger import Ledger
 from snapserv.nodes.nodes import seed_of
 from snapserv.nodes.tree import Forest, NameInUseError, Node
-from snapserv.nodes.turns import Lane, Turn
+from snapserv.nodes.turns import NodeQueue, Turn
 from snapserv.server.sessions import MOST_CLIENTS, MOST_REPLIES, Sessions
 
 
@@ -123,7 +123,7 @@ def test_a_name_that_is_made_up_avoids_those_that_exist() -> None:
 
 def test_turns_over_shared_lanes_come_in_order_and_never_deadlock() -> None:
     async def play() -> list[str]:
-        a, b, c = Lane(), Lane(), Lane()
+        a, b, c = NodeQueue(), NodeQueue(), NodeQueue()
         order: list[str] = []
 
         async def use(name: str, turn: Turn) -> None:
@@ -143,7 +143,7 @@ def test_turns_over_shared_lanes_come_in_order_and_never_deadlock() -> None:
             ("mixed", Turn(b, shared=[c])),
         ]
         await asyncio.wait_for(asyncio.gather(*(use(*plan) for plan in plans)), 10)
-        assert not any(lane.busy for lane in (a, b, c))
+        assert not any(queue.busy for queue in (a, b, c))
         return order
 
     order = asyncio.run(play())
@@ -161,8 +161,8 @@ def test_turns_over_shared_lanes_come_in_order_and_never_deadlock() -> None:
 
 def test_whoever_gives_up_waiting_leaves_the_lane() -> None:
     async def play() -> None:
-        lane = Lane()
-        first, second, third = Turn(lane), Turn(lane), Turn(lane)
+        queue = NodeQueue()
+        first, second, third = Turn(queue), Turn(queue), Turn(queue)
         async with first:
             waiting = asyncio.ensure_future(second.__aenter__())
             last = asyncio.ensure_future(third.__aenter__())

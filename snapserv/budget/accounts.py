@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass, field
 
-from ..nodes.process import Cell
+from ..nodes.process import CellProcess
 from ..outside.accounting import Holding
 from ..outside.bases import Base
 
@@ -18,7 +18,7 @@ UNMEASURED_BYTES = 1 << 20
 
 
 @dataclass(slots=True)
-class Charge:
+class Account:
     """What one process is charged with.
 
     ``growth_bytes`` is how much its anonymous memory grew since ``share_bytes`` was measured, and
@@ -42,11 +42,11 @@ class Charge:
         return self.own_bytes - self.settled_bytes
 
 
-class Charges:
+class Accounts:
     """The charges of all processes, and their sum."""
 
     def __init__(self) -> None:
-        self.by_cell: dict[Cell, Charge] = {}
+        self.by_cell: dict[CellProcess, Account] = {}
         self._own_bytes = 0
         self._base_bytes = 0
         self._holders: dict[Base, list[int]] = {}
@@ -61,19 +61,19 @@ class Charges:
         """What is charged for base images."""
         return self._base_bytes
 
-    def add(self, cell: Cell) -> None:
-        """Charge a new process."""
-        charge = self.by_cell[cell] = Charge()
+    def add(self, cell: CellProcess) -> None:
+        """Account a new process."""
+        charge = self.by_cell[cell] = Account()
         self._own_bytes += charge.own_bytes
 
-    def remove(self, cell: Cell) -> None:
-        """Charge a process with nothing any more; what it shared is charged to the others as they are measured."""
+    def remove(self, cell: CellProcess) -> None:
+        """Account a process with nothing any more; what it shared is charged to the others as they are measured."""
         charge = self.by_cell.pop(cell)
         self._own_bytes -= charge.own_bytes
         self._stand_on(charge, {})
 
-    def grow(self, cell: Cell, anonymous_bytes: int) -> None:
-        """Charge a process with what its anonymous memory has grown by since it was measured."""
+    def grow(self, cell: CellProcess, anonymous_bytes: int) -> None:
+        """Account a process with what its anonymous memory has grown by since it was measured."""
         charge = self.by_cell.get(cell)
         if charge is None:
             return
@@ -85,8 +85,8 @@ class Charges:
         self._own_bytes += growth - charge.growth_bytes
         charge.growth_bytes = growth
 
-    def measured(self, cell: Cell, held: Holding) -> None:
-        """Charge a process with what it was found to hold."""
+    def measured(self, cell: CellProcess, held: Holding) -> None:
+        """Account a process with what it was found to hold."""
         charge = self.by_cell.get(cell)
         if charge is None:
             return
@@ -95,18 +95,18 @@ class Charges:
         charge.anonymous_bytes = held.anonymous_bytes
         self._stand_on(charge, held.bases)
 
-    def settle(self, cell: Cell) -> None:
+    def settle(self, cell: CellProcess) -> None:
         """Take note that nothing runs in a process now."""
         charge = self.by_cell.get(cell)
         if charge is not None:
             charge.settled_bytes = charge.own_bytes
 
-    def biggest(self, count: int) -> list[tuple[Cell, int]]:
+    def biggest(self, count: int) -> list[tuple[CellProcess, int]]:
         """Return the processes that are charged with most, and with how much."""
         found = heapq.nlargest(count, self.by_cell.items(), key=lambda item: item[1].own_bytes)
         return [(cell, charge.own_bytes) for cell, charge in found]
 
-    def _stand_on(self, charge: Charge, bases: dict[Base, int]) -> None:
+    def _stand_on(self, charge: Account, bases: dict[Base, int]) -> None:
         for base, size in bases.items():
             holders = self._holders.setdefault(base, [0, size])
             if holders[0] == 0:

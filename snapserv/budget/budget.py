@@ -19,12 +19,12 @@ from snapserv_client.protocol import MemoryStats
 from ..errors import OverBudgetError
 from ..machine.limits import total_bytes
 from ..nodes.nodes import Nodes
-from ..nodes.process import Cell
+from ..nodes.process import CellProcess
 from ..nodes.tree import Node
 from ..nodes.turns import Turn
 from ..outside.accounting import Holding, anonymous_bytes, holding
 from ..outside.bases import Segments
-from .accounts import UNMEASURED_BYTES, Charges
+from .accounts import UNMEASURED_BYTES, Accounts
 
 log = structlog.get_logger(__name__)
 
@@ -42,41 +42,41 @@ MOST_CREDIT_S = 0.05
 MOST_AT_ONCE = 64
 NAMED_IN_ERRORS = 5
 
-Held = list[tuple[Cell, Holding | None]]
+Held = list[tuple[CellProcess, Holding | None]]
 
 
 class Budget:
     """What memory all nodes together may take.
 
     Args:
-        nodes: The nodes; their herd asks `admit` before each fork from now on.
+        nodes: The nodes; their processes asks `admit` before each fork from now on.
         limit_bytes: The budget; `DEFAULT_SHARE` of what there is for None.
     """
 
     def __init__(self, nodes: Nodes, limit_bytes: int | None = None) -> None:
         self.limit_bytes = limit_bytes or int(total_bytes() * DEFAULT_SHARE)
-        self.charges = Charges()
+        self.accounts = Accounts()
         self.evictions = 0
         self.stopped = 0
         self._nodes = nodes
-        self._herd = nodes.herd
+        self._processes = nodes.processes
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, "snapserv-measure")
         self._thread.submit(time.monotonic)  # started now: nodes may take all processes that there may be
         self._next: asyncio.TimerHandle | None = None
         self._looking: asyncio.Task[None] | None = None
-        self._working: dict[Cell, None] = {}
-        self._due: dict[Cell, None] = {}
+        self._working: dict[CellProcess, None] = {}
+        self._due: dict[CellProcess, None] = {}
         self._credit_s = MOST_CREDIT_S
         self._credited = time.monotonic()
         self._measured = -MEASURE_EVERY_S
         self._reclaiming = asyncio.Lock()
         self._closed = False
-        self._herd.admit = self.admit
-        self._herd.weigh = self.weigh
-        self._herd.on_work = self._on_work
+        self._processes.admit = self.admit
+        self._processes.weigh = self.weigh
+        self._processes.on_work = self._on_work
 
-    async def admit(self, what: str, keep: Cell | None = None) -> None:
+    async def admit(self, what: str, keep: CellProcess | None = None) -> None:
         """Make room for one more process, or refuse it; ``keep`` is the process that is to be cloned.
 
         Raises:
@@ -87,8 +87,8 @@ class Budget:
         if self._over(UNMEASURED_BYTES) > 0:
             raise self._error(f"no memory is left in the budget for {what}")
 
-    async def weigh(self, cell: Cell, segments: Segments) -> None:
-        """Charge a process with all that its setup has taken, or refuse it.
+    async def weigh(self, cell: CellProcess, segments: Segments) -> None:
+        """Account a process with all that its setup has taken, or refuse it.
 
         While setup runs it is looked at now and then only, and what it takes between two looks is seen here.
 
@@ -98,7 +98,7 @@ class Budget:
         held, _ = await self._loop.run_in_executor(self._thread, _measure, [(cell, segments)], 0.0)
         for _, found in held:
             if found is not None:
-                self.charges.measured(cell, found)
+                self.accounts.measured(cell, found)
         if self._over() > 0:
             await self._reclaim(0, cell)
         if self._over() > 0:
@@ -107,14 +107,14 @@ class Budget:
     def statistics(self) -> MemoryStats:
         """Return the numbers: what is charged for what."""
         kinds = {"master": 0, "snapshot": 0, "branch": 0, "other": 0}
-        for cell, charge in self.charges.by_cell.items():
+        for cell, charge in self.accounts.by_cell.items():
             node = self._nodes.node_of(cell)
             kind = "other" if node is None else "master" if node.id == node.tree.root else node.kind
             kinds[kind] += charge.own_bytes
         return MemoryStats(
             limit_bytes=self.limit_bytes,
-            charged_bytes=self.charges.total_bytes,
-            base_bytes=self.charges.base_bytes,
+            charged_bytes=self.accounts.total_bytes,
+            base_bytes=self.accounts.base_bytes,
             master_bytes=kinds["master"],
             snapshot_bytes=kinds["snapshot"],
             branch_bytes=kinds["branch"],
@@ -126,7 +126,7 @@ class Budget:
     async def close(self) -> None:
         """Watch no longer."""
         self._closed = True
-        self._herd.on_work = lambda cell: None
+        self._processes.on_work = lambda cell: None
         if self._next is not None:
             self._next.cancel()
         if self._looking is not None:
@@ -136,22 +136,22 @@ class Budget:
 
     # ---------------------------------------------------------------------------------------------- watching
 
-    def _on_work(self, cell: Cell) -> None:
+    def _on_work(self, cell: CellProcess) -> None:
         """Take note that a process is new, or was asked something."""
         if cell.pid and not cell.ended.done():
-            if cell not in self.charges.by_cell:
-                self.charges.add(cell)
+            if cell not in self.accounts.by_cell:
+                self.accounts.add(cell)
                 cell.ended.add_done_callback(functools.partial(self._on_gone, cell))
             self._working[cell] = None
             self._plan(LOOK_EVERY_S)
 
-    def _on_gone(self, cell: Cell, _: object) -> None:
-        self.charges.remove(cell)
+    def _on_gone(self, cell: CellProcess, _: object) -> None:
+        self.accounts.remove(cell)
         self._working.pop(cell, None)
         self._due.pop(cell, None)
         beside, cell.shares_with = cell.shares_with, []
         for each in beside:
-            if each in self.charges.by_cell:
+            if each in self.accounts.by_cell:
                 self._due[each] = None  # what both shared, it holds alone now
                 self._plan(LOOK_EVERY_S)
 
@@ -192,21 +192,21 @@ class Budget:
         for cell in working:
             if not cell.working:
                 self._working.pop(cell, None)
-                self.charges.settle(cell)
+                self.accounts.settle(cell)
         if self._working:
             return max(LOOK_EVERY_S, looked_s / MEASURING_SHARE)
         if self._due:
             return max(LOOK_EVERY_S, self._measured + MEASURE_EVERY_S - time.monotonic(), self._debt_s)
         return None
 
-    async def _look_at(self, cells: Sequence[Cell]) -> float:
+    async def _look_at(self, cells: Sequence[CellProcess]) -> float:
         """See by how much cells have grown; return the seconds that it took."""
         if len(cells) > FEW:
             sizes, looked_s = await self._loop.run_in_executor(self._thread, _sizes, cells)
         else:
             sizes, looked_s = _sizes(cells)
         for cell, size in zip(cells, sizes, strict=True):
-            self.charges.grow(cell, size)
+            self.accounts.grow(cell, size)
         return looked_s
 
     async def _measure_some(self, debt_s: float = 0.0) -> None:
@@ -222,24 +222,24 @@ class Budget:
         for cell, found in held:
             self._due.pop(cell, None)
             if found is not None:
-                self.charges.measured(cell, found)
+                self.accounts.measured(cell, found)
 
     @property
     def _debt_s(self) -> float:
         """How long it takes until there is time to spend on measuring again."""
         return max(0.0, -self._credit_s / MEASURING_SHARE)
 
-    def _parent_of(self, cell: Cell) -> Cell | None:
+    def _parent_of(self, cell: CellProcess) -> CellProcess | None:
         node = self._nodes.node_of(cell)
         parent = self._nodes.forest.nodes.get(node.parent or 0) if node is not None else None
         found = self._nodes.cell_of(parent) if parent is not None else None
-        return found if found in self.charges.by_cell else None
+        return found if found in self.accounts.by_cell else None
 
     # --------------------------------------------------------------------------------------------- defending
 
     def _over(self, wanted_bytes: int = 0) -> int:
-        ending = sum(self.charges.by_cell[cell].own_bytes for cell in self._working if cell.verdict is not None)
-        return self.charges.total_bytes - ending + wanted_bytes - self.limit_bytes
+        ending = sum(self.accounts.by_cell[cell].own_bytes for cell in self._working if cell.verdict is not None)
+        return self.accounts.total_bytes - ending + wanted_bytes - self.limit_bytes
 
     async def _defend(self) -> None:
         if self._over() > 0:
@@ -247,14 +247,14 @@ class Budget:
         if self._over() <= 0:
             return
         growing = [cell for cell in self._working if cell.working and cell.verdict is None]
-        runaway = max(growing, key=lambda cell: self.charges.by_cell[cell].grown_bytes, default=None)
-        if runaway is not None and self.charges.by_cell[runaway].grown_bytes > 0:
+        runaway = max(growing, key=lambda cell: self.accounts.by_cell[cell].grown_bytes, default=None)
+        if runaway is not None and self.accounts.by_cell[runaway].grown_bytes > 0:
             self._stop(runaway)
 
-    def _stop(self, cell: Cell) -> None:
+    def _stop(self, cell: CellProcess) -> None:
         """End a process that grows, and nobody else."""
         node = self._nodes.node_of(cell)
-        grown = self.charges.by_cell[cell].grown_bytes
+        grown = self.accounts.by_cell[cell].grown_bytes
         name = node.path if node is not None else "a process in no tree"
         error = self._error(f"{name} grew by {grown:,} bytes, over the budget, and was ended")
         error.details |= {"node": node.path if node is not None else None, "grown_bytes": grown}
@@ -264,7 +264,7 @@ class Budget:
         log.warning("runaway_stopped", node=name, pid=cell.pid, grown=grown, limit=self.limit_bytes)
         cell.condemn(error)
 
-    async def _reclaim(self, wanted_bytes: int, keep: Cell | None) -> None:
+    async def _reclaim(self, wanted_bytes: int, keep: CellProcess | None) -> None:
         """Drop snapshots that nobody minds until the budget is kept; none where all of them would not be enough."""
         async with self._reclaiming:  # whoever comes meanwhile would drop others for what is being dropped already
             if self._over(wanted_bytes) > 0 and self._due:
@@ -284,14 +284,14 @@ class Budget:
 
     def _charged(self, node: Node) -> int:
         cell = self._nodes.cell_of(node)
-        charge = self.charges.by_cell.get(cell) if cell is not None else None
+        charge = self.accounts.by_cell.get(cell) if cell is not None else None
         return charge.own_bytes if charge is not None else 0
 
     async def _evict(self, node: Node, size: int) -> None:
-        lane = self._nodes.lane(node)
-        if lane.busy:
+        queue = self._nodes.queue(node)
+        if queue.busy:
             return  # since it was chosen: nobody who wants memory waits for whoever uses it
-        async with Turn(lane):
+        async with Turn(queue):
             if node.id not in self._nodes.forest.nodes:
                 return
             self.evictions += 1
@@ -303,11 +303,11 @@ class Budget:
 
     def _error(self, message: str) -> OverBudgetError:
         biggest: list[dict[str, Any]] = []
-        for cell, size in self.charges.biggest(NAMED_IN_ERRORS):
+        for cell, size in self.accounts.biggest(NAMED_IN_ERRORS):
             node = self._nodes.node_of(cell)
             biggest.append({"node": node.path if node is not None else None, "pid": cell.pid, "bytes": size})
         named = ", ".join(f"{each['node'] or each['pid']} {each['bytes'] >> 20:,} MiB" for each in biggest)
-        charged = self.charges.total_bytes
+        charged = self.accounts.total_bytes
         return OverBudgetError(
             f"{message}: {charged:,} of {self.limit_bytes:,} bytes are charged; the biggest: {named or 'none'}",
             hint="drop or unpin snapshots, or serve with more --memory",
@@ -315,13 +315,13 @@ class Budget:
         )
 
 
-def _sizes(cells: Sequence[Cell]) -> tuple[list[int], float]:
+def _sizes(cells: Sequence[CellProcess]) -> tuple[list[int], float]:
     """Return what each has of memory that is no file's, and the seconds that it took to look."""
     began = time.monotonic()
     return [anonymous_bytes(cell.pid) for cell in cells], time.monotonic() - began
 
 
-def _measure(due: Sequence[tuple[Cell, Segments]], allowed_s: float) -> tuple[Held, float]:
+def _measure(due: Sequence[tuple[CellProcess, Segments]], allowed_s: float) -> tuple[Held, float]:
     """Measure what is due until the time is used up; return what was found, and the seconds that it took."""
     began = time.monotonic()
     held: Held = []

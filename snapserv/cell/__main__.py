@@ -1,5 +1,5 @@
 """``python -m snapserv.cell``: a master, as the server starts it."""
 
-from .loop import main
+from .starting import main
 
 main()

@@ -1,6 +1,6 @@
 """The link between the server and a cell: messages over a Unix stream socket.
 
-A message is a prefix (kind, header bytes, payload bytes; see ``ext/frozen.h``), a header and a payload. The
+A message is a prefix (kind, header bytes, payload bytes; see ``ext/cells``), a header and a payload. The
 header is the number of buffers, their sizes, and the same msgpack that clients are sent; the payload is the
 buffers. The functions here turn values into bytes and back; who blocks and who does not is the callers' affair.
 """
@@ -13,9 +13,15 @@ import time
 from collections import deque
 from typing import Any, NamedTuple, TypeAlias
 
+import msgspec
 from snapserv_client.wire import Buffer, pack, unpack
 
 from ..ext import fork
+
+CONTROL_DESCRIPTOR = 3
+"""A master's end of its link, as it is started."""
+LEDGER_DESCRIPTOR = 4
+"""The server's ledger, in every cell."""
 
 PREFIX = struct.Struct("=IIQ")
 HELLO = struct.Struct("=qq")
@@ -45,6 +51,11 @@ def encode(kind: int, value: Any) -> list[Buffer]:
     sizes = struct.pack(f"=I{len(buffers)}Q", len(buffers), *map(len, buffers))
     prefix = PREFIX.pack(kind, len(sizes) + len(header), sum(map(len, buffers)))
     return [b"".join((prefix, sizes, header)), *buffers]
+
+
+def plain(value: Any) -> Any:
+    """Return a value as messages carry it: structures as dicts, and what is no plain value as text."""
+    return msgspec.to_builtins(value, enc_hook=str)
 
 
 def decode(header: Buffer, payload: Buffer) -> Any:
@@ -136,6 +147,15 @@ class CellEnd:
                 self._socket.sendall(part)
         except (BrokenPipeError, ConnectionResetError):
             self._lose()
+
+    def next_request(self) -> tuple[int, dict[str, Any], int | None]:
+        """Wait for a message; return its kind, what it asks, and the descriptor that came with it.
+
+        Raises:
+            EOFError: The server is gone, and no other has come.
+        """
+        prefix, header, payload, descriptor = self.receive()
+        return prefix.kind, decode(header, payload) if header else {}, descriptor
 
     def waiting(self, kind: int, number: int) -> bool:
         """Return whether a message of ``kind`` that carries ``number``, or 0 for any, has come, without waiting.

@@ -1,17 +1,12 @@
 """A live cell: the process that holds a simulation, its loop, and the requests it answers.
 
-The first process of a tree runs `main`: it builds the simulation and then freezes for good: it is the master,
-the root snapshot. Every branch is a clone that returns from the freeze with a socket of its own and goes
-round the same loop. There are no threads and no ZeroMQ here, and few imports: what is mapped is forked.
+There are no threads and no ZeroMQ here, and few imports: what is mapped is forked.
 """
 
 from __future__ import annotations
 
-import inspect
 import math
 import os
-import resource
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,60 +14,28 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from snapserv_client.errors import SnapservError
 from snapserv_client.wire import unpack
 
-from ..errors import BadRequestError, SimulationError, StepInterruptedError, ThreadsRunningError
+from ..errors import BadRequestError, SimulationError, StepInterruptedError
 from ..ext import fork
-from ..machine.oom import BRANCH, MASTER, prefer, score
-from ..memory.arena import Arena
-from ..memory.heap import use_huge_pages
+from ..machine.limits import cannot_clone
+from ..machine.oom import BRANCH, prefer
 from ..memory.rebasing import Rebaser
-from ..memory.regions import resolve_region
-from ..simulation import streams
 from ..simulation.base import Simulation
 from ..simulation.blame import AuthorsCode, blame, run_exported
-from ..simulation.leaving import flush, leave
+from ..simulation.leaving import flush
 from .history import BEGIN, CALL, STEP, WRITE, History, Moment
-from .link import CellEnd, encode
-from .loading import load_simulation
+from .link import CellEnd, encode, plain
 from .rollout import play, refuse_finished
 from .scoreboard import Scoreboard
+from .threads import refuse_threads
+from .writing import write_field
 
 if TYPE_CHECKING:
     from ..folders.view import Folders
     from .rollback import BranchMark
 
-CONTROL_DESCRIPTOR = 3
-LEDGER_DESCRIPTOR = 4
-
 PROGRESS_EVERY_S = 0.05
 LISTEN_EVERY_S = 0.001
 HOUSEKEEPING_S = 0.01
-
-
-def main() -> NoReturn:
-    """Build the simulation that the server asks for, then be the master, and each of its branches."""
-    own_score = score()  # the server's, which it was spawned with
-    prefer("self", MASTER, own_score)
-    os.closerange(LEDGER_DESCRIPTOR + 1, 1 << 20)  # whatever else a server was started with is not for its cells
-    scoreboard = Scoreboard(LEDGER_DESCRIPTOR)  # which stays open: the next server finds it here
-    os.set_inheritable(LEDGER_DESCRIPTOR, False)
-    os.set_inheritable(CONTROL_DESCRIPTOR, False)
-    control = CellEnd(CONTROL_DESCRIPTOR)
-    try:
-        _, request, _ = _receive(control)
-        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (request["open_files"], most))
-        try:
-            simulation, folders, described = _build(request)
-        except SnapservError as error:
-            control.send(fork.REPLY, {"error": error.to_wire()})
-            leave(1)
-        control.send(fork.REPLY, {"ok": described})
-        flush()
-        fork.wait_for_servers(request["adoption"], request["orphan_grace_s"], LEDGER_DESCRIPTOR)
-        thawed = fork.stay_frozen(control.leave())
-        Cell(simulation, CellEnd(thawed), scoreboard, folders, own_score).run()
-    except EOFError:
-        leave(0)
 
 
 class Cell:
@@ -121,7 +84,7 @@ class Cell:
     def run(self) -> NoReturn:
         """Answer requests until the server hangs up."""
         while True:
-            kind, request, descriptor = _receive(self._control)
+            kind, request, descriptor = self._control.next_request()
             if kind != fork.REQUEST:
                 continue  # an interrupt that came after its step had ended
             link = self._control.link
@@ -167,13 +130,13 @@ class Cell:
 
     def _begin(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         if request.get("again"):
-            self._go_back(request)
+            self._reset_in_place(request)
         self._slot = request["slot"]
         self._scoreboard[self._slot] = self._step
         prefer("self", BRANCH, self._own_score)
         # Before any of the author's code. Where a beginning is replayed, the folders are there already.
         folders = self._folders.begin(**request["folders"]) if self._folders and request.get("folders") else None
-        begun = {"step": self._step, "folders": _plain(folders)}
+        begun = {"step": self._step, "folders": plain(folders)}
         if request.get("resumes"):
             return begun
         self._begun = not request.get("silent")
@@ -276,26 +239,8 @@ class Cell:
         return {**played, "step": self._step, "elapsed_us": round((time.monotonic() - began) * 1e6)}
 
     def _write(self, request: Mapping[str, Any], _: int | None) -> None:
-        field, value = request["field"], request["value"]
-        array = self._simulation.array(field)
-        region = resolve_region(request["region"], array.shape, what=field)
-        target = array[region.select]
-        try:
-            # An array must fit as it is. A plain number may be any that the dtype can hold.
-            given = value if hasattr(value, "dtype") else _scalar(value, array.dtype)
-            if hasattr(value, "dtype") and not _same_kind(value.dtype, array.dtype):
-                raise BadRequestError(
-                    f"{field}: the value has dtype {value.dtype}, and the field {array.dtype}",
-                    hint="convert it with astype",
-                )
-            if getattr(given, "shape", ()) not in ((), target.shape):
-                raise BadRequestError(
-                    f"{field}: the value has shape {list(given.shape)}, and the region {list(target.shape)}"
-                )
-            array[region.select] = given
-        except (TypeError, ValueError, OverflowError) as cause:
-            raise BadRequestError(f"{field}: {cause}", hint=f"the field has dtype {array.dtype}") from cause
-        self._history.add(WRITE, self._history.pack((field, request["region"], value)))
+        write_field(self._simulation, request["field"], request["region"], request["value"])
+        self._history.add(WRITE, self._history.pack((request["field"], request["region"], request["value"])))
 
     def _call(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         name = request["method"]
@@ -330,7 +275,7 @@ class Cell:
         return {"step": self._step, "pages": pages, "elapsed_us": (time.monotonic_ns() - began) // 1000}
 
     def _remember(self, _: Mapping[str, Any], descriptor: int | None) -> dict[str, Any]:
-        """Have `_go_back` take this whole process back to here, whatever it holds, and have it begin from here."""
+        """Have `_reset_in_place` put this whole process back to here, whatever it holds, and begin from here."""
         if descriptor is None:
             raise BadRequestError("a mark of a process comes with its twin's socket")
         flush()  # what is buffered now would be printed each time
@@ -352,7 +297,7 @@ class Cell:
             raise _AnsweredError
         return self._begin(unpack(asked), None)
 
-    def _go_back(self, request: Mapping[str, Any]) -> NoReturn:
+    def _reset_in_place(self, request: Mapping[str, Any]) -> NoReturn:
         if not self._remembers:
             raise BadRequestError("the process has no mark")
         flush()
@@ -370,7 +315,7 @@ class Cell:
         return {**told, "digests": self._history.digests(request.get("at", [trail.count]))}
 
     def _replay(self, request: Mapping[str, Any], _: int | None) -> None:
-        from ..operations.replaying import do_again  # mapped only where it is needed: what is mapped is forked
+        from .again import do_again  # mapped only where it is needed: what is mapped is forked
 
         number = request["number"]
 
@@ -389,7 +334,7 @@ class Cell:
                 encode(fork.REPLY, last)
             except SnapservError as error:
                 last["reply"] = {"error": SimulationError(str(error)).to_wire()}
-        return {"last": last, "standing": _plain(folders.standing) if folders is not None else None}
+        return {"last": last, "standing": plain(folders.standing) if folders is not None else None}
 
     def _leave(self, _: Mapping[str, Any], __: int | None) -> None:
         if not self._begun:
@@ -401,7 +346,7 @@ class Cell:
         if self._folders is None:
             raise BadRequestError("the simulation branches no folders")
         self._tell_of_snapshot()
-        return _plain(self._folders.prepare(**request["folders"]))
+        return plain(self._folders.prepare(**request["folders"]))
 
     def _tell_of_snapshot(self) -> None:
         with AuthorsCode(f"{type(self._simulation).__name__}.on_snapshot"):
@@ -437,44 +382,6 @@ class Cell:
         raise _AnsweredError
 
 
-def refuse_threads() -> None:
-    """Check that this process has one thread, since a fork copies only the thread that asks for it.
-
-    Raises:
-        ThreadsRunningError: Counts and names them; the simulation's fault.
-    """
-    if fork.count_threads() == 1:
-        return
-    names = thread_names()
-    raise ThreadsRunningError(
-        f"the simulation runs {len(names)} threads ({', '.join(names)}), and a fork would lose all but one",
-        hint="turn thread pools off: OPENBLAS_NUM_THREADS=1, OMP_NUM_THREADS=1, torch.set_num_threads(1); "
-        "join threads of your own before a step returns",
-        details={"threads": len(names), "names": names},
-    )
-
-
-def thread_names() -> list[str]:
-    """Return the names of this process's threads: Python's own names where it has started them."""
-    threading = sys.modules.get("threading")
-    known = {thread.native_id: thread.name for thread in threading.enumerate()} if threading is not None else {}
-    names = []
-    for task in os.listdir("/proc/self/task"):
-        try:
-            with open(f"/proc/self/task/{task}/comm") as comm:
-                names.append(known.get(int(task)) or comm.read().strip())
-        except FileNotFoundError:
-            continue  # it ended meanwhile
-    return names
-
-
-def cannot_clone(cause: OSError) -> SnapservError:
-    """Return the typed error for a clone that the kernel refused."""
-    from ..machine.limits import exhausted
-
-    return exhausted("the kernel made no process", cause)
-
-
 class _Thawed(BaseException):
     """Unwinds the request of the process that was copied, in the copy."""
 
@@ -484,80 +391,3 @@ class _Thawed(BaseException):
 
 class _AnsweredError(Exception):
     """The request was answered already, from C."""
-
-
-def _build(request: Mapping[str, Any]) -> tuple[Simulation, Folders | None, dict[str, Any]]:
-    """Return the simulation whose setup has run and whose arena is sealed, its folders, and its description."""
-    began = time.monotonic()
-    sys.path[:0] = [path for path in request["path"] if path not in sys.path]
-    kind = load_simulation(request["target"])
-    params = kind.bind(request["params"])  # before anything is made: setup's own are bound alike
-    folders = _branch_folders([*kind.branch_dirs, *request["branch_dirs"]], request["stores"])
-    with AuthorsCode(f"{kind.__name__}.setup"):
-        arena = Arena(backing=request["backing"])
-        simulation = kind.build(arena, **request["params"])
-    seed = params.get("seed", 0)
-    streams.seed_later(seed if isinstance(seed, int) and seed >= 0 else 0)
-    refuse_threads()
-    if folders is not None:
-        folders.note()
-    arena.seal()
-    huge_heap_bytes = use_huge_pages(arena.addresses)
-    described = {
-        "simulation": kind.__name__,
-        "doc": inspect.getdoc(kind) or "",
-        "fields": simulation.describe_fields(),
-        "addresses": {name: extent.address for name, extent in arena.extents.items()},
-        "segments": [(segment.address, segment.size_bytes) for segment in arena.segments],
-        "inputs": kind.describe_inputs(),
-        "params": kind.describe_params(),
-        "param_values": {name: _plain(value) for name, value in params.items()},
-        "methods": kind.describe_methods(),
-        "arena": arena.describe(),
-        "fork": " · ".join(part for part in fork.mode() if part),
-        "huge_heap_bytes": huge_heap_bytes,
-        "folders": folders.describe() if folders is not None else None,
-        "says_goodbye": kind.on_drop is not Simulation.on_drop,
-        "setup_s": time.monotonic() - began,
-    }
-    return simulation, folders, described
-
-
-def _branch_folders(named: list[str], stores: list[str]) -> Folders | None:
-    if not named:
-        return None
-    from ..folders.view import HOW_VARIABLE, Folders  # mapped only where it is needed: what is mapped is forked
-
-    refuse_threads()  # which would go on seeing the folders as they were
-    return Folders.mount(named, stores, how=os.environ.get(HOW_VARIABLE))
-
-
-def _receive(control: CellEnd) -> tuple[int, dict[str, Any], int | None]:
-    from .link import decode
-
-    prefix, header, payload, descriptor = control.receive()
-    return prefix.kind, decode(header, payload) if header else {}, descriptor
-
-
-def _scalar(value: Any, dtype: Any) -> Any:
-    import numpy as np
-
-    made = np.asarray(value)
-    if made.dtype.hasobject or (made.dtype.kind in "US") != (dtype.kind in "US"):
-        raise BadRequestError(f"{value!r} is no value of dtype {dtype}")
-    fitted = made.astype(dtype)
-    if dtype.kind in "iub" and not np.array_equal(fitted, made):
-        raise BadRequestError(f"{value!r} does not fit dtype {dtype}")
-    return fitted
-
-
-def _same_kind(given: Any, wanted: Any) -> bool:
-    import numpy as np
-
-    return bool(np.can_cast(given, wanted, "same_kind"))
-
-
-def _plain(value: Any) -> Any:
-    import msgspec
-
-    return msgspec.to_builtins(value, enc_hook=str)

@@ -113,7 +113,7 @@ def _summary(activity: Activity, endpoint: str) -> Any:
     rows = table("snapserv", endpoint)
     states = " · ".join(f"{count:,} {state}" for state, count in sorted(stats.states.items()))
     rows.add_row("nodes", f"{stats.snapshots:,} snapshots, {stats.branches:,} branches: {states}")
-    queue = f"{stats.in_flight:,} in flight, {stats.longest_lane:,} in the longest lane"
+    queue = f"{stats.in_flight:,} in flight, {stats.longest_lane:,} in the longest queue"
     rows.add_row("requests", f"{activity.requests_per_s:,.1f}/s · {activity.errors_per_s:,.1f} errors/s · {queue}")
     rows.add_row("steps", f"{activity.steps_per_s:,.1f}/s · {stats.steps:,} in all")
     p50, p99 = stats.fork_us_p50 / 1000, stats.fork_us_p99 / 1000

@@ -23,7 +23,7 @@ from typing import Any
 
 import msgspec
 
-from ..cell.loop import thread_names
+from ..cell.threads import thread_names
 from ..errors import InternalError, SimulationError, SnapservError, error_from_wire
 from ..simulation.base import Simulation
 from .machine import Finding

@@ -42,6 +42,11 @@ def exhausted(what: str, cause: OSError) -> OverBudgetError:
     return OverBudgetError(f"{what}: {os.strerror(number)}", hint=hint, details={"errno": number})
 
 
+def cannot_clone(cause: OSError) -> OverBudgetError:
+    """Return the typed error for a clone that the kernel refused."""
+    return exhausted("the kernel made no process", cause)
+
+
 def total_bytes(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> int:
     """Return the memory that there is: of the machine, or of a control group that may use less.
 

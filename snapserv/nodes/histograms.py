@@ -12,7 +12,7 @@ BOUNDS_S = tuple(1e-4 * 2**power for power in range(21))
 """The upper ends of the buckets, each twice the one before: 100 µs to 105 s; what is longer has one more bucket."""
 
 
-class Durations:
+class DurationHistogram:
     """How many took how long. ``buckets`` are counts by `BOUNDS_S`, and one for what is longer."""
 
     __slots__ = ("buckets", "total_s")
@@ -32,7 +32,7 @@ class Durations:
         return sum(self.buckets)
 
 
-class RequestTally:
+class RequestCounts:
     """What became of requests.
 
     ``durations`` are of those that were begun, by verb and outcome: ``ok`` or an error's code. ``refused`` counts
@@ -40,14 +40,14 @@ class RequestTally:
     """
 
     def __init__(self) -> None:
-        self.durations: dict[tuple[str, str], Durations] = {}
+        self.durations: dict[tuple[str, str], DurationHistogram] = {}
         self.refused: Counter[str] = Counter()
 
     def add(self, verb: str, code: str, seconds: float) -> None:
         """Count one that was answered."""
         durations = self.durations.get((verb, code))
         if durations is None:
-            durations = self.durations[verb, code] = Durations()
+            durations = self.durations[verb, code] = DurationHistogram()
         durations.add(seconds)
 
     def by_verb(self) -> list[VerbStats]:

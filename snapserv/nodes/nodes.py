@@ -1,6 +1,6 @@
 """Nodes with their processes: what it takes to make, revive and end them. Knows nothing of clients.
 
-`Forest` says what there is; `Herd` has the processes; this module keeps the two in step.
+`Forest` says what there is; `ProcessTable` has the processes; this module keeps the two in step.
 """
 
 from __future__ import annotations
@@ -34,14 +34,13 @@ from ..errors import (
 from ..machine.endings import Ending
 from ..outside.bases import Segments
 from . import records
-from .histograms import Durations
+from .histograms import DurationHistogram
 from .ledger import Ledger
 from .plans import Plan, plan_of
-from .process import Cell, RequestKey
-from .process_table import Herd
-from .states import State
-from .tree import Autosnap, Forest, NameInUseError, Node, Tree
-from .turns import Lane, Traffic, Turn
+from .process import CellProcess, RequestKey
+from .process_table import ProcessTable
+from .tree import Autosnap, Forest, NameInUseError, Node, State, Tree
+from .turns import NodeQueue, Traffic, Turn
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +58,7 @@ class Counters:
     steps: int = 0
     forks: int = 0
     fork_us: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED_FORKS))
-    fork_durations: Durations = field(default_factory=Durations)
+    fork_durations: DurationHistogram = field(default_factory=DurationHistogram)
     deaths: Counter[str] = field(default_factory=Counter)
     """By signal; ``none`` of those that exited."""
 
@@ -93,7 +92,9 @@ class Nodes:
         self.forest = Forest()
         self.counters = Counters()
         self.ledger = ledger
-        self.herd = Herd(self._on_end, self._on_standing, ledger, adoption=adoption, orphan_grace_s=orphan_grace_s)
+        self.processes = ProcessTable(
+            self._on_end, self._on_standing, ledger, adoption=adoption, orphan_grace_s=orphan_grace_s
+        )
         self._publish = publish
         self._backing = backing
         self._search_path = search_path
@@ -101,9 +102,9 @@ class Nodes:
         self._autosnap = autosnap
         self._background: set[asyncio.Task[None]] = set()
         self._plans: dict[str, Plan] = {}
-        self._cells: dict[int, Cell] = {}
-        self._lanes: dict[int, Lane] = {}
-        self._nodes_of_cells: dict[Cell, Node] = {}
+        self._cells: dict[int, CellProcess] = {}
+        self._queues: dict[int, NodeQueue] = {}
+        self._nodes_of_cells: dict[CellProcess, Node] = {}
         self._deaths: dict[int, SnapservError] = {}
         self._faulted: set[int] = set()
         self.traffic = Traffic()
@@ -155,11 +156,11 @@ class Nodes:
         """Return the description of a tree's simulation."""
         return self._plans[tree.name].spec
 
-    def lane(self, node: Node) -> Lane:
+    def queue(self, node: Node) -> NodeQueue:
         """Return the queue of requests to a node."""
-        return self._lanes[node.id]
+        return self._queues[node.id]
 
-    def cell(self, node: Node) -> Cell:
+    def cell(self, node: Node) -> CellProcess:
         """Return the process behind a node.
 
         Raises:
@@ -173,15 +174,15 @@ class Nodes:
             raise NotFoundError(f"{node.path} was dropped")
         return cell
 
-    def cell_of(self, node: Node) -> Cell | None:
+    def cell_of(self, node: Node) -> CellProcess | None:
         """Return the process behind a node, also one that has ended; None where there is none."""
         return self._cells.get(node.id)
 
-    def node_of(self, cell: Cell) -> Node | None:
+    def node_of(self, cell: CellProcess) -> Node | None:
         """Return the node that a process is behind; None where it is behind none."""
         return self._nodes_of_cells.get(cell)
 
-    def segments_of(self, cell: Cell) -> Segments:
+    def segments_of(self, cell: CellProcess) -> Segments:
         """Return where the arena of a node's process lies; nothing for a process that is behind no node."""
         node = self._nodes_of_cells.get(cell)
         return self._plans[node.tree.name].segments if node is not None else []
@@ -193,9 +194,9 @@ class Nodes:
             for node in self.forest.nodes.values()
             if node.kind == "snapshot"
             and not ((node.named and not node.automatic) or node.tags or node.pinned)
-            and not self._lanes[node.id].busy
+            and not self._queues[node.id].busy
         ]
-        return sorted(found, key=lambda node: self._lanes[node.id].used)
+        return sorted(found, key=lambda node: self._queues[node.id].used)
 
     def snapshot(self, reference: str | int, what: str) -> Node:
         """Return the snapshot that a client named as ``what``.
@@ -212,7 +213,7 @@ class Nodes:
         return node
 
     @contextlib.asynccontextmanager
-    async def awake(self, node: Node) -> AsyncIterator[Cell]:
+    async def awake(self, node: Node) -> AsyncIterator[CellProcess]:
         """Give the live cell of a node whose turn the caller holds: its own, or for a snapshot a temporary one.
 
         The temporary one is a clone in no tree, in which none of the author's code has run; it ends with the block.
@@ -224,12 +225,12 @@ class Nodes:
         if node.kind == "branch":
             yield cell
             return
-        cell = await self.herd.thaw(cell, step=node.step, seed=None, silent=True)
+        cell = await self.processes.thaw(cell, step=node.step, seed=None, silent=True)
         try:
             self.count_fork(cell.clone_us)
             yield cell
         finally:
-            await asyncio.shield(self.herd.end(cell))
+            await asyncio.shield(self.processes.end(cell))
 
     @property
     def dead(self) -> int:
@@ -247,13 +248,13 @@ class Nodes:
             return "dead"
         if node.faulted is not None:
             return "faulted"
-        return "busy" if self._lanes[node.id].busy else "idle"
+        return "busy" if self._queues[node.id].busy else "idle"
 
     def look(self, node: Node) -> int:
         """Return the step at which a node stands now; that of a branch changes behind our back."""
         cell = self._cells.get(node.id)
         if cell is not None and cell.slot is not None:
-            node.step = self.herd.scoreboard[cell.slot]
+            node.step = self.processes.scoreboard[cell.slot]
         return node.step
 
     def info(self, node: Node, *, private_bytes: int | None = None) -> NodeInfo:
@@ -292,7 +293,7 @@ class Nodes:
         except NameInUseError as cause:
             raise NameTakenError(str(cause)) from cause
         try:
-            master, described = await self.herd.spawn_master(
+            master, described = await self.processes.spawn_master(
                 {
                     "target": target,
                     "params": params,
@@ -323,7 +324,7 @@ class Nodes:
             SnapservError: The branch has threads, the kernel made no process, or the branch died.
         """
         self.check_free(branch.tree, name)
-        frozen, fork_us = await self.herd.freeze(self.cell(branch))
+        frozen, fork_us = await self.processes.freeze(self.cell(branch))
         self.count_fork(fork_us)
         try:
             parent = self.forest.nodes.get(branch.parent or 0)
@@ -332,7 +333,7 @@ class Nodes:
                 branch.tree, "snapshot", parent, frozen, name=name, step=step, faulted=faulted, automatic=automatic
             )
         except NameTakenError:
-            await self.herd.end(frozen)
+            await self.processes.end(frozen)
             raise
         # The branch goes on from here: its past is the snapshot.
         self.forest.move(branch, snapshot)
@@ -346,7 +347,7 @@ class Nodes:
         name: str | None,
         rng: Rng,
         silent: bool = False,
-        prepare: Callable[[Cell], Awaitable[None]] | None = None,
+        prepare: Callable[[CellProcess], Awaitable[None]] | None = None,
     ) -> Node:
         """Clone a live branch of a snapshot.
 
@@ -365,19 +366,19 @@ class Nodes:
         # The id comes first, because a branch's own random stream is derived from it.
         node = self.forest.add(snapshot.tree, "branch", snapshot, name=name, step=snapshot.step, now=time.time())
         node.faulted = snapshot.faulted
-        lane = self._lanes[node.id] = Lane(node.id, self.traffic)
-        async with Turn(lane):  # whoever names it already waits until it is there
+        queue = self._queues[node.id] = NodeQueue(node.id, self.traffic)
+        async with Turn(queue):  # whoever names it already waits until it is there
             try:
                 seed = seed_of(rng, node.id)
-                cell = await self.herd.thaw(self.cell(snapshot), step=snapshot.step, seed=seed, silent=silent)
+                cell = await self.processes.thaw(self.cell(snapshot), step=snapshot.step, seed=seed, silent=silent)
                 if prepare is not None:
                     try:
                         await prepare(cell)
                     except BaseException:
-                        await self.herd.end(cell)
+                        await self.processes.end(cell)
                         raise
             except BaseException:
-                del self._lanes[node.id]
+                del self._queues[node.id]
                 self.forest.remove(node)
                 self.note(node)
                 raise
@@ -387,7 +388,7 @@ class Nodes:
         return node
 
     async def keep_child(
-        self, snapshot: Node, cell: Cell, reserved: int, *, kind: Literal["snapshot", "branch"], step: int
+        self, snapshot: Node, cell: CellProcess, reserved: int, *, kind: Literal["snapshot", "branch"], step: int
     ) -> Node:
         """Make a live cell that was cloned of a snapshot a node, as it is or frozen.
 
@@ -396,9 +397,9 @@ class Nodes:
         """
         if kind == "branch":
             return self._settle(snapshot.tree, kind, snapshot, cell, name=None, step=step, reserved=reserved)
-        frozen, fork_us = await self.herd.freeze(cell)
+        frozen, fork_us = await self.processes.freeze(cell)
         self.count_fork(fork_us)
-        await self.herd.end(cell)
+        await self.processes.end(cell)
         return self._settle(snapshot.tree, kind, snapshot, frozen, name=None, step=step, reserved=reserved)
 
     async def revive(self, branch: Node, snapshot: Node, *, rng: Rng) -> None:
@@ -408,13 +409,13 @@ class Nodes:
             SnapservError: The kernel made no process, the snapshot died, or ``on_branch`` raised; the branch is
                 then what it was.
         """
-        cell = await self.herd.thaw(self.cell(snapshot), step=snapshot.step, seed=seed_of(rng, branch.id))
+        cell = await self.processes.thaw(self.cell(snapshot), step=snapshot.step, seed=seed_of(rng, branch.id))
         branch.faulted = snapshot.faulted
         self.forest.move(branch, snapshot)
         await self._replace_cell(branch, cell)
         self._publish("restored", self.info(branch), snapshot.path)
 
-    async def resume(self, branch: Node, backup: Cell, *, step: int) -> None:
+    async def resume(self, branch: Node, backup: CellProcess, *, step: int) -> None:
         """Have a branch, whose turn the caller holds, go on from a frozen copy of itself, which stands at ``step``.
 
         Neither the branch nor its tree knows of it: no hook of the author's runs.
@@ -422,9 +423,9 @@ class Nodes:
         Raises:
             SnapservError: The kernel made no process, or the copy died; the branch is then what it was.
         """
-        cell = await self.herd.thaw(backup, step=step, seed=None, resumes=True)
+        cell = await self.processes.thaw(backup, step=step, seed=None, resumes=True)
         if branch.id in self._cells:
-            self._cells[branch.id].kill()  # without a goodbye: the branch goes on
+            self._cells[branch.id].kill()  # without `on_drop`: the branch goes on
         await self._replace_cell(branch, cell)
         self._publish("restored", self.info(branch), f"step {step}, before what failed")
 
@@ -452,10 +453,10 @@ class Nodes:
         """End a node, whose turn the caller holds; its descendants live on."""
         cell = self._part(node)
         if cell is not None:
-            await self.herd.end(cell)
+            await self.processes.end(cell)
         self._deaths.pop(node.id, None)
         self._publish(event, self.info(node), text)
-        del self._lanes[node.id]
+        del self._queues[node.id]
         self.traffic.forget(node.id)
         children = list(node.children)
         self.forest.remove(node)
@@ -524,16 +525,16 @@ class Nodes:
         tree.first, tree.root = told["first"], told["root"]
         self._plans[name] = plan_of(name, told["described"])
 
-    def put_back(self, number: int, told: Mapping[str, Any], cell: Cell | None) -> Node:
+    def put_back(self, number: int, told: Mapping[str, Any], cell: CellProcess | None) -> Node:
         """Take up a node as the ledger has it, with its process, or dead without one."""
         node = records.node_of(number, told, self.forest.trees[told["tree"]])
         self.forest.put_back(node)
-        self._lanes[number] = Lane(number, self.traffic)
+        self._queues[number] = NodeQueue(number, self.traffic)
         if cell is not None:
             self._put(node, cell)
         elif node.death is None:
             if told["slot"] is not None:
-                node.step = self.herd.scoreboard[told["slot"]]  # it may have gone on after this was written
+                node.step = self.processes.scoreboard[told["slot"]]  # it may have gone on after this was written
             self._died(node, told["pid"], Ending(None, None, False))
         else:
             self._deaths[number] = error_from_wire(told["error"])
@@ -545,12 +546,12 @@ class Nodes:
 
     def answered(self, key: RequestKey) -> None:
         """Take note that a client was told what a cell had done for an earlier server."""
-        if self.herd.answers.pop(key, None) is not None:
+        if self.processes.answers.pop(key, None) is not None:
             self.ledger.remove("answer", key)
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Do something that nobody waits for; `close` gives it up."""
-        task = self.herd.loop.create_task(work)
+        task = self.processes.loop.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
@@ -559,7 +560,7 @@ class Nodes:
         for task in self._background:
             task.cancel()
         self._nodes_of_cells.clear()  # nobody needs to hear of these deaths
-        await self.herd.close()
+        await self.processes.close()
 
     # --------------------------------------------------------------------------------------------- processes
 
@@ -568,7 +569,7 @@ class Nodes:
         tree: Tree,
         kind: Literal["snapshot", "branch"],
         parent: Node | None,
-        cell: Cell,
+        cell: CellProcess,
         *,
         name: str | None,
         step: int,
@@ -579,26 +580,26 @@ class Nodes:
         self.check_free(tree, name)
         node = self.forest.add(tree, kind, parent, name=name, step=step, now=time.time(), reserved=reserved)
         node.faulted, node.automatic = faulted, automatic
-        self._lanes[node.id] = Lane(node.id, self.traffic)
+        self._queues[node.id] = NodeQueue(node.id, self.traffic)
         self._put(node, cell)
         self._publish("created", self.info(node), "")
         return node
 
-    def _put(self, node: Node, cell: Cell) -> None:
+    def _put(self, node: Node, cell: CellProcess) -> None:
         self._cells[node.id] = cell
         self._nodes_of_cells[cell] = node
         self.note(node)
         if cell.ended.done():
             self._on_end(cell, cell.ended.result())
 
-    def _part(self, node: Node) -> Cell | None:
+    def _part(self, node: Node) -> CellProcess | None:
         """Take a node's process away from it, for the caller to end."""
         cell = self._cells.pop(node.id, None)
         if cell is not None:
             self._nodes_of_cells.pop(cell, None)
         return cell
 
-    async def _replace_cell(self, branch: Node, cell: Cell) -> None:
+    async def _replace_cell(self, branch: Node, cell: CellProcess) -> None:
         """Put a clone in the place of a branch's process, also of one that died."""
         self.count_fork(cell.clone_us)
         former = self._part(branch)
@@ -607,9 +608,9 @@ class Nodes:
         with self.ledger.at_once():  # a server that is killed in between leaves one of the two
             self._put(branch, cell)
         if former is not None:
-            await self.herd.end(former)
+            await self.processes.end(former)
 
-    def _on_end(self, cell: Cell, ending: Ending) -> None:
+    def _on_end(self, cell: CellProcess, ending: Ending) -> None:
         node = self._nodes_of_cells.pop(cell, None)
         if node is None:
             return
@@ -629,7 +630,7 @@ class Nodes:
         log.warning("node_died", node=node.path, pid=pid, signal=ending.signal, status=ending.status)
         self._publish("died", self.info(node), str(ending))
 
-    def _on_standing(self, cell: Cell) -> None:
+    def _on_standing(self, cell: CellProcess) -> None:
         node = self._nodes_of_cells.get(cell)
         if node is not None:
             with self.ledger.at_once():  # layers that nobody stands on any more are removed soon

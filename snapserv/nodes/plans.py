@@ -27,9 +27,9 @@ class Plan:
     base_hashes: BaseHashes = field(default_factory=BaseHashes)
 
     @property
-    def takes_back(self) -> bool:
+    def resets_in_place(self) -> bool:
         """Whether a process may be taken back from one child of an expansion to the next, and nobody can tell."""
-        return self.described["folders"] is None and not self.described["says_goodbye"]
+        return self.described["folders"] is None and not self.described["has_on_drop"]
 
     @property
     def file_backed(self) -> bool:

@@ -15,20 +15,17 @@ import struct
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from snapserv_client.wire import Buffer
 
 from ..cell.link import HELLO, NUMBER, PREFIX, Prefix, decode, encode
-from ..cell.loop import cannot_clone
+from ..cell.scoreboard import Scoreboard
 from ..errors import NodeDiedError, SimulationError, SnapservError, error_from_wire
 from ..ext import fork
 from ..folders.stacks import Stacks
 from ..machine.endings import Ending, ending_of
-from ..machine.limits import exhausted
-
-if TYPE_CHECKING:
-    from .process_table import Herd
+from ..machine.limits import cannot_clone, exhausted
 
 NO_SIGNAL = int(socket.MSG_NOSIGNAL)
 READ_BYTES = 1 << 18
@@ -50,32 +47,46 @@ RequestKey: TypeAlias = tuple[bytes, int]
 """A client and its request: what a cell that has done it remembers until the server asks it something else."""
 
 
-class Cell:
-    """A process of the herd, seen from the server.
+class Table(Protocol):
+    """What a process knows of the table that it is in; see `snapserv.nodes.process_table`."""
+
+    loop: asyncio.AbstractEventLoop
+    cells: dict[int, CellProcess]
+    answers: dict[RequestKey, Answer]
+    scoreboard: Scoreboard
+    on_end: Callable[[CellProcess, Ending], None]
+    on_work: Callable[[CellProcess], None]
+
+    def watch(self, what: socket.socket | int, then: Callable[[], None], *, writable: bool = False) -> None:
+        """Have the loop call ``then`` whenever a descriptor is ready, on nobody's behalf."""
+
+
+class CellProcess:
+    """A cell, seen from the server.
 
     ``ended`` is done when the process is reaped. ``slot`` is the place of a branch in the scoreboard.
-    ``says_goodbye`` is whether its simulation has something to do before a branch is ended. ``stacks`` are the
+    ``has_on_drop`` is whether its simulation has something to do before a branch is ended. ``stacks`` are the
     layers of its tree's folders, if it branches some. ``verdict`` is why the server ended it, if it did so unasked.
     A cell of an earlier server is without a ``control`` socket until it connects; what it is sent waits.
     """
 
-    def __init__(self, herd: Herd, control: socket.socket | None) -> None:
+    def __init__(self, table: Table, control: socket.socket | None) -> None:
         self.pid = 0
         self.slot: int | None = None
-        self.ended: asyncio.Future[Ending] = herd.loop.create_future()
+        self.ended: asyncio.Future[Ending] = table.loop.create_future()
         self.on_progress: Callable[[int, int], None] | None = None
         self.clone_us = 0.0
         self.verdict: SnapservError | None = None
-        self.says_goodbye = False
+        self.has_on_drop = False
         self.stacks: Stacks | None = None
-        self.shares_with: list[Cell] = []
+        self.shares_with: list[CellProcess] = []
         """The one that it was cloned of, and the last one that was cloned of it: while all of them live."""
         self.child = True
         """Whether it is this server's own, which alone can reap it: what is cloned of it is too."""
-        self._herd = herd
+        self._table = table
         self._control = control
         self._pidfd = -1
-        self._hello: asyncio.Future[None] = herd.loop.create_future()
+        self._hello: asyncio.Future[None] = table.loop.create_future()
         self._replies: deque[asyncio.Future[Any]] = deque()
         self._outgoing: deque[tuple[memoryview, list[int]]] = deque()
         self._message: tuple[Prefix, bytearray, int] | None = None
@@ -115,9 +126,9 @@ class Cell:
             NodeDiedError: The process ended before it answered.
             SnapservError: What the cell answered.
         """
-        reply: asyncio.Future[Any] = self._herd.loop.create_future()
+        reply: asyncio.Future[Any] = self._table.loop.create_future()
         if key is not None:
-            answer = self._herd.answers.get(key)
+            answer = self._table.answers.get(key)
             if answer is not None and not answer.given:
                 answer.given = True
                 _resolve(reply, answer.reply)
@@ -130,7 +141,7 @@ class Cell:
         self._send(parts, [descriptor.detach()] if descriptor else [])
         if self.ended.done():
             self._fail(self._death())
-        self._herd.on_work(self)
+        self._table.on_work(self)
         return reply
 
     @property
@@ -183,7 +194,7 @@ class Cell:
         """Talk to the process through ``control``, which is the cell's from now on."""
         control.setblocking(False)
         self._control = control
-        self._herd.watch(control, self._on_readable)
+        self._table.watch(control, self._on_readable)
         self._flush()
 
     @property
@@ -203,9 +214,9 @@ class Cell:
             os.kill(pid, signal.SIGKILL)
             raise exhausted("a process cannot be watched", cause) from cause
         self.pid = pid
-        self._herd.watch(self._pidfd, self._on_end)
-        self._herd.cells[pid] = self
-        self._herd.on_work(self)
+        self._table.watch(self._pidfd, self._on_end)
+        self._table.cells[pid] = self
+        self._table.on_work(self)
 
     def rest(self) -> None:
         """Give the pidfd of a frozen process back: one descriptor a snapshot is enough.
@@ -215,7 +226,7 @@ class Cell:
         does one that is no child of ours, whose number may become another's.
         """
         if self._pidfd >= 0 and not self._hung_up and self.child:
-            self._herd.loop.remove_reader(self._pidfd)
+            self._table.loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
 
@@ -224,17 +235,17 @@ class Cell:
         ending = ending_of(self.pid, self._pidfd, asked=self._asked_to_end, why=why)
         if ending is None:
             return
-        self._herd.loop.remove_reader(self._pidfd)
+        self._table.loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         self._pidfd = -1
-        del self._herd.cells[self.pid]
+        del self._table.cells[self.pid]
         self.ended.set_result(ending)
         self._on_readable()  # it may have answered before it ended
         self._hang_up()
         self._fail(self._death())
         if self.stacks is not None:
             self.stacks.release(self)
-        self._herd.on_end(self, ending)
+        self._table.on_end(self, ending)
 
     def _death(self) -> SnapservError:
         if self.verdict is not None:
@@ -244,7 +255,7 @@ class Cell:
         if ending is not None:
             details |= {"signal": ending.signal, "status": ending.status}
         if self.slot is not None:
-            details["step"] = self._herd.scoreboard[self.slot]
+            details["step"] = self._table.scoreboard[self.slot]
         where = f" after step {details['step']:,}" if "step" in details else ""
         return NodeDiedError(
             f"the process of this node {ending or 'ended'}{where}",
@@ -263,8 +274,8 @@ class Cell:
 
     def _hang_up(self) -> None:
         if self._control is not None and self._control.fileno() >= 0:
-            self._herd.loop.remove_reader(self._control)
-            self._herd.loop.remove_writer(self._control)
+            self._table.loop.remove_reader(self._control)
+            self._table.loop.remove_writer(self._control)
             self._control.close()
         for _, descriptors in self._outgoing:
             for descriptor in descriptors:
@@ -280,14 +291,14 @@ class Cell:
         if self.pid and self._pidfd < 0:
             self._hang_up()  # first, so that there is a descriptor for what follows
             self._pidfd = os.pidfd_open(self.pid)
-            self._herd.watch(self._pidfd, self._on_end)
+            self._table.watch(self._pidfd, self._on_end)
         elif self._pidfd < 0:
             # It never said hello: its parent died with the socket in hand, or refused to clone.
             self._hang_up()
             self._fail(self._death())
             return
         if self._control is not None and self._control.fileno() >= 0:
-            self._herd.loop.remove_reader(self._control)
+            self._table.loop.remove_reader(self._control)
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
@@ -316,7 +327,7 @@ class Cell:
             except BlockingIOError:
                 if not self._waits_to_write:
                     self._waits_to_write = True
-                    self._herd.watch(self._control, self._flush, writable=True)
+                    self._table.watch(self._control, self._flush, writable=True)
                 return
             except OSError:
                 self._on_readable()  # a process that could not be made says so before it closes the socket
@@ -331,7 +342,7 @@ class Cell:
                 self._outgoing.popleft()
         if self._waits_to_write and self._control is not None:
             self._waits_to_write = False
-            self._herd.loop.remove_writer(self._control)
+            self._table.loop.remove_writer(self._control)
 
     def _on_readable(self) -> None:
         while self._control is not None and self._control.fileno() >= 0:

@@ -17,16 +17,16 @@ from typing import Any
 
 import structlog
 
-from ..cell.loop import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR, cannot_clone
+from ..cell.link import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR
 from ..errors import SnapservError
 from ..folders.stacks import Stacks, Stores
 from ..machine.descriptors import raise_limit, socket_pair
 from ..machine.endings import Ending
-from ..machine.limits import exhausted
+from ..machine.limits import cannot_clone, exhausted
 from ..machine.oom import SNAPSHOT, prefer, score
 from ..outside.bases import Segments
 from .ledger import Ledger
-from .process import Answer, Cell, RequestKey
+from .process import Answer, CellProcess, RequestKey
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +40,7 @@ ONE_THREAD = {
     "PYTHONHASHSEED": "0",
 }
 
-GOODBYE_WITHIN_S = 5.0
+ON_DROP_WITHIN_S = 5.0
 END_WITHIN_S = 5.0
 
 
@@ -49,7 +49,7 @@ def cell_environment() -> dict[str, str]:
     return {**ONE_THREAD, **os.environ}
 
 
-class Herd:
+class ProcessTable:
     """All cells of a server.
 
     Args:
@@ -64,8 +64,8 @@ class Herd:
 
     def __init__(
         self,
-        on_end: Callable[[Cell, Ending], None],
-        on_standing: Callable[[Cell], None],
+        on_end: Callable[[CellProcess, Ending], None],
+        on_standing: Callable[[CellProcess], None],
         ledger: Ledger,
         *,
         adoption: str,
@@ -73,12 +73,12 @@ class Herd:
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self._nobody = contextvars.Context()
-        self.cells: dict[int, Cell] = {}
+        self.cells: dict[int, CellProcess] = {}
         self.answers: dict[RequestKey, Answer] = {}
         self.on_end = on_end
-        self.on_work: Callable[[Cell], None] = lambda cell: None
-        self.admit: Callable[[str, Cell | None], Awaitable[None]] = _admit
-        self.weigh: Callable[[Cell, Segments], Awaitable[None]] = _weigh
+        self.on_work: Callable[[CellProcess], None] = lambda cell: None
+        self.admit: Callable[[str, CellProcess | None], Awaitable[None]] = _admit
+        self.weigh: Callable[[CellProcess, Segments], Awaitable[None]] = _weigh
         self.own_score = score()
         self._open_files = raise_limit()
         self.on_standing = on_standing
@@ -96,7 +96,7 @@ class Herd:
         add = self.loop.add_writer if writable else self.loop.add_reader
         self._nobody.run(add, what, then)
 
-    async def spawn_master(self, request: Mapping[str, Any]) -> tuple[Cell, dict[str, Any]]:
+    async def spawn_master(self, request: Mapping[str, Any]) -> tuple[CellProcess, dict[str, Any]]:
         """Start a fresh interpreter, have it set a simulation up, and return its cell and its description.
 
         Raises:
@@ -124,7 +124,7 @@ class Herd:
             raise cannot_clone(cause) from cause
         finally:
             theirs.close()
-        cell = Cell(self, ours)
+        cell = CellProcess(self, ours)
         try:
             cell.adopt(pid)
         except SnapservError:
@@ -136,7 +136,7 @@ class Herd:
                 "setup", stores=stores, open_files=self._open_files, **self._waiting, **request
             )
             await self.weigh(cell, described["segments"])
-            cell.says_goodbye = described["says_goodbye"]
+            cell.has_on_drop = described["has_on_drop"]
             if described["folders"] is not None:
                 cell.stacks = Stacks(self._stores, described["folders"])
                 cell.stacks.start(cell, described["folders"]["standing"])
@@ -151,11 +151,11 @@ class Herd:
         """Return the layers of an earlier server's tree, without owners yet; None where it branches no folders."""
         return Stacks(self._stores, described["folders"]) if described["folders"] is not None else None
 
-    def recognise(self, pid: int, described: Mapping[str, Any], stacks: Stacks | None) -> Cell:
+    def recognise(self, pid: int, described: Mapping[str, Any], stacks: Stacks | None) -> CellProcess:
         """Return the cell of an earlier server whose process is ``pid``; it will connect."""
-        cell = Cell(self, None)
+        cell = CellProcess(self, None)
         cell.child = False
-        cell.says_goodbye = described["says_goodbye"]
+        cell.has_on_drop = described["has_on_drop"]
         cell.stacks = stacks
         cell.adopt(pid)
         return cell
@@ -168,7 +168,7 @@ class Herd:
         cell.connect(control)
         return True
 
-    async def freeze(self, live: Cell, *, how: str = "freeze") -> tuple[Cell, float]:
+    async def freeze(self, live: CellProcess, *, how: str = "freeze") -> tuple[CellProcess, float]:
         """Clone a live cell into a frozen one; return it and the microseconds that its parent was held up.
 
         ``how`` is what the cell is asked: "freeze", or "remember" for a twin that it can be taken back to.
@@ -178,8 +178,8 @@ class Herd:
         """
         await self.admit("a snapshot", live)
         ours, theirs = socket_pair()
-        frozen = Cell(self, ours)
-        frozen.says_goodbye, frozen.child = live.says_goodbye, live.child
+        frozen = CellProcess(self, ours)
+        frozen.has_on_drop, frozen.child = live.has_on_drop, live.child
         stacks = frozen.stacks = live.stacks
         try:
             prepared: Any = stacks and await live.ask("prepare", folders=stacks.preparing(live))
@@ -201,11 +201,11 @@ class Herd:
         return frozen, fork_us
 
     async def thaw(
-        self, frozen: Cell, *, step: int, seed: int | None, silent: bool = False, resumes: bool = False
-    ) -> Cell:
+        self, frozen: CellProcess, *, step: int, seed: int | None, silent: bool = False, resumes: bool = False
+    ) -> CellProcess:
         """Clone a frozen cell into a live branch that stands at ``step``.
 
-        ``silent`` leaves ``on_branch`` out, and the goodbye at the end too; ``resumes`` says that it is no new
+        ``silent`` leaves ``on_branch`` out, and ``on_drop`` at the end too; ``resumes`` says that it is no new
         branch but the one that was frozen, which began long ago.
 
         Raises:
@@ -218,9 +218,9 @@ class Herd:
             ours.close()
             theirs.close()
             raise exhausted("no place is left in the scoreboard", OSError(errno.EAGAIN, ""))
-        branch = Cell(self, ours)
+        branch = CellProcess(self, ours)
         branch.slot = slot
-        branch.says_goodbye, branch.child = frozen.says_goodbye, frozen.child
+        branch.has_on_drop, branch.child = frozen.has_on_drop, frozen.child
         stacks = branch.stacks = frozen.stacks
         folders = stacks.beginning(frozen, branch) if stacks is not None else None
         try:
@@ -247,14 +247,15 @@ class Herd:
             raise
         return branch
 
-    async def end(self, cell: Cell) -> None:
+    async def end(self, cell: CellProcess) -> None:
         """End a cell, wait until it is reaped and free its place in the scoreboard.
 
-        A branch whose simulation wants to say goodbye may, for a while, unless it is busy or never began.
+        The ``on_drop`` of a branch's simulation is run first, within `ON_DROP_WITHIN_S`, unless it is busy
+        or never began.
         """
-        if cell.says_goodbye and cell.slot is not None and cell.idle:
+        if cell.has_on_drop and cell.slot is not None and cell.idle:
             with contextlib.suppress(SnapservError, TimeoutError):
-                async with asyncio.timeout(GOODBYE_WITHIN_S):
+                async with asyncio.timeout(ON_DROP_WITHIN_S):
                     await cell.ask("leave")
         cell.kill()
         if cell.pid:
@@ -289,9 +290,9 @@ class Herd:
         await self.loop.run_in_executor(None, self._stores.close)
 
 
-async def _admit(_: str, __: Cell | None) -> None:
-    """Admit everything: what a herd does that has no budget."""
+async def _admit(_: str, __: CellProcess | None) -> None:
+    """Admit everything: what a table does that has no budget."""
 
 
-async def _weigh(_: Cell, __: Segments) -> None:
-    """Let every setup take what it takes: what a herd does that has no budget."""
+async def _weigh(_: CellProcess, __: Segments) -> None:
+    """Let every setup take what it takes: what a table does that has no budget."""

@@ -12,7 +12,7 @@ from .tree import Autosnap, Node, Tree
 
 if TYPE_CHECKING:
     from .plans import Plan
-    from .process import Cell
+    from .process import CellProcess
 
 KEPT = (
     *("name", "kind", "parent", "step", "created", "tags", "pinned"),
@@ -21,7 +21,7 @@ KEPT = (
 """What is said of a node as it is; the rest is its tree's, or its process's."""
 
 
-def of_node(node: Node, cell: Cell | None, error: SnapservError | None) -> dict[str, Any]:
+def of_node(node: Node, cell: CellProcess | None, error: SnapservError | None) -> dict[str, Any]:
     """Return what is said of a node; ``cell`` is its process, and ``error`` what is told of a dead one."""
     return {
         **{name: getattr(node, name) for name in KEPT},
@@ -52,7 +52,7 @@ def of_tree(tree: Tree, plan: Plan | None) -> dict[str, Any] | None:
     }
 
 
-def keep_backup(ledger: Ledger, branch: Node, backup: Cell, step: int) -> None:
+def keep_backup(ledger: Ledger, branch: Node, backup: CellProcess, step: int) -> None:
     """Have the next server know of a frozen copy of a branch, to which it goes back where its work fails."""
     with ledger.at_once():
         ledger.put("backup", branch.id, lambda: {"pid": backup.pid, "step": step, "standing": _standing(backup)})
@@ -64,5 +64,5 @@ def forget_backup(ledger: Ledger, branch: Node) -> None:
         ledger.remove("backup", branch.id)
 
 
-def _standing(cell: Cell | None) -> dict[str, Any] | None:
+def _standing(cell: CellProcess | None) -> dict[str, Any] | None:
     return cell.stacks.standing(cell) if cell is not None and cell.stacks is not None else None

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Literal, TypeAlias
 
-if TYPE_CHECKING:
-    from .nodes import Nodes
-    from .tree import Kind, Node
-
-State: TypeAlias = Literal["idle", "busy", "dead", "faulted"]
+from .nodes import Nodes
+from .tree import Kind, Node, State
 
 
 def count_states(nodes: Nodes) -> Counter[tuple[Kind, State]]:

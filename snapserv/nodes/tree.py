@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Kind = Literal["snapshot", "branch"]
+State = Literal["idle", "busy", "dead", "faulted"]
 
 
 class NameInUseError(ValueError):

@@ -1,6 +1,6 @@
 """Turns: requests to one node run one at a time, in order of arrival; different nodes run in parallel.
 
-Each node has a lane. A request takes its place in the lanes of all the nodes that it needs at once, when it
+Each node has a queue. A request takes its place in the queues of all the nodes that it needs at once, when it
 arrives, so that two requests over the same two nodes can never wait for each other. Requests that change
 nothing at a node share their turn there with neighbours of the same kind.
 """
@@ -18,24 +18,24 @@ _moments = count(1)
 
 
 class Traffic:
-    """Where requests are, by the numbers of lanes: ``busy`` has those in use, ``recent`` the few used last."""
+    """Where requests are, by the numbers of queues: ``busy`` has those in use, ``recent`` the few used last."""
 
     def __init__(self) -> None:
-        self.busy: dict[int, Lane] = {}
+        self.busy: dict[int, NodeQueue] = {}
         self.recent: OrderedDict[int, None] = OrderedDict()
 
-    def enter(self, lane: Lane) -> None:
-        """Take note that a request takes its place in a lane."""
-        self.busy[lane.number] = lane
-        self.recent[lane.number] = None
-        self.recent.move_to_end(lane.number)
+    def enter(self, queue: NodeQueue) -> None:
+        """Take note that a request takes its place in a queue."""
+        self.busy[queue.number] = queue
+        self.recent[queue.number] = None
+        self.recent.move_to_end(queue.number)
         if len(self.recent) > MOST_RECENT:
             self.recent.popitem(last=False)
 
-    def leave(self, lane: Lane) -> None:
-        """Take note that a request has left a lane."""
-        if not lane.queue:
-            self.busy.pop(lane.number, None)
+    def leave(self, queue: NodeQueue) -> None:
+        """Take note that a request has left a queue."""
+        if not queue.turns:
+            self.busy.pop(queue.number, None)
 
     def forget(self, number: int) -> None:
         """Take note that a node is gone, so that those that are there are not crowded out."""
@@ -43,11 +43,11 @@ class Traffic:
 
     @property
     def longest(self) -> int:
-        """How many requests there are in the longest lane."""
-        return max((len(lane.queue) for lane in self.busy.values()), default=0)
+        """How many requests there are in the longest queue."""
+        return max((len(queue.turns) for queue in self.busy.values()), default=0)
 
 
-class Lane:
+class NodeQueue:
     """The requests to one node, in order of arrival. ``used`` is higher the later it was used last.
 
     Args:
@@ -55,10 +55,10 @@ class Lane:
         traffic: Where it says that it is in use.
     """
 
-    __slots__ = ("number", "queue", "traffic", "used")
+    __slots__ = ("number", "traffic", "turns", "used")
 
     def __init__(self, number: int = 0, traffic: Traffic | None = None) -> None:
-        self.queue: deque[Turn] = deque()
+        self.turns: deque[Turn] = deque()
         self.used = next(_moments)
         self.number = number
         self.traffic = Traffic() if traffic is None else traffic
@@ -66,11 +66,11 @@ class Lane:
     @property
     def busy(self) -> bool:
         """Whether a request runs or waits here."""
-        return bool(self.queue)
+        return bool(self.turns)
 
 
 class Turn:
-    """One request's place in the lanes that it needs; entered with ``async with``.
+    """One request's place in the queues that it needs; entered with ``async with``.
 
     Args:
         alone: Lanes of nodes that the request changes.
@@ -79,16 +79,16 @@ class Turn:
     The place is taken when the turn is made: make it and enter it before anything is awaited.
     """
 
-    __slots__ = ("_lanes", "_ready")
+    __slots__ = ("_queues", "_ready")
 
-    def __init__(self, *alone: Lane, shared: Iterable[Lane] = ()) -> None:
-        self._lanes: dict[Lane, bool] = {**dict.fromkeys(shared, True), **dict.fromkeys(alone, False)}
+    def __init__(self, *alone: NodeQueue, shared: Iterable[NodeQueue] = ()) -> None:
+        self._queues: dict[NodeQueue, bool] = {**dict.fromkeys(shared, True), **dict.fromkeys(alone, False)}
         self._ready: asyncio.Future[None] | None = None
         moment = next(_moments)
-        for lane in self._lanes:
-            lane.queue.append(self)
-            lane.used = moment
-            lane.traffic.enter(lane)
+        for queue in self._queues:
+            queue.turns.append(self)
+            queue.used = moment
+            queue.traffic.enter(queue)
 
     async def __aenter__(self) -> None:
         if self._is_next():
@@ -106,21 +106,21 @@ class Turn:
         self._leave()
 
     def _is_next(self) -> bool:
-        for lane, shared in self._lanes.items():
-            for other in lane.queue:
+        for queue, shared in self._queues.items():
+            for other in queue.turns:
                 if other is self:
                     break
-                if not (shared and other._lanes[lane]):
+                if not (shared and other._queues[queue]):
                     return False
         return True
 
     def _leave(self) -> None:
-        for lane in self._lanes:
-            lane.queue.remove(self)
-            lane.traffic.leave(lane)
-        for lane in self._lanes:
-            for other in lane.queue:
+        for queue in self._queues:
+            queue.turns.remove(self)
+            queue.traffic.leave(queue)
+        for queue in self._queues:
+            for other in queue.turns:
                 if other._ready is not None and not other._ready.done() and other._is_next():
                     other._ready.set_result(None)
-                if not other._lanes[lane]:
+                if not other._queues[queue]:
                     break

@@ -17,7 +17,7 @@ import structlog
 from ..errors import NodeDiedError, RequestTimeoutError, SnapservError, StepInterruptedError
 from ..nodes.faults import note_fault
 from ..nodes.nodes import Nodes
-from ..nodes.process import Cell
+from ..nodes.process import CellProcess
 from ..nodes.records import forget_backup, keep_backup
 from ..nodes.tree import Node
 
@@ -46,7 +46,7 @@ async def atomically(
     step = nodes.look(branch)
     if deadline_s is not None and asyncio.get_running_loop().time() >= deadline_s:
         raise _too_late("its turn came too late, and nothing was begun", step)
-    backup, fork_us = await nodes.herd.freeze(nodes.cell(branch))
+    backup, fork_us = await nodes.processes.freeze(nodes.cell(branch))
     nodes.count_fork(fork_us)
     keep_backup(nodes.ledger, branch, backup, step)
     try:
@@ -62,10 +62,12 @@ async def atomically(
         raise
     finally:
         forget_backup(nodes.ledger, branch)
-        nodes.in_background(nodes.herd.end(backup))
+        nodes.in_background(nodes.processes.end(backup))
 
 
-async def _roll_back(nodes: Nodes, branch: Node, backup: Cell, step: int, error: SnapservError) -> SnapservError:
+async def _roll_back(
+    nodes: Nodes, branch: Node, backup: CellProcess, step: int, error: SnapservError
+) -> SnapservError:
     """Put a branch back, and return what its client is to be told."""
     details = {"step": nodes.look(branch), **error.details}
     try:
@@ -88,7 +90,7 @@ async def _roll_back(nodes: Nodes, branch: Node, backup: Cell, step: int, error:
     )
 
 
-async def _resume(nodes: Nodes, branch: Node, backup: Cell, step: int) -> None:
+async def _resume(nodes: Nodes, branch: Node, backup: CellProcess, step: int) -> None:
     """Have the branch go on from the backup; again if only the new process was killed, and the backup lives."""
     for left in reversed(range(MOST_TRIES)):
         try:

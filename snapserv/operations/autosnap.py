@@ -145,7 +145,7 @@ def _may_go(node: Node) -> bool:
 
 def _drop_soon(nodes: Nodes, node: Node) -> None:
     """Drop a snapshot in its own turn, for which nobody waits: whoever uses it now is done first."""
-    turn = Turn(nodes.lane(node))
+    turn = Turn(nodes.queue(node))
 
     async def drop() -> None:
         async with turn:

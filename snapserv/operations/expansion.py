@@ -18,7 +18,7 @@ from snapserv_client.protocol import ExpandArgs, ExpandResult, Kept, Outcome
 
 from ..errors import NodeDiedError, RequestTimeoutError, SnapservError
 from ..nodes.nodes import Nodes, seed_of
-from ..nodes.process import Cell
+from ..nodes.process import CellProcess
 from ..nodes.tree import Node
 
 log = structlog.get_logger(__name__)
@@ -43,17 +43,17 @@ class Expansion:
         self._args = args
         self._on_outcome = on_outcome
         self._outcomes: dict[int, Outcome] = {}
-        self._alive: dict[int, Cell] = {}
+        self._alive: dict[int, CellProcess] = {}
         self._best: list[tuple[float, int]] = []
         # So many play at a time; as many again are cloned or ended meanwhile.
         self._parallel = min(len(args.inputs), args.parallel or len(os.sched_getaffinity(0)))
         self._room = asyncio.Semaphore(self._parallel)
         self._endings: set[asyncio.Task[None]] = set()
-        self._takes_back = (
-            args.keep == "none" and len(args.inputs) > 4 * self._parallel and nodes.plan(source).takes_back
+        self._resets_in_place = (
+            args.keep == "none" and len(args.inputs) > 4 * self._parallel and nodes.plan(source).resets_in_place
         )
-        self._twins: dict[Cell, Cell] = {}
-        self._spare: list[Cell] = []
+        self._twins: dict[CellProcess, CellProcess] = {}
+        self._spare: list[CellProcess] = []
         # Ids come first, and in order: a child's own random stream is derived from its id.
         self._ids = [nodes.forest.reserve() for _ in args.inputs]
 
@@ -125,7 +125,7 @@ class Expansion:
             raise
         return outcome
 
-    async def _begin(self, seed: int | None) -> Cell:
+    async def _begin(self, seed: int | None) -> CellProcess:
         """Return a branch of the snapshot that has not played: one that has, and is taken back, or else a clone."""
         while self._spare:
             cell = self._spare.pop()
@@ -138,11 +138,13 @@ class Expansion:
             except BaseException:
                 self._end(cell)
                 raise
-        nodes, takes_back = self._nodes, self._takes_back
+        nodes, resets_in_place = self._nodes, self._resets_in_place
         frozen, step = nodes.cell(self._source), self._source.step
-        cell = await nodes.herd.thaw(frozen, step=step, seed=None if takes_back else seed, silent=takes_back)
+        cell = await nodes.processes.thaw(
+            frozen, step=step, seed=None if resets_in_place else seed, silent=resets_in_place
+        )
         nodes.count_fork(cell.clone_us)
-        if takes_back:
+        if resets_in_place:
             try:
                 await self._remember(cell)
                 await cell.ask("begin", slot=cell.slot, seed=seed)
@@ -151,10 +153,10 @@ class Expansion:
                 raise
         return cell
 
-    async def _remember(self, cell: Cell) -> None:
+    async def _remember(self, cell: CellProcess) -> None:
         """Have a branch remember where it stands."""
         try:
-            self._twins[cell], fork_us = await self._nodes.herd.freeze(cell, how="remember")
+            self._twins[cell], fork_us = await self._nodes.processes.freeze(cell, how="remember")
         except SnapservError as error:
             self._refused(error)
         else:
@@ -162,8 +164,8 @@ class Expansion:
 
     def _refused(self, error: SnapservError) -> None:
         """Clone each child from now on."""
-        if self._takes_back:
-            self._takes_back = False
+        if self._resets_in_place:
+            self._resets_in_place = False
             log.warning("children_cloned", node=self._source.path, error=str(error))
 
     def _sift(self, index: int, score: float | None) -> None:
@@ -180,9 +182,9 @@ class Expansion:
             _, worst = heapq.heappop(self._best)
             self._end(self._alive.pop(-worst))
 
-    def _let_go(self, cell: Cell) -> None:
+    def _let_go(self, cell: CellProcess) -> None:
         """Have a child that is not kept play another, where it can go back; else end it."""
-        if cell in self._twins and self._takes_back:
+        if cell in self._twins and self._resets_in_place:
             self._spare.append(cell)
         else:
             self._end(cell)
@@ -203,13 +205,13 @@ class Expansion:
             raise
         return [Kept(index, nodes.info(node)) for index, node in kept.items()]
 
-    def _end(self, cell: Cell) -> None:
+    def _end(self, cell: CellProcess) -> None:
         """End a child; `run` waits until it is reaped."""
         for each in (cell, self._twins.pop(cell, None)):
             if each is None:
                 continue
-            if not each.says_goodbye:
+            if not each.has_on_drop:
                 each.kill()
-            ending = asyncio.get_running_loop().create_task(self._nodes.herd.end(each))
+            ending = asyncio.get_running_loop().create_task(self._nodes.processes.end(each))
             self._endings.add(ending)
             ending.add_done_callback(self._endings.discard)

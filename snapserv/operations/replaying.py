@@ -1,67 +1,18 @@
-"""Doing actions again, as `snapserv.cell.history` recorded them: one in a cell, all of them from the server."""
+"""Doing actions again, as `snapserv.cell.history` recorded them, one after the other."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
 
-from ..errors import SimulationError, SnapservError, StepInterruptedError
+from snapserv_client.protocol import Action
 
-if TYPE_CHECKING:
-    from snapserv_client.protocol import Action
-
-    from ..nodes.process import Cell
-
-LISTEN_EVERY_S = 0.001
+from ..errors import SnapservError
+from ..nodes.process import CellProcess
 
 
-def do_again(action: Mapping[str, Any], do: Callable[..., Any], interrupted: Callable[[], bool]) -> None:
-    """Do an action as often as it was done, in a cell.
-
-    Args:
-        action: As `snapserv.cell.history.History.page` has it.
-        do: Does what the first argument names, with further arguments by name; see `snapserv.cell.loop.Cell`.
-        interrupted: Whether somebody wants this to stop; asked once a millisecond.
-
-    Raises:
-        StepInterruptedError: Somebody does.
-        SnapservError: It did not end as it did then.
-    """
-    listened = time.monotonic()
-    for done in range(action["repeat"]):
-        _once(action, do)
-        now = time.monotonic()
-        if now - listened > LISTEN_EVERY_S:
-            listened = now
-            if interrupted():
-                raise StepInterruptedError(f"interrupted after {done + 1:,} of {action['repeat']:,} times")
-
-
-def _once(action: Mapping[str, Any], do: Callable[..., Any]) -> None:
-    kind, raised = action["kind"], action.get("raised", False)
-    try:
-        if kind == "step":
-            # A tick that raised was no completed one, and left state of its own.
-            result = do("step", ticks=action["ticks"] + raised, inputs=action["inputs"])
-            if not raised and result["ticks"] != action["ticks"]:
-                raise SimulationError(f"the simulation finished after {result['ticks']} of {action['ticks']} ticks")
-        elif kind == "write":
-            do("write", field=action["field"], region=action["region"], value=action["value"])
-        elif kind == "call":
-            do("call", method=action["method"], args=action["args"], kwargs=action["kwargs"])
-        else:
-            do("begin", seed=action["seed"])
-    except SnapservError as error:
-        as_then = kind != "step" or error.details.get("ticks") == action["ticks"]
-        if raised and as_then and not isinstance(error, StepInterruptedError):
-            return
-        raise
-    if raised:
-        raise SimulationError("it raised when it was recorded, and it did not now")
-
-
-async def replay(cell: Cell, actions: Iterable[Action], *, before: Callable[[], None] = lambda: None) -> None:
+async def replay(
+    cell: CellProcess, actions: Iterable[Action], *, before: Callable[[], None] = lambda: None
+) -> None:
     """Have a cell do actions again, one after the other.
 
     Args:

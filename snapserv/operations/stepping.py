@@ -13,7 +13,7 @@ from ..cell.loop import PROGRESS_EVERY_S
 from ..errors import StepInterruptedError
 from ..nodes.faults import noting_faults
 from ..nodes.nodes import Nodes
-from ..nodes.process import Cell, RequestKey
+from ..nodes.process import CellProcess, RequestKey
 from ..nodes.tree import Node
 from . import autosnap
 from .atomic import atomically
@@ -27,7 +27,7 @@ class Stepping:
     between two pieces.
     """
 
-    cell: Cell
+    cell: CellProcess
     number: int = 0
     key: RequestKey | None = None
     interrupted: bool = False

@@ -20,7 +20,7 @@ from snapserv_client.protocol import Action, FieldVerdict, StepAction, VerifyRes
 
 from ..errors import BadRequestError, NodeDiedError, NotFoundError, SnapservError
 from ..nodes.nodes import Nodes
-from ..nodes.process import Cell
+from ..nodes.process import CellProcess
 from ..nodes.tree import Node
 from ..nodes.turns import Turn
 from ..outside.hashing import hash_fields
@@ -105,7 +105,7 @@ def _piece(action: Action, low: int, high: int) -> Action:
 class Replay:
     """A temporary cell in which a script is done, up to some beat. ``error`` is what ended it early."""
 
-    cell: Cell
+    cell: CellProcess
     script: Script
     at: int = 0
     error: SnapservError | None = None
@@ -155,9 +155,9 @@ class Verifier:
             SnapservError: A process died, or none could be made.
         """
         began = time.monotonic_ns()
-        lane = self._nodes.lane(self._node)
-        alone = [lane] if self._node.kind == "branch" else []
-        turn = Turn(*alone, shared=[lane, self._nodes.lane(self._since)])
+        queue = self._nodes.queue(self._node)
+        alone = [queue] if self._node.kind == "branch" else []
+        turn = Turn(*alone, shared=[queue, self._nodes.queue(self._since)])
         async with contextlib.AsyncExitStack() as stack:
             async with turn:
                 first = Replay(await stack.enter_async_context(self._nodes.awake(self._since)), self._script)
@@ -186,7 +186,7 @@ class Verifier:
         result.elapsed_us = (time.monotonic_ns() - began) // 1000
         return result
 
-    async def _take_down(self, since: Cell, node: Cell) -> None:
+    async def _take_down(self, since: CellProcess, node: CellProcess) -> None:
         """Note the actions by which the node descends from the ancestor."""
         begun = await since.ask("trail")
         self._skipped = begun["count"]
@@ -204,7 +204,7 @@ class Verifier:
             start = page["next"]
         self._script = Script(actions)
 
-    async def _hashes(self, cell: Cell) -> dict[str, int]:
+    async def _hashes(self, cell: CellProcess) -> dict[str, int]:
         plan, root = self._plan, self._nodes.find(self._node.tree.root)
         image = self._nodes.cell(root).pid if plan.file_backed and root.death is None else None
         hashes: dict[str, int] = await self._in_thread(
@@ -330,7 +330,7 @@ class Verifier:
     def _turn(self, snapshot: Node) -> Turn:
         if snapshot.id not in self._nodes.forest.nodes:
             raise NotFoundError(f"{snapshot.path} was dropped meanwhile")
-        return Turn(shared=[self._nodes.lane(snapshot)])
+        return Turn(shared=[self._nodes.queue(snapshot)])
 
 
 def _cuts(low: int, high: int) -> list[int]:

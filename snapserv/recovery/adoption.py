@@ -19,7 +19,7 @@ from pathlib import Path
 
 import structlog
 
-from ..cell.loop import LEDGER_DESCRIPTOR
+from ..cell.link import LEDGER_DESCRIPTOR
 from ..nodes.ledger import NAME, Ledger
 
 log = structlog.get_logger(__name__)
@@ -29,14 +29,14 @@ _BACKLOG = 4096
 
 
 @dataclass(frozen=True)
-class Estate:
+class Survivors:
     """What a killed server has left: its ledger, and the processes that hold it. Without one, a new ledger."""
 
     ledger: Ledger
     orphans: frozenset[int]
 
 
-def find_estate(path: Path, *, fresh: bool) -> Estate:
+def find_survivors(path: Path, *, fresh: bool) -> Survivors:
     """Return what the last server with this adoption socket has left, if it was killed.
 
     Args:
@@ -46,19 +46,21 @@ def find_estate(path: Path, *, fresh: bool) -> Estate:
     try:
         name = _note(path).read_text()
     except FileNotFoundError:
-        return Estate(Ledger.create(), frozenset())
+        return Survivors(Ledger.create(), frozenset())
     orphans = frozenset(pid for pid in _processes() if _ledger_of(pid) == name)
     if fresh:
         for pid in orphans:
             end(pid)
-        return Estate(Ledger.create(), frozenset())
+        return Survivors(Ledger.create(), frozenset())
     for pid in orphans:
         with contextlib.suppress(OSError):  # it has ended meanwhile
-            return Estate(Ledger(os.open(f"/proc/{pid}/fd/{LEDGER_DESCRIPTOR}", os.O_RDWR | os.O_CLOEXEC)), orphans)
-    return Estate(Ledger.create(), frozenset())
+            return Survivors(
+                Ledger(os.open(f"/proc/{pid}/fd/{LEDGER_DESCRIPTOR}", os.O_RDWR | os.O_CLOEXEC)), orphans
+            )
+    return Survivors(Ledger.create(), frozenset())
 
 
-class Orphanage:
+class AdoptionSocket:
     """Where cells of an earlier server come to.
 
     Args:

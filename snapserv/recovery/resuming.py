@@ -16,7 +16,7 @@ from ..errors import SnapservError, error_from_wire
 from ..folders.stacks import Stacks
 from ..nodes.faults import note_fault
 from ..nodes.nodes import Nodes
-from ..nodes.process import Answer, Cell
+from ..nodes.process import Answer, CellProcess
 from ..nodes.records import forget_backup
 from ..nodes.tree import Node
 from ..nodes.turns import Turn
@@ -24,7 +24,7 @@ from ..nodes.turns import Turn
 log = structlog.get_logger(__name__)
 
 
-class Succession:
+class Recovery:
     """What there is to do until all processes have connected.
 
     Args:
@@ -34,7 +34,7 @@ class Succession:
     def __init__(self, nodes: Nodes) -> None:
         self._nodes = nodes
         self._stacks: dict[str, Stacks | None] = {}
-        self._resuming: dict[int, Cell] = {}
+        self._resuming: dict[int, CellProcess] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._replied: set[tuple[bytes, int]] = set()
         self._forgotten: dict[bytes, int] = {}
@@ -55,7 +55,7 @@ class Succession:
         for name, told in ledger.entries("tree").items():
             nodes.put_back_tree(name, told)
             described[name] = told["described"]
-            self._stacks[name] = nodes.herd.stacks(told["described"])
+            self._stacks[name] = nodes.processes.stacks(told["described"])
         backups = ledger.entries("backup")
         for number, told in sorted(ledger.entries("node").items()):
             tree = told["tree"]
@@ -64,20 +64,20 @@ class Succession:
             kept = backups.get(number)
             backup = None if kept is None else self._recognise(kept, orphans, described[tree], self._stacks[tree])
             if node.kind == "branch" and cell is not None:
-                nodes.herd.scoreboard.hold(told["slot"])
+                nodes.processes.scoreboard.hold(told["slot"])
                 self._resuming[number] = cell
             if (node.kind == "branch" and cell is not None) or backup is not None:
-                turn = Turn(nodes.lane(node))  # taken now: requests come later
+                turn = Turn(nodes.queue(node))  # taken now: requests come later
                 step = 0 if kept is None else kept["step"]
                 work = self._resume(node, turn, cell, backup, step)
-                self._tasks.append(nodes.herd.loop.create_task(work))
+                self._tasks.append(nodes.processes.loop.create_task(work))
         nodes.forest.join()
         for stacks in self._stacks.values():
             if stacks is not None:
                 stacks.avoid_names()
         nodes.adopted()
 
-    def running(self, branch: Node) -> Cell | None:
+    def running(self, branch: Node) -> CellProcess | None:
         """Return the cell of a branch that may still do what an earlier server asked of it."""
         return self._resuming.get(branch.id)
 
@@ -95,16 +95,18 @@ class Succession:
 
     def _recognise(
         self, told: Mapping[str, Any], orphans: set[int], described: Mapping[str, Any], stacks: Stacks | None
-    ) -> Cell | None:
+    ) -> CellProcess | None:
         if told.get("death") is not None or told["pid"] not in orphans:
             return None
-        cell = self._nodes.herd.recognise(told["pid"], described, stacks)
+        cell = self._nodes.processes.recognise(told["pid"], described, stacks)
         cell.slot = told.get("slot")
         if stacks is not None and told["standing"] is not None:
             stacks.hold_again(cell, told["standing"])
         return cell
 
-    async def _resume(self, node: Node, turn: Turn, cell: Cell | None, backup: Cell | None, step: int) -> None:
+    async def _resume(
+        self, node: Node, turn: Turn, cell: CellProcess | None, backup: CellProcess | None, step: int
+    ) -> None:
         async with turn:
             failed = cell is None
             try:
@@ -118,7 +120,7 @@ class Succession:
             if backup is not None:
                 await self._settle(node, backup, step, failed=failed)
 
-    async def _ask(self, node: Node, cell: Cell, atomic: bool) -> bool:
+    async def _ask(self, node: Node, cell: CellProcess, atomic: bool) -> bool:
         """Have a branch say what it did last; return whether that failed, and was to be all or nothing."""
         nodes = self._nodes
         told = await cell.ask("resume")
@@ -139,7 +141,7 @@ class Succession:
         nodes.ledger.put("answer", (client, request), lambda: [last["before"], last["reply"]])
         return False
 
-    async def _settle(self, node: Node, backup: Cell, step: int, *, failed: bool) -> None:
+    async def _settle(self, node: Node, backup: CellProcess, step: int, *, failed: bool) -> None:
         nodes = self._nodes
         try:
             if failed:
@@ -149,9 +151,9 @@ class Succession:
             log.warning("not_rolled_back", node=node.path, step=step, error=error.message)
         finally:
             forget_backup(nodes.ledger, node)
-            await nodes.herd.end(backup)
+            await nodes.processes.end(backup)
 
     def _answer(self, key: tuple[bytes, int], before: int, reply: dict[str, Any]) -> None:
         if before and "ok" in reply:
             reply = {"ok": {**reply["ok"], "before": before}}
-        self._nodes.herd.answers[key] = Answer(reply)
+        self._nodes.processes.answers[key] = Answer(reply)

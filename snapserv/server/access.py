@@ -29,7 +29,7 @@ from zmq.auth.asyncio import AsyncioAuthenticator
 from ..errors import KeysError, UnauthorizedError
 from .authorized import AuthorizedClients
 from .listening import admit_own_user
-from .throttled_log import Seldom
+from .throttled_log import ThrottledLog
 
 log = structlog.get_logger(__name__)
 
@@ -112,7 +112,7 @@ class LockedDoor(Door):
         self._own: KeyPair = read_pair(folder / SERVER_SECRET)
         self._clients = AuthorizedClients(folder)
         self._owners: OrderedDict[bytes, bytes] = OrderedDict()
-        self._refused = Seldom()
+        self._refused = ThrottledLog()
         self._porter: _Porter | None = None
         self._monitor: zmq.Socket[bytes] | None = None
 

@@ -37,9 +37,9 @@ import snapserv
 
 from ..errors import AddressError, BadRequestError
 from ..machine import descriptors
-from ..nodes.histograms import BOUNDS_S, Durations
-from ..nodes.states import State, count_states
-from ..nodes.tree import Kind
+from ..nodes.histograms import BOUNDS_S, DurationHistogram
+from ..nodes.states import count_states
+from ..nodes.tree import Kind, State
 from ..outside import accounting
 
 if TYPE_CHECKING:
@@ -119,8 +119,8 @@ def take_sample(server: Server) -> Sample:
     nodes = server.nodes
     return Sample(
         uptime_s=server.uptime_s,
-        answered={key: _copy(durations) for key, durations in server.tally.durations.items()},
-        refused=dict(server.tally.refused),
+        answered={key: _copy(durations) for key, durations in server.counts.durations.items()},
+        refused=dict(server.counts.refused),
         forks=_copy(nodes.counters.fork_durations),
         deaths=dict(nodes.counters.deaths),
         nodes=count_states(nodes),
@@ -225,7 +225,7 @@ def _counts(name: str, text: str, label: str, counts: Mapping[str, int]) -> Metr
     return family
 
 
-def _copy(durations: Durations) -> tuple[list[int], float]:
+def _copy(durations: DurationHistogram) -> tuple[list[int], float]:
     return list(durations.buckets), durations.total_s
 
 

@@ -54,12 +54,12 @@ from ..errors import (
     VersionMismatchError,
 )
 from ..ext import fork
-from ..nodes.histograms import RequestTally
+from ..nodes.histograms import RequestCounts
 from ..nodes.ledger import Ledger
 from ..nodes.nodes import Nodes
 from ..nodes.tree import Autosnap
-from ..recovery.adoption import Orphanage, end, find_estate
-from ..recovery.resuming import Succession
+from ..recovery.adoption import AdoptionSocket, end, find_survivors
+from ..recovery.resuming import Recovery
 from . import logs
 from .access import door_of
 from .events import Events
@@ -67,7 +67,7 @@ from .listening import adoption_path, bind, prepare, watch_peers
 from .outgoing import Outgoing, replies_wait
 from .rates import DEFAULT_PER_S, Rates
 from .sessions import Session, Sessions
-from .throttled_log import Seldom
+from .throttled_log import ThrottledLog
 from .verbs import HANDLERS, Call
 
 if TYPE_CHECKING:
@@ -181,8 +181,8 @@ class Server:
         self._began = time.monotonic()
         self.calls: dict[tuple[bytes, int], Call] = {}
         self._rates = Rates(options.rate)
-        self._seldom = Seldom()
-        self.tally = RequestTally()
+        self._throttled = ThrottledLog()
+        self.counts = RequestCounts()
         self.requests = 0
         self.errors = 0
         self._loop = asyncio.get_running_loop()
@@ -220,12 +220,12 @@ class Server:
             self.endpoint = bind(self._router, place.endpoint)
             self.name = self.endpoint.rsplit("/", 1)[-1].removesuffix(".sock")
             adoption = adoption_path(self.endpoint)
-            estate = find_estate(adoption, fresh=options.fresh)
-            self.ledger, self._orphans = estate.ledger, estate.orphans
+            survivors = find_survivors(adoption, fresh=options.fresh)
+            self.ledger, self._orphans = survivors.ledger, survivors.orphans
             self._closers.callback(self.ledger.close)
-            _check_estate(self.ledger, options, self.endpoint)
-            self._orphanage = Orphanage(adoption, self.ledger)
-            self._closers.callback(self._orphanage.close)
+            _check_survivors(self.ledger, options, self.endpoint)
+            self._adoption_socket = AdoptionSocket(adoption, self.ledger)
+            self._closers.callback(self._adoption_socket.close)
             events = self.ledger.entries("about").get("events", place.events_endpoint)
             self.events = Events(context, events, self._door.guard)
             self._closers.callback(self.events.close)
@@ -245,7 +245,7 @@ class Server:
             branch_dirs=[os.path.abspath(path) for path in options.branch_dirs],
             autosnap=options.autosnap,
         )
-        self.succession = Succession(self.nodes)
+        self.recovery = Recovery(self.nodes)
         self.budget = Budget(self.nodes, options.memory_bytes)
 
     # -------------------------------------------------------------------------------------------- a server's life
@@ -273,7 +273,7 @@ class Server:
         self._loop.add_reader(int(self._router.getsockopt(zmq.FD)), self._drain)
         self._drain()
         self._loop.call_later(SWEEP_EVERY_S, self._sweep)
-        self._orphanage.open(self.nodes.herd.take)
+        self._adoption_socket.open(self.nodes.processes.take)
         if self.ledger.entries("tree"):
             self._adopt()
         else:
@@ -284,11 +284,11 @@ class Server:
 
     def _adopt(self) -> None:
         """Go on with what a killed server has left."""
-        self.succession.begin(set(self._orphans))
-        for pid in self._orphans - set(self.nodes.herd.cells):
+        self.recovery.begin(set(self._orphans))
+        for pid in self._orphans - set(self.nodes.processes.cells):
             end(pid)  # nobody was told of it: what it was made for will be asked for again
-        self._finishing = self._loop.create_task(self.succession.finish())
-        log.info("adopted", nodes=len(self.nodes.forest.nodes), processes=len(self.nodes.herd.cells))
+        self._finishing = self._loop.create_task(self.recovery.finish())
+        log.info("adopted", nodes=len(self.nodes.forest.nodes), processes=len(self.nodes.processes.cells))
 
     async def _plant(self) -> None:
         """Make the first tree, or be stopped."""
@@ -334,7 +334,7 @@ class Server:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
-        self.succession.give_up()
+        self.recovery.give_up()
         await self.budget.close()
         await self.nodes.close()
         if self.metrics is not None:
@@ -416,8 +416,8 @@ class Server:
                         f"this server speaks version {PROTOCOL_VERSION} of the protocol",
                         details={"protocol": PROTOCOL_VERSION},
                     )
-                self.tally.refused["not_our_protocol"] += 1
-                self._seldom.warn("not_our_protocol", client=client.hex())
+                self.counts.refused["not_our_protocol"] += 1
+                self._throttled.warn("not_our_protocol", client=client.hex())
                 return
             if len(frames) < 2 or len(frames) > MAX_BUFFERS + 2:
                 raise BadRequestError(
@@ -429,8 +429,8 @@ class Server:
             header = convert(raw, RequestHeader, what="header")
             self._accept(client, header)
         except SnapservError as error:
-            self.tally.refused[error.code] += 1
-            self._seldom.warn(
+            self.counts.refused[error.code] += 1
+            self._throttled.warn(
                 "request_refused",
                 error.code,
                 code=error.code,
@@ -460,7 +460,7 @@ class Server:
         session = self.sessions.of(client)
         if header.id in session.running:
             return  # a retry of a request that still runs: its reply is on its way
-        if verb.once and (client, header.id) not in self.nodes.herd.answers:
+        if verb.once and (client, header.id) not in self.nodes.processes.answers:
             reply = session.recall(header.id)
             if reply is not None:
                 self._reply(client, header.id, reply)
@@ -491,7 +491,7 @@ class Server:
         self.calls.pop((call.client, call.id), None)
         self._reply(call.client, call.id, frames)
         elapsed_s = time.monotonic() - began
-        self.tally.add(call.verb.name, call.code, elapsed_s)
+        self.counts.add(call.verb.name, call.code, elapsed_s)
         if elapsed_s >= SLOW_S:
             log.info("slow_request", code=call.code, elapsed_s=round(elapsed_s, 3))
         else:
@@ -554,7 +554,7 @@ class Server:
     # ------------------------------------------------------------------------------------------------ housekeeping
 
     def _sweep(self) -> None:
-        self.nodes.herd.reap_strays()
+        self.nodes.processes.reap_strays()
         self._outgoing.forget_taken()
         self._loop.call_later(SWEEP_EVERY_S, self._sweep)
 
@@ -584,7 +584,7 @@ def _itself(value: Any) -> Any:
     return value
 
 
-def _check_estate(ledger: Ledger, options: ServeOptions, endpoint: str) -> None:
+def _check_survivors(ledger: Ledger, options: ServeOptions, endpoint: str) -> None:
     """Refuse to take in the nodes of another simulation.
 
     Raises:

@@ -13,7 +13,7 @@ log = structlog.get_logger(__name__)
 SAY_EVERY_S = 10.0
 
 
-class Seldom:
+class ThrottledLog:
     """Warnings that nobody can fill a disk with.
 
     What is told apart must be of few kinds: each is remembered for good.

@@ -25,7 +25,7 @@ from ..memory.regions import resolve_region
 from ..nodes import states
 from ..nodes.faults import noting_faults, refuse_faulted
 from ..nodes.histograms import BOUNDS_S
-from ..nodes.process import Cell, RequestKey
+from ..nodes.process import CellProcess, RequestKey
 from ..nodes.tree import Node
 from ..nodes.turns import Turn
 from ..operations import autosnap, stepping
@@ -165,7 +165,7 @@ async def stats(call: Call, args: protocol.Empty) -> protocol.StatsResult:
         longest_lane=server.nodes.traffic.longest,
         states=states.states(server.nodes),
         deaths=dict(counters.deaths),
-        verbs=server.tally.by_verb(),
+        verbs=server.counts.by_verb(),
         bounds_s=list(BOUNDS_S),
         active=[server.nodes.info(node) for node in states.in_use(server.nodes)],
     )
@@ -235,8 +235,8 @@ async def log(call: Call, args: protocol.LogArgs) -> protocol.LogResult:
     entries = [nodes.info(each) for each in nodes.forest.ancestors(node, args.limit)]
     if not args.actions:
         return protocol.LogResult(entries)
-    lane = nodes.lane(node)
-    async with Turn(lane) if node.kind == "branch" else Turn(shared=[lane]), nodes.awake(node) as cell:
+    queue = nodes.queue(node)
+    async with Turn(queue) if node.kind == "branch" else Turn(shared=[queue]), nodes.awake(node) as cell:
         page = await cell.ask("history", start=args.start)
     return protocol.LogResult(entries, msgspec.convert(page["actions"], list[protocol.Action]), page["next"])
 
@@ -249,7 +249,7 @@ async def replay_actions(call: Call, args: protocol.ReplayArgs) -> protocol.Node
     start = nodes.snapshot(source, "start")
     begins = bool(args.actions) and isinstance(args.actions[0], protocol.BeginAction)
 
-    async def prepare(cell: Cell) -> None:
+    async def prepare(cell: CellProcess) -> None:
         def about_to() -> None:
             call.stepping = Stepping(cell, cell.number + 1)
 
@@ -258,7 +258,7 @@ async def replay_actions(call: Call, args: protocol.ReplayArgs) -> protocol.Node
         finally:
             call.stepping = None
 
-    async with Turn(shared=[nodes.lane(start)]):
+    async with Turn(shared=[nodes.queue(start)]):
         refuse_faulted(start)
         made = await nodes.make_branch(start, name=args.name, rng="same", silent=begins, prepare=prepare)
         return protocol.NodeResult(nodes.info(made))
@@ -282,7 +282,7 @@ async def read(call: Call, args: protocol.ReadArgs) -> protocol.ReadResult:
     node = nodes.find(call.reference)
     place = reading.place_of(nodes.plan(node).places, args.field)
     region = resolve_region(args.region, place.shape, what=place.name)
-    async with Turn(shared=[nodes.lane(node)]):
+    async with Turn(shared=[nodes.queue(node)]):
         pid = nodes.cell(node).pid
         copy = call.server.in_thread if place.nbytes > INLINE_BYTES else _inline
         value = await copy(reading.read_region, pid, place, region, most_bytes=MAX_MESSAGE_BYTES)
@@ -303,7 +303,7 @@ async def diff(call: Call, args: protocol.DiffArgs) -> protocol.DiffResult:
     wanted = [place.name for place in plan.places] if args.fields is None else args.fields
     places = [reading.place_of(plan.places, name) for name in wanted]
     segments = plan.segments if plan.segments == other.segments else None
-    async with Turn(shared=[nodes.lane(a), nodes.lane(b)]):
+    async with Turn(shared=[nodes.queue(a), nodes.queue(b)]):
         pids = nodes.cell(a).pid, nodes.cell(b).pid
         return await call.server.in_thread(reading.compare, places, *pids, segments)
 
@@ -324,7 +324,7 @@ async def pages_of(call: Call, args: protocol.PagesArgs) -> protocol.PagesResult
         )
     wanted = [place.name for place in plan.places] if args.fields is None else args.fields
     places = [reading.place_of(plan.places, name) for name in wanted]
-    async with Turn(shared=[nodes.lane(each) for each in both]):
+    async with Turn(shared=[nodes.queue(each) for each in both]):
         pids = [nodes.cell(each).pid for each in both]
         return await call.server.in_thread(pages.inspect, places, pids, base=plan.file_backed)
 
@@ -363,12 +363,12 @@ async def drop(call: Call, args: protocol.DropArgs) -> protocol.DropResult:
             raise BadRequestError(f"{each.path} is pinned", hint="unpin it first")
     if args.force:
         for each in doomed:
-            if nodes.lane(each).busy and each.death is None:
+            if nodes.queue(each).busy and each.death is None:
                 nodes.cell(each).kill()
             for other in call.server.calls.values():
                 if other.expanding is each and other.task is not None:
                     other.task.cancel()
-    async with Turn(*(nodes.lane(each) for each in doomed)):
+    async with Turn(*(nodes.queue(each) for each in doomed)):
         there = [each for each in reversed(doomed) if each.id in nodes.forest.nodes]
         for start in range(0, len(there), DROPPED_TOGETHER):
             # Several at a time: the kernel takes a millisecond for each, and on every core.
@@ -392,13 +392,13 @@ async def branch(call: Call, args: protocol.BranchArgs) -> protocol.BranchResult
         nodes.check_free(node.tree, name)
     taken = None
     source = node
-    lane = nodes.lane(node)
-    async with Turn(lane) if node.kind == "branch" else Turn(shared=[lane]):
+    queue = nodes.queue(node)
+    async with Turn(queue) if node.kind == "branch" else Turn(shared=[queue]):
         if node.kind == "branch":
             source, _ = await nodes.take_snapshot(node, name=None)
             taken = nodes.info(source)
         made: list[Node] = []
-        async with Turn(shared=[nodes.lane(source)] if taken else []):  # nobody evicts it before it is branched
+        async with Turn(shared=[nodes.queue(source)] if taken else []):  # nobody evicts it before it is branched
             try:
                 for index in range(args.count):
                     name = names[index] if names else None
@@ -418,13 +418,13 @@ async def expand(call: Call, args: protocol.ExpandArgs) -> protocol.ExpandResult
     node = nodes.find(call.reference)
     _check_expansion(args, nodes.plan(node).spec)
     if node.kind == "snapshot":
-        async with Turn(shared=[nodes.lane(node)]):
+        async with Turn(shared=[nodes.queue(node)]):
             refuse_faulted(node)
             return await _expand(call, node, args)
-    async with Turn(nodes.lane(node)):
+    async with Turn(nodes.queue(node)):
         refuse_faulted(node)
         source, _ = await nodes.take_snapshot(node, name=None)
-        turn = Turn(shared=[nodes.lane(source)])  # before anybody else can drop it
+        turn = Turn(shared=[nodes.queue(source)])  # before anybody else can drop it
     kept = False
     try:
         async with turn:
@@ -432,7 +432,7 @@ async def expand(call: Call, args: protocol.ExpandArgs) -> protocol.ExpandResult
         kept = bool(result.kept)
     finally:
         if not kept and source.id in nodes.forest.nodes:
-            async with Turn(nodes.lane(source)):
+            async with Turn(nodes.queue(source)):
                 await nodes.drop(source)
     result.snapshot = nodes.info(source) if kept else None
     return result
@@ -476,8 +476,8 @@ async def step(call: Call, args: protocol.StepArgs) -> protocol.StepResult:
     node = nodes.branch(call.reference)
     atomic = call.server.options.atomic if args.atomic is None else args.atomic
     deadline_s = None if args.timeout_s is None else asyncio.get_running_loop().time() + args.timeout_s
-    async with Turn(nodes.lane(node)):
-        refuse_faulted(node, unless=call.key in nodes.herd.answers)
+    async with Turn(nodes.queue(node)):
+        refuse_faulted(node, unless=call.key in nodes.processes.answers)
         cell = nodes.cell(node)
         cell.on_progress = call.progress if args.progress else None
         call.stepping = Stepping(cell, key=call.key)
@@ -495,7 +495,7 @@ async def interrupt(call: Call, args: protocol.InterruptArgs) -> protocol.Interr
     own = args.request is not None and not args.force
     node = nodes.find(call.reference) if own else nodes.branch(call.reference)
     if args.force:
-        busy = nodes.lane(node).busy
+        busy = nodes.queue(node).busy
         if busy:
             nodes.cell(node).kill()
         return protocol.InterruptResult(busy)
@@ -509,7 +509,7 @@ async def interrupt(call: Call, args: protocol.InterruptArgs) -> protocol.Interr
         running = mine.stepping
     else:
         cell = nodes.cell(node)
-        if call.server.succession.running(node) is cell:
+        if call.server.recovery.running(node) is cell:
             cell.interrupt(0)  # whatever runs there was asked for by an earlier server
             return protocol.InterruptResult(True)
         found = (other.stepping for other in call.server.calls.values() if other.stepping)
@@ -528,8 +528,8 @@ async def write(call: Call, args: protocol.WriteArgs) -> protocol.Empty:
     node = nodes.branch(call.reference)
     place = reading.place_of(nodes.plan(node).places, args.field)
     resolve_region(args.region, place.shape, what=place.name)
-    async with Turn(nodes.lane(node)):
-        refuse_faulted(node, unless=call.key in nodes.herd.answers)
+    async with Turn(nodes.queue(node)):
+        refuse_faulted(node, unless=call.key in nodes.processes.answers)
         await nodes.cell(node).ask("write", key=call.key, field=args.field, value=args.value, region=args.region)
     return protocol.Empty()
 
@@ -546,8 +546,8 @@ async def call_method(call: Call, args: protocol.CallArgs) -> protocol.CallResul
     def ask() -> Awaitable[dict[str, Any]]:
         return nodes.cell(node).ask("call", key=call.key, method=args.method, args=args.args, kwargs=args.kwargs)
 
-    async with Turn(nodes.lane(node)):
-        refuse_faulted(node, unless=call.key in nodes.herd.answers)
+    async with Turn(nodes.queue(node)):
+        refuse_faulted(node, unless=call.key in nodes.processes.answers)
         if args.atomic:
             answer = await atomically(nodes, node, ask)
         else:
@@ -561,7 +561,7 @@ async def snapshot(call: Call, args: protocol.SnapshotArgs) -> protocol.Snapshot
     await call.server.planted()
     nodes = call.server.nodes
     node = nodes.branch(call.reference)
-    async with Turn(nodes.lane(node)):
+    async with Turn(nodes.queue(node)):
         taken, fork_us = await nodes.take_snapshot(node, name=args.name)
         return protocol.SnapshotResult(nodes.info(taken), fork_us)
 
@@ -571,8 +571,8 @@ async def mark(call: Call, args: protocol.MarkArgs) -> protocol.MarkResult:
     await call.server.planted()
     nodes = call.server.nodes
     node = nodes.branch(call.reference)
-    async with Turn(nodes.lane(node)):
-        refuse_faulted(node, unless=call.key in nodes.herd.answers)
+    async with Turn(nodes.queue(node)):
+        refuse_faulted(node, unless=call.key in nodes.processes.answers)
         return protocol.MarkResult(**await nodes.cell(node).ask("mark", key=call.key, remove=args.remove))
 
 
@@ -581,7 +581,7 @@ async def rewind(call: Call, args: protocol.Empty) -> protocol.RewindResult:
     await call.server.planted()
     nodes = call.server.nodes
     node = nodes.branch(call.reference)
-    async with Turn(nodes.lane(node)):
+    async with Turn(nodes.queue(node)):
         result = protocol.RewindResult(**await nodes.cell(node).ask("rewind", key=call.key))
         nodes.rewound(node)
         return result
@@ -611,7 +611,7 @@ async def restore(call: Call, args: protocol.RestoreArgs) -> protocol.NodeResult
 
 async def _revive(call: Call, node: Node, source: Node, rng: protocol.Rng) -> protocol.NodeResult:
     nodes = call.server.nodes
-    async with Turn(nodes.lane(node), shared=[nodes.lane(source)]):
+    async with Turn(nodes.queue(node), shared=[nodes.queue(source)]):
         if node.id not in nodes.forest.nodes:
             raise NotFoundError(f"{node.path} was dropped")
         await nodes.revive(node, source, rng=rng)
@@ -623,7 +623,7 @@ async def clear(call: Call, args: protocol.Empty) -> protocol.NodeResult:
     await call.server.planted()
     nodes = call.server.nodes
     node = nodes.branch(call.reference)
-    async with Turn(nodes.lane(node)):
+    async with Turn(nodes.queue(node)):
         nodes.cell(node)  # a dead branch has nothing to go on with
         nodes.clear(node)
     return protocol.NodeResult(nodes.info(node))

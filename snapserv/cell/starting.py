@@ -1,0 +1,106 @@
+"""From nothing to a master: the first process of a tree, which builds the simulation and then freezes for good.
+
+Every branch is a clone that returns from the freeze with a socket of its own, and goes round `snapserv.cell.loop`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import resource
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from snapserv_client.errors import SnapservError
+
+from ..ext import fork
+from ..machine.oom import MASTER, prefer, score
+from ..memory.arena import Arena
+from ..memory.heap import use_huge_pages
+from ..simulation import streams
+from ..simulation.base import Simulation
+from ..simulation.blame import AuthorsCode
+from ..simulation.leaving import flush, leave
+from .link import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR, CellEnd, plain
+from .loading import load_simulation
+from .loop import Cell
+from .scoreboard import Scoreboard
+from .threads import refuse_threads
+
+if TYPE_CHECKING:
+    from ..folders.view import Folders
+
+
+def main() -> NoReturn:
+    """Build the simulation that the server asks for, then be the master, and each of its branches."""
+    own_score = score()  # the server's, which it was spawned with
+    prefer("self", MASTER, own_score)
+    os.closerange(LEDGER_DESCRIPTOR + 1, 1 << 20)  # whatever else a server was started with is not for its cells
+    scoreboard = Scoreboard(LEDGER_DESCRIPTOR)  # which stays open: the next server finds it here
+    os.set_inheritable(LEDGER_DESCRIPTOR, False)
+    os.set_inheritable(CONTROL_DESCRIPTOR, False)
+    control = CellEnd(CONTROL_DESCRIPTOR)
+    try:
+        _, request, _ = control.next_request()
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (request["open_files"], most))
+        try:
+            simulation, folders, described = _build(request)
+        except SnapservError as error:
+            control.send(fork.REPLY, {"error": error.to_wire()})
+            leave(1)
+        control.send(fork.REPLY, {"ok": described})
+        flush()
+        fork.wait_for_servers(request["adoption"], request["orphan_grace_s"], LEDGER_DESCRIPTOR)
+        thawed = fork.stay_frozen(control.leave())
+        Cell(simulation, CellEnd(thawed), scoreboard, folders, own_score).run()
+    except EOFError:
+        leave(0)
+
+
+def _build(request: Mapping[str, Any]) -> tuple[Simulation, Folders | None, dict[str, Any]]:
+    """Return the simulation whose setup has run and whose arena is sealed, its folders, and its description."""
+    began = time.monotonic()
+    sys.path[:0] = [path for path in request["path"] if path not in sys.path]
+    kind = load_simulation(request["target"])
+    params = kind.bind(request["params"])  # before anything is made: setup's own are bound alike
+    folders = _branch_folders([*kind.branch_dirs, *request["branch_dirs"]], request["stores"])
+    with AuthorsCode(f"{kind.__name__}.setup"):
+        arena = Arena(backing=request["backing"])
+        simulation = kind.build(arena, **request["params"])
+    seed = params.get("seed", 0)
+    streams.seed_later(seed if isinstance(seed, int) and seed >= 0 else 0)
+    refuse_threads()
+    if folders is not None:
+        folders.note()
+    arena.seal()
+    huge_heap_bytes = use_huge_pages(arena.addresses)
+    described = {
+        "simulation": kind.__name__,
+        "doc": inspect.getdoc(kind) or "",
+        "fields": simulation.describe_fields(),
+        "addresses": {name: extent.address for name, extent in arena.extents.items()},
+        "segments": [(segment.address, segment.size_bytes) for segment in arena.segments],
+        "inputs": kind.describe_inputs(),
+        "params": kind.describe_params(),
+        "param_values": {name: plain(value) for name, value in params.items()},
+        "methods": kind.describe_methods(),
+        "arena": arena.describe(),
+        "fork": " · ".join(part for part in fork.mode() if part),
+        "huge_heap_bytes": huge_heap_bytes,
+        "folders": folders.describe() if folders is not None else None,
+        "has_on_drop": kind.on_drop is not Simulation.on_drop,
+        "setup_s": time.monotonic() - began,
+    }
+    return simulation, folders, described
+
+
+def _branch_folders(named: list[str], stores: list[str]) -> Folders | None:
+    if not named:
+        return None
+    from ..folders.view import HOW_VARIABLE, Folders  # mapped only where it is needed: what is mapped is forked
+
+    refuse_threads()  # which would go on seeing the folders as they were
+    return Folders.mount(named, stores, how=os.environ.get(HOW_VARIABLE))
