@@ -25,7 +25,7 @@ from snapserv.cell.loading import load_simulation
 from snapserv.errors import BadRequestError, NotFoundError, SimulationError
 from snapserv.memory.regions import resolve_region, runs_of
 from snapserv.nodes.ledger import Ledger
-from snapserv.nodes.nodes import seed_of
+from snapserv.nodes.seeds import seed_of
 from snapserv.nodes.tree import Forest, NameInUseError, Node
 from snapserv.nodes.turns import NodeQueue, Turn
 from snapserv.server.sessions import MOST_CLIENTS, MOST_REPLIES, Sessions

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from snapserv_client import errors, protocol
 
-from snapserv.server.verbs import HANDLERS
+from snapserv.server.verbs.all import HANDLERS
 
 from .conftest import ROOT
 

@@ -70,7 +70,7 @@ def serve(
 ) -> None:
     """Run a simulation's setup, then answer clients until SIGTERM, Ctrl-C or `snapserv shutdown`."""
     from snapserv.server import logs
-    from snapserv.server.server import ServeOptions
+    from snapserv.server.options import ServeOptions
     from snapserv.server.server import serve as run
 
     logs.configure(as_json=log_json, quiet=quiet, verbose=verbose)

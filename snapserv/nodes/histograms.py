@@ -36,12 +36,15 @@ class RequestCounts:
     """What became of requests.
 
     ``durations`` are of those that were begun, by verb and outcome: ``ok`` or an error's code. ``refused`` counts
-    those that were not, by code; ``not_our_protocol`` stands for what was no request at all.
+    those that were not, by code; ``not_our_protocol`` stands for what was no request at all. ``requests`` are all
+    messages that came, and ``errors`` all errors that were sent.
     """
 
     def __init__(self) -> None:
         self.durations: dict[tuple[str, str], DurationHistogram] = {}
         self.refused: Counter[str] = Counter()
+        self.requests = 0
+        self.errors = 0
 
     def add(self, verb: str, code: str, seconds: float) -> None:
         """Count one that was answered."""

@@ -8,62 +8,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import structlog
-from snapserv_client.protocol import (
-    AutosnapInfo,
-    EventKind,
-    NodeInfo,
-    Rng,
-    SpecResult,
-)
+from snapserv_client.protocol import EventKind, NodeInfo, Rng
 
-from ..errors import (
-    BadRequestError,
-    FrozenError,
-    NameTakenError,
-    NodeDiedError,
-    NotFoundError,
-    SnapservError,
-    error_from_wire,
-)
+from ..errors import NameTakenError, NodeDiedError, NotFoundError, error_from_wire
 from ..machine.endings import Ending
-from ..outside.bases import Segments
 from . import records
-from .histograms import DurationHistogram
+from .counters import Counters
 from .ledger import Ledger
-from .plans import Plan, plan_of
+from .lookup import NodeLookup
+from .plans import plan_of
 from .process import CellProcess, RequestKey
 from .process_table import ProcessTable
-from .tree import Autosnap, Forest, NameInUseError, Node, State, Tree
-from .turns import NodeQueue, Traffic, Turn
+from .seeds import seed_of
+from .tree import Autosnap, NameInUseError, Node, Tree
+from .turns import NodeQueue, Turn
 
 log = structlog.get_logger(__name__)
 
 Publish = Callable[[EventKind, NodeInfo | None, str], None]
 
-REMEMBERED_FORKS = 4096
-_GOLDEN = 0x9E3779B97F4A7C15
-_MASK = (1 << 64) - 1
 
-
-@dataclass
-class Counters:
-    """What happened since the server started."""
-
-    steps: int = 0
-    forks: int = 0
-    fork_us: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED_FORKS))
-    fork_durations: DurationHistogram = field(default_factory=DurationHistogram)
-    deaths: Counter[str] = field(default_factory=Counter)
-    """By signal; ``none`` of those that exited."""
-
-
-class Nodes:
+class Nodes(NodeLookup):
     """All nodes of a server.
 
     Args:
@@ -89,7 +59,7 @@ class Nodes:
         branch_dirs: Sequence[str] = (),
         autosnap: Autosnap | None = None,
     ) -> None:
-        self.forest = Forest()
+        super().__init__(ledger.scoreboard)
         self.counters = Counters()
         self.ledger = ledger
         self.processes = ProcessTable(
@@ -101,116 +71,6 @@ class Nodes:
         self._branch_dirs = list(branch_dirs)
         self._autosnap = autosnap
         self._background: set[asyncio.Task[None]] = set()
-        self._plans: dict[str, Plan] = {}
-        self._cells: dict[int, CellProcess] = {}
-        self._queues: dict[int, NodeQueue] = {}
-        self._nodes_of_cells: dict[CellProcess, Node] = {}
-        self._deaths: dict[int, SnapservError] = {}
-        self._faulted: set[int] = set()
-        self.traffic = Traffic()
-
-    # ----------------------------------------------------------------------------------------------- looking
-
-    def find(self, reference: str | int) -> Node:
-        """Return the node that a client named.
-
-        Raises:
-            NotFoundError: There is none; the message says where to look.
-        """
-        node = self.forest.find(reference)
-        if node is None:
-            raise NotFoundError(f"no node {reference!r}", hint="list the nodes with tree")
-        return node
-
-    def branch(self, reference: str | int) -> Node:
-        """Return the branch that a client named.
-
-        Raises:
-            NotFoundError: There is no such node.
-            FrozenError: It is a snapshot.
-        """
-        node = self.find(reference)
-        if node.kind != "branch":
-            raise FrozenError(
-                f"{node.path} is a snapshot, and snapshots never change", hint="branch it, and change the branch"
-            )
-        return node
-
-    def tree(self, name: str | None) -> Tree:
-        """Return a tree by name; the first one for None.
-
-        Raises:
-            NotFoundError: There is no such tree.
-        """
-        trees = self.forest.trees
-        tree = next(iter(trees.values()), None) if name is None else trees.get(name)
-        if tree is None or tree.name not in self._plans:
-            raise NotFoundError(f"no tree {name!r}", hint=f"trees: {', '.join(self._plans) or 'none yet'}")
-        return tree
-
-    def plan(self, node: Node) -> Plan:
-        """Return what all nodes of the node's tree have in common."""
-        return self._plans[node.tree.name]
-
-    def spec(self, tree: Tree) -> SpecResult:
-        """Return the description of a tree's simulation."""
-        return self._plans[tree.name].spec
-
-    def queue(self, node: Node) -> NodeQueue:
-        """Return the queue of requests to a node."""
-        return self._queues[node.id]
-
-    def cell(self, node: Node) -> CellProcess:
-        """Return the process behind a node.
-
-        Raises:
-            NotFoundError: The node was dropped meanwhile.
-            NodeDiedError: The process ended.
-        """
-        if node.id in self._deaths:
-            raise self._deaths[node.id]
-        cell = self._cells.get(node.id)
-        if cell is None:
-            raise NotFoundError(f"{node.path} was dropped")
-        return cell
-
-    def cell_of(self, node: Node) -> CellProcess | None:
-        """Return the process behind a node, also one that has ended; None where there is none."""
-        return self._cells.get(node.id)
-
-    def node_of(self, cell: CellProcess) -> Node | None:
-        """Return the node that a process is behind; None where it is behind none."""
-        return self._nodes_of_cells.get(cell)
-
-    def segments_of(self, cell: CellProcess) -> Segments:
-        """Return where the arena of a node's process lies; nothing for a process that is behind no node."""
-        node = self._nodes_of_cells.get(cell)
-        return self._plans[node.tree.name].segments if node is not None else []
-
-    def idle_unnamed(self) -> list[Node]:
-        """Return the snapshots that nobody named, tagged, pinned or is using, the least recently used first."""
-        found = [
-            node
-            for node in self.forest.nodes.values()
-            if node.kind == "snapshot"
-            and not ((node.named and not node.automatic) or node.tags or node.pinned)
-            and not self._queues[node.id].busy
-        ]
-        return sorted(found, key=lambda node: self._queues[node.id].used)
-
-    def snapshot(self, reference: str | int, what: str) -> Node:
-        """Return the snapshot that a client named as ``what``.
-
-        Raises:
-            NotFoundError: There is no such node.
-            BadRequestError: It is a live branch.
-        """
-        node = self.find(reference)
-        if node.kind != "snapshot":
-            raise BadRequestError(
-                f"{what}: {node.path} is a live branch", hint="name a snapshot; take one of it first"
-            )
-        return node
 
     @contextlib.asynccontextmanager
     async def awake(self, node: Node) -> AsyncIterator[CellProcess]:
@@ -231,53 +91,6 @@ class Nodes:
             yield cell
         finally:
             await asyncio.shield(self.processes.end(cell))
-
-    @property
-    def dead(self) -> int:
-        """How many nodes have lost their process."""
-        return len(self._deaths)
-
-    @property
-    def not_idle(self) -> set[int]:
-        """The ids of all nodes that are dead, faulted or busy, and perhaps of some that are gone."""
-        return {*self._deaths, *self._faulted, *self.traffic.busy}
-
-    def state(self, node: Node) -> State:
-        """Return what a node is doing."""
-        if node.death is not None:
-            return "dead"
-        if node.faulted is not None:
-            return "faulted"
-        return "busy" if self._queues[node.id].busy else "idle"
-
-    def look(self, node: Node) -> int:
-        """Return the step at which a node stands now; that of a branch changes behind our back."""
-        cell = self._cells.get(node.id)
-        if cell is not None and cell.slot is not None:
-            node.step = self.processes.scoreboard[cell.slot]
-        return node.step
-
-    def info(self, node: Node, *, private_bytes: int | None = None) -> NodeInfo:
-        """Return the node as clients see it."""
-        cell = self._cells.get(node.id)
-        return NodeInfo(
-            id=node.id,
-            name=node.path,
-            tree=node.tree.name,
-            kind=node.kind,
-            state=self.state(node),
-            parent=node.parent,
-            step=self.look(node),
-            created=node.created,
-            tags=list(node.tags),
-            pinned=node.pinned,
-            pid=cell.pid if cell is not None and node.death is None else 0,
-            private_bytes=private_bytes,
-            death=node.death,
-            faulted=node.faulted,
-            automatic=node.automatic,
-            autosnap=_autosnap_info(node.autosnap),
-        )
 
     # ------------------------------------------------------------------------------------------------ making
 
@@ -493,15 +306,6 @@ class Nodes:
         self.note(node)
         self._publish("pinned", self.info(node), "")
 
-    def check_free(self, tree: Tree, name: str | None) -> None:
-        """Raise NameTakenError where ``name`` belongs to a node of ``tree``."""
-        if name is None:
-            return
-        try:
-            self.forest.check_free(tree, name)
-        except NameInUseError as cause:
-            raise NameTakenError(str(cause), hint="choose another name, or drop that node") from cause
-
     # ---------------------------------------------------------------------------------- what outlives this server
 
     def note(self, node: Node) -> None:
@@ -642,23 +446,3 @@ class Nodes:
         self.counters.forks += 1
         self.counters.fork_us.append(microseconds)
         self.counters.fork_durations.add(microseconds / 1e6)
-
-
-def seed_of(rng: Rng, node_id: int) -> int | None:
-    """Return the seed that a branch is given: None keeps the stream, ``"split"`` derives one from its id.
-
-    The derivation is the splitmix64 mixer (Steele, Lea, Flood, 2014), so that neighbouring ids give seeds that
-    have nothing in common.
-    """
-    if rng == "same":
-        return None
-    if isinstance(rng, int):
-        return rng
-    mixed = (node_id * _GOLDEN) & _MASK
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
-    return (mixed ^ (mixed >> 31)) >> 1
-
-
-def _autosnap_info(rule: Autosnap | None) -> AutosnapInfo | None:
-    return None if rule is None else AutosnapInfo(rule.every_steps, rule.every_s, rule.keep, rule.error)

@@ -17,8 +17,9 @@ import structlog
 from snapserv_client.protocol import ExpandArgs, ExpandResult, Kept, Outcome
 
 from ..errors import NodeDiedError, RequestTimeoutError, SnapservError
-from ..nodes.nodes import Nodes, seed_of
+from ..nodes.nodes import Nodes
 from ..nodes.process import CellProcess
+from ..nodes.seeds import seed_of
 from ..nodes.tree import Node
 
 log = structlog.get_logger(__name__)

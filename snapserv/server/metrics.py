@@ -16,9 +16,8 @@ import socket
 import socketserver
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import structlog
@@ -41,9 +40,7 @@ from ..nodes.histograms import BOUNDS_S, DurationHistogram
 from ..nodes.states import count_states
 from ..nodes.tree import Kind, State
 from ..outside import accounting
-
-if TYPE_CHECKING:
-    from .server import Server
+from .service import Service
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +57,7 @@ class MetricsPage:
     """A page over HTTP that Prometheus can read; ``url`` says where.
 
     Args:
-        server: What is measured; its loop runs.
+        take: Copies the counts of this moment; it is called in the loop that runs now.
         address: HOST:PORT. Without a host it is on loopback; port 0 takes any that is free.
 
     Raises:
@@ -68,10 +65,10 @@ class MetricsPage:
         AddressError: Nothing can listen there.
     """
 
-    def __init__(self, server: Server, address: str) -> None:
+    def __init__(self, take: Callable[[], Sample], address: str) -> None:
         host, port = _parse(address)
         registry = CollectorRegistry()
-        registry.register(ServerMetrics(server))
+        registry.register(ServerMetrics(take))
         try:
             self._page = _Page(host, port)
         except OSError as cause:
@@ -109,35 +106,35 @@ class Sample:
     trees: int
     steps: int
     in_flight: int
-    longest_lane: int
+    longest_queue: int
     clients: int
     memory: MemoryStats
 
 
-def take_sample(server: Server) -> Sample:
+def take_sample(service: Service) -> Sample:
     """Copy the counts of a server; in its loop."""
-    nodes = server.nodes
+    nodes, counts = service.nodes, service.counts
     return Sample(
-        uptime_s=server.uptime_s,
-        answered={key: _copy(durations) for key, durations in server.counts.durations.items()},
-        refused=dict(server.counts.refused),
+        uptime_s=service.uptime_s,
+        answered={key: _copy(durations) for key, durations in counts.durations.items()},
+        refused=dict(counts.refused),
         forks=_copy(nodes.counters.fork_durations),
         deaths=dict(nodes.counters.deaths),
         nodes=count_states(nodes),
         trees=len(nodes.forest.trees),
         steps=nodes.counters.steps,
-        in_flight=len(server.calls),
-        longest_lane=nodes.traffic.longest,
-        clients=len(server.sessions),
-        memory=server.budget.statistics(),
+        in_flight=len(service.calls),
+        longest_queue=nodes.traffic.longest,
+        clients=len(service.sessions),
+        memory=service.budget.statistics(),
     )
 
 
 class ServerMetrics(Collector):
     """Collects the metrics of a server when they are read, in whatever thread reads them."""
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    def __init__(self, take: Callable[[], Sample]) -> None:
+        self._take = take
         self._loop = asyncio.get_running_loop()
 
     def collect(self) -> Iterator[Metric]:
@@ -151,7 +148,7 @@ class ServerMetrics(Collector):
         yield from _of_process()
 
     async def _sample(self) -> Sample:
-        return take_sample(self._server)
+        return self._take()
 
 
 def _families(sample: Sample) -> Iterator[Metric]:
@@ -174,7 +171,7 @@ def _families(sample: Sample) -> Iterator[Metric]:
     yield _counts("snapserv_requests_refused", "Messages that were no request to begin.", "code", sample.refused)
     yield GaugeMetricFamily("snapserv_requests_in_flight", "Requests that run or wait.", sample.in_flight)
     yield GaugeMetricFamily(
-        "snapserv_longest_lane_requests", "Requests at the node that has most of them.", sample.longest_lane
+        "snapserv_longest_lane_requests", "Requests at the node that has most of them.", sample.longest_queue
     )
     yield GaugeMetricFamily("snapserv_clients", "Clients that are remembered.", sample.clients)
 

@@ -1,0 +1,54 @@
+"""What to serve and where, as whoever starts a server says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..nodes.tree import Autosnap
+from .rates import DEFAULT_PER_S
+
+ORPHAN_GRACE_S = 60.0
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """What to serve and where.
+
+    Args:
+        targets: Simulations, as `snapserv.cell.loading.load_simulation` takes them; the first one's ``setup`` is
+            run at once, the others are there for ``create``.
+        params: Parameters of the first one's ``setup``.
+        endpoint: Where to listen; the user's default ipc socket for None.
+        keys: A folder of keys: only clients that it names are let in; see `snapserv_client.keys.chosen_folder`.
+        rate: Requests a second that one client may ask, or with keys one key.
+        backing: The arena's backing; the best that there is for None.
+        branch_dirs: Folders that belong to the node, besides those that simulations name.
+        atomic: Whether steps are atomic that do not say.
+        autosnap: When snapshots of each tree's ``main`` are taken by themselves.
+        memory_bytes: The budget of memory; a share of what there is for None, see `snapserv.budget.budget`.
+        ready_fd: A descriptor that gets one line of JSON when the server answers, or why it does not.
+        exit_with_stdin: End when standard input is closed: the server then never outlives who started it.
+        own_folder: Whether the socket's folder is this server's alone, and goes with it.
+        orphan_grace_s: For how long nodes wait for another server, where this one is killed outright.
+        fresh: End the nodes that wait there already, rather than to take them in.
+        metrics: Where Prometheus may read metrics, as HOST:PORT; see `snapserv.server.metrics.MetricsPage`.
+    """
+
+    targets: list[str]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    endpoint: str | None = None
+    keys: str | None = None
+    rate: float = DEFAULT_PER_S
+    backing: str | None = None
+    branch_dirs: list[str] = field(default_factory=list)
+    atomic: bool = False
+    autosnap: Autosnap | None = None
+    memory_bytes: int | None = None
+    ready_fd: int | None = None
+    exit_with_stdin: bool = False
+    own_folder: bool = False
+    orphan_grace_s: float = ORPHAN_GRACE_S
+    fresh: bool = False
+    metrics: str | None = None

@@ -1,0 +1,148 @@
+"""What verbs are served with: a server without its sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from snapserv_client import protocol
+
+from ..budget.budget import Budget
+from ..errors import BadRequestError, NotFoundError
+from ..nodes.histograms import RequestCounts
+from ..nodes.nodes import Nodes
+from ..nodes.process import RequestKey
+from ..nodes.tree import Node
+from ..operations.stepping import Stepping
+from ..recovery.resuming import Recovery
+from .events import Events
+from .options import ServeOptions
+from .sessions import Sessions
+
+T = TypeVar("T")
+
+WORKERS = 2
+
+
+class Service:
+    """The parts of a running server that verbs use.
+
+    ``calls`` are the requests that run or wait, by client and id; ``stop`` has the server end, for a reason.
+    """
+
+    def __init__(
+        self,
+        options: ServeOptions,
+        *,
+        name: str,
+        nodes: Nodes,
+        events: Events,
+        sessions: Sessions,
+        stop: Callable[[str], None],
+    ) -> None:
+        self.options = options
+        self.name = name
+        self.nodes = nodes
+        self.events = events
+        self.sessions = sessions
+        self.stop = stop
+        self.recovery = Recovery(nodes)
+        self.budget = Budget(nodes, options.memory_bytes)
+        self.counts = RequestCounts()
+        self.calls: dict[RequestKey, Call] = {}
+        self.first_tree = asyncio.Event()
+        self._began = time.monotonic()
+        self._loop = asyncio.get_running_loop()
+        self._workers = ThreadPoolExecutor(WORKERS, "snapserv-copy")
+        # Started now: where nodes have taken all processes that there may be, none could be started to read.
+        together = threading.Barrier(WORKERS)
+        for _ in range(WORKERS):
+            self._workers.submit(together.wait)
+
+    async def planted(self) -> None:
+        """Wait until the first tree stands."""
+        if not self.first_tree.is_set():
+            await self.first_tree.wait()
+
+    async def in_thread(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Run a long copy in a worker thread."""
+        return await self._loop.run_in_executor(self._workers, lambda: work(*args, **kwargs))
+
+    @property
+    def uptime_s(self) -> float:
+        """For how long the server has been running."""
+        return time.monotonic() - self._began
+
+    def target(self, simulation: str | None) -> str:
+        """Return which of the served simulations a client means, by its class name; the first for None.
+
+        Raises:
+            NotFoundError: It is none of them: a client cannot name what the server was not started with.
+        """
+        targets = {target.rpartition(":")[2]: target for target in self.options.targets}
+        if simulation is None:
+            return self.options.targets[0]
+        if simulation not in targets:
+            raise NotFoundError(f"no simulation {simulation!r} is served", hint=f"served: {', '.join(targets)}")
+        return targets[simulation]
+
+    async def close(self) -> None:
+        """Give up requests that run, end every cell, and let go of the threads."""
+        tasks = [call.task for call in self.calls.values() if call.task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
+        self.recovery.give_up()
+        await self.budget.close()
+        await self.nodes.close()
+        self._workers.shutdown()
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """One request being served.
+
+    ``stepping`` is its step, once that runs; ``expanding`` the snapshot that it expands; ``code`` what came of it.
+    """
+
+    service: Service
+    client: bytes
+    id: int
+    verb: protocol.Verb
+    node: str | int | None
+    progress: Callable[[int, int], None] | None = None
+    outcome: Callable[[protocol.Outcome], None] | None = None
+    stepping: Stepping | None = None
+    expanding: Node | None = None
+    task: asyncio.Task[None] | None = field(default=None)
+    code: str = "ok"
+
+    @property
+    def key(self) -> RequestKey:
+        """Whose request it is: a cell that does it remembers that."""
+        return self.client, self.id
+
+    def named(self) -> dict[str, str | int]:
+        """What the log calls the request: its node by name if it has one, and not at all where it names none."""
+        told: dict[str, str | int] = {"client": self.client.hex(), "request": self.id, "verb": self.verb.name}
+        if self.node is not None:
+            node = self.service.nodes.forest.find(self.node)
+            told["node"] = self.node if node is None else node.path
+        return told
+
+    @property
+    def reference(self) -> str | int:
+        """The node that the request names.
+
+        Raises:
+            BadRequestError: It names none.
+        """
+        if self.node is None:
+            raise BadRequestError("the request names no node", hint="set node to a name or an id")
+        return self.node

@@ -1,0 +1,90 @@
+"""Verbs that look at nodes and change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from snapserv_client import protocol
+from snapserv_client.wire import MAX_MESSAGE_BYTES
+
+from ...errors import BadRequestError
+from ...memory.regions import resolve_region
+from ...nodes.turns import Turn
+from ...operations.verifying import Verifier
+from ...outside import fields
+from ...outside.pages import inspect
+from ..service import Call
+from .registry import handles
+
+INLINE_BYTES = 1 << 18
+"""A copy below this size takes less time than handing it to a worker thread."""
+
+
+@handles("read")
+async def read(call: Call, args: protocol.ReadArgs) -> protocol.ReadResult:
+    await call.service.planted()
+    nodes = call.service.nodes
+    node = nodes.find(call.reference)
+    place = fields.place_of(nodes.plan(node).places, args.field)
+    region = resolve_region(args.region, place.shape, what=place.name)
+    async with Turn(shared=[nodes.queue(node)]):
+        pid = nodes.cell(node).pid
+        copy = call.service.in_thread if place.nbytes > INLINE_BYTES else _inline
+        value = await copy(fields.read_region, pid, place, region, most_bytes=MAX_MESSAGE_BYTES)
+        return protocol.ReadResult(value, nodes.look(node))
+
+
+@handles("diff")
+async def diff(call: Call, args: protocol.DiffArgs) -> protocol.DiffResult:
+    await call.service.planted()
+    nodes = call.service.nodes
+    a, b = nodes.find(call.reference), nodes.find(args.other)
+    plan, other = nodes.plan(a), nodes.plan(b)
+    if plan.places != other.places:
+        raise BadRequestError(
+            f"{a.path} and {b.path} cannot be compared: their fields differ",
+            hint="compare nodes of one tree, or of trees made with the same shapes",
+        )
+    wanted = [place.name for place in plan.places] if args.fields is None else args.fields
+    places = [fields.place_of(plan.places, name) for name in wanted]
+    segments = plan.segments if plan.segments == other.segments else None
+    async with Turn(shared=[nodes.queue(a), nodes.queue(b)]):
+        pids = nodes.cell(a).pid, nodes.cell(b).pid
+        return await call.service.in_thread(fields.compare, places, *pids, segments)
+
+
+@handles("pages")
+async def pages(call: Call, args: protocol.PagesArgs) -> protocol.PagesResult:
+    await call.service.planted()
+    nodes = call.service.nodes
+    node = nodes.find(call.reference)
+    both = [node] if args.other is None else [node, nodes.find(args.other)]
+    if len(both) > len({each.id for each in both}):
+        raise BadRequestError(f"{node.path} is compared with itself", hint="name another node, or only one")
+    plan = nodes.plan(node)
+    if any(nodes.plan(each) is not plan for each in both):
+        raise BadRequestError(
+            f"{both[0].path} and {both[1].path} share no page: they are of different trees",
+            hint="compare nodes of one tree",
+        )
+    wanted = [place.name for place in plan.places] if args.fields is None else args.fields
+    places = [fields.place_of(plan.places, name) for name in wanted]
+    async with Turn(shared=[nodes.queue(each) for each in both]):
+        pids = [nodes.cell(each).pid for each in both]
+        return await call.service.in_thread(inspect, places, pids, base=plan.file_backed)
+
+
+@handles("verify")
+async def verify(call: Call, args: protocol.VerifyArgs) -> protocol.VerifyResult:
+    await call.service.planted()
+    nodes = call.service.nodes
+    node = nodes.find(call.reference)
+    since = nodes.snapshot(node.tree.root if args.since is None else args.since, "since")
+    if since not in nodes.forest.ancestors(node):
+        raise BadRequestError(f"{since.path} is no ancestor of {node.path}", hint="log lists the ancestors")
+    return await Verifier(nodes, call.service.in_thread, node, since).run()
+
+
+async def _inline(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    return work(*args, **kwargs)

@@ -1,0 +1,152 @@
+"""Verbs that make nodes, list them, and put branches back."""
+
+from __future__ import annotations
+
+import msgspec
+from snapserv_client import protocol
+
+from ...errors import BadRequestError, NotFoundError, SnapservError
+from ...nodes.tree import Node
+from ...nodes.turns import Turn
+from ...outside import accounting
+from ..service import Call, Service
+from .registry import handles
+
+
+@handles("create")
+async def create(call: Call, args: protocol.CreateArgs) -> protocol.NodeResult:
+    await call.service.planted()
+    service = call.service
+    target = service.target(args.simulation)
+    number = len(service.nodes.forest.trees) + 1
+    while f"t{number}" in service.nodes.forest.trees:
+        number += 1
+    main = await service.nodes.create(target, name=args.name or f"t{number}", params=args.params)
+    return protocol.NodeResult(service.nodes.info(main))
+
+
+@handles("tree")
+async def tree(call: Call, args: protocol.TreeArgs) -> protocol.TreeResult:
+    await call.service.planted()
+    nodes = call.service.nodes
+    if args.tree is not None:
+        nodes.tree(args.tree)
+    listed = [node for node in nodes.forest.nodes.values() if args.tree in (None, node.tree.name)]
+    page = listed[args.offset : args.offset + args.limit]
+    sizes: list[int | None] = [None] * len(page)
+    if args.sizes:
+        everyone = [_measurable(call.service, node) for node in nodes.forest.nodes.values()]
+        sizes = await call.service.in_thread(_measure, [_measurable(call.service, node) for node in page], everyone)
+    after = args.offset + len(page)
+    return protocol.TreeResult(
+        trees=[
+            protocol.TreeInfo(tree.name, tree.simulation, tree.root)
+            for tree in nodes.forest.trees.values()
+            if tree.root and args.tree in (None, tree.name)
+        ],
+        nodes=[
+            nodes.info(node, private_bytes=size)
+            for node, size in zip(page, sizes, strict=True)
+            if node.id in nodes.forest.nodes
+        ],
+        total=len(listed),
+        next=after if after < len(listed) else None,
+    )
+
+
+@handles("log")
+async def log(call: Call, args: protocol.LogArgs) -> protocol.LogResult:
+    await call.service.planted()
+    nodes = call.service.nodes
+    node = nodes.find(call.reference)
+    entries = [nodes.info(each) for each in nodes.forest.ancestors(node, args.limit)]
+    if not args.actions:
+        return protocol.LogResult(entries)
+    queue = nodes.queue(node)
+    async with Turn(queue) if node.kind == "branch" else Turn(shared=[queue]), nodes.awake(node) as cell:
+        page = await cell.ask("history", start=args.start)
+    return protocol.LogResult(entries, msgspec.convert(page["actions"], list[protocol.Action]), page["next"])
+
+
+@handles("snapshot")
+async def snapshot(call: Call, args: protocol.SnapshotArgs) -> protocol.SnapshotResult:
+    await call.service.planted()
+    nodes = call.service.nodes
+    node = nodes.branch(call.reference)
+    async with Turn(nodes.queue(node)):
+        taken, fork_us = await nodes.take_snapshot(node, name=args.name)
+        return protocol.SnapshotResult(nodes.info(taken), fork_us)
+
+
+@handles("branch")
+async def branch(call: Call, args: protocol.BranchArgs) -> protocol.BranchResult:
+    await call.service.planted()
+    nodes = call.service.nodes
+    node = nodes.find(call.reference)
+    names: list[str | None] = list(args.names or [])
+    if args.names is not None and len(names) != args.count:
+        raise BadRequestError(f"{args.count} branches and {len(names)} names", hint="give one name each")
+    if len(set(names)) != len(names):
+        raise BadRequestError("two of the branches have the same name")
+    for name in names:
+        nodes.check_free(node.tree, name)
+    taken = None
+    source = node
+    queue = nodes.queue(node)
+    async with Turn(queue) if node.kind == "branch" else Turn(shared=[queue]):
+        if node.kind == "branch":
+            source, _ = await nodes.take_snapshot(node, name=None)
+            taken = nodes.info(source)
+        made: list[Node] = []
+        async with Turn(shared=[nodes.queue(source)] if taken else []):  # nobody evicts it before it is branched
+            try:
+                for index in range(args.count):
+                    name = names[index] if names else None
+                    made.append(await nodes.make_branch(source, name=name, rng=args.rng))
+            except SnapservError:
+                # All of them or none: who asked cannot know the names of some.
+                for each in (*made, *([source] if taken else [])):
+                    await nodes.drop(each)
+                raise
+        return protocol.BranchResult([nodes.info(each) for each in made], taken)
+
+
+@handles("restore")
+async def restore(call: Call, args: protocol.RestoreArgs) -> protocol.NodeResult:
+    await call.service.planted()
+    nodes = call.service.nodes
+    node, source = nodes.branch(call.reference), nodes.find(args.snapshot)
+    if source.kind != "snapshot":
+        raise BadRequestError(
+            f"{source.path} is a live branch", hint="restore from a snapshot; snapshot the branch first"
+        )
+    if source.tree is not node.tree:
+        raise BadRequestError(f"{node.path} and {source.path} are of different trees")
+    return await _revive(call, node, source, args.rng)
+
+
+@handles("reset")
+async def reset(call: Call, args: protocol.ResetArgs) -> protocol.NodeResult:
+    await call.service.planted()
+    nodes = call.service.nodes
+    node = nodes.branch(call.reference)
+    return await _revive(call, node, nodes.find(node.tree.root), args.rng)
+
+
+async def _revive(call: Call, node: Node, source: Node, rng: protocol.Rng) -> protocol.NodeResult:
+    nodes = call.service.nodes
+    async with Turn(nodes.queue(node), shared=[nodes.queue(source)]):
+        if node.id not in nodes.forest.nodes:
+            raise NotFoundError(f"{node.path} was dropped")
+        await nodes.revive(node, source, rng=rng)
+    return protocol.NodeResult(nodes.info(node))
+
+
+def _measurable(service: Service, node: Node) -> accounting.Measurable:
+    pid = 0 if node.death is not None else service.nodes.info(node).pid
+    return pid, service.nodes.plan(node).segments
+
+
+def _measure(page: list[accounting.Measurable], everyone: list[accounting.Measurable]) -> list[int | None]:
+    shared = accounting.count_bases(everyone)
+    return [accounting.private_bytes(pid, segments, shared) if pid else None for pid, segments in page]
