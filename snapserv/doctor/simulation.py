@@ -105,8 +105,8 @@ def _as_a_node(branch_dirs: Sequence[str]) -> Iterator[None]:
     if not branch_dirs:
         yield
         return
-    from ..folders.stacks import Stores
     from ..folders.view import Folders
+    from ..nodes.stacks import Stores
 
     folders = Folders.mount(branch_dirs, Stores().name())
     try:

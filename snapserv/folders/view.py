@@ -7,7 +7,7 @@ no view, since it never runs: it is a list of layers. In a user namespace the sn
 layer instead, and where overlayfs is refused, each node has a copy of the folder.
 
 Layers lie in the tree's store (`snapserv.folders.store`). Cells make them and say which they stand on; the server
-(`snapserv.folders.stacks`) removes those that nobody stands on.
+(`snapserv.nodes.stacks`) removes those that nobody stands on.
 """
 
 from __future__ import annotations

@@ -23,9 +23,9 @@ from ..cell.link import HELLO, NUMBER, PREFIX, Prefix, decode, encode
 from ..cell.scoreboard import Scoreboard
 from ..errors import NodeDiedError, SimulationError, SnapservError, error_from_wire
 from ..ext import fork
-from ..folders.stacks import Stacks
 from ..machine.endings import Ending, ending_of
 from ..machine.limits import cannot_clone, exhausted
+from .stacks import Stacks
 
 NO_SIGNAL = int(socket.MSG_NOSIGNAL)
 READ_BYTES = 1 << 18

@@ -19,7 +19,6 @@ import structlog
 
 from ..cell.link import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR
 from ..errors import SnapservError
-from ..folders.stacks import Stacks, Stores
 from ..machine.descriptors import raise_limit, socket_pair
 from ..machine.endings import Ending
 from ..machine.limits import cannot_clone, exhausted
@@ -27,6 +26,7 @@ from ..machine.oom import SNAPSHOT, prefer, score
 from ..outside.bases import Segments
 from .ledger import Ledger
 from .process import Answer, CellProcess, RequestKey
+from .stacks import Stacks, Stores
 
 log = structlog.get_logger(__name__)
 

@@ -13,11 +13,11 @@ from typing import Any
 import structlog
 
 from ..errors import SnapservError, error_from_wire
-from ..folders.stacks import Stacks
 from ..nodes.faults import note_fault
 from ..nodes.nodes import Nodes
 from ..nodes.process import Answer, CellProcess
 from ..nodes.records import forget_backup
+from ..nodes.stacks import Stacks
 from ..nodes.tree import Node
 from ..nodes.turns import Turn
 

@@ -17,9 +17,9 @@ from typing import Any
 import msgspec
 import structlog
 
-from . import layers
-from .store import ORIGINAL, bases
-from .view import Standing
+from ..folders import layers
+from ..folders.store import ORIGINAL, bases
+from ..folders.view import Standing
 
 log = structlog.get_logger(__name__)
 
