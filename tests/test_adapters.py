@@ -12,7 +12,7 @@ import pytest
 from snapserv_client import local
 from snapserv_client.errors import BadRequestError, NotFoundError, SimulationError, SnapservError, UnsupportedError
 
-from snapserv import adapters
+from snapserv.adapters import schemes as adapters
 from snapserv.cell.loading import load_simulation
 
 from .conftest import ROOT, ServerProcess

@@ -28,3 +28,12 @@ def test_the_lander_of_the_adapters_page_gives_a_picture_for_each_action(
     pictures = [image.imread(tmp_path / f"action-{action}.png") for action in range(4)]
     assert all(picture.shape[:2] == (400, 600) for picture in pictures)
     assert len({picture.tobytes() for picture in pictures}) > 1
+
+
+def test_the_files_that_the_architecture_names_are_there() -> None:
+    """Files are named from the project's top level, or from ``snapserv/`` or the client's package."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"`([\w/]+\.(?:py|c|h|pyx|md)|[\w/]+/)`", page))
+    places = (ROOT, ROOT / "snapserv", ROOT / "clients" / "python" / "snapserv_client")
+    assert len(named) > 50
+    assert {name for name in named if not any((place / name).exists() for place in places)} == set()

@@ -6,7 +6,7 @@ import inspect
 import pickle
 from pathlib import Path
 
-from ..adapters import SCHEMES, adapt
+from ..adapters.schemes import SCHEMES, adapt
 from ..errors import BadRequestError
 from ..simulation.base import Simulation
 from ..simulation.blame import AuthorsCode

@@ -1,1 +1,4 @@
-"""Compiled modules, built from ``ext/`` by ``setup.py``: fork, memory and the simulation kernels."""
+"""The compiled modules, built from ``ext/`` by ``setup.py``, with their types in ``.pyi`` files.
+
+The rooms above come in. They use nothing of ours.
+"""

@@ -24,7 +24,7 @@ KEPT_FLAGS = (
     | os.O_SYNC
     | O_PATH
 )
-"""What belongs to an open file and not to the making of it, as in ext/frozen.c."""
+"""What belongs to an open file and not to the making of it, as in ext/cells/frozen.c."""
 ROOM = 16
 """Descriptors left free below the spares, for what is opened in between."""
 

@@ -1,7 +1,8 @@
 """Expanding a snapshot: a child for each input, all from the same moment, as many at a time as there are cores.
 
 A child is a live cell that is cloned, plays and is ended; it becomes a node only where it is kept. Where none is, a
-few cells play them all: each has a twin, and is taken back to it before it begins the next; see `ext/retrace.h`.
+few cells play them all: each has a twin, and is reset to it in place before it begins the next (see
+`ext/cells/reset_in_place.h`).
 """
 
 from __future__ import annotations
