@@ -1,0 +1,213 @@
+"""What looks at nodes and leaves them as they are: fields, differences, pages, and whether a replay agrees."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from .values import Region
+from .verb import FORK_ERRORS, NODE_ERRORS, Arguments, Verb
+
+__all__ = [
+    "PAGE_CLASSES",
+    "DiffArgs",
+    "DiffResult",
+    "FieldDiff",
+    "FieldPages",
+    "FieldVerdict",
+    "PageCounts",
+    "PagesArgs",
+    "PagesResult",
+    "ReadArgs",
+    "ReadResult",
+    "VerifyArgs",
+    "VerifyResult",
+]
+
+
+class ReadArgs(Arguments):
+    """Which field, and which region of it (all of it by default)."""
+
+    field: str
+    region: Region | None = None
+
+
+class ReadResult(msgspec.Struct):
+    """A field or a region of it."""
+
+    value: Any
+    step: int
+
+
+class DiffArgs(Arguments):
+    """The node to compare with, and which fields (all by default)."""
+
+    other: str | int
+    fields: list[str] | None = None
+
+
+class FieldDiff(msgspec.Struct):
+    """How one field differs: elements changed, their bounding box and the first few of their indices."""
+
+    name: str
+    changed: int
+    total: int
+    box: list[tuple[int, int]]
+    first: list[list[int]]
+
+
+class DiffResult(msgspec.Struct):
+    """How two nodes differ, field by field; only ``compared_bytes`` of each had to be read."""
+
+    fields: list[FieldDiff]
+    compared_bytes: int
+
+
+PAGE_CLASSES = ("absent", "base", "shared", "elsewhere", "unproven", "private")
+"""What a page of a node can be, by the byte that stands for it in a strip; see `PageCounts`."""
+
+
+class PagesArgs(Arguments):
+    """Another node of the same tree to compare with, and which fields (all by default)."""
+
+    other: str | int | None = None
+    fields: list[str] | None = None
+
+
+class PageCounts(msgspec.Struct):
+    """How many pages of a node are what.
+
+    ``base``: the base image's page, or not looked at yet, so that reading it gives the base image's.
+    ``shared``: the very page that the other node has, and not the base image's. ``private``: this process alone has
+    it. ``elsewhere``: not the base image's nor the other node's, but further processes have it, such as a snapshot
+    in between. ``absent``: no page yet, and no base image. ``unproven``: not the base image's; whose else it is
+    could not be told.
+    """
+
+    absent: int = 0
+    base: int = 0
+    shared: int = 0
+    elsewhere: int = 0
+    unproven: int = 0
+    private: int = 0
+
+
+class FieldPages(msgspec.Struct):
+    """The pages of one field: bytes ``first`` to ``stop`` of the strips.
+
+    ``same`` pages are one physical page in both nodes, and ``different`` ones are surely not; what is neither is
+    absent or could not be proven.
+    """
+
+    name: str
+    pages: int
+    first: int
+    stop: int
+    counts: PageCounts
+    other_counts: PageCounts | None = None
+    same: int | None = None
+    different: int | None = None
+
+
+class PagesResult(msgspec.Struct):
+    """Which page is whose, field by field; the counts at this level are sums.
+
+    ``strip`` has a byte for every ``pages_each`` pages of a field in order: the class of a page by its place in
+    ``classes``, the highest of a bucket's. ``other_strip`` says the same of the other node. ``proof`` says how
+    pages were told apart: physical page numbers, or only the kinds of pages that the kernel tells anybody.
+    """
+
+    classes: list[str]
+    fields: list[FieldPages]
+    counts: PageCounts
+    strip: Any
+    page_bytes: int
+    pages_each: int
+    proof: Literal["page numbers", "page kinds"]
+    base_image: bool
+    other_counts: PageCounts | None = None
+    other_strip: Any = None
+    same: int | None = None
+    different: int | None = None
+
+
+class VerifyArgs(Arguments):
+    """The ancestor to replay from, a snapshot; the root of the tree by default."""
+
+    since: str | int | None = None
+
+
+class FieldVerdict(msgspec.Struct):
+    """The hash of a field in the node and in its replay, 32 hexadecimal digits each."""
+
+    name: str
+    same: bool
+    hash: str
+    replayed: str
+
+
+class VerifyResult(msgspec.Struct):
+    """Whether a node's own actions, done again, lead to the same state.
+
+    ``ok`` is about the fields; of a simulation without fields, about what its actions put out. ``outputs`` says of
+    any simulation whether all of that was the same. Where it is not ok: nothing differs up to the step ``after``,
+    in snapshots on the way and in outputs, and something does at ``step``; ``action`` is the one in which that
+    happens, counted from where the replay began; ``error`` is what stopped the replay early. ``deterministic``
+    says whether two replays agree, and if they do not, ``parted`` is the first step at which they differ, where
+    that shows again.
+    """
+
+    ok: bool
+    since: str
+    fields: list[FieldVerdict]
+    outputs: bool
+    actions: int
+    ticks: int
+    elapsed_us: int
+    after: int | None = None
+    step: int | None = None
+    action: int | None = None
+    error: str = ""
+    deterministic: bool | None = None
+    parted: int | None = None
+
+
+VERBS = (
+    Verb(
+        "read",
+        "node",
+        "copy a field or a region of it",
+        ReadArgs,
+        ReadResult,
+        (*NODE_ERRORS, "unsupported"),
+        reads=True,
+    ),
+    Verb(
+        "diff",
+        "node",
+        "compare two nodes, field by field",
+        DiffArgs,
+        DiffResult,
+        (*NODE_ERRORS, "unsupported"),
+        reads=True,
+    ),
+    Verb(
+        "pages",
+        "node",
+        "say which page is whose",
+        PagesArgs,
+        PagesResult,
+        (*NODE_ERRORS, "unsupported"),
+        reads=True,
+    ),
+    Verb(
+        "verify",
+        "node",
+        "do the node's own actions again and compare states",
+        VerifyArgs,
+        VerifyResult,
+        (*NODE_ERRORS, "simulation_error", *FORK_ERRORS),
+        reads=True,
+    ),
+)

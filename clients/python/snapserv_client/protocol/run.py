@@ -1,0 +1,281 @@
+"""What makes a simulation go on, or has it stop: ticks, writes, calls, and many futures at once."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from .limits import MAX_BRANCHES, BranchCount, Name, NonNegative, Seconds, Ticks
+from .values import Action, NodeInfo, NodeResult, Region, Rng
+from .verb import BRANCH_ERRORS, FORK_ERRORS, NODE_ERRORS, Arguments, Empty, Verb
+
+__all__ = [
+    "CallArgs",
+    "CallResult",
+    "ExpandArgs",
+    "ExpandResult",
+    "Inputs",
+    "InterruptArgs",
+    "InterruptResult",
+    "Kept",
+    "MarkArgs",
+    "MarkResult",
+    "Outcome",
+    "ReplayArgs",
+    "RewindResult",
+    "StepArgs",
+    "StepResult",
+    "WriteArgs",
+]
+
+
+class StepArgs(Arguments):
+    """How many ticks with which inputs; ``progress`` asks for progress messages.
+
+    With ``atomic`` all of it happens or nothing does: after any failure the branch goes on from the moment before,
+    and ``details["rolled_back_to"]`` of the error is its step. The server's own default holds for null. An atomic
+    step that runs longer than ``timeout_s`` is ended, and is such a failure; others have no such limit.
+    """
+
+    ticks: Ticks = 1
+    inputs: dict[str, Any] = {}
+    progress: bool = False
+    atomic: bool | None = None
+    timeout_s: Seconds | None = None
+
+
+class StepResult(msgspec.Struct):
+    """Where the branch stands now, and what the last tick put out."""
+
+    step: int
+    ticks: int
+    outputs: Any
+    elapsed_us: int
+
+
+class WriteArgs(Arguments):
+    """What to write where; the value's shape is the region's, or a scalar that fills it."""
+
+    field: str
+    value: Any
+    region: Region | None = None
+
+
+class CallArgs(Arguments):
+    """Which exported method, with which arguments; ``atomic`` as for a step, but never by default."""
+
+    method: str
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    atomic: bool = False
+
+
+class CallResult(msgspec.Struct):
+    """What the method returned."""
+
+    value: Any
+
+
+Inputs = Annotated[list[dict[str, Any] | list[dict[str, Any]]], msgspec.Meta(min_length=1, max_length=MAX_BRANCHES)]
+
+
+class ExpandArgs(Arguments):
+    """A child for each of ``inputs``: a map, or an array of maps that are played in order.
+
+    Each map is held for ``ticks`` ticks; then ``policy``, an exported method that returns inputs, is asked before
+    each of ``policy_ticks`` more. ``read`` names fields, outputs and exported methods that are called at the end,
+    and all outputs are returned if it is empty; ``sum`` names outputs to add up over all ticks. ``keep`` says which
+    children become nodes: ``best`` of them by the output or sum ``by``, the ``largest`` or the smallest. With
+    ``stream`` each outcome is sent as soon as it is there.
+    """
+
+    inputs: Inputs
+    ticks: Ticks = 1
+    policy: str | None = None
+    policy_ticks: NonNegative = 0
+    read: list[str] = []
+    sum: list[str] = []
+    parallel: BranchCount | None = None
+    rng: Rng = "same"
+    keep: Literal["none", "all", "best"] = "none"
+    best: BranchCount = 1
+    by: str = ""
+    largest: bool = True
+    keep_as: Literal["branch", "snapshot"] = "branch"
+    timeout_s: Seconds | None = None
+    stream: bool = False
+
+
+class Outcome(msgspec.Struct):
+    """What came of one child: where it stands, the last tick's outputs, sums over ticks, fields; or its error."""
+
+    index: int
+    ok: bool
+    step: int = 0
+    ticks: int = 0
+    outputs: Any = None
+    totals: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
+    finished: bool = False
+    elapsed_us: int = 0
+    error: dict[str, Any] | None = None
+
+
+class Kept(msgspec.Struct):
+    """A child that was kept, by its index, and the node that it is now."""
+
+    index: int
+    node: NodeInfo
+
+
+class ExpandResult(msgspec.Struct):
+    """An outcome for each input in order, but for those that were sent before; and the children that were kept.
+
+    ``snapshot`` is the one taken first when a live branch was expanded, where it is kept for its children's sake.
+    """
+
+    outcomes: list[Outcome]
+    kept: list[Kept]
+    snapshot: NodeInfo | None = None
+
+
+class InterruptArgs(Arguments):
+    """Which of this client's own requests to stop, even while it still waits for its turn: a step or an expansion.
+
+    By default the step that runs at the branch.
+
+    With ``force`` the branch's process is killed rather than asked; `restore` or `reset` revives it.
+    """
+
+    request: int | None = None
+    force: bool = False
+
+
+class InterruptResult(msgspec.Struct):
+    """Whether there was a step to interrupt."""
+
+    interrupted: bool
+
+
+class MarkArgs(Arguments):
+    """Whether to make the mark, in the place of the last one, or to give it up."""
+
+    remove: bool = False
+
+
+class MarkResult(msgspec.Struct):
+    """The step that `rewind` will go back to; ``kept_bytes`` were private already, and were copied."""
+
+    step: int
+    kept_bytes: int
+    elapsed_us: int
+
+
+class RewindResult(msgspec.Struct):
+    """Where the branch stands now; ``pages`` of 4 KiB were put back, in so many microseconds inside the cell."""
+
+    step: int
+    pages: int
+    elapsed_us: int
+
+
+class ReplayArgs(Arguments):
+    """What to do, as `log` lists it, the snapshot to start from (the first tree's root) and the branch's name."""
+
+    actions: list[Action]
+    start: str | int | None = None
+    name: Name | None = None
+
+
+VERBS = (
+    Verb(
+        "step",
+        "branch",
+        "run ticks, in place",
+        StepArgs,
+        StepResult,
+        (*BRANCH_ERRORS, *FORK_ERRORS, "faulted", "interrupted", "simulation_error", "timeout"),
+        once=True,
+        reads=False,
+    ),
+    Verb(
+        "write",
+        "branch",
+        "change a field or a region of it",
+        WriteArgs,
+        Empty,
+        (*BRANCH_ERRORS, "faulted"),
+        once=True,
+        reads=False,
+    ),
+    Verb(
+        "call",
+        "branch",
+        "run a method that the author exported",
+        CallArgs,
+        CallResult,
+        (*BRANCH_ERRORS, *FORK_ERRORS, "faulted", "simulation_error"),
+        once=True,
+        reads=False,
+    ),
+    Verb(
+        "expand",
+        "node",
+        "branch, step, read and end a child for each input (a live branch is snapshotted first)",
+        ExpandArgs,
+        ExpandResult,
+        (*NODE_ERRORS, "faulted", "interrupted", "simulation_error", *FORK_ERRORS),
+        once=True,
+        reads=False,
+    ),
+    Verb(
+        "interrupt",
+        "node",
+        "stop the running step after a tick",
+        InterruptArgs,
+        InterruptResult,
+        BRANCH_ERRORS,
+        reads=False,
+    ),
+    Verb(
+        "mark",
+        "branch",
+        "mark this moment for rewind",
+        MarkArgs,
+        MarkResult,
+        (*BRANCH_ERRORS, "faulted", "over_budget"),
+        once=True,
+        reads=False,
+    ),
+    Verb(
+        "rewind",
+        "branch",
+        "go back to the mark, in place",
+        Empty,
+        RewindResult,
+        BRANCH_ERRORS,
+        once=True,
+        reads=False,
+    ),
+    Verb(
+        "clear",
+        "branch",
+        "go on with what a fault left",
+        Empty,
+        NodeResult,
+        BRANCH_ERRORS,
+        once=True,
+        reads=False,
+    ),
+    Verb(
+        "replay",
+        "server",
+        "make a branch and do recorded actions again",
+        ReplayArgs,
+        NodeResult,
+        (*NODE_ERRORS, "faulted", "interrupted", "name_taken", "simulation_error", *FORK_ERRORS),
+        once=True,
+        reads=False,
+    ),
+)

@@ -1,0 +1,210 @@
+"""The server itself: who it is, what it serves, what it counts, and what happens on it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from .limits import PROTOCOL_VERSION
+from .values import NodeInfo
+from .verb import Arguments, Empty, Verb
+
+__all__ = [
+    "ArenaInfo",
+    "Event",
+    "EventKind",
+    "FieldInfo",
+    "HelloArgs",
+    "HelloResult",
+    "MemoryStats",
+    "MethodInfo",
+    "SpecArgs",
+    "SpecResult",
+    "StatsResult",
+    "VerbStats",
+    "WatchResult",
+]
+
+
+class HelloArgs(Arguments):
+    """Who asks: a name for the log, and the newest protocol version it speaks."""
+
+    client: str = ""
+    protocol: int = PROTOCOL_VERSION
+
+
+class HelloResult(msgspec.Struct):
+    """Who answers, and where its events are published; ``atomic`` is what steps are that do not say."""
+
+    server: str
+    protocol: int
+    name: str
+    pid: int
+    trees: list[str]
+    events: str
+    atomic: bool = False
+
+
+class SpecArgs(Arguments):
+    """Which tree; the first one by default."""
+
+    tree: str | None = None
+
+
+class FieldInfo(msgspec.Struct):
+    """A field as the simulation declared it, with its shape resolved."""
+
+    name: str
+    dtype: Any
+    shape: list[int]
+    units: str = ""
+    doc: str = ""
+
+
+class MethodInfo(msgspec.Struct):
+    """A method that the author exported for `call`."""
+
+    name: str
+    signature: str
+    doc: str = ""
+
+
+class ArenaInfo(msgspec.Struct):
+    """What simulation memory stands on. ``backing`` is one of huge_tmpfs, memfd, anonymous_thp, anonymous."""
+
+    backing: str
+    reason: str
+    size_bytes: int
+    segment_bytes: int
+    segments: int
+
+
+class SpecResult(msgspec.Struct):
+    """What a tree's simulation is: its fields, and JSON schemas of its inputs and parameters.
+
+    ``huge_heap_bytes`` is how much of the memory outside of the arena was turned into huge pages, which fork fast.
+    """
+
+    tree: str
+    simulation: str
+    doc: str
+    fields: list[FieldInfo]
+    inputs: dict[str, Any]
+    params: dict[str, Any]
+    param_values: dict[str, Any]
+    methods: list[MethodInfo]
+    arena: ArenaInfo
+    fork: str
+    huge_heap_bytes: int
+    setup_s: float
+
+
+class MemoryStats(msgspec.Struct):
+    """The budget of memory: what is charged of ``limit_bytes``, and for what; see docs/memory.md.
+
+    ``base_bytes`` are base images, each counted once; the others are what processes of that kind hold besides, and
+    ``other_bytes`` is that of processes that are no nodes, such as children of an expansion. ``evictions`` counts
+    snapshots that were dropped over the budget, and ``stopped`` processes that were ended as they grew.
+    """
+
+    limit_bytes: int
+    charged_bytes: int
+    base_bytes: int
+    master_bytes: int
+    snapshot_bytes: int
+    branch_bytes: int
+    other_bytes: int
+    evictions: int
+    stopped: int
+
+
+class VerbStats(msgspec.Struct):
+    """The requests of one verb: how many were answered, with an error or not, and how long that took.
+
+    ``buckets`` count them by how long they took, as `StatsResult` says; zeros at the end are left out.
+    """
+
+    verb: str
+    count: int
+    errors: int
+    seconds: float
+    buckets: list[int]
+
+
+class StatsResult(msgspec.Struct):
+    """Counters since the server started; times are microseconds.
+
+    ``states`` count nodes by what they are doing, ``deaths`` those whose process ended unasked, by signal, ``none``
+    where it exited. ``longest_lane`` is how many requests there are at the node that has most of them. ``active``
+    are the few nodes that requests came to last, the latest first. ``bounds_s`` are the upper ends, in seconds, of
+    the buckets of ``verbs``; what took longer is in one more.
+    """
+
+    uptime_s: float
+    nodes: int
+    snapshots: int
+    branches: int
+    dead: int
+    clients: int
+    requests: int
+    errors: int
+    steps: int
+    forks: int
+    fork_us_p50: float
+    fork_us_p99: float
+    in_flight: int
+    descriptors: int
+    threads: int
+    resident_bytes: int
+    memory: MemoryStats
+    longest_lane: int
+    states: dict[str, int]
+    deaths: dict[str, int]
+    verbs: list[VerbStats]
+    bounds_s: list[float]
+    active: list[NodeInfo]
+
+
+class WatchResult(msgspec.Struct):
+    """Where to SUBscribe; ``sequence`` is the number of the last event published."""
+
+    events: str
+    sequence: int
+
+
+EventKind: TypeAlias = Literal[
+    "created",
+    "restored",
+    "dropped",
+    "evicted",
+    "died",
+    "faulted",
+    "cleared",
+    "tagged",
+    "pinned",
+    "tree",
+    "adopted",
+    "shutdown",
+]
+"""What can happen."""
+
+
+class Event(msgspec.Struct):
+    """Something that happened: frames on the events socket are ``[kind, msgpack of this]``."""
+
+    sequence: int
+    kind: EventKind
+    time: float
+    node: NodeInfo | None = None
+    text: str = ""
+
+
+VERBS = (
+    Verb("hello", "server", "negotiate the version; say who answers", HelloArgs, HelloResult, reads=True),
+    Verb("ping", "server", "answer at once", Empty, Empty, reads=True),
+    Verb("spec", "server", "describe a tree's simulation", SpecArgs, SpecResult, ("not_found",), reads=True),
+    Verb("stats", "server", "count what happened since the start", Empty, StatsResult, reads=True),
+    Verb("watch", "server", "say where events are published", Empty, WatchResult, reads=True),
+    Verb("shutdown", "server", "end every cell and the server", Empty, Empty, once=True, reads=False),
+)

@@ -1,0 +1,186 @@
+"""The tree: its nodes and their lineage, new ones, and going back to one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from .limits import BranchCount, Name, NonNegative, PageSize
+from .values import Action, NodeInfo, NodeResult, Rng
+from .verb import BRANCH_ERRORS, FORK_ERRORS, NODE_ERRORS, Arguments, Verb
+
+__all__ = [
+    "BranchArgs",
+    "BranchResult",
+    "CreateArgs",
+    "LogArgs",
+    "LogResult",
+    "ResetArgs",
+    "RestoreArgs",
+    "SnapshotArgs",
+    "SnapshotResult",
+    "TreeArgs",
+    "TreeInfo",
+    "TreeResult",
+]
+
+
+class TreeArgs(Arguments):
+    """Which page of which tree (all of them by default); ``sizes`` measures private bytes."""
+
+    tree: str | None = None
+    offset: NonNegative = 0
+    limit: PageSize = 1000
+    sizes: bool = False
+
+
+class TreeInfo(msgspec.Struct):
+    """One tree: its simulation and the root snapshot that `reset` goes back to."""
+
+    name: str
+    simulation: str
+    root: int
+
+
+class TreeResult(msgspec.Struct):
+    """A page of nodes in order of id; ``next`` is the offset of the page after it."""
+
+    trees: list[TreeInfo]
+    nodes: list[NodeInfo]
+    total: int
+    next: int | None
+
+
+class CreateArgs(Arguments):
+    """Which of the simulations that the server was started with, its name here and its parameters."""
+
+    simulation: str | None = None
+    name: Name | None = None
+    params: dict[str, Any] = {}
+
+
+class LogArgs(Arguments):
+    """How many entries to list; whether to list actions too, and how many to leave out, each repetition counted."""
+
+    limit: PageSize = 1000
+    actions: bool = False
+    start: NonNegative = 0
+
+
+class LogResult(msgspec.Struct):
+    """The lineage of a node, the oldest first and itself last: its nearest ancestors, as many as were asked for.
+
+    Where the first entry has a parent, the log of that entry says what came before it. Where they were asked for,
+    ``actions`` are what was done to it since its tree's root, a page at a time: ``next`` is the ``start`` of the
+    page after it.
+    """
+
+    entries: list[NodeInfo]
+    actions: list[Action] | None = None
+    next: int | None = None
+
+
+class SnapshotArgs(Arguments):
+    """The new snapshot's name; ``s`` and its id by default."""
+
+    name: Name | None = None
+
+
+class SnapshotResult(msgspec.Struct):
+    """The new snapshot; ``fork_us`` is the time of the clone in the branch that was copied."""
+
+    node: NodeInfo
+    fork_us: float
+
+
+class BranchArgs(Arguments):
+    """How many branches, their names, and their random streams."""
+
+    count: BranchCount = 1
+    names: list[Name] | None = None
+    rng: Rng = "same"
+
+
+class BranchResult(msgspec.Struct):
+    """The new branches; ``snapshot`` is the one taken first when a live branch was branched."""
+
+    nodes: list[NodeInfo]
+    snapshot: NodeInfo | None
+
+
+class RestoreArgs(Arguments):
+    """Which snapshot the branch goes back to, and with which random stream."""
+
+    snapshot: str | int
+    rng: Rng = "same"
+
+
+class ResetArgs(Arguments):
+    """Which random stream the fresh branch has."""
+
+    rng: Rng = "same"
+
+
+VERBS = (
+    Verb("tree", "server", "list nodes, a page at a time", TreeArgs, TreeResult, ("not_found",), reads=True),
+    Verb(
+        "create",
+        "server",
+        "run setup again for another tree",
+        CreateArgs,
+        NodeResult,
+        ("name_taken", "node_died", "not_found", "simulation_error", *FORK_ERRORS),
+        once=True,
+        reads=False,
+    ),
+    Verb(
+        "log",
+        "node",
+        "list the node's ancestors, root first, and what was done to it since",
+        LogArgs,
+        LogResult,
+        (*NODE_ERRORS, *FORK_ERRORS),
+        reads=True,
+    ),
+    Verb(
+        "snapshot",
+        "branch",
+        "freeze a copy of this moment",
+        SnapshotArgs,
+        SnapshotResult,
+        (*BRANCH_ERRORS, "name_taken", *FORK_ERRORS),
+        once=True,
+        reads=False,
+    ),
+    Verb(
+        "branch",
+        "node",
+        "make live branches of a snapshot (a live branch is snapshotted first)",
+        BranchArgs,
+        BranchResult,
+        (*NODE_ERRORS, "name_taken", "simulation_error", *FORK_ERRORS),
+        once=True,
+        reads=False,
+    ),
+    Verb(
+        "restore",
+        "branch",
+        "put the branch back to a snapshot",
+        RestoreArgs,
+        NodeResult,
+        (*BRANCH_ERRORS, "simulation_error", *FORK_ERRORS),
+        once=True,
+        reads=False,
+    ),
+    Verb(
+        "reset",
+        "branch",
+        "go back to the root snapshot",
+        ResetArgs,
+        NodeResult,
+        (*BRANCH_ERRORS, *FORK_ERRORS),
+        once=True,
+        reads=False,
+    ),
+)

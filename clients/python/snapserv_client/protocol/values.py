@@ -1,0 +1,133 @@
+"""What messages of several subjects are made of: the header, nodes, regions and actions."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+
+from .limits import MAX_NAME_LENGTH, MAX_PATH_LENGTH, DoneTicks, NonNegative, Repeats
+
+__all__ = [
+    "Action",
+    "AutosnapInfo",
+    "BeginAction",
+    "CallAction",
+    "NodeInfo",
+    "NodeResult",
+    "Progress",
+    "Region",
+    "RequestHeader",
+    "Rng",
+    "Slice",
+    "StepAction",
+    "WriteAction",
+]
+
+
+class RequestHeader(msgspec.Struct):
+    """What every request says: ``id`` grows with each new request of a client; a retry repeats it."""
+
+    id: Annotated[int, msgspec.Meta(ge=0)]
+    verb: Annotated[str, msgspec.Meta(max_length=MAX_NAME_LENGTH)]
+    node: Annotated[str, msgspec.Meta(max_length=MAX_PATH_LENGTH)] | int | None = None
+    args: dict[str, Any] = {}
+
+
+class Progress(msgspec.Struct):
+    """How far a long request has come; ``total`` counts ticks."""
+
+    done: int
+    total: int
+
+
+Rng: TypeAlias = Literal["same", "split"] | NonNegative
+Slice: TypeAlias = tuple[int | None, int | None, int | None]
+Region: TypeAlias = list[int | Slice]
+"""A region of a field: for each leading axis an index, or ``[start, stop, step]`` with nulls as in Python."""
+
+
+class AutosnapInfo(msgspec.Struct):
+    """When snapshots of a branch are taken by themselves, and how many stay.
+
+    ``error`` is why the last one was not taken.
+    """
+
+    every_steps: int | None
+    every_s: float | None
+    keep: int
+    error: str = ""
+
+
+class NodeInfo(msgspec.Struct):
+    """One node of a tree. ``private_bytes`` is measured only where it is asked for.
+
+    ``faulted`` is what the simulation raised, where it left the node as it is; ``automatic`` says that nobody asked
+    for this snapshot, so that it may go again by itself, unless it is pinned or tagged.
+    """
+
+    id: int
+    name: str
+    tree: str
+    kind: Literal["snapshot", "branch"]
+    state: Literal["idle", "busy", "dead", "faulted"]
+    parent: int | None
+    step: int
+    created: float
+    tags: list[str] = []
+    pinned: bool = False
+    pid: int = 0
+    private_bytes: int | None = None
+    death: str | None = None
+    faulted: str | None = None
+    automatic: bool = False
+    autosnap: AutosnapInfo | None = None
+
+
+class NodeResult(msgspec.Struct):
+    """The node as it is now."""
+
+    node: NodeInfo
+
+
+class _Action(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, tag_field="kind"):
+    step: NonNegative = 0
+    repeat: Repeats = 1
+
+
+class StepAction(_Action, tag="step"):
+    """So many completed ticks. Where ``raised`` says so, one more tick began, and raised.
+
+    As of every action, ``step`` says where the node stood before it, and ``repeat`` how often in a row it was done.
+    """
+
+    ticks: DoneTicks
+    inputs: dict[str, Any] = {}
+    raised: bool = False
+
+
+class WriteAction(_Action, tag="write"):
+    """A field, or a region of it, was changed."""
+
+    field: str
+    value: Any
+    region: Region | None = None
+
+
+class CallAction(_Action, tag="call"):
+    """An exported method ran; ``raised`` says whether it raised."""
+
+    method: str
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    raised: bool = False
+
+
+class BeginAction(_Action, tag="begin"):
+    """A branch began: with a random stream of its own where there is a seed, and by the author's ``on_branch``."""
+
+    seed: int | None = None
+
+
+Action: TypeAlias = StepAction | WriteAction | CallAction | BeginAction
+"""Something that was done to a node, and that can be done again."""
