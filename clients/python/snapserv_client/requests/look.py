@@ -1,0 +1,35 @@
+"""Requests that look at nodes and leave them as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..protocol import DiffResult, PagesResult, ReadResult, VerifyResult
+from .message import Array, RegionIndex, Request, convert, region_to_wire
+
+__all__ = ["diff", "pages", "read", "verify"]
+
+
+def read(node: str | int, field: str, region: RegionIndex) -> Request[Array]:
+    """Ask for a field or a region of it."""
+    args = {"field": field, "region": region_to_wire(region)}
+    return Request("read", node, args, lambda ok: np.asarray(convert(ok, ReadResult).value))
+
+
+def diff(node: str | int, other: str | int, fields: Sequence[str] | None) -> Request[DiffResult]:
+    """Ask how two nodes differ."""
+    args = {"other": other, "fields": None if fields is None else list(fields)}
+    return Request("diff", node, args, lambda ok: convert(ok, DiffResult), long=True)
+
+
+def pages(node: str | int, other: str | int | None, fields: Sequence[str] | None) -> Request[PagesResult]:
+    """Ask which page is whose."""
+    args = {"other": other, "fields": None if fields is None else list(fields)}
+    return Request("pages", node, args, lambda ok: convert(ok, PagesResult), long=True)
+
+
+def verify(node: str | int, since: str | int | None) -> Request[VerifyResult]:
+    """Ask whether a node can be reached again."""
+    return Request("verify", node, {"since": since}, lambda ok: convert(ok, VerifyResult), long=True)

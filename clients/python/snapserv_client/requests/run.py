@@ -1,0 +1,127 @@
+"""Requests that make a simulation go on, or have it stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..errors import BadRequestError, TooLargeError
+from ..expansion import Best, Options
+from ..protocol import CallResult, ExpandResult, InterruptResult, MarkResult, NodeInfo, RewindResult, StepResult
+from ..wire import pack
+from .message import RegionIndex, Request, convert, region_to_wire, understand_node, understand_nothing
+
+__all__ = ["call", "clear", "expand", "interrupt", "mark", "patience_s", "replay", "rewind", "step", "write"]
+
+ROLLED_BACK_WITHIN_S = 10.0
+
+
+def step(
+    node: str | int,
+    ticks: int,
+    inputs: Mapping[str, Any],
+    *,
+    progress: bool,
+    atomic: bool | None = None,
+    timeout_s: float | None = None,
+) -> Request[StepResult]:
+    """Ask for ticks; ``timeout_s`` is the server's to keep to, where the step is atomic."""
+    args = {"ticks": ticks, "inputs": dict(inputs), "progress": progress, "atomic": atomic, "timeout_s": timeout_s}
+    return Request("step", node, args, lambda ok: convert(ok, StepResult), long=True)
+
+
+def patience_s(timeout_s: float | None, *, atomic: bool) -> float | None:
+    """Return how long to wait for a step: the server ends an atomic one in time, and then has to roll it back."""
+    return timeout_s + ROLLED_BACK_WITHIN_S if atomic and timeout_s is not None else timeout_s
+
+
+def write(node: str | int, field: str, value: Any, region: RegionIndex) -> Request[None]:
+    """Ask to change a field or a region of it."""
+    args = {"field": field, "value": value, "region": region_to_wire(region)}
+    return Request("write", node, args, understand_nothing)
+
+
+def call(
+    node: str | int, method: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, atomic: bool = False
+) -> Request[Any]:
+    """Ask to run an exported method."""
+    arguments = {"method": method, "args": list(args), "kwargs": dict(kwargs), "atomic": atomic}
+    return Request("call", node, arguments, lambda ok: convert(ok, CallResult).value, long=True)
+
+
+def expand(
+    node: str | int,
+    inputs: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any]]],
+    options: Options,
+    *,
+    stream: bool,
+) -> Request[ExpandResult]:
+    """Ask for a child for each input."""
+    if not isinstance(inputs, Sequence) or not all(_is_inputs(each) for each in inputs):
+        raise BadRequestError("the inputs of an expansion are a map, or a sequence of maps, for each child")
+    keep = options.get("keep", "none")
+    best = keep if isinstance(keep, Best) else Best(1, "")
+    args = {
+        "inputs": [dict(each) if isinstance(each, Mapping) else [dict(one) for one in each] for each in inputs],
+        "ticks": options.get("steps", 1),
+        "policy": options.get("policy"),
+        "policy_ticks": options.get("policy_steps", 0),
+        "read": _names(options.get("read", ())),
+        "sum": _names(options.get("sum", ())),
+        "parallel": options.get("parallel"),
+        "rng": options.get("rng", "same"),
+        "keep": "best" if isinstance(keep, Best) else keep,
+        "best": best.count,
+        "by": best.by,
+        "largest": best.largest,
+        "keep_as": options.get("keep_as", "branch"),
+        "timeout_s": options.get("timeout_s"),
+        "stream": stream,
+    }
+    return Request("expand", node, args, lambda ok: convert(ok, ExpandResult), long=True)
+
+
+def interrupt(node: str | int, *, request: int | None = None, force: bool = False) -> Request[bool]:
+    """Ask a step to stop after a tick."""
+    args = {"request": request, "force": force}
+    return Request("interrupt", node, args, lambda ok: convert(ok, InterruptResult).interrupted)
+
+
+def mark(node: str | int, *, remove: bool) -> Request[MarkResult]:
+    """Ask to mark a moment."""
+    return Request("mark", node, {"remove": remove}, lambda ok: convert(ok, MarkResult), long=True)
+
+
+def rewind(node: str | int) -> Request[RewindResult]:
+    """Ask to go back to the mark."""
+    return Request("rewind", node, {}, lambda ok: convert(ok, RewindResult), long=True)
+
+
+def clear(node: str | int) -> Request[NodeInfo]:
+    """Ask to go on with what a fault left."""
+    return Request("clear", node, {}, understand_node)
+
+
+def replay(actions_: Iterable[Any], start: str | int | None, name: str | None) -> Request[NodeInfo]:
+    """Ask to do actions again.
+
+    Raises:
+        TooLargeError: They do not fit in one request.
+    """
+    args = {"actions": list(actions_), "start": start, "name": name}
+    try:
+        pack(args)
+    except TooLargeError as cause:
+        hint = "replay a part of them, snapshot the branch that it makes, and replay the rest from there"
+        raise TooLargeError(cause.message, hint=hint) from cause
+    return Request("replay", None, args, understand_node, long=True)
+
+
+def _is_inputs(given: Any) -> bool:
+    return isinstance(given, Mapping) or (
+        isinstance(given, Sequence) and all(isinstance(each, Mapping) for each in given)
+    )
+
+
+def _names(given: str | Sequence[str]) -> list[str]:
+    return [given] if isinstance(given, str) else list(given)

@@ -1,0 +1,64 @@
+"""Requests for nodes and their lineage, for new ones, and to go back to one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..protocol import BranchResult, LogResult, NodeInfo, Rng, SnapshotResult, TreeResult
+from .message import Request, ask, convert, understand_node
+
+__all__ = ["actions", "branch", "create", "info", "lineage", "reset", "restore", "snapshot", "tree"]
+
+
+def tree(name: str | None, *, offset: int, sizes: bool) -> Request[TreeResult]:
+    """Ask for a page of nodes."""
+    return ask(TreeResult, "tree", tree=name, offset=offset, sizes=sizes)
+
+
+def create(simulation: str | None, name: str | None, params: Mapping[str, Any]) -> Request[NodeInfo]:
+    """Ask for another tree."""
+    args = {"simulation": simulation, "name": name, "params": dict(params)}
+    return Request("create", None, args, understand_node, long=True)
+
+
+def info(node: str | int) -> Request[NodeInfo]:
+    """Ask what a node is: the log of itself alone."""
+    return Request("log", node, {"limit": 1}, lambda ok: convert(ok, LogResult).entries[-1])
+
+
+def lineage(node: str | int) -> Request[list[NodeInfo]]:
+    """Ask for a node's nearest ancestors and itself, a page of them."""
+    return Request("log", node, {}, lambda ok: convert(ok, LogResult).entries)
+
+
+def actions(node: str | int, start: int) -> Request[LogResult]:
+    """Ask for a page of what was done to a node."""
+    return Request(
+        "log",
+        node,
+        {"limit": 1, "actions": True, "start": start},
+        lambda ok: convert(ok, LogResult),
+        long=True,
+    )
+
+
+def snapshot(node: str | int, name: str | None) -> Request[SnapshotResult]:
+    """Ask for a snapshot."""
+    return Request("snapshot", node, {"name": name}, lambda ok: convert(ok, SnapshotResult))
+
+
+def branch(node: str | int, count: int, names: Sequence[str] | None, rng: Rng) -> Request[BranchResult]:
+    """Ask for branches."""
+    args = {"count": count, "names": None if names is None else list(names), "rng": rng}
+    return Request("branch", node, args, lambda ok: convert(ok, BranchResult))
+
+
+def restore(node: str | int, snapshot_: str | int, rng: Rng) -> Request[NodeInfo]:
+    """Ask to go back to a snapshot."""
+    return Request("restore", node, {"snapshot": snapshot_, "rng": rng}, understand_node)
+
+
+def reset(node: str | int, rng: Rng) -> Request[NodeInfo]:
+    """Ask to go back to the root."""
+    return Request("reset", node, {"rng": rng}, understand_node)
