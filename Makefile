@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 SOURCES := $(wildcard ext/*.pyx ext/*.pxd ext/*.c ext/*.h ext/kernels/*.pyx ext/kernels/*.pxd)
 
-.PHONY: demo test chaos lint lab bench clean
+.PHONY: demo test chaos lint client lab bench clean
 demo: $(READY)
 	$(BIN)/snapserv demo
 
@@ -23,6 +23,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The synchronous client, from the asyncio one.
+client: $(READY)
+	$(BIN)/python clients/python/generate_sync.py
 
 lab: $(READY)
 	$(BIN)/snapserv lab

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from .expansion import Best, Outcome
     from .history import Actions, Verification
     from .pages import Pages
-    from .private import local
     from .protocol import Event, NodeInfo, StepResult
-    from .sync import Branch, Server, Snapshot, connect
+    from .sync import Branch, Server, Snapshot, connect, local
 
 _PLACES = {
     "Actions": "history",
@@ -38,7 +37,7 @@ _PLACES = {
     "Verification": "history",
     "connect": "sync",
     "default_endpoint": "endpoint",
-    "local": "private",
+    "local": "sync",
 }
 
 __all__ = [

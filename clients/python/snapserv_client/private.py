@@ -18,37 +18,10 @@ from typing import Any, BinaryIO
 import msgspec
 
 from .errors import BadRequestError, RequestTimeoutError, SnapservError, UnreachableError, error_from_wire
-from .sync import Server, connect
 
 START_WITHIN_S = 600.0
 _FIELD: type = type(msgspec.field(default_factory=list))
 END_WITHIN_S = 20.0
-
-
-def local(
-    target: str | type, /, *, backing: str | None = None, start_within_s: float = START_WITHIN_S, **params: Any
-) -> Server:
-    """Start a private server and connect to it; closing the connection ends it.
-
-    Args:
-        target: ``"module:Class"``, ``"path/to/file.py:Class"`` or the class itself; a class of a notebook or of a
-            script is taken by value.
-        backing: The arena's backing; the best that there is by default.
-        start_within_s: How long ``setup`` may take.
-        **params: Parameters of ``setup``.
-
-    Raises:
-        UnreachableError: snapserv, the server's package, is not installed here.
-        SnapservError: What the start of the server met: no such simulation, or its setup raised.
-    """
-    started = PrivateServer(target, backing, start_within_s, params)
-    try:
-        server = connect(started.endpoint, timeout_s=10.0)
-    except BaseException:
-        started.end()
-        raise
-    server._on_close = started.end
-    return server
 
 
 class PrivateServer:

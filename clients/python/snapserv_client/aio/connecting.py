@@ -1,0 +1,73 @@
+"""The ways to a server: one that runs, or a private one."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ..connection import REQUEST_TIMEOUT_S
+from ..endpoint import chosen_endpoint
+from ..keys import keys_for
+from ..private import START_WITHIN_S, PrivateServer
+from .connection import Connection
+from .own import blocking
+from .server import Server
+
+
+async def connect(
+    endpoint: str | None = None,
+    *,
+    keys: str | os.PathLike[str] | None = None,
+    timeout_s: float = 1.0,
+    request_timeout_s: float | None = REQUEST_TIMEOUT_S,
+) -> Server:
+    """Connect to a server.
+
+    Args:
+        endpoint: ``ipc:///PATH`` or ``tcp://HOST:PORT``; SNAPSERV_ENDPOINT or the user's default server otherwise.
+        keys: A folder with this client's keys and the server's public one, as ``snapserv keygen client`` makes it.
+            By default ipc goes without keys, and tcp with those that SNAPSERV_KEYS names, or beyond loopback with
+            the user's own in ~/.config/snapserv/keys, where there are any.
+        timeout_s: How long the server may take to answer the first time.
+        request_timeout_s: How long any request may take that does not run the simulation's code; None for ever.
+
+    Raises:
+        UnreachableError: Nobody answers there; says how to start a server. A server that does not know the key
+            does not answer either.
+        KeysError: A key file is missing, or others may use the secret one.
+        VersionMismatchError: The server speaks another version of the protocol.
+    """
+    chosen = chosen_endpoint(endpoint)
+    server = Server(Connection(chosen, request_timeout_s, keys_for(chosen, keys)))
+    try:
+        await server.greet(timeout_s)
+    except BaseException:
+        await server.close()
+        raise
+    return server
+
+
+async def local(
+    target: str | type, /, *, backing: str | None = None, start_within_s: float = START_WITHIN_S, **params: Any
+) -> Server:
+    """Start a private server and connect to it; closing the connection ends it.
+
+    Args:
+        target: ``"module:Class"``, ``"path/to/file.py:Class"`` or the class itself; a class of a notebook or of a
+            script is taken by value.
+        backing: The arena's backing; the best that there is by default.
+        start_within_s: How long ``setup`` may take.
+        **params: Parameters of ``setup``.
+
+    Raises:
+        UnreachableError: snapserv, the server's package, is not installed here.
+        SnapservError: What the start of the server met: no such simulation, or its setup raised.
+    """
+    started = await blocking(PrivateServer, target, backing, start_within_s, params)
+    try:
+        server = await connect(started.endpoint, timeout_s=10.0)
+    except BaseException:
+        await blocking(started.end)
+        raise
+    server._on_close = started.end
+    return server

@@ -1,0 +1,149 @@
+"""How requests get there and their replies come back, many at once: a task reads the socket for all who wait.
+
+Only here: it belongs to one event loop; and cancelling the task that awaits a step or an expansion interrupts it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import warnings
+from typing import Any, TypeVar
+
+import zmq.asyncio
+
+from .. import requests
+from ..connection import Line, OnOutcome, Patience, Progress, connect_again, timed_out, unreachable
+from ..errors import BadRequestError, InternalError, SnapservError
+from ..keys import ClientKeys
+from ..requests import Reply, Request
+from ..transport import takes_output
+from ..wire import Frames
+
+T = TypeVar("T")
+
+
+class Connection(Line):
+    """A DEALER socket, one task that reads it, and the futures of the requests in flight."""
+
+    def __init__(self, endpoint: str, timeout_s: float | None, keys: ClientKeys | None = None) -> None:
+        self._owner = os.getpid()
+        super().__init__(endpoint, timeout_s, keys)
+        self._socket = zmq.asyncio.Socket(shadow=self._dealer)
+        self._waiting: dict[int, tuple[asyncio.Future[Any], Progress | None, OnOutcome | None]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._heard = self._connected = self._loop.time()
+        self._reader = self._loop.create_task(self._read())
+
+    async def run(
+        self,
+        request: Request[T],
+        *,
+        timeout_s: float | None = None,
+        progress: Progress | None = None,
+        outcome: OnOutcome | None = None,
+    ) -> T:
+        """Send a request and await its result; see `snapserv_client.sync.connection.Connection.run`."""
+        if self.closed or self._owner != os.getpid():
+            raise BadRequestError("the connection is closed, or another process's", hint="connect again")
+        if self._loop is not asyncio.get_running_loop():
+            raise BadRequestError("the connection belongs to another event loop", hint="connect again in this one")
+        self._last_id += 1
+        request_id = self._last_id
+        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting[request_id] = (reply, progress, outcome)
+        limit = timeout_s if timeout_s is not None or request.long else self.timeout_s
+        frames = request.frames(request_id)
+        try:
+            if len(self._waiting) == 1 and not takes_output(self._dealer):
+                connect_again(self._dealer, self.endpoint)  # it broke while nobody waited for anything
+            await self._socket.send_multipart(frames, copy=False)
+            async with asyncio.timeout(limit):
+                return request.understand(await self._patiently(reply, frames))
+        except TimeoutError as cause:
+            raise timed_out(request.verb, limit) from cause
+        except asyncio.CancelledError:
+            if request.verb in ("step", "expand") and request.node is not None and not self.closed:
+                self._last_id += 1
+                stop = requests.interrupt(request.node, request=request_id)
+                await self._socket.send_multipart(stop.frames(self._last_id))
+            raise
+        finally:
+            self._waiting.pop(request_id, None)
+
+    async def _patiently(self, reply: asyncio.Future[Any], frames: Frames) -> Any:
+        """Await a reply, and send the request again where it takes long; see `connection.Patience`.
+
+        Raises:
+            UnreachableError: The server is gone, and no other has taken its place.
+        """
+        patience = Patience(self._loop.time(), sum(map(len, frames)))
+        while not reply.done():
+            await asyncio.wait((reply,), timeout=max(0.0, patience.next - self._loop.time()))
+            now = self._loop.time()
+            if reply.done():
+                break
+            patience.heard(self._heard)
+            if patience.lost(now):
+                raise unreachable(self.endpoint)
+            broken = patience.deaf(now, self._connected) or not takes_output(self._dealer)
+            if patience.retry(now):
+                if broken:
+                    connect_again(self._dealer, self.endpoint)
+                    self._connected = now
+                self._last_id += 1
+                await self._socket.send_multipart(frames, copy=False)
+                await self._socket.send_multipart(requests.ping().frames(self._last_id))
+        return reply.result()
+
+    async def close(self) -> None:
+        """Close the socket; requests that are in flight get an error. In a forked child it only forgets it."""
+        if self.closed:
+            return
+        self.closed = True
+        if self._owner != os.getpid():
+            return
+        if self._loop is asyncio.get_running_loop():
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        for reply, _, _ in self._waiting.values():
+            if not reply.done():
+                reply.set_exception(BadRequestError("the connection was closed", hint="connect again"))
+                reply.exception()  # whoever waits has it; asyncio need not complain of those that nobody waits for
+        # It leaves the event loop as well, where a later connection may get the same descriptor.
+        self._socket.close(0)
+        self._release()
+
+    def __del__(self) -> None:
+        if not self.closed:
+            warnings.warn(f"the connection to {self.endpoint} was not closed", ResourceWarning, stacklevel=2)
+
+    async def _read(self) -> None:
+        while True:
+            frames = await self._socket.recv_multipart(copy=False)
+            self._heard = self._loop.time()
+            try:
+                reply = Reply.parse([frame.buffer for frame in frames])
+            except SnapservError as error:
+                self._fail(InternalError(f"the server sent nonsense: {error}"))
+                continue
+            future, progress, outcome = self._waiting.get(reply.id, (None, None, None))
+            if future is None or future.done():
+                continue  # late: its caller gave up
+            if reply.error is not None:
+                future.set_exception(reply.error)
+            elif reply.final:
+                future.set_result(reply.ok)
+            else:
+                try:
+                    if progress is not None and reply.progress is not None:
+                        progress(reply.progress.done, reply.progress.total)
+                    if outcome is not None and reply.outcome is not None:
+                        outcome(reply.outcome)
+                except Exception as error:  # noqa: BLE001 - it is the caller's, and goes to the caller
+                    future.set_exception(error)
+
+    def _fail(self, error: SnapservError) -> None:
+        for reply, _, _ in self._waiting.values():
+            if not reply.done():
+                reply.set_exception(error)

@@ -1,0 +1,93 @@
+"""What the asyncio client does its own way; all else is written once, for both (see ``generate_sync.py``).
+
+Whoever waits for events can be cancelled, also by ``asyncio.timeout``, so `OwnServer.watch` takes no timeout.
+Outcomes can be taken with ``async for`` as they come, while other tasks go on. Several requests at the same
+time are ``asyncio.gather``'s. What blocks is done in a thread. A server that is forgotten stays open, since
+closing has to be awaited: its connection complains.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
+
+import msgspec
+import zmq.asyncio
+
+from .. import protocol, requests
+from ..display import NodeDisplay, ServerDisplay
+from ..expansion import Options, Outcome
+from ..protocol import Event
+from ..wire import unpack
+
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .server import Server
+
+CLIENT = "snapserv-client.aio"
+"""What it is called in the server's log."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+async def blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call what blocks, such as the start or the end of a process, in a thread."""
+    return await asyncio.to_thread(function, *args, **kwargs)
+
+
+class OwnServer(ServerDisplay):
+    """What only this client's server has."""
+
+    _connection: Connection
+
+    async def watch(self) -> AsyncIterator[Event]:
+        """Yield events as they happen, until the server ends."""
+        where = await self._connection.run(requests.watch())
+        plain = self._connection.subscribe(requests.events_endpoint(self.endpoint, where.events))
+        socket = zmq.asyncio.Socket(shadow=plain)
+        try:
+            while True:
+                _, header, *buffers = await socket.recv_multipart()
+                event = msgspec.convert(unpack(header, buffers), Event)
+                yield event
+                if event.kind == "shutdown":
+                    return
+        finally:
+            socket.close()
+            plain.close()
+
+
+class OwnNode(NodeDisplay):
+    """What only this client's nodes have."""
+
+    _server: Server
+
+    async def expand_as_completed(
+        self, inputs: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any]]], **options: Unpack[Options]
+    ) -> AsyncIterator[Outcome]:
+        """Try every input from here, and yield what came of each as soon as it is there; those that are kept last.
+
+        Closing it early ends the children that are left: loop over it in ``async with contextlib.aclosing(...)``.
+        """
+        arrived: asyncio.Queue[protocol.Outcome | None] = asyncio.Queue()
+        request = requests.expand(self.id, inputs, options, stream=True)
+        running = asyncio.create_task(self._server._run(request, outcome=arrived.put_nowait))
+        running.add_done_callback(lambda _: arrived.put_nowait(None))
+        held: dict[int, Outcome] = {}
+        keeps = options.get("keep", "none") != "none"
+        try:
+            while (found := await arrived.get()) is not None:
+                outcome = Outcome(found)
+                if keeps and outcome.ok:
+                    held[outcome.index] = outcome
+                else:
+                    yield outcome
+            for kept in (await running).kept:
+                held[kept.index].node = self._server._wrap(kept.node)
+            for outcome in held.values():
+                yield outcome
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)

@@ -1,0 +1,168 @@
+"""A server, as one client sees it: what is asked of it rather than of one of its nodes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
+
+from .. import requests
+from ..connection import Waiting, unreachable
+from ..display import Diff, Tree
+from ..errors import BadRequestError, FrozenError, RequestTimeoutError
+from ..protocol import Action, HelloResult, NodeInfo, SpecResult, StatsResult
+from ..requests import Request
+from .branch import Branch
+from .connection import Connection
+from .node import Node, Snapshot, name_of, reference
+from .own import CLIENT, OwnServer, blocking
+
+T = TypeVar("T")
+FROZEN_HINT = "branch it, and change the branch; server.snapshot(name) returns the snapshot"
+
+
+class Server(OwnServer):
+    """A server, as one client sees it. It is a context manager; otherwise, `close` it."""
+
+    def __init__(self, connection: Connection, on_close: Callable[[], None] | None = None) -> None:
+        self._connection = connection
+        self._on_close = on_close
+        self.hello: HelloResult | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """The address."""
+        return self._connection.endpoint
+
+    async def greet(self, timeout_s: float) -> HelloResult:
+        """Negotiate the protocol's version.
+
+        Raises:
+            UnreachableError: No answer in time.
+        """
+        try:
+            self.hello = await self._run(requests.hello(CLIENT), timeout_s=timeout_s)
+        except RequestTimeoutError as cause:
+            raise unreachable(self.endpoint) from cause
+        return self.hello
+
+    @property
+    def atomic(self) -> bool:
+        """Whether steps that do not say are atomic."""
+        return self.hello is not None and self.hello.atomic
+
+    async def ping(self) -> float:
+        """Return the seconds that a round trip takes."""
+        began = time.perf_counter()
+        await self._run(requests.ping())
+        return time.perf_counter() - began
+
+    async def spec(self, tree: str | None = None) -> SpecResult:
+        """Return what a tree's simulation is: fields, inputs, parameters, methods, arena."""
+        return await self._run(requests.spec(tree))
+
+    async def stats(self) -> StatsResult:
+        """Return what happened since the server started."""
+        return await self._run(requests.stats())
+
+    async def tree(self, tree: str | None = None, *, sizes: bool = False) -> Tree:
+        """Return all nodes, of one tree or of all; with ``sizes`` their private bytes are measured."""
+        page = await self._run(requests.tree(tree, offset=0, sizes=sizes))
+        nodes = list(page.nodes)
+        while page.next is not None:
+            page = await self._run(requests.tree(tree, offset=page.next, sizes=sizes))
+            nodes += page.nodes
+        return Tree(page.trees, nodes)
+
+    async def node(self, name: str | int) -> Branch | Snapshot:
+        """Return a node by name, id or tag.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        return self._wrap(await self._run(requests.info(name)))
+
+    async def branch(self, name: str | int) -> Branch:
+        """Return a live branch by name, id or tag.
+
+        Raises:
+            NotFoundError: There is none.
+            FrozenError: It is a snapshot.
+        """
+        node = await self.node(name)
+        if not isinstance(node, Branch):
+            raise FrozenError(f"{node.name} is a snapshot, and snapshots never change", hint=FROZEN_HINT)
+        return node
+
+    async def replay(
+        self,
+        actions: Iterable[Action | Mapping[str, Any]],
+        start: Snapshot | str | int | None = None,
+        name: str | None = None,
+    ) -> Branch:
+        """Make a branch and do recorded actions again, also those of a node of another server.
+
+        Args:
+            actions: As `Node.actions` returns them.
+            start: The snapshot to start from; the root of the first tree by default.
+            name: The new branch's name.
+
+        Raises:
+            SnapservError: What an action met; ``details["index"]`` says which one. There is no branch then.
+        """
+        origin = None if start is None else reference(start)
+        return Branch(self, await self._run(requests.replay(actions, origin, name)))
+
+    async def snapshot(self, name: str | int) -> Snapshot:
+        """Return a snapshot by name, id or tag.
+
+        Raises:
+            NotFoundError: There is none.
+            BadRequestError: It is a live branch.
+        """
+        node = await self.node(name)
+        if not isinstance(node, Snapshot):
+            raise BadRequestError(f"{node.name} is a branch", hint="server.branch(name) returns branches")
+        return node
+
+    async def create(
+        self,
+        simulation: str | None = None,
+        name: str | None = None,
+        *,
+        params: Mapping[str, Any] | None = None,
+        **named_params: Any,
+    ) -> Branch:
+        """Make another tree and return its branch ``main``; the simulation is one that the server serves."""
+        return Branch(self, await self._run(requests.create(simulation, name, {**(params or {}), **named_params})))
+
+    async def diff(self, a: Node | str, b: Node | str, fields: Sequence[str] | None = None) -> Diff:
+        """Return how two nodes differ, field by field."""
+        result = await self._run(requests.diff(reference(a), reference(b), fields))
+        return Diff(str(name_of(a)), str(name_of(b)), result.fields, result.compared_bytes)
+
+    async def shutdown(self) -> None:
+        """End the server and every cell of it."""
+        await self._run(requests.shutdown())
+
+    async def close(self) -> None:
+        """Close the connection; a private server (`snapserv_client.local`) ends with it."""
+        await self._connection.close()
+        if self._on_close is not None:
+            on_close, self._on_close = self._on_close, None
+            await blocking(on_close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, cause: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _run(self, request: Request[T], **waiting: Unpack[Waiting]) -> T:
+        return await self._connection.run(request, **waiting)
+
+    def _wrap(self, info: NodeInfo) -> Branch | Snapshot:
+        return Branch(self, info) if info.kind == "branch" else Snapshot(self, info)

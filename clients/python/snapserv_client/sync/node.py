@@ -1,0 +1,203 @@
+# Generated from ../aio/node.py by generate_sync.py: change that one, and run `make client`.
+"""What branches and snapshots have in common: being looked at, compared, named, branched and dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
+
+from .. import protocol, requests
+from ..connection import Waiting
+from ..display import Diff
+from ..expansion import Keep, Options, Outcome, collected
+from ..history import Actions, Verification
+from ..pages import Pages
+from ..protocol import Action, NodeInfo, Rng
+from ..requests import Array, RegionIndex, Request
+from .own import OwnNode
+
+if TYPE_CHECKING:
+    from .server import Server
+
+T = TypeVar("T")
+
+
+class Node(OwnNode):
+    """A point of a tree. ``last`` is what the server said of it last; `info` asks again."""
+
+    _server: Server
+
+    def info(self) -> NodeInfo:
+        """Return what the server knows of it now."""
+        self.last = self._run(requests.info(self.id))
+        return self.last
+
+    def log(self) -> list[NodeInfo]:
+        """Return its lineage, from the root to itself."""
+        entries = self._run(requests.lineage(self.id))
+        while entries[0].parent is not None:
+            earlier = self._run(requests.lineage(entries[0].id))
+            entries = earlier[:-1] + entries
+        return entries
+
+    def actions(self) -> Actions:
+        """Return what was done to it since its tree's root."""
+        found: list[Action] = []
+        start: int | None = 0
+        while start is not None:
+            page = self._run(requests.actions(self.id, start))
+            found += page.actions or []
+            start = page.next
+        return Actions(self.name, found)
+
+    def verify(self, since: Snapshot | str | int | None = None) -> Verification:
+        """Do its own actions again from an ancestor, the root by default, and return how the states compare."""
+        ancestor = None if since is None else reference(since)
+        return Verification(self.name, self._run(requests.verify(self.id, ancestor)))
+
+    def read(self, field: str, region: RegionIndex = None) -> Array:
+        """Return a copy of a field, or of a region of it: a view of the received message, not writable.
+
+        Args:
+            field: Its name.
+            region: Basic indexing, as ``(slice(0, 64), 3)`` or ``np.s_[:64, 3]``.
+        """
+        return self._run(requests.read(self.id, field, region))
+
+    def branch(
+        self,
+        count: int | None = None,
+        *,
+        name: str | None = None,
+        names: Sequence[str] | None = None,
+        rng: Rng = "same",
+    ) -> Any:
+        """Make live branches that continue from here; of a live branch, a snapshot is taken first.
+
+        Args:
+            count: How many; one by default.
+            name: The name of a single branch.
+            names: The names of several.
+            rng: ``"same"``, identical siblings; ``"split"``, a random stream of its own each; an int, that seed.
+
+        Returns:
+            A `Branch`, or a list of them where ``count`` or ``names`` is given.
+        """
+        wanted = names if names is not None else None if name is None else [name]
+        number = count if count is not None else 1 if wanted is None else len(wanted)
+        result = self._run(requests.branch(self.id, number, wanted, rng))
+        branches = [self._server._wrap(info) for info in result.nodes]
+        return branches[0] if count is None and names is None else branches
+
+    def expand(
+        self,
+        inputs: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any]]],
+        *,
+        steps: int = 1,
+        policy: str | None = None,
+        policy_steps: int = 0,
+        read: Sequence[str] = (),
+        sum: Sequence[str] = (),
+        parallel: int | None = None,
+        rng: Rng = "same",
+        keep: Keep = "none",
+        keep_as: Literal["branch", "snapshot"] = "branch",
+        timeout_s: float | None = None,
+        on_outcome: Callable[[Outcome], None] | None = None,
+    ) -> list[Outcome]:
+        """Try every input from here: a child each, which is branched, stepped, read and ended, in one round trip.
+
+        A child that fails, or whose process ends, is an outcome like the others, and hurts none of them. A live
+        branch is snapshotted first. Ctrl-C, or cancelling the task that waits, ends the children that are left.
+
+        Args:
+            inputs: For each child its inputs, or a sequence of inputs that are played one after the other.
+            steps: For how many ticks each inputs are held.
+            policy: A method that the simulation exports, which returns the inputs of the next tick: it is asked in
+                the child for ``policy_steps`` more ticks.
+            policy_steps: How many.
+            read: Names of what to return: fields, outputs, and exported methods that need no arguments, which are
+                called in the child at the end. All outputs of the last tick, and no fields, by default.
+            sum: Names of outputs to add up over all ticks.
+            parallel: How many children run at a time; as many as there are cores by default.
+            rng: As for `branch`: ``"split"`` gives each child a random stream of its own.
+            keep: ``"all"``, ``"none"``, or the `Best` of them: what is kept becomes a node.
+            keep_as: What node: a live branch, or a snapshot.
+            timeout_s: How long each child may take.
+            on_outcome: Called with each outcome as soon as it is there.
+
+        Returns:
+            The outcomes, in the order of ``inputs``.
+
+        Raises:
+            BadRequestError: Nothing to expand, or arguments that do not go together.
+            NotFoundError: A policy that is not exported.
+        """
+        streamed: list[protocol.Outcome] = []
+
+        def collect(outcome: protocol.Outcome) -> None:
+            streamed.append(outcome)
+            if on_outcome is not None:
+                on_outcome(Outcome(outcome))
+
+        options: Options = {
+            "steps": steps,
+            "policy": policy,
+            "policy_steps": policy_steps,
+            "read": read,
+            "sum": sum,
+            "parallel": parallel,
+            "rng": rng,
+            "keep": keep,
+            "keep_as": keep_as,
+            "timeout_s": timeout_s,
+        }
+        request = requests.expand(self.id, inputs, options, stream=on_outcome is not None)
+        result = self._run(request, outcome=collect)
+        outcomes = collected(result.outcomes or streamed, len(inputs))
+        for kept in result.kept:
+            outcomes[kept.index].node = self._server._wrap(kept.node)
+        return outcomes
+
+    def diff(self, other: Node | str, fields: Sequence[str] | None = None) -> Diff:
+        """Return how another node differs from this one, field by field."""
+        return self._server.diff(self, other, fields)
+
+    def pages(self, other: Node | str | None = None, fields: Sequence[str] | None = None) -> Pages:
+        """Return which of its pages are whose: the base image's, another node's as well, or its own."""
+        compared = None if other is None else reference(other)
+        result = self._run(requests.pages(self.id, compared, fields))
+        return Pages(self.name, other.name if isinstance(other, Node) else other, result)
+
+    def tag(self, name: str, *, remove: bool = False) -> None:
+        """Give it a further name, or take one away."""
+        self.last = self._run(requests.tag(self.id, name, remove=remove))
+
+    def pin(self, pinned: bool = True) -> None:
+        """Protect it from `drop`, or no longer."""
+        self.last = self._run(requests.pin(self.id, pinned=pinned))
+
+    def drop(self, *, recursive: bool = False, force: bool = False) -> list[str]:
+        """End it; return the names of what is gone. Descendants live on unless ``recursive``."""
+        return self._run(requests.drop(self.id, recursive=recursive, force=force))
+
+    def _run(self, request: Request[T], **waiting: Unpack[Waiting]) -> T:
+        return self._server._run(request, **waiting)
+
+
+class Snapshot(Node):
+    """A frozen moment. ``fork_us`` is what taking it cost the branch, where this client took it."""
+
+    def __init__(self, server: Server, info: NodeInfo, fork_us: float | None = None) -> None:
+        super().__init__(server, info)
+        self.fork_us = fork_us
+
+
+def reference(node: Node | str | int) -> str | int:
+    """Return what a request calls a node: its id, or the name, id or tag that was given."""
+    return node.id if isinstance(node, Node) else node
+
+
+def name_of(node: Node | str | int) -> str | int:
+    """Return what people call a node."""
+    return node.name if isinstance(node, Node) else node

@@ -1,0 +1,74 @@
+"""What the synchronous client does its own way; all else is generated from the asyncio client.
+
+Whoever waits for events can do nothing else meanwhile, so `OwnServer.watch` takes a timeout. Requests that
+are to run at the same time go out together, as there are no tasks to wait for one each. What blocks may
+block. A server that is forgotten is closed, with a warning.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
+
+import msgspec
+
+from .. import requests
+from ..display import NodeDisplay, ServerDisplay
+from ..protocol import Event
+from ..requests import Request
+from ..wire import unpack
+
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .server import Server
+
+CLIENT = "snapserv-client"
+"""What it is called in the server's log."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call what blocks."""
+    return function(*args, **kwargs)
+
+
+class OwnServer(ServerDisplay):
+    """What only this client's server has."""
+
+    _connection: Connection
+
+    def watch(self, *, timeout_s: float | None = None) -> Iterator[Event]:
+        """Yield events as they happen, until the server ends or none came for ``timeout_s``."""
+        where = self._connection.run(requests.watch())
+        socket = self._connection.subscribe(requests.events_endpoint(self.endpoint, where.events))
+        try:
+            while socket.poll(None if timeout_s is None else round(timeout_s * 1000)):
+                _, header, *buffers = socket.recv_multipart()
+                event = msgspec.convert(unpack(header, buffers), Event)
+                yield event
+                if event.kind == "shutdown":
+                    return
+        finally:
+            socket.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        raise NotImplementedError
+
+    def __del__(self) -> None:
+        if not self._connection.closed:
+            warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=2)
+            self.close()
+
+
+class OwnNode(NodeDisplay):
+    """What only this client's nodes have."""
+
+    _server: Server
+
+    def run_together(self, wanted: Sequence[Request[T]]) -> list[T]:
+        """Run requests of `snapserv_client.requests` at the same time, on its connection; see `Connection`."""
+        return self._server._connection.run_together(wanted)
