@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
+from typing import Any, Literal, TypeVar, Unpack
 
 from .. import protocol, requests
 from ..connection import Waiting
@@ -13,10 +13,8 @@ from ..history import Actions, Verification
 from ..pages import Pages
 from ..protocol import Action, NodeInfo, Rng
 from ..requests import Array, RegionIndex, Request
+from .home import Home
 from .own import OwnNode
-
-if TYPE_CHECKING:
-    from .server import Server
 
 T = TypeVar("T")
 
@@ -24,7 +22,7 @@ T = TypeVar("T")
 class Node(OwnNode):
     """A point of a tree. ``last`` is what the server said of it last; `info` asks again."""
 
-    _server: Server
+    _server: Home
 
     async def info(self) -> NodeInfo:
         """Return what the server knows of it now."""
@@ -160,7 +158,7 @@ class Node(OwnNode):
 
     async def diff(self, other: Node | str, fields: Sequence[str] | None = None) -> Diff:
         """Return how another node differs from this one, field by field."""
-        return await self._server.diff(self, other, fields)
+        return await compare(self._server, self, other, fields)
 
     async def pages(self, other: Node | str | None = None, fields: Sequence[str] | None = None) -> Pages:
         """Return which of its pages are whose: the base image's, another node's as well, or its own."""
@@ -187,7 +185,7 @@ class Node(OwnNode):
 class Snapshot(Node):
     """A frozen moment. ``fork_us`` is what taking it cost the branch, where this client took it."""
 
-    def __init__(self, server: Server, info: NodeInfo, fork_us: float | None = None) -> None:
+    def __init__(self, server: Home, info: NodeInfo, fork_us: float | None = None) -> None:
         super().__init__(server, info)
         self.fork_us = fork_us
 
@@ -197,6 +195,8 @@ def reference(node: Node | str | int) -> str | int:
     return node.id if isinstance(node, Node) else node
 
 
-def name_of(node: Node | str | int) -> str | int:
-    """Return what people call a node."""
-    return node.name if isinstance(node, Node) else node
+async def compare(server: Home, a: Node | str, b: Node | str, fields: Sequence[str] | None) -> Diff:
+    """Return how two nodes differ, field by field."""
+    result = await server._run(requests.diff(reference(a), reference(b), fields))
+    first, second = (node.name if isinstance(node, Node) else node for node in (a, b))
+    return Diff(first, second, result.fields, result.compared_bytes)

@@ -10,20 +10,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
+from typing import Any, ParamSpec, TypeVar, Unpack
 
 import msgspec
 import zmq.asyncio
 
 from .. import protocol, requests
-from ..display import NodeDisplay, ServerDisplay
+from ..display import NodeDisplay
 from ..expansion import Options, Outcome
 from ..protocol import Event
 from ..wire import unpack
-
-if TYPE_CHECKING:
-    from .connection import Connection
-    from .server import Server
+from .home import Home
 
 CLIENT = "snapserv-client.aio"
 """What it is called in the server's log."""
@@ -37,10 +34,8 @@ async def blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) 
     return await asyncio.to_thread(function, *args, **kwargs)
 
 
-class OwnServer(ServerDisplay):
+class OwnServer(Home):
     """What only this client's server has."""
-
-    _connection: Connection
 
     async def watch(self) -> AsyncIterator[Event]:
         """Yield events as they happen, until the server ends."""
@@ -62,7 +57,7 @@ class OwnServer(ServerDisplay):
 class OwnNode(NodeDisplay):
     """What only this client's nodes have."""
 
-    _server: Server
+    _server: Home
 
     async def expand_as_completed(
         self, inputs: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any]]], **options: Unpack[Options]

@@ -5,20 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Self
 
 from .. import requests
-from ..connection import Waiting, unreachable
+from ..connection import unreachable
 from ..display import Diff, Tree
 from ..errors import BadRequestError, FrozenError, RequestTimeoutError
 from ..protocol import Action, HelloResult, NodeInfo, SpecResult, StatsResult
-from ..requests import Request
 from .branch import Branch
 from .connection import Connection
-from .node import Node, Snapshot, name_of, reference
+from .node import Node, Snapshot, compare, reference
 from .own import CLIENT, OwnServer, blocking
 
-T = TypeVar("T")
 FROZEN_HINT = "branch it, and change the branch; server.snapshot(name) returns the snapshot"
 
 
@@ -46,11 +44,6 @@ class Server(OwnServer):
         except RequestTimeoutError as cause:
             raise unreachable(self.endpoint) from cause
         return self.hello
-
-    @property
-    def atomic(self) -> bool:
-        """Whether steps that do not say are atomic."""
-        return self.hello is not None and self.hello.atomic
 
     async def ping(self) -> float:
         """Return the seconds that a round trip takes."""
@@ -139,8 +132,7 @@ class Server(OwnServer):
 
     async def diff(self, a: Node | str, b: Node | str, fields: Sequence[str] | None = None) -> Diff:
         """Return how two nodes differ, field by field."""
-        result = await self._run(requests.diff(reference(a), reference(b), fields))
-        return Diff(str(name_of(a)), str(name_of(b)), result.fields, result.compared_bytes)
+        return await compare(self, a, b, fields)
 
     async def shutdown(self) -> None:
         """End the server and every cell of it."""
@@ -160,9 +152,6 @@ class Server(OwnServer):
         self, kind: type[BaseException] | None, cause: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-    async def _run(self, request: Request[T], **waiting: Unpack[Waiting]) -> T:
-        return await self._connection.run(request, **waiting)
 
     def _wrap(self, info: NodeInfo) -> Branch | Snapshot:
         return Branch(self, info) if info.kind == "branch" else Snapshot(self, info)

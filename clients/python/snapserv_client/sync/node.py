@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
+from typing import Any, Literal, TypeVar, Unpack
 
 from .. import protocol, requests
 from ..connection import Waiting
@@ -14,10 +14,8 @@ from ..history import Actions, Verification
 from ..pages import Pages
 from ..protocol import Action, NodeInfo, Rng
 from ..requests import Array, RegionIndex, Request
+from .home import Home
 from .own import OwnNode
-
-if TYPE_CHECKING:
-    from .server import Server
 
 T = TypeVar("T")
 
@@ -25,7 +23,7 @@ T = TypeVar("T")
 class Node(OwnNode):
     """A point of a tree. ``last`` is what the server said of it last; `info` asks again."""
 
-    _server: Server
+    _server: Home
 
     def info(self) -> NodeInfo:
         """Return what the server knows of it now."""
@@ -161,7 +159,7 @@ class Node(OwnNode):
 
     def diff(self, other: Node | str, fields: Sequence[str] | None = None) -> Diff:
         """Return how another node differs from this one, field by field."""
-        return self._server.diff(self, other, fields)
+        return compare(self._server, self, other, fields)
 
     def pages(self, other: Node | str | None = None, fields: Sequence[str] | None = None) -> Pages:
         """Return which of its pages are whose: the base image's, another node's as well, or its own."""
@@ -188,7 +186,7 @@ class Node(OwnNode):
 class Snapshot(Node):
     """A frozen moment. ``fork_us`` is what taking it cost the branch, where this client took it."""
 
-    def __init__(self, server: Server, info: NodeInfo, fork_us: float | None = None) -> None:
+    def __init__(self, server: Home, info: NodeInfo, fork_us: float | None = None) -> None:
         super().__init__(server, info)
         self.fork_us = fork_us
 
@@ -198,6 +196,8 @@ def reference(node: Node | str | int) -> str | int:
     return node.id if isinstance(node, Node) else node
 
 
-def name_of(node: Node | str | int) -> str | int:
-    """Return what people call a node."""
-    return node.name if isinstance(node, Node) else node
+def compare(server: Home, a: Node | str, b: Node | str, fields: Sequence[str] | None) -> Diff:
+    """Return how two nodes differ, field by field."""
+    result = server._run(requests.diff(reference(a), reference(b), fields))
+    first, second = (node.name if isinstance(node, Node) else node for node in (a, b))
+    return Diff(first, second, result.fields, result.compared_bytes)

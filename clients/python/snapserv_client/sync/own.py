@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import msgspec
 
 from .. import requests
-from ..display import NodeDisplay, ServerDisplay
+from ..display import NodeDisplay
 from ..protocol import Event
 from ..requests import Request
 from ..wire import unpack
-
-if TYPE_CHECKING:
-    from .connection import Connection
-    from .server import Server
+from .home import Home
 
 CLIENT = "snapserv-client"
 """What it is called in the server's log."""
@@ -35,10 +32,8 @@ def blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     return function(*args, **kwargs)
 
 
-class OwnServer(ServerDisplay):
+class OwnServer(Home):
     """What only this client's server has."""
-
-    _connection: Connection
 
     def watch(self, *, timeout_s: float | None = None) -> Iterator[Event]:
         """Yield events as they happen, until the server ends or none came for ``timeout_s``."""
@@ -67,7 +62,7 @@ class OwnServer(ServerDisplay):
 class OwnNode(NodeDisplay):
     """What only this client's nodes have."""
 
-    _server: Server
+    _server: Home
 
     def run_together(self, wanted: Sequence[Request[T]]) -> list[T]:
         """Run requests of `snapserv_client.requests` at the same time, on its connection; see `Connection`."""
