@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-SOURCES := $(wildcard ext/*.pyx ext/*.pxd ext/*.c ext/*.h ext/kernels/*.pyx ext/kernels/*.pxd)
+SOURCES := $(wildcard ext/*/*.pyx ext/*/*.pxd ext/*/*.c ext/*/*.h)
 
 .PHONY: demo test chaos lint client lab bench clean
 demo: $(READY)

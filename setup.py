@@ -32,13 +32,13 @@ if DEBUG:
 
 
 def extension(module: str, *sources: str) -> Extension:
-    """Return the extension ``snapserv.ext.<module>`` made of files of ``ext/``."""
+    """Return the extension ``snapserv.ext.<module>`` made of files of the rooms of ``ext/``."""
     return Extension(
         f"snapserv.ext.{module}",
         [f"ext/{source}" for source in sources],
         include_dirs=["ext"],
         # Where one changes, what includes it is built anew.
-        depends=[str(header) for header in sorted(Path("ext").glob("*.h"))],
+        depends=[str(header) for header in sorted(Path("ext").rglob("*.h"))],
         define_macros=MACROS,
         # -ffp-contract=off: a kernel must give the same bits as its NumPy reference on every x86-64 and ARM64.
         extra_compile_args=[*COMPILE_ARGS, "-std=gnu11", "-Wall", "-ffp-contract=off"],
@@ -53,15 +53,30 @@ setup(
     package_dir={"snapserv.examples": "examples"},
     ext_modules=cythonize(
         [
+            # Of the rooms, cells includes of memory and processes, memory of processes, mechanisms of memory.
             extension(
-                "fork", "fork.pyx", "frozen.c", "clone.c", "orphan.c", "retrace.c", "standing.c", "settings.c"
+                "fork",
+                "cells/fork.pyx",
+                "cells/frozen.c",
+                "cells/orphan.c",
+                "cells/retrace.c",
+                "cells/standing.c",
+                "cells/settings.c",
+                "processes/clone.c",
             ),
-            extension("memory", "memory.pyx", "huge_tmpfs.c", "clone.c"),
-            extension("guards", "guards.pyx", "protected.c", "page_pool.c", "userfault.c", "write_faults.c"),
-            extension("images", "images.pyx"),
-            extension("marks", "marks.pyx"),
-            extension("volumes", "volumes.pyx"),
-            extension("mounts", "mounts.pyx"),
+            extension("memory", "memory/memory.pyx", "memory/huge_tmpfs.c", "processes/clone.c"),
+            extension("images", "memory/images.pyx"),
+            extension("marks", "memory/marks.pyx"),
+            extension("mounts", "folders/mounts.pyx"),
+            extension(
+                "guards",
+                "mechanisms/guards.pyx",
+                "mechanisms/protected.c",
+                "mechanisms/page_pool.c",
+                "mechanisms/userfault.c",
+                "mechanisms/write_faults.c",
+            ),
+            extension("volumes", "mechanisms/volumes.pyx"),
             extension("kernels.wildfire", "kernels/wildfire.pyx"),
             extension("kernels.gray_scott", "kernels/gray_scott.pyx"),
         ],

@@ -15,13 +15,13 @@ cdef extern from "Python.h":
     void PyOS_AfterFork_Parent()
     void PyOS_AfterFork_Child()
 
-cdef extern from "clone.h":
+cdef extern from "processes/clone.h":
     cdef enum snapserv_fork_mode:
         SNAPSERV_CLONE3
         SNAPSERV_FORK
     snapserv_fork_mode fork_mode "snapserv_fork_mode"(const char **refused)
 
-cdef extern from "frozen.h":
+cdef extern from "cells/frozen.h":
     cdef enum snapserv_kind:
         SNAPSERV_REQUEST
         SNAPSERV_REPLY
@@ -40,12 +40,12 @@ cdef extern from "frozen.h":
     int snapserv_reopen_files()
     int snapserv_count_threads()
 
-cdef extern from "retrace.h":
+cdef extern from "cells/retrace.h":
     int snapserv_retrace_mark(int control, int child_control, int *thawed, int64_t *clone_ns, const char **refused)
     const char *snapserv_retrace_back(const void *note, size_t size)
     const void *snapserv_retrace_note(size_t *size)
 
-cdef extern from "orphan.h":
+cdef extern from "cells/orphan.h":
     int snapserv_orphan_configure(const char *path, int64_t grace_ns, int ledger)
     enum:
         SNAPSERV_NEVER

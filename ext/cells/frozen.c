@@ -15,8 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "clone.h"
 #include "orphan.h"
+#include "processes/clone.h"
 
 #ifndef SYS_close_range
 #define SYS_close_range 436

@@ -9,7 +9,7 @@
 #include <sys/types.h>
 #include <ucontext.h>
 
-#include "pagemap_scan.h"
+#include "memory/pagemap_scan.h"
 #include "retrace.h"
 #include "settings.h"
 

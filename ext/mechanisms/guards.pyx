@@ -13,7 +13,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_SetFromErrno
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uintptr_t
 
-cdef extern from "protected.h":
+cdef extern from "mechanisms/protected.h":
     struct snapserv_protected:
         pass
     snapserv_protected *snapserv_protect(char *start, size_t pages, size_t page_bytes) nogil
@@ -22,7 +22,7 @@ cdef extern from "protected.h":
     void snapserv_protected_forget(snapserv_protected *region, char *view) nogil
     void snapserv_protected_counts(snapserv_protected *region, uint64_t *faults, uint64_t *whole) nogil
 
-cdef extern from "userfault.h":
+cdef extern from "mechanisms/userfault.h":
     struct snapserv_userfault:
         pass
     int snapserv_open_userfault(int asynchronous, int *user_only) nogil
@@ -33,7 +33,7 @@ cdef extern from "userfault.h":
     uint64_t snapserv_userfault_count(snapserv_userfault *region) nogil
     int snapserv_userfault_track(int descriptor, char *start, size_t size) nogil
 
-cdef extern from "page_pool.h":
+cdef extern from "mechanisms/page_pool.h":
     struct snapserv_pool:
         pass
     struct snapserv_remapped:
@@ -60,7 +60,7 @@ cdef extern from "page_pool.h":
     int snapserv_remap_snapshot(snapserv_remapped *region, uint32_t *slots) nogil
     int snapserv_remap_restore(snapserv_remapped *region, const uint32_t *slots) nogil
 
-cdef extern from "pagemap_scan.h":
+cdef extern from "memory/pagemap_scan.h":
     struct snapserv_page_region:
         unsigned long long start
         unsigned long long end

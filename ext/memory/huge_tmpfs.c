@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "clone.h"
+#include "processes/clone.h"
 
 /* linux/mount.h, which not every distribution's headers have. */
 enum { FSCONFIG_SET_STRING_ = 1, FSCONFIG_CMD_CREATE_ = 6 };

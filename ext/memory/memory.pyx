@@ -13,7 +13,7 @@ from cpython.exc cimport PyErr_SetFromErrno
 from libc.errno cimport EFAULT, EINVAL, EIO, ENOSYS, ENOTTY, EPERM, ESRCH, errno as c_errno
 from libc.stdint cimport int64_t, uint64_t, uintptr_t
 
-cdef extern from "pagemap_scan.h":
+cdef extern from "memory/pagemap_scan.h":
     struct snapserv_page_region:
         unsigned long long start
         unsigned long long end
@@ -58,7 +58,7 @@ cdef extern from "<sys/resource.h>":
     int RUSAGE_SELF
     int getrusage(int who, rusage *usage) nogil
 
-cdef extern from "huge_tmpfs.h":
+cdef extern from "memory/huge_tmpfs.h":
     int snapserv_open_huge_tmpfs(uint64_t size, const char **refused) nogil
 
 PAGE = os.sysconf("SC_PAGESIZE")
