@@ -59,6 +59,7 @@ setup(
                 "cells/fork.pyx",
                 "cells/frozen.c",
                 "cells/orphan.c",
+                "cells/messages.c",
                 "cells/retrace.c",
                 "cells/standing.c",
                 "cells/settings.c",

@@ -21,7 +21,7 @@ cdef extern from "processes/clone.h":
         SNAPSERV_FORK
     snapserv_fork_mode fork_mode "snapserv_fork_mode"(const char **refused)
 
-cdef extern from "cells/frozen.h":
+cdef extern from "cells/messages.h":
     cdef enum snapserv_kind:
         SNAPSERV_REQUEST
         SNAPSERV_REPLY
@@ -31,6 +31,8 @@ cdef extern from "cells/frozen.h":
         SNAPSERV_FAILED
         SNAPSERV_INTERRUPT
         SNAPSERV_FROZE
+
+cdef extern from "cells/frozen.h":
     struct snapserv_spares:
         int first
         int count

@@ -12,9 +12,9 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "messages.h"
 #include "orphan.h"
 #include "processes/clone.h"
 
@@ -22,42 +22,16 @@
 #define SYS_close_range 436
 #endif
 
-static int64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-/* Send one small message whole. The socket's buffer is empty when this is called, so it never blocks long. */
-static int send_message(int control, uint32_t kind, const void *payload, size_t size)
-{
-    struct snapserv_prefix prefix = {.kind = kind, .header_bytes = 0, .payload_bytes = size};
-    struct iovec parts[2] = {{&prefix, sizeof prefix}, {(void *)payload, size}};
-    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
-    ssize_t sent;
-    do
-        sent = sendmsg(control, &message, MSG_NOSIGNAL);
-    while (sent < 0 && errno == EINTR);
-    return sent == (ssize_t)(sizeof prefix + size) ? 0 : -1;
-}
-
-int snapserv_say_hello(int control, int64_t clone_ns)
-{
-    struct snapserv_hello hello = {.pid = getpid(), .clone_ns = clone_ns};
-    return send_message(control, SNAPSERV_HELLO, &hello, sizeof hello);
-}
-
 static void say_hello(int control, int64_t cloning_since_ns)
 {
-    if (snapserv_say_hello(control, now_ns() - cloning_since_ns) < 0)
+    if (snapserv_say_hello(control, snapserv_now_ns() - cloning_since_ns) < 0)
         _exit(0); /* the server is gone, and no other knows of this process */
 }
 
 static void say_failed(int control, int error)
 {
     int64_t number = error;
-    send_message(control, SNAPSERV_FAILED, &number, sizeof number);
+    snapserv_send(control, SNAPSERV_FAILED, &number, sizeof number);
 }
 
 /* Wait for a clone command. Returns the descriptor that came with it, or -1 when the server hung up. */
@@ -100,7 +74,7 @@ int snapserv_stay_frozen(int control)
                 _exit(0);
             continue;
         }
-        int64_t since = now_ns();
+        int64_t since = snapserv_now_ns();
         pid_t made = snapserv_clone_sibling();
         if (made == 0) {
             /* 1. Let go of the snapshot's socket, so that its end is seen when the snapshot ends. */
@@ -122,15 +96,15 @@ int snapserv_stay_frozen(int control)
 int snapserv_freeze(int control, int child_control, struct snapserv_spares spares, void (*begun)(void), int *thawed,
                     int64_t *clone_ns)
 {
-    int64_t since = now_ns();
+    int64_t since = snapserv_now_ns();
     pid_t made = snapserv_clone_sibling();
     if (made != 0) {
         int error = errno;
-        *clone_ns = now_ns() - since;
+        *clone_ns = snapserv_now_ns() - since;
         /* The snapshot says hello first, where both were given one processor: the server waits for both. */
         sched_yield();
         if (made > 0)
-            send_message(control, SNAPSERV_FROZE, clone_ns, sizeof *clone_ns);
+            snapserv_send(control, SNAPSERV_FROZE, clone_ns, sizeof *clone_ns);
         else
             say_failed(child_control, error);
         close(child_control);

@@ -3,31 +3,6 @@
 #define SNAPSERV_FROZEN_H
 
 #include <stdint.h>
-#include <sys/types.h>
-
-/* Every message between the server and a cell starts with this, in the machine's byte order: both ends are on
- * one machine. A message is a prefix, `header_bytes` of msgpack and `payload_bytes` of raw data. */
-struct snapserv_prefix {
-    uint32_t kind;
-    uint32_t header_bytes;
-    uint64_t payload_bytes;
-};
-
-enum snapserv_kind {
-    SNAPSERV_REQUEST = 1,   /* server to a live cell: header, payload, perhaps a descriptor */
-    SNAPSERV_REPLY = 2,     /* cell to server: the final answer to a request */
-    SNAPSERV_PROGRESS = 3,  /* cell to server: header only */
-    SNAPSERV_CLONE = 4,     /* server to a frozen cell: prefix only, with the branch's socket attached */
-    SNAPSERV_HELLO = 5,     /* a new process to the server: struct snapserv_hello */
-    SNAPSERV_FAILED = 6,    /* on the socket meant for a new process: int64_t errno; there is no process */
-    SNAPSERV_INTERRUPT = 7, /* server to a live cell: uint64_t number of the request to stop */
-    SNAPSERV_FROZE = 8,     /* cell to server: the answer to "freeze": int64_t nanoseconds of the clone */
-};
-
-struct snapserv_hello {
-    int64_t pid;
-    int64_t clone_ns; /* from before the clone until the child ran */
-};
 
 /* Descriptors of the caller that its clone is to close: what it has got ready for itself, for after the clone. */
 struct snapserv_spares {
@@ -43,9 +18,6 @@ struct snapserv_spares {
  * its socket in *thawed; -1 with errno, and `child_control` closed. */
 int snapserv_freeze(int control, int child_control, struct snapserv_spares spares, void (*begun)(void), int *thawed,
                     int64_t *clone_ns);
-
-/* Tell the server on `control` which process this is. Returns -1 where the server is gone. */
-int snapserv_say_hello(int control, int64_t clone_ns);
 
 /* Be frozen: answer clone commands on `control`, and where that is closed, of the next server (see orphan.h); exit
  * where there is none. Returns only in a branch: its control socket. */

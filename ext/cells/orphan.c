@@ -1,7 +1,6 @@
 #include "orphan.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -9,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "frozen.h"
+#include "messages.h"
 
 #ifndef PR_SET_PTRACER
 #define PR_SET_PTRACER 0x59616d61
@@ -24,13 +23,6 @@ static struct {
     int ledger;
     pid_t server; /* the one that is not this process's ancestor; 0 while it is */
 } orphanage = {.ledger = -1};
-
-static int64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 int snapserv_orphan_configure(const char *path, int64_t grace_ns, int ledger)
 {
@@ -86,9 +78,9 @@ int snapserv_try_server(int64_t waited_ns)
 
 int snapserv_find_server(void)
 {
-    int64_t since = now_ns();
+    int64_t since = snapserv_now_ns();
     for (long pause_ms = PAUSE_MS;;) {
-        int control = snapserv_try_server(now_ns() - since);
+        int control = snapserv_try_server(snapserv_now_ns() - since);
         if (control != -1)
             return control;
         struct timespec pause = {.tv_nsec = pause_ms * 1000000};

@@ -1,0 +1,42 @@
+/* What the server and its cells say to each other: the prefix of every message, and those that are sent from C. */
+#ifndef SNAPSERV_MESSAGES_H
+#define SNAPSERV_MESSAGES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Every message between the server and a cell starts with this, in the machine's byte order: both ends are on
+ * one machine. A message is a prefix, `header_bytes` of msgpack and `payload_bytes` of raw data. */
+struct snapserv_prefix {
+    uint32_t kind;
+    uint32_t header_bytes;
+    uint64_t payload_bytes;
+};
+
+enum snapserv_kind {
+    SNAPSERV_REQUEST = 1,   /* server to a live cell: header, payload, perhaps a descriptor */
+    SNAPSERV_REPLY = 2,     /* cell to server: the final answer to a request */
+    SNAPSERV_PROGRESS = 3,  /* cell to server: header only */
+    SNAPSERV_CLONE = 4,     /* server to a frozen cell: prefix only, with the branch's socket attached */
+    SNAPSERV_HELLO = 5,     /* a new process to the server: struct snapserv_hello */
+    SNAPSERV_FAILED = 6,    /* on the socket meant for a new process: int64_t errno; there is no process */
+    SNAPSERV_INTERRUPT = 7, /* server to a live cell: uint64_t number of the request to stop */
+    SNAPSERV_FROZE = 8,     /* cell to server: the answer to "freeze": int64_t nanoseconds of the clone */
+};
+
+struct snapserv_hello {
+    int64_t pid;
+    int64_t clone_ns; /* from before the clone until the child ran */
+};
+
+/* The clock of all times that are told, in nanoseconds. */
+int64_t snapserv_now_ns(void);
+
+/* Send one small message whole, without a header. The socket's buffer is empty when this is called, so it never blocks
+ * long. Returns -1 where the server is gone. */
+int snapserv_send(int control, enum snapserv_kind kind, const void *payload, size_t size);
+
+/* Tell the server on `control` which process this is. Returns -1 where the server is gone. */
+int snapserv_say_hello(int control, int64_t clone_ns);
+
+#endif
