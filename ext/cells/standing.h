@@ -10,7 +10,6 @@
 #include <ucontext.h>
 
 #include "memory/pagemap_scan.h"
-#include "retrace.h"
 #include "settings.h"
 
 enum {
@@ -18,6 +17,7 @@ enum {
     MOST_AREAS = 8192,
     MOST_FILES = 64,
     MOST_RUNS = 512,
+    MOST_NOTE = 4096,
     MOST_ENTRIES = 512, /* of a pagemap, read at a time: as many as one huge page is long */
     STACK = 64 << 10,
 };
@@ -59,7 +59,7 @@ struct snapserv_kept {
     uint64_t twin_since; /* in clock ticks since boot, as proc_pid_stat(5) has it */
     int is_back;
     size_t note_size;
-    unsigned char note[SNAPSERV_MOST_NOTE];
+    unsigned char note[MOST_NOTE];
     /* What the kernel held at the mark. */
     int area_count, file_count;
     struct snapserv_area areas[MOST_AREAS];
