@@ -42,7 +42,7 @@ def extension(module: str, *sources: str) -> Extension:
         define_macros=MACROS,
         # -ffp-contract=off: a kernel must give the same bits as its NumPy reference on every x86-64 and ARM64.
         extra_compile_args=[*COMPILE_ARGS, "-std=gnu11", "-Wall", "-ffp-contract=off"],
-        # Functions are bound when a module is loaded: not while memory goes back, and the linker's own with it.
+        # Functions are bound when a module is loaded: not while memory is reset, and the linker's own with it.
         extra_link_args=["-Wl,-z,relro,-z,now"],
     )
 
@@ -60,7 +60,7 @@ setup(
                 "cells/frozen.c",
                 "cells/orphan.c",
                 "cells/messages.c",
-                "cells/retrace.c",
+                "cells/reset_in_place.c",
                 "cells/standing.c",
                 "cells/settings.c",
                 "processes/clone.c",

@@ -42,10 +42,10 @@ cdef extern from "cells/frozen.h":
     int snapserv_reopen_files()
     int snapserv_count_threads()
 
-cdef extern from "cells/retrace.h":
-    int snapserv_retrace_mark(int control, int child_control, int *thawed, int64_t *clone_ns, const char **refused)
-    const char *snapserv_retrace_back(const void *note, size_t size)
-    const void *snapserv_retrace_note(size_t *size)
+cdef extern from "cells/reset_in_place.h":
+    int snapserv_reset_mark(int control, int child_control, int *thawed, int64_t *clone_ns, const char **refused)
+    const char *snapserv_reset_in_place(const void *note, size_t size)
+    const void *snapserv_reset_note(size_t *size)
 
 cdef extern from "cells/orphan.h":
     int snapserv_orphan_configure(const char *path, int64_t grace_ns, int ledger)
@@ -113,21 +113,21 @@ def freeze(control: int, child_control: int, spares: range = range(0)) -> tuple[
     return None, clone_ns
 
 
-class CannotGoBackError(Exception):
-    """This process cannot be taken back to its mark, or not be given one; says why."""
+class CannotResetError(Exception):
+    """This process cannot be reset to its mark, or not be given one; says why."""
 
 
 def mark(control: int, child_control: int) -> tuple[int | None, bytes | None]:
-    """Mark this moment of this process: `go_back` returns here, however often.
+    """Mark this moment of this process: `reset_in_place` returns here, however often.
 
     A frozen sibling keeps it, and listens on ``child_control``; the server is answered on ``control``, as by `freeze`.
 
     Returns:
-        In this process None and None, and after each `go_back` None and what that was given. In a branch that is
+        In this process None and None, and after each `reset_in_place` None and what that was given. In a branch that is
         thawed from the sibling, the branch's own socket, and None.
 
     Raises:
-        CannotGoBackError: It has more than its memory that changes: says what.
+        CannotResetError: It has more than its memory that changes: says what.
         OSError: The kernel made no process: EAGAIN (too many), ENOMEM.
     """
     cdef int thawed = -1
@@ -136,7 +136,7 @@ def mark(control: int, child_control: int) -> tuple[int | None, bytes | None]:
     cdef size_t size = 0
     cdef const void *note
     PyOS_BeforeFork()
-    cdef int made = snapserv_retrace_mark(control, child_control, &thawed, &clone_ns, &refused)
+    cdef int made = snapserv_reset_mark(control, child_control, &thawed, &clone_ns, &refused)
     if made == 0:
         _after_thaw()
         return thawed, None
@@ -147,22 +147,22 @@ def mark(control: int, child_control: int) -> tuple[int | None, bytes | None]:
             PyOS_AfterFork_Parent()
     PyOS_AfterFork_Parent()
     if made == -2:
-        raise CannotGoBackError(refused.decode())
+        raise CannotResetError(refused.decode())
     if made == 1:
         return None, None
-    note = snapserv_retrace_note(&size)
+    note = snapserv_reset_note(&size)
     return None, (<const char *>note)[:size]
 
 
-def go_back(note: bytes) -> None:
-    """Take this process back to its mark, memory and registers, whatever has happened since: `mark` returns ``note``.
+def reset_in_place(note: bytes) -> None:
+    """Reset this process to its mark, memory and registers, whatever has happened since: `mark` returns ``note``.
 
     Raises:
-        CannotGoBackError: The kernel holds something else for it than it did, or ``note`` is too long; nothing changed.
+        CannotResetError: The kernel holds something else for it than it did, or ``note`` is too long; nothing changed.
     """
     cdef const char *given = note
-    cdef const char *refused = snapserv_retrace_back(given, len(note))
-    raise CannotGoBackError(refused.decode())
+    cdef const char *refused = snapserv_reset_in_place(given, len(note))
+    raise CannotResetError(refused.decode())
 
 
 def stay_frozen(control: int) -> int:

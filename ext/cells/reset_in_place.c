@@ -1,4 +1,4 @@
-#include "retrace.h"
+#include "reset_in_place.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -42,17 +42,17 @@ static void be_twin(void)
     snapserv_kept->twin_since = started(snapserv_kept->twin);
 }
 
-int snapserv_retrace_mark(int control, int child_control, int *thawed, int64_t *clone_ns, const char **refused)
+int snapserv_reset_mark(int control, int child_control, int *thawed, int64_t *clone_ns, const char **refused)
 {
     struct snapserv_spares none = {0, 0};
     *refused = snapserv_write_down(control, child_control);
     if (*refused != NULL)
         return -2;
     snapserv_kept->original = getpid();
-    snapserv_kept->is_back = 0;
+    snapserv_kept->is_reset = 0;
     if (getcontext(&snapserv_kept->marked) < 0)
         return -1;
-    if (snapserv_kept->is_back)
+    if (snapserv_kept->is_reset)
         return 2;
     int made = snapserv_freeze(control, child_control, none, be_twin, thawed, clone_ns);
     if (made > 0) /* only now: where the twin was forked by a child, that one has been waited for */
@@ -60,7 +60,7 @@ int snapserv_retrace_mark(int control, int child_control, int *thawed, int64_t *
     return made;
 }
 
-/* --------------------------------------------------------------------------------------------- the way back */
+/* ------------------------------------------------------------------------------------------------ the reset */
 
 /* Half of this process is of one moment and half of another: it ends. The server clones another. */
 static void give_up(void)
@@ -113,8 +113,8 @@ static void close_all(void)
     close(snapserv_kept->pagemap);
 }
 
-/* Runs on a stack of its own, and calls nothing that allocates: whatever it wrote elsewhere would not go back. */
-static void go_back(void)
+/* Runs on a stack of its own, and calls nothing that allocates: whatever it wrote elsewhere would not be reset. */
+static void reset(void)
 {
     const struct snapserv_run *added = snapserv_kept->added, *lost = snapserv_kept->lost;
     /* Twice: the heap can shrink only while all of it is mapped, and grow only where nothing else is. */
@@ -141,7 +141,7 @@ static void go_back(void)
         give_up();
     *snapserv_kept->tid = snapserv_kept->original;
     close_all();
-    snapserv_kept->is_back = 1;
+    snapserv_kept->is_reset = 1;
     setcontext(&snapserv_kept->marked);
     give_up();
 }
@@ -163,7 +163,7 @@ static int open_all(void)
     return -1;
 }
 
-const char *snapserv_retrace_back(const void *note, size_t size)
+const char *snapserv_reset_in_place(const void *note, size_t size)
 {
     if (snapserv_kept == NULL || snapserv_kept->twin == 0 || snapserv_kept->original != getpid())
         return "it has no mark";
@@ -187,13 +187,13 @@ const char *snapserv_retrace_back(const void *note, size_t size)
     snapserv_kept->aside.uc_stack.ss_size = sizeof snapserv_kept->stack;
     snapserv_kept->aside.uc_link = NULL;
     sigfillset(&snapserv_kept->aside.uc_sigmask);
-    makecontext(&snapserv_kept->aside, go_back, 0);
+    makecontext(&snapserv_kept->aside, reset, 0);
     setcontext(&snapserv_kept->aside);
     give_up();
     return NULL;
 }
 
-const void *snapserv_retrace_note(size_t *size)
+const void *snapserv_reset_note(size_t *size)
 {
     *size = snapserv_kept->note_size;
     return snapserv_kept->note;

@@ -1,4 +1,4 @@
-/* What the kernel holds for a process besides its memory and its files: compared, and never put back. */
+/* What the kernel holds for a process besides its memory and its files: compared, and never reset. */
 #ifndef SNAPSERV_SETTINGS_H
 #define SNAPSERV_SETTINGS_H
 
@@ -26,7 +26,7 @@ int snapserv_read_settings(struct snapserv_settings *into);
 /* Returns NULL, or what differs. */
 const char *snapserv_compare_settings(const struct snapserv_settings *now, const struct snapserv_settings *marked);
 
-/* Whether something would go on where this process went back: timers, children. Returns NULL, or what. */
+/* Whether something would go on where this process is reset: timers, children. Returns NULL, or what. */
 const char *snapserv_runs_on_its_own(void);
 
 #endif

@@ -206,7 +206,7 @@ int snapserv_differs(const struct snapserv_area *area, uint64_t k)
 /* ------------------------------------------------------------------------------------------------- the mark */
 
 /* Whether the kernel holds no more for a descriptor than a position in a file; for sockets and timers it does. What all
- * nodes share anyway, as stderr, need not go back; /dev/null and /dev/urandom have nothing that could. */
+ * nodes share anyway, as stderr, need not be reset; /dev/null and /dev/urandom have nothing that could. */
 static int is_plain(const struct snapserv_file *file)
 {
     return file->descriptor <= 2 || S_ISREG(file->mode) || S_ISDIR(file->mode) ||
@@ -315,7 +315,7 @@ static int add_run(struct snapserv_run *runs, int *count, uint64_t start, uint64
     return 1;
 }
 
-/* List what has been mapped since the mark, and what has been lost. Returns NULL, or what cannot go back. */
+/* List what has been mapped since the mark, and what has been lost. Returns NULL, or what cannot be reset. */
 static const char *compare_areas(void)
 {
     const struct snapserv_area *marked = snapserv_kept->areas, *now = snapserv_kept->now;

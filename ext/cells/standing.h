@@ -52,12 +52,12 @@ struct snapserv_run {
     int protection;
 };
 
-/* All that must not go back itself: in memory that is shared with the twin, and so is no part of what goes back. */
+/* All that must not be reset itself: in memory that is shared with the twin, and so is no part of what is reset. */
 struct snapserv_kept {
     ucontext_t marked, aside;
     pid_t original, twin;
     uint64_t twin_since; /* in clock ticks since boot, as proc_pid_stat(5) has it */
-    int is_back;
+    int is_reset;
     size_t note_size;
     unsigned char note[MOST_NOTE];
     /* What the kernel held at the mark. */
@@ -102,14 +102,14 @@ uint64_t snapserv_read_entries(uint64_t start, uint64_t end);
 /* Whether the page of an area whose entries were read as number `k` is another one than the twin's. */
 int snapserv_differs(const struct snapserv_area *area, uint64_t k);
 
-/* Write down what the kernel holds for this process. Returns NULL, or why it cannot go back. */
+/* Write down what the kernel holds for this process. Returns NULL, or why it cannot be reset. */
 const char *snapserv_write_down(int control, int child_control);
 
-/* Compare the open files with those at the mark, before any is opened to go back. Returns NULL, or what differs. */
+/* Compare the open files with those at the mark, before any is opened for the reset. Returns NULL, or what differs. */
 const char *snapserv_compare_files(void);
 
 /* Compare the rest, and list what has been mapped since, and what is to be mapped again. Returns NULL, or what differs
- * that cannot go back. */
+ * that cannot be reset. */
 const char *snapserv_compare(void);
 
 #endif

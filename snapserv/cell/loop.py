@@ -286,7 +286,7 @@ class Cell:
         except OSError as cause:
             self._remembers = False
             raise cannot_clone(cause) from cause
-        except (SnapservError, fork.CannotGoBackError) as cause:
+        except (SnapservError, fork.CannotResetError) as cause:
             self._remembers = False
             os.close(descriptor)
             raise BadRequestError(f"the process cannot be taken back: {cause}") from cause
@@ -302,8 +302,8 @@ class Cell:
             raise BadRequestError("the process has no mark")
         flush()
         try:
-            fork.go_back(self._history.pack({"slot": request["slot"], "seed": request["seed"]}))
-        except fork.CannotGoBackError as cause:
+            fork.reset_in_place(self._history.pack({"slot": request["slot"], "seed": request["seed"]}))
+        except fork.CannotResetError as cause:
             raise BadRequestError(f"the process cannot be taken back: {cause}") from cause
 
     def _list_history(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
