@@ -21,41 +21,41 @@ static struct {
     struct sockaddr_un address;
     int64_t grace_ns;
     int ledger;
-    pid_t server; /* the one that is not this process's ancestor; 0 while it is */
-} orphanage = {.ledger = -1};
+    pid_t pid; /* once there is one, which is no ancestor of this process; 0 before */
+} next_server = {.ledger = -1};
 
 int snapserv_orphan_configure(const char *path, int64_t grace_ns, int ledger)
 {
-    if (strlen(path) >= sizeof orphanage.address.sun_path) {
+    if (strlen(path) >= sizeof next_server.address.sun_path) {
         errno = ENAMETOOLONG;
         return -1;
     }
-    orphanage.address.sun_family = AF_UNIX;
-    strcpy(orphanage.address.sun_path, path);
-    orphanage.grace_ns = grace_ns;
-    orphanage.ledger = ledger;
+    next_server.address.sun_family = AF_UNIX;
+    strcpy(next_server.address.sun_path, path);
+    next_server.grace_ns = grace_ns;
+    next_server.ledger = ledger;
     return 0;
 }
 
 int snapserv_ledger(void)
 {
-    return orphanage.ledger;
+    return next_server.ledger;
 }
 
 void snapserv_let_read(void)
 {
-    if (orphanage.server > 0)
-        prctl(PR_SET_PTRACER, (unsigned long)orphanage.server, 0, 0, 0);
+    if (next_server.pid > 0)
+        prctl(PR_SET_PTRACER, (unsigned long)next_server.pid, 0, 0, 0);
 }
 
 int snapserv_try_server(int64_t waited_ns)
 {
-    if (orphanage.address.sun_path[0] == '\0' || waited_ns >= orphanage.grace_ns)
+    if (next_server.address.sun_path[0] == '\0' || waited_ns >= next_server.grace_ns)
         return SNAPSERV_NEVER;
     int control = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (control < 0)
         return -1;
-    if (connect(control, (struct sockaddr *)&orphanage.address, sizeof orphanage.address) < 0) {
+    if (connect(control, (struct sockaddr *)&next_server.address, sizeof next_server.address) < 0) {
         int gone = errno == ENOENT || errno == ENOTDIR;
         close(control);
         return gone ? SNAPSERV_NEVER : -1;
@@ -67,7 +67,7 @@ int snapserv_try_server(int64_t waited_ns)
         close(control);
         return -1;
     }
-    orphanage.server = server.pid;
+    next_server.pid = server.pid;
     snapserv_let_read();
     if (snapserv_say_hello(control, 0) < 0) {
         close(control);
