@@ -77,6 +77,7 @@ setup(
                 "mechanisms/userfault.c",
                 "mechanisms/write_faults.c",
             ),
+            extension("tracker", "mechanisms/tracker.pyx", "mechanisms/userfault.c"),
             extension("volumes", "mechanisms/volumes.pyx"),
             extension("kernels.wildfire", "kernels/wildfire.pyx"),
             extension("kernels.gray_scott", "kernels/gray_scott.pyx"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from snapserv.ext import guards, memory
+from snapserv.ext import memory, tracker
 from snapserv.mechanisms.uffd import Uffd, UffdAsync, UffdAsyncRegion, UffdRegion
 
 from .conftest import ROOT
@@ -129,6 +129,6 @@ def test_restored_pages_are_not_copied_again() -> None:
 
 
 def opened() -> tuple[int, bool]:
-    descriptor, user_only = guards.open_userfault(asynchronous=False)
+    descriptor, user_only = tracker.open_userfault(asynchronous=False)
     os.close(descriptor)
     return descriptor, user_only

@@ -23,7 +23,7 @@ import os
 import numpy as np
 
 from snapserv.errors import UnsupportedError
-from snapserv.ext import guards, memory
+from snapserv.ext import guards, memory, tracker
 
 from .base import Mechanism, Region, Snapshot
 from .copy import Block, BlockRegion
@@ -82,7 +82,7 @@ class UffdAsync(Mechanism):
 
 def _why_not(*, asynchronous: bool) -> str:
     try:
-        descriptor, _ = guards.open_userfault(asynchronous=asynchronous)
+        descriptor, _ = tracker.open_userfault(asynchronous=asynchronous)
     except OSError as cause:
         too_old = "the kernel is too old" if cause.errno == errno.EINVAL else cause.strerror
         return f"userfaultfd: {too_old}"
@@ -104,7 +104,7 @@ class UffdAsyncRegion(BlockRegion):
     def __init__(self, block: Block) -> None:
         super().__init__(block)
         try:
-            self._tracker = guards.Tracker(block.address, block.mapped)
+            self._tracker = tracker.Tracker(block.address, block.mapped)
             with typed():
                 self._last = new_pool().zeros(block.mapped // memory.PAGE)
         except OSError as cause:
