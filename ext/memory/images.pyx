@@ -30,7 +30,7 @@ cdef extern from *:
     void *MAP_FAILED
 
 cdef enum:
-    HUGE = 2 << 20
+    HUGE = 0x200000  # 2 MiB
 
 
 cdef class Image:

@@ -21,7 +21,7 @@ cdef extern from *:
 PAGE = os.sysconf("SC_PAGESIZE")
 cdef uint64_t _PAGE = PAGE
 cdef enum:
-    BLOCK = 2 << 20
+    BLOCK = 0x200000  # 2 MiB
 
 
 def gather(const uint64_t[:, ::1] ranges):
