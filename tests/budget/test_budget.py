@@ -17,7 +17,7 @@ from snapserv.sizes import parse_size
 from ..conftest import ServerProcess, assert_settles
 
 Serve = Callable[..., ServerProcess]
-GLUTTON = "tests.simulations:Glutton"
+GLUTTON = "tests.simulations.memory:Glutton"
 MIB = 1 << 20
 
 

@@ -140,7 +140,7 @@ def test_marks_of_other_arenas_and_before_sealing_are_refused() -> None:
 
 
 def test_a_branch_goes_back_in_place_as_often_as_it_likes(serve: Serve) -> None:
-    with serve("tests.simulations:Rewindable").connect() as client:
+    with serve("tests.simulations.rewinding:Rewindable").connect() as client:
         main = client.branch("main")
         main.step(3)
         pid, at_mark = main.info().pid, main.call("everything")
@@ -160,7 +160,7 @@ def test_a_branch_goes_back_in_place_as_often_as_it_likes(serve: Serve) -> None:
 
 
 def test_going_back_gives_what_restore_gives(serve: Serve) -> None:
-    with serve("tests.simulations:Rewindable").connect() as client:
+    with serve("tests.simulations.rewinding:Rewindable").connect() as client:
         main = client.branch("main")
         main.step(7)
         before = main.snapshot("before")
@@ -174,7 +174,7 @@ def test_going_back_gives_what_restore_gives(serve: Serve) -> None:
 
 
 def test_branches_inherit_the_mark_and_restore_forgets_a_later_one(serve: Serve) -> None:
-    with serve("tests.simulations:Rewindable").connect() as client:
+    with serve("tests.simulations.rewinding:Rewindable").connect() as client:
         main = client.branch("main")
         unmarked = main.snapshot("unmarked")
         main.step(2)
@@ -203,7 +203,7 @@ def test_state_that_would_stay_as_it_is_is_named_and_refused(server: Server) -> 
 
 
 def test_an_attribute_that_appears_after_the_mark_is_named(serve: Serve) -> None:
-    with serve("tests.simulations:Rewindable").connect() as client:
+    with serve("tests.simulations.rewinding:Rewindable").connect() as client:
         main = client.branch("main")
         main.mark()
         main.step(1)
@@ -215,7 +215,7 @@ def test_an_attribute_that_appears_after_the_mark_is_named(serve: Serve) -> None
 
 
 def test_a_simulation_goes_back_inside_of_a_step(serve: Serve) -> None:
-    with serve("tests.simulations:LooksAhead").connect() as client:
+    with serve("tests.simulations.rewinding:LooksAhead").connect() as client:
         outputs = client.branch("main").step(3).outputs
         assert outputs == {"best": 9, "value": 3}
 
@@ -223,7 +223,7 @@ def test_a_simulation_goes_back_inside_of_a_step(serve: Serve) -> None:
 def test_random_generators_of_modules_go_back_too() -> None:
     from snapserv.rollback import BranchMark
 
-    from ..simulations import Rewindable
+    from ..simulations.rewinding import Rewindable
 
     simulation = Rewindable.build()
     simulation.arena.seal()

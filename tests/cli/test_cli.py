@@ -52,7 +52,7 @@ class Terminal:
 
 @pytest.fixture
 def terminal(server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Terminal:
-    """A terminal at a server of `tests.simulations.Walk` with `main` and the snapshot `s` at step 2."""
+    """A terminal at a server of `tests.simulations.walk.Walk` with `main` and the snapshot `s` at step 2."""
     monkeypatch.setenv("SNAPSERV_ENDPOINT", server.endpoint)
     main = server.branch("main")
     main.step(2)
@@ -217,7 +217,7 @@ def test_read_gives_a_summary_and_the_values_of_a_region(terminal: Terminal, ser
 def test_create_makes_another_tree_and_read_only_sums_up_its_large_field(
     serve: Serve, alone: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SNAPSERV_ENDPOINT", serve("tests.simulations:Walk").endpoint)
+    monkeypatch.setenv("SNAPSERV_ENDPOINT", serve("tests.simulations.walk:Walk").endpoint)
     assert alone.json("create", "wide", "--param", "cols=10001")["name"] == "wide/main"
     assert alone.type("create") == 0
     assert [tree["name"] for tree in alone.json("tree")["trees"]] == ["default", "wide", "t3"]
@@ -245,7 +245,7 @@ def test_a_two_dimensional_field_is_saved_as_a_picture(
     serve: Serve, alone: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("matplotlib")
-    monkeypatch.setenv("SNAPSERV_ENDPOINT", serve("tests.simulations:Trouble").endpoint)
+    monkeypatch.setenv("SNAPSERV_ENDPOINT", serve("tests.simulations.trouble:Trouble").endpoint)
     path = tmp_path / "pages.png"
     assert alone.json("read", "main", "pages", "--png", str(path))["png"] == str(path)
     assert path.read_bytes().startswith(b"\x89PNG")
@@ -384,7 +384,7 @@ def test_a_file_that_is_no_array_is_refused(
 
 
 def test_a_simulation_that_raises_shows_its_traceback(serve: Serve, alone: Terminal) -> None:
-    endpoint = serve("tests.simulations:Trouble").endpoint
+    endpoint = serve("tests.simulations.trouble:Trouble").endpoint
     assert alone.type("step", "main", "5", "-i", "how=raise", "-i", "at=3", "-e", endpoint) == 1
     assert "Traceback" in alone.err
     assert "told to raise" in alone.err
@@ -398,7 +398,7 @@ def test_a_simulation_that_raises_shows_its_traceback(serve: Serve, alone: Termi
 
 
 def test_automatic_snapshots_are_asked_for_and_ended(serve: Serve, alone: Terminal) -> None:
-    endpoint = serve("tests.simulations:Trouble").endpoint
+    endpoint = serve("tests.simulations.trouble:Trouble").endpoint
     assert alone.json("autosnap", "main", "-e", endpoint)["autosnap"] is None
     rule = alone.json("autosnap", "main", "--every-steps", "5", "--keep", "2", "-e", endpoint)["autosnap"]
     assert rule == {"every_steps": 5, "every_s": None, "keep": 2, "error": ""}
@@ -414,7 +414,7 @@ def test_automatic_snapshots_are_asked_for_and_ended(serve: Serve, alone: Termin
 
 @pytest.mark.parametrize("every", ["often", "10sx", "-1", "0s"])
 def test_a_server_with_a_rule_that_is_none_does_not_start(alone: Terminal, every: str) -> None:
-    error = alone.json("serve", "tests.simulations:Trouble", f"--autosnap={every}", status=2)["error"]
+    error = alone.json("serve", "tests.simulations.trouble:Trouble", f"--autosnap={every}", status=2)["error"]
     assert error["code"] == "bad_request"
     assert "30s" in error["hint"]
 
@@ -459,7 +459,17 @@ def test_ctrl_c_stops_a_step_between_two_ticks_and_says_where_the_branch_stands(
 
 def test_serve_says_where_it_is_found_and_ends_cleanly(tmp_path: Path) -> None:
     here = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
-    words = [*SNAPSERV, "serve", "tests.simulations:Walk", "-p", "cols=7", "--name", "mine", "--json", "--log-json"]
+    words = [
+        *SNAPSERV,
+        "serve",
+        "tests.simulations.walk:Walk",
+        "-p",
+        "cols=7",
+        "--name",
+        "mine",
+        "--json",
+        "--log-json",
+    ]
     for number in (signal.SIGINT, signal.SIGTERM):
         with subprocess.Popen(
             words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=here
@@ -479,7 +489,7 @@ def test_serve_says_where_it_is_found_and_ends_cleanly(tmp_path: Path) -> None:
 
 
 def test_a_server_without_a_name_is_found_without_arguments_and_shut_down(alone: Terminal, tmp_path: Path) -> None:
-    words = [*SNAPSERV, "serve", "tests.simulations:Walk"]
+    words = [*SNAPSERV, "serve", "tests.simulations.walk:Walk"]
     with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True) as serving:
         assert serving.stderr is not None
         wanted = {"endpoint=ipc://", "try: "}  # in any order: a thread writes the log
@@ -498,7 +508,7 @@ def test_a_server_without_a_name_is_found_without_arguments_and_shut_down(alone:
 
 
 def test_a_server_ends_with_its_standard_input(tmp_path: Path) -> None:
-    words = [*SNAPSERV, "serve", "tests.simulations:Walk", "--exit-with-stdin", "--json", "--quiet"]
+    words = [*SNAPSERV, "serve", "tests.simulations.walk:Walk", "--exit-with-stdin", "--json", "--quiet"]
     words += ["--endpoint", f"ipc://{tmp_path}/s.sock"]
     with subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as serving:
         assert serving.stdout is not None
@@ -512,17 +522,17 @@ def test_a_server_ends_with_its_standard_input(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "code"),
     [
-        (("tests.simulations:Trouble", "--param", "how=raise"), 1, "simulation_error"),
-        (("tests.simulations:Trouble", "--param", "how=segfault"), 1, "node_died"),
-        (("tests.simulations:Trouble", "--param", "how=threads"), 1, "threads_running"),
-        (("tests.simulations:Trouble", "--param", "pages=1099511627776"), 4, "over_budget"),
-        (("tests.simulations:Trouble", "--param", "pages=few"), 2, "bad_request"),
-        (("tests.simulations:Trouble", "--param", "pages"), 2, "bad_request"),
-        (("tests.simulations:Trouble", "--backing", "marble"), 2, "bad_request"),
-        (("tests.simulations:Trouble", "--name", "../up"), 2, "bad_request"),
-        (("tests.simulations:Trouble", "--name", "a", "--endpoint", "ipc:///tmp/b.sock"), 2, "bad_request"),
-        (("tests.simulations:Trouble", "--endpoint", "ipc:///proc/1/s.sock"), 2, "address_unavailable"),
-        (("tests.simulations:Truoble",), 2, "not_found"),
+        (("tests.simulations.trouble:Trouble", "--param", "how=raise"), 1, "simulation_error"),
+        (("tests.simulations.trouble:Trouble", "--param", "how=segfault"), 1, "node_died"),
+        (("tests.simulations.trouble:Trouble", "--param", "how=threads"), 1, "threads_running"),
+        (("tests.simulations.trouble:Trouble", "--param", "pages=1099511627776"), 4, "over_budget"),
+        (("tests.simulations.trouble:Trouble", "--param", "pages=few"), 2, "bad_request"),
+        (("tests.simulations.trouble:Trouble", "--param", "pages"), 2, "bad_request"),
+        (("tests.simulations.trouble:Trouble", "--backing", "marble"), 2, "bad_request"),
+        (("tests.simulations.trouble:Trouble", "--name", "../up"), 2, "bad_request"),
+        (("tests.simulations.trouble:Trouble", "--name", "a", "--endpoint", "ipc:///tmp/b.sock"), 2, "bad_request"),
+        (("tests.simulations.trouble:Trouble", "--endpoint", "ipc:///proc/1/s.sock"), 2, "address_unavailable"),
+        (("tests.simulations.trouble:Truoble",), 2, "not_found"),
         (("tests.nowhere:Walk",), 2, "not_found"),
         (("Walk",), 2, "bad_request"),
         ((), 2, "bad_request"),
@@ -537,7 +547,7 @@ def test_a_server_that_cannot_start_exits_with_why(tmp_path: Path, words: Words,
 
 def test_a_setup_that_raises_shows_its_traceback_to_the_person_who_typed_serve(tmp_path: Path) -> None:
     endpoint = f"ipc://{tmp_path}/s.sock"
-    done = typed("serve", "tests.simulations:Trouble", "-p", "how=raise", "-e", endpoint)
+    done = typed("serve", "tests.simulations.trouble:Trouble", "-p", "how=raise", "-e", endpoint)
     assert done.returncode == 1
     assert done.stdout == ""
     assert 'raise ValueError("told to raise")' in done.stderr
@@ -546,7 +556,7 @@ def test_a_setup_that_raises_shows_its_traceback_to_the_person_who_typed_serve(t
 
 
 def test_an_address_in_use_is_refused_and_names_the_way_out(endpoint: str) -> None:
-    done = typed("serve", "tests.simulations:Walk", "--endpoint", endpoint)
+    done = typed("serve", "tests.simulations.walk:Walk", "--endpoint", endpoint)
     assert done.returncode == 2
     assert "address_unavailable" in done.stderr
     assert "--name" in done.stderr
@@ -554,7 +564,7 @@ def test_an_address_in_use_is_refused_and_names_the_way_out(endpoint: str) -> No
 
 
 def test_mark_and_rewind(serve: Callable[..., ServerProcess], alone: Terminal) -> None:
-    where = ("--endpoint", serve("tests.simulations:Rewindable").endpoint)
+    where = ("--endpoint", serve("tests.simulations.rewinding:Rewindable").endpoint)
     assert alone.json("step", "main", "4", *where)["step"] == 4
     assert alone.json("mark", "main", *where)["step"] == 4
     alone.json("step", "main", "9", *where)

@@ -90,7 +90,7 @@ def test_a_server_that_was_restarted_has_no_negative_rates() -> None:
 @pytest.fixture
 def busy(serve: Serve) -> Iterator[ServerProcess]:
     """A server whose branch ``main`` is stepped again and again."""
-    process = serve("tests.simulations:Walk")
+    process = serve("tests.simulations.walk:Walk")
     enough = threading.Event()
 
     def step() -> None:

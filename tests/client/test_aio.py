@@ -127,13 +127,13 @@ def test_closing_after_leaving_early_leaves_nothing_for_asyncio_to_complain_of(s
                 assert outcome.ok
                 break  # and it is held still when the loop ends
 
-    asyncio.run(main(serve("tests.simulations:Trouble").endpoint))
+    asyncio.run(main(serve("tests.simulations.trouble:Trouble").endpoint))
     gc.collect()
     assert complaints == []
 
 
 def test_events_are_watched_with_async_for(serve: Serve) -> None:
-    process = serve("tests.simulations:Walk")
+    process = serve("tests.simulations.walk:Walk")
 
     async def main() -> list[str]:
         kinds: list[str] = []
@@ -159,7 +159,7 @@ def test_events_are_watched_with_async_for(serve: Serve) -> None:
 
 def test_local_starts_and_ends_a_private_server() -> None:
     async def main() -> tuple[int, Path]:
-        async with await aio.local("tests.simulations:Walk", cols=3) as client:
+        async with await aio.local("tests.simulations.walk:Walk", cols=3) as client:
             trunk = await client.branch("main")
             assert (await trunk.step()).step == 1
             assert client.hello is not None

@@ -18,7 +18,7 @@ from snapserv_client import Branch, Server, Snapshot, connect, local
 from snapserv_client.errors import BadRequestError, RequestTimeoutError, SnapservError
 
 from ..conftest import ROOT, ServerProcess, assert_settles
-from ..simulations import Walk
+from ..simulations.walk import Walk
 
 Serve = Callable[..., ServerProcess]
 
@@ -124,7 +124,7 @@ def test_a_connection_is_refused_in_other_threads_and_after_close(endpoint: str)
 
 
 def test_a_forked_child_can_neither_use_nor_end_its_parents_server() -> None:
-    with local("tests.simulations:Walk") as server:
+    with local("tests.simulations.walk:Walk") as server:
         pid = os.fork()
         if pid == 0:
             try:

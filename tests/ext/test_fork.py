@@ -170,7 +170,7 @@ assert open(f"/proc/{{pid}}/fdinfo/{{file}}").read().split()[1] == "0"
 
 
 def test_step_4_the_clone_blocks_in_c_and_ends_when_the_server_is_gone(serve: Serve) -> None:
-    process = serve("tests.simulations:Walk")
+    process = serve("tests.simulations.walk:Walk")
     with process.connect() as server:
         main = server.branch("main")
         snapshot = main.snapshot()
@@ -231,7 +231,7 @@ def test_the_collector_of_a_branch_copies_nothing_that_it_inherited(server: Serv
 @pytest.mark.parametrize("what", ["abort", "raise"])
 def test_abort_and_raise_hit_the_branch_and_not_its_origin(server: Server, serve: Serve, what: str) -> None:
     """A raw clone must refresh the thread id that glibc keeps, or the signal goes to the parent."""
-    with serve("tests.simulations:Trouble").connect() as trouble:
+    with serve("tests.simulations.trouble:Trouble").connect() as trouble:
         branch = trouble.branch("main").branch()
         with pytest.raises(Exception, match="SIGABRT" if what == "abort" else "told to raise"):
             branch.call("fail", what)
@@ -243,7 +243,7 @@ def test_abort_and_raise_hit_the_branch_and_not_its_origin(server: Server, serve
 def test_where_the_kernel_refuses_cells_are_forked_twice_and_still_the_servers_children(
     serve: Serve, refused: str
 ) -> None:
-    process = serve("tests.simulations:Walk", prefix=(*PREFIX, refused, "--"))
+    process = serve("tests.simulations.walk:Walk", prefix=(*PREFIX, refused, "--"))
     with process.connect() as server:
         assert server.spec().fork == f"fork · {refused} is refused"
         main = server.branch("main")
@@ -262,7 +262,7 @@ def test_where_the_kernel_refuses_cells_are_forked_twice_and_still_the_servers_c
 
 
 def test_snapshots_are_read_through_proc_where_process_vm_readv_is_refused(serve: Serve) -> None:
-    with serve("tests.simulations:Walk", prefix=(*PREFIX, "process_vm_readv", "--")).connect() as server:
+    with serve("tests.simulations.walk:Walk", prefix=(*PREFIX, "process_vm_readv", "--")).connect() as server:
         main = server.branch("main")
         main.step(5)
         snapshot = main.snapshot()
@@ -274,7 +274,7 @@ def test_snapshots_are_read_through_proc_where_process_vm_readv_is_refused(serve
 
 def test_private_pages_are_found_without_pagemap_scan(serve: Serve) -> None:
     options = {"params": {"nbytes": 8 << 20}, "prefix": (*PREFIX, "PAGEMAP_SCAN", "--")}
-    with serve("tests.simulations:Big", **options).connect() as server:
+    with serve("tests.simulations.memory:Big", **options).connect() as server:
         main = server.branch("main")
         main.step(inputs={"pages": 13})
         assert {node.name: node.private_bytes for node in server.tree(sizes=True)}["main"] == 13 * 4096

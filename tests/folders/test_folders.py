@@ -446,7 +446,7 @@ def test_a_server_that_was_killed_leaves_layers_that_the_next_one_removes(
     killed.end(signal.SIGKILL)
     for pid in pids:
         assert_settles(lambda pid=pid: os.path.exists(f"/proc/{pid}"), False)
-    following = serve("tests.simulations:Walk", TMPDIR=str(temporary))
+    following = serve("tests.simulations.walk:Walk", TMPDIR=str(temporary))
     assert_settles(lambda: layers_of(temporary), set())
     assert following.end() == 0
     assert os.listdir(temporary) == []
@@ -455,7 +455,7 @@ def test_a_server_that_was_killed_leaves_layers_that_the_next_one_removes(
 def test_a_store_in_use_is_not_swept_away(ledger: Server, serve: Serve, tmp_path: Path) -> None:
     temporary = tmp_path / "temporary"
     before = layers_of(temporary)
-    other = serve("tests.simulations:Walk", TMPDIR=str(temporary))
+    other = serve("tests.simulations.walk:Walk", TMPDIR=str(temporary))
     assert other.end() == 0
     assert layers_of(temporary) == before
     ledger.branch("main").step(2)

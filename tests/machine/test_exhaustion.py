@@ -18,7 +18,7 @@ from snapserv.ext import fork
 from ..conftest import ServerProcess, assert_nothing_more, assert_settles, statistics
 
 Serve = Callable[..., ServerProcess]
-WALK = "tests.simulations:Walk"
+WALK = "tests.simulations.walk:Walk"
 PIDS = Path("/sys/fs/cgroup/pids")
 
 

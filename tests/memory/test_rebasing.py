@@ -209,7 +209,7 @@ def test_a_sparse_tick_after_a_clone_that_has_ended_is_not_taken_for_a_dense_one
 
 
 def test_a_long_run_on_a_server_keeps_every_snapshot_and_every_comparison_right(serve: Serve) -> None:
-    process = serve("tests.simulations:Scribble", params={"pages": 16384})
+    process = serve("tests.simulations.memory:Scribble", params={"pages": 16384})
     with process.connect() as client:
         main = client.branch("main")
         early = main.snapshot("early")
@@ -266,7 +266,7 @@ def base(node: Node) -> tuple[str, str]:
 
 
 def test_the_inspector_tells_base_images_apart(serve: Serve) -> None:
-    process = serve("tests.simulations:Scribble", params={"pages": 16384})
+    process = serve("tests.simulations.memory:Scribble", params={"pages": 16384})
     with process.connect() as client:
         main = client.branch("main")
         early = main.snapshot("early")

@@ -24,7 +24,7 @@ Serve = Callable[..., ServerProcess]
 
 @pytest.fixture
 def trouble(serve: Serve) -> Iterator[Server]:
-    with serve("tests.simulations:Trouble").connect() as server:
+    with serve("tests.simulations.trouble:Trouble").connect() as server:
         yield server
 
 
@@ -120,7 +120,7 @@ def test_the_death_of_the_master_hurts_only_resets(trouble: Server) -> None:
 
 
 def test_an_infinite_loop_delays_nobody_and_is_ended_by_force(serve: Serve) -> None:
-    process = serve("tests.simulations:Trouble")
+    process = serve("tests.simulations.trouble:Trouble")
     with process.connect() as server:
         main, other = server.branch("main"), bystander(server)
         raised: list[SnapservError] = []
@@ -144,7 +144,7 @@ def test_an_infinite_loop_delays_nobody_and_is_ended_by_force(serve: Serve) -> N
 
 
 def test_a_stuck_branch_can_be_dropped_by_force(serve: Serve) -> None:
-    process = serve("tests.simulations:Trouble")
+    process = serve("tests.simulations.trouble:Trouble")
     with process.connect() as server:
         main = server.branch("main")
         stuck = main.branch(name="stuck")
@@ -162,7 +162,7 @@ def test_a_stuck_branch_can_be_dropped_by_force(serve: Serve) -> None:
 
 
 def test_a_long_step_reports_progress_and_stops_between_ticks(serve: Serve) -> None:
-    process = serve("tests.simulations:Walk")
+    process = serve("tests.simulations.walk:Walk")
     with process.connect() as server, process.connect() as other:
         main = server.branch("main")
         reports: list[tuple[int, int]] = []
@@ -212,7 +212,7 @@ def test_a_result_that_cannot_be_sent_is_the_simulations_error(trouble: Server) 
 
 
 def test_a_branch_that_fails_to_begin_leaves_nothing_behind(serve: Serve) -> None:
-    with serve("tests.simulations:Branching").connect() as server:
+    with serve("tests.simulations.branching:Branching").connect() as server:
         main = server.branch("main")
         main.call("fail_next")
         snapshot = main.snapshot()

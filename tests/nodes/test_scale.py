@@ -25,7 +25,7 @@ MANY = 300
 @pytest.fixture
 def deep(serve: Serve) -> Iterator[Server]:
     """A server whose main has a lineage of `MANY` snapshots."""
-    with serve("tests.simulations:Walk").connect() as server:
+    with serve("tests.simulations.walk:Walk").connect() as server:
         main = server.branch("main")
         for _ in range(MANY):
             main.step()
@@ -34,7 +34,7 @@ def deep(serve: Serve) -> Iterator[Server]:
 
 
 def test_a_snapshot_takes_one_descriptor_of_the_server(serve: Serve) -> None:
-    with serve("tests.simulations:Walk").connect() as server:
+    with serve("tests.simulations.walk:Walk").connect() as server:
         main = server.branch("main")
         main.snapshot()
         before = server.stats().descriptors
@@ -95,7 +95,7 @@ def test_the_middle_of_a_lineage_can_be_dropped(deep: Server) -> None:
 def test_a_server_without_descriptors_says_so_and_goes_on(serve: Serve) -> None:
     if shutil.which("prlimit") is None:
         pytest.skip("needs prlimit, of util-linux")
-    with serve("tests.simulations:Walk", prefix=("prlimit", "--nofile=64:64")).connect() as server:
+    with serve("tests.simulations.walk:Walk", prefix=("prlimit", "--nofile=64:64")).connect() as server:
         main = server.branch("main")
         taken = []
 
@@ -113,7 +113,7 @@ def test_a_server_without_descriptors_says_so_and_goes_on(serve: Serve) -> None:
 
 
 def test_a_server_with_many_nodes_ends_with_all_of_them(serve: Serve) -> None:
-    process = serve("tests.simulations:Walk")
+    process = serve("tests.simulations.walk:Walk")
     with process.connect() as server:
         main: Branch = server.branch("main")
         for _ in range(MANY):

@@ -29,7 +29,7 @@ Serve = Callable[..., ServerProcess]
 
 @pytest.fixture
 def process(serve: Serve) -> ServerProcess:
-    return serve("tests.simulations:Trouble")
+    return serve("tests.simulations.trouble:Trouble")
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ def test_a_result_that_cannot_be_sent_is_no_fault_but_undoes_an_atomic_call(trou
 
 
 def test_atomic_can_be_the_servers_default_for_steps(serve: Serve) -> None:
-    with serve("tests.simulations:Trouble", options=("--atomic",)).connect() as server:
+    with serve("tests.simulations.trouble:Trouble", options=("--atomic",)).connect() as server:
         main = server.branch("main")
         assert server.atomic
         with pytest.raises(NodeDiedError, match="rolled back to step 0"):
@@ -276,7 +276,7 @@ def test_where_the_backup_is_lost_too_the_plain_error_says_so(
 
 
 def test_a_mark_outlives_a_roll_back(serve: Serve) -> None:
-    with serve("tests.simulations:Trouble").connect() as server:
+    with serve("tests.simulations.trouble:Trouble").connect() as server:
         main = server.branch("main")
         main.step(2)
         main.call("touch", 0, 2, 5)
@@ -297,7 +297,7 @@ def test_no_hook_runs_and_every_random_stream_goes_on_where_a_step_is_rolled_bac
     serve: Serve, tmp_path: Any
 ) -> None:
     journal = tmp_path / "journal"
-    with serve("tests.simulations:Hooked", params={"journal": str(journal)}).connect() as server:
+    with serve("tests.simulations.branching:Hooked", params={"journal": str(journal)}).connect() as server:
         main, other = server.branch("main"), server.branch("main").branch(name="other")
         expected = [other.step().outputs for _ in range(2)]
         assert main.step().outputs == expected[0]

@@ -28,7 +28,7 @@ Serve = Callable[..., ServerProcess]
 
 @pytest.fixture
 def process(serve: Serve) -> ServerProcess:
-    return serve("tests.simulations:Trouble")
+    return serve("tests.simulations.trouble:Trouble")
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_one_long_step_leaves_snapshots_on_its_way(trouble: Server) -> None:
 
 def test_a_cut_step_is_one_request_to_its_client(serve: Serve) -> None:
     """Outputs, ticks and state are as of a step that was not cut, and progress counts all of it."""
-    with serve("tests.simulations:Walk").connect() as server:
+    with serve("tests.simulations.walk:Walk").connect() as server:
         main, plain = server.branch("main"), server.branch("main").branch(name="plain")
         main.autosnap(every_steps=1000, keep=2)
         reports: list[tuple[int, int]] = []
@@ -164,7 +164,7 @@ def test_what_fails_in_a_cut_step_says_how_far_all_of_it_came(trouble: Server) -
 
 
 def test_a_simulation_that_is_finished_at_a_cut_is_stepped_no_further(serve: Serve) -> None:
-    with serve("tests.simulations:Steered").connect() as server:
+    with serve("tests.simulations.expanding:Steered").connect() as server:
         main = server.branch("main")
         main.autosnap(every_steps=5)
         result = main.step(50, turn=20)
@@ -354,7 +354,7 @@ def test_a_server_can_be_told_to_do_it_for_the_main_branch_of_each_tree(
     serve: Serve, every: str, rule: tuple[int | None, float | None]
 ) -> None:
     options = ("--autosnap", every, "--autosnap-keep", "3")
-    with serve("tests.simulations:Trouble", options=options).connect() as server:
+    with serve("tests.simulations.trouble:Trouble", options=options).connect() as server:
         for main in (server.branch("main"), server.create(name="t")):
             found = main.autosnap()
             assert found is not None

@@ -103,7 +103,7 @@ def test_winners_are_kept_as_branches_or_snapshots(server: Server) -> None:
 
 
 def test_a_policy_of_the_simulation_chooses_in_the_child(serve: Serve) -> None:
-    with serve("tests.simulations:Steered").connect() as server:
+    with serve("tests.simulations.expanding:Steered").connect() as server:
         main = server.branch("main")
         (outcome,) = main.expand([{"turn": 1}], steps=2, policy="wander", policy_steps=5, rng=3, sum=["turned"])
         assert outcome.ticks == 7
@@ -119,7 +119,7 @@ def test_a_policy_of_the_simulation_chooses_in_the_child(serve: Serve) -> None:
 
 
 def test_what_is_wrong_in_a_child_is_blamed_on_whom_it_was(serve: Serve) -> None:
-    with serve("tests.simulations:Steered").connect() as server:
+    with serve("tests.simulations.expanding:Steered").connect() as server:
         main = server.branch("main")
         for options, kind, words in (
             (
@@ -143,7 +143,7 @@ def test_what_is_wrong_in_a_child_is_blamed_on_whom_it_was(serve: Serve) -> None
 
 
 def test_the_best_are_those_of_an_output_that_is_not_asked_for(serve: Serve) -> None:
-    with serve("tests.simulations:Steered").connect() as server:
+    with serve("tests.simulations.expanding:Steered").connect() as server:
         outcomes = server.branch("main").expand(
             [{"turn": turn} for turn in (3, 9, 5)], read=["wander"], keep=Best(1, "turned")
         )
@@ -152,7 +152,7 @@ def test_the_best_are_those_of_an_output_that_is_not_asked_for(serve: Serve) -> 
 
 
 def test_a_finished_simulation_is_stepped_no_further(serve: Serve) -> None:
-    with serve("tests.simulations:Steered").connect() as server:
+    with serve("tests.simulations.expanding:Steered").connect() as server:
         main = server.branch("main")
         short, long = main.expand([{"turn": 40}, {"turn": 1}], steps=10)
         assert (short.ticks, short.finished) == (3, True)
@@ -166,7 +166,7 @@ def test_a_finished_simulation_is_stepped_no_further(serve: Serve) -> None:
 
 
 def test_a_child_that_fails_is_one_outcome_and_its_siblings_go_on(serve: Serve) -> None:
-    with serve("tests.simulations:Trouble").connect() as server:
+    with serve("tests.simulations.trouble:Trouble").connect() as server:
         main = server.branch("main")
         before = main.snapshot()
         alive = cells(server)
@@ -190,7 +190,7 @@ def test_a_child_that_fails_is_one_outcome_and_its_siblings_go_on(serve: Serve) 
 
 
 def test_five_of_sixteen_crash_and_eleven_do_not(serve: Serve) -> None:
-    with serve("tests.simulations:Trouble").connect() as server:
+    with serve("tests.simulations.trouble:Trouble").connect() as server:
         before = server.branch("main").snapshot()
         inputs = [{"how": "segfault" if number % 3 == 1 else "", "at": 2} for number in range(16)]
         outcomes = before.expand(inputs, steps=4)
@@ -203,7 +203,7 @@ def test_five_of_sixteen_crash_and_eleven_do_not(serve: Serve) -> None:
 
 
 def test_a_child_that_hangs_is_ended_in_time(serve: Serve) -> None:
-    with serve("tests.simulations:Trouble").connect() as server:
+    with serve("tests.simulations.trouble:Trouble").connect() as server:
         main = server.branch("main")
         hung, fine = main.expand([{"how": "hang", "at": 1}, {}], timeout_s=0.5)
         assert isinstance(hung.error, RequestTimeoutError)
@@ -256,7 +256,7 @@ def test_outcomes_come_as_they_are_there(server: Server, endpoint: str) -> None:
 
 
 def test_leaving_early_ends_the_children_that_are_left(serve: Serve) -> None:
-    process = serve("tests.simulations:Trouble")
+    process = serve("tests.simulations.trouble:Trouble")
     with process.connect() as server:
         alive = cells(server)
 
@@ -282,7 +282,7 @@ def test_leaving_early_ends_the_children_that_are_left(serve: Serve) -> None:
 
 
 def test_a_snapshot_that_is_dropped_by_force_ends_its_expansion(serve: Serve) -> None:
-    process = serve("tests.simulations:Trouble")
+    process = serve("tests.simulations.trouble:Trouble")
     with process.connect() as server:
         alive = cells(server)
         before = server.branch("main").snapshot()
@@ -306,7 +306,7 @@ def test_a_snapshot_that_is_dropped_by_force_ends_its_expansion(serve: Serve) ->
 
 
 def test_children_run_in_parallel_and_no_more_than_asked(serve: Serve) -> None:
-    with serve("tests.simulations:Crowd").connect() as server:
+    with serve("tests.simulations.expanding:Crowd").connect() as server:
         main = server.branch("main")
         for parallel in (1, 3):
             outcomes = main.expand([{}] * 9, parallel=parallel)
@@ -325,7 +325,7 @@ def test_a_thousand_children_leave_nothing(server: Server) -> None:
 
 @pytest.mark.parametrize("largest", [True, False])
 def test_what_is_no_number_is_never_the_best(serve: Serve, largest: bool) -> None:
-    with serve("tests.simulations:Scored").connect() as server:
+    with serve("tests.simulations.expanding:Scored").connect() as server:
         before = server.branch("main").snapshot()
         outcomes = before.expand([{}, {"score": 1.0}, {"score": 2.0}], keep=Best(2, "score", largest=largest))
         assert [outcome.node is not None for outcome in outcomes] == [False, True, True]

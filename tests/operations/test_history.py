@@ -103,7 +103,7 @@ def test_a_restored_branch_has_the_snapshots_history_and_a_rewound_one_forgets(s
 
 
 def test_a_rewind_forgets_what_was_done_since_the_mark(serve: Serve) -> None:
-    with serve("tests.simulations:Rewindable").connect() as server:
+    with serve("tests.simulations.rewinding:Rewindable").connect() as server:
         main = server.branch("main")
         main.step(2)
         main.step(1)
@@ -122,7 +122,7 @@ def test_a_rewind_forgets_what_was_done_since_the_mark(serve: Serve) -> None:
 
 
 def test_steps_that_raise_or_are_interrupted_are_recorded_by_the_ticks_that_they_did(serve: Serve) -> None:
-    with serve("tests.simulations:Trouble").connect() as server:
+    with serve("tests.simulations.trouble:Trouble").connect() as server:
         main = server.branch("main")
         main.step(2)
         with pytest.raises(SimulationError):
@@ -162,7 +162,7 @@ def _interrupt(endpoint: str) -> None:
 
 
 def test_a_branching_of_an_author_who_wants_to_know_is_an_action(serve: Serve) -> None:
-    with serve("tests.simulations:Branching").connect() as server:
+    with serve("tests.simulations.branching:Branching").connect() as server:
         main = server.branch("main")
         main.step()
         one, two = main.branch(2, rng="split")
@@ -178,7 +178,7 @@ def test_a_branching_of_an_author_who_wants_to_know_is_an_action(serve: Serve) -
 
 
 def test_children_that_an_expansion_keeps_know_how_they_were_played(serve: Serve) -> None:
-    with serve("tests.simulations:Steered").connect() as server:
+    with serve("tests.simulations.expanding:Steered").connect() as server:
         main = server.branch("main")
         main.step(2, turn=3)
         played = main.expand(
@@ -202,7 +202,7 @@ def test_children_that_an_expansion_keeps_know_how_they_were_played(serve: Serve
 def test_asking_a_snapshot_runs_none_of_the_authors_code(serve: Serve, tmp_path: Path) -> None:
     journal = tmp_path / "journal"
     journal.touch()
-    with serve("tests.simulations:Hooked", params={"journal": str(journal)}).connect() as server:
+    with serve("tests.simulations.branching:Hooked", params={"journal": str(journal)}).connect() as server:
         main = server.branch("main")
         main.step(3)
         taken = main.snapshot("taken")
@@ -333,7 +333,7 @@ def test_a_node_is_rebuilt_on_another_server(server: Server, serve: Serve) -> No
     main.write("position", np.linspace(0, 1, 1000))
     (branch,) = main.snapshot("s").branch(1, rng="split")
     branch.step(4)
-    with serve("tests.simulations:Walk").connect() as elsewhere:
+    with serve("tests.simulations.walk:Walk").connect() as elsewhere:
         made = elsewhere.replay(branch.actions(), name="made")
         assert made.info().step == 7
         assert np.array_equal(made.read("position"), branch.read("position"))
@@ -376,7 +376,7 @@ def _server_pid(server: Server) -> int:
 
 
 def test_an_action_that_kills_is_named_as_well(serve: Serve) -> None:
-    with serve("tests.simulations:Trouble").connect() as server:
+    with serve("tests.simulations.trouble:Trouble").connect() as server:
         with pytest.raises(NodeDiedError, match=r"action 1 \(call\)") as caught:
             server.replay([StepAction(ticks=3), CallAction(method="fail", args=["segfault"])])
         assert (caught.value.details["signal"], caught.value.details["step"]) == ("SIGSEGV", 3)
@@ -427,7 +427,7 @@ def test_wildfire_is_verified_from_the_root_and_from_any_ancestor(serve: Serve) 
 
 
 def test_a_simulation_without_fields_is_verified_by_what_it_puts_out(serve: Serve) -> None:
-    with serve("tests.simulations:Dice").connect() as server:
+    with serve("tests.simulations.chance:Dice").connect() as server:
         main = server.branch("main")
         for _ in range(20):
             main.step(1)
@@ -440,7 +440,7 @@ def test_a_simulation_without_fields_is_verified_by_what_it_puts_out(serve: Serv
 
 @pytest.mark.parametrize("at_once", [True, False])
 def test_the_first_step_that_cannot_be_repeated_is_named(serve: Serve, at_once: bool) -> None:
-    with serve("tests.simulations:Dice", params={"fair_from": 7}).connect() as server:
+    with serve("tests.simulations.chance:Dice", params={"fair_from": 7}).connect() as server:
         main = server.branch("main")
         main.step(6)
         assert main.verify()
@@ -455,7 +455,7 @@ def test_the_first_step_that_cannot_be_repeated_is_named(serve: Serve, at_once: 
 
 
 def test_a_field_that_differs_is_named_with_the_step_although_no_output_tells(serve: Serve) -> None:
-    with serve("tests.simulations:Clock", params={"notes_from": 150}).connect() as server:
+    with serve("tests.simulations.timing:Clock", params={"notes_from": 150}).connect() as server:
         main = server.branch("main")
         main.step(100)
         main.snapshot("good")
@@ -473,7 +473,7 @@ def test_a_field_that_differs_is_named_with_the_step_although_no_output_tells(se
 
 def test_a_node_that_was_changed_by_no_action_is_told_from_chance(serve: Serve) -> None:
     """Two replays agree, and the node is another: snapshots on the way say between which steps that came to be."""
-    with serve("tests.simulations:Clock", params={"notes_from": 10**9}).connect() as server:
+    with serve("tests.simulations.timing:Clock", params={"notes_from": 10**9}).connect() as server:
         main = server.branch("main")
         for number in range(4):
             main.step(10)
@@ -492,7 +492,7 @@ def test_a_node_that_was_changed_by_no_action_is_told_from_chance(serve: Serve) 
 def test_a_replay_that_fails_where_the_node_did_not_is_a_difference(serve: Serve, tmp_path: Path) -> None:
     forbidden = tmp_path / "forbidden"
     params = {"notes_from": 10**9, "forbidden": str(forbidden)}
-    with serve("tests.simulations:Clock", params=params).connect() as server:
+    with serve("tests.simulations.timing:Clock", params=params).connect() as server:
         main = server.branch("main")
         main.step(5)
         main.step(10)
@@ -507,7 +507,7 @@ def test_a_replay_that_fails_where_the_node_did_not_is_a_difference(serve: Serve
 
 
 def test_a_verification_that_is_given_up_or_cut_off_leaves_nothing(serve: Serve) -> None:
-    process = serve("tests.simulations:Walk")
+    process = serve("tests.simulations.walk:Walk")
 
     async def given_up() -> None:
         async with await aio.connect(process.endpoint, timeout_s=10) as client:
@@ -542,7 +542,7 @@ def _address(pid: int) -> int:
 
 
 def test_what_is_no_past_of_a_node_is_refused(serve: Serve) -> None:
-    with serve("tests.simulations:Rewindable").connect() as server:
+    with serve("tests.simulations.rewinding:Rewindable").connect() as server:
         main = server.branch("main")
         main.step()
         main.mark()
@@ -560,7 +560,7 @@ def test_what_is_no_past_of_a_node_is_refused(serve: Serve) -> None:
 
 
 def test_a_dead_node_or_ancestor_is_a_typed_error_and_the_rest_goes_on(serve: Serve) -> None:
-    with serve("tests.simulations:Trouble").connect() as server:
+    with serve("tests.simulations.trouble:Trouble").connect() as server:
         main = server.branch("main")
         main.step(2)
         taken = main.snapshot("taken")

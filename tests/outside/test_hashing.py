@@ -107,7 +107,7 @@ def test_a_process_that_ended_is_a_typed_error() -> None:
 
 def test_segments_on_another_base_image_are_hashed_whole(serve: Serve) -> None:
     """A long line of snapshots gives segments a new base image; verify compares what stands on it all the same."""
-    process = serve("tests.simulations:Scribble", params={"pages": 4096})
+    process = serve("tests.simulations.memory:Scribble", params={"pages": 4096})
     with process.connect() as server:
         main = server.branch("main")
         root = server.node("root").info().pid

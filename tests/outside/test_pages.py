@@ -217,7 +217,7 @@ def test_without_page_numbers_the_proof_is_said_to_be_weaker_and_nothing_false_i
 
 
 def test_where_there_is_no_base_image_pages_are_still_told_apart(serve: Serve) -> None:
-    with serve("tests.simulations:Walk", "--backing", "anonymous").connect() as server:
+    with serve("tests.simulations.walk:Walk", "--backing", "anonymous").connect() as server:
         main = server.branch("main")
         main.step(1)
         main.snapshot("s")

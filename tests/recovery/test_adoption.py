@@ -76,7 +76,7 @@ def phoenix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., 
     made: list[Phoenix] = []
 
     def start(
-        target: str = "tests.simulations:Walk",
+        target: str = "tests.simulations.walk:Walk",
         params: dict[str, Any] | None = None,
         options: tuple[str, ...] = (),
         prefix: tuple[str, ...] = (),
@@ -151,7 +151,7 @@ def test_every_node_is_taken_in_with_its_name_lineage_pin_and_state(phoenix: Cal
 
 
 def test_a_request_that_was_interrupted_gets_its_reply_once(phoenix: Callable[..., Phoenix]) -> None:
-    server = phoenix("tests.simulations:Slow")
+    server = phoenix("tests.simulations.timing:Slow")
     with server.connect() as client:
         main = client.branch("main")
         main.step(1)
@@ -175,7 +175,7 @@ def test_what_a_cell_finished_while_there_was_no_server_is_told_and_not_done_aga
     phoenix: Callable[..., Phoenix], tmp_path: Path
 ) -> None:
     diary = tmp_path / "diary"
-    server = phoenix("tests.simulations:Slow", params={"diary": str(diary)})
+    server = phoenix("tests.simulations.timing:Slow", params={"diary": str(diary)})
     with server.connect() as client:
         main = client.branch("main")
         pid = main.info().pid
@@ -199,7 +199,7 @@ def test_what_a_cell_finished_while_there_was_no_server_is_told_and_not_done_aga
 
 def test_an_error_that_nobody_heard_is_told_as_well(phoenix: Callable[..., Phoenix], tmp_path: Path) -> None:
     diary = tmp_path / "diary"
-    server = phoenix("tests.simulations:Slow", params={"diary": str(diary)})
+    server = phoenix("tests.simulations.timing:Slow", params={"diary": str(diary)})
     with server.connect() as client:
         main = client.branch("main")
         caught: list[BaseException] = []
@@ -244,7 +244,7 @@ def test_a_reply_that_got_lost_with_the_server_is_given_again(phoenix: Callable[
 
 def test_processes_that_nobody_was_told_of_are_ended(phoenix: Callable[..., Phoenix]) -> None:
     """Children of an expansion that was running, say: its retry makes others."""
-    server = phoenix("tests.simulations:Slow")
+    server = phoenix("tests.simulations.timing:Slow")
     with server.connect() as client:
         main = client.branch("main")
         snapshot = main.snapshot("start")
@@ -298,7 +298,7 @@ def test_a_node_that_died_while_there_was_no_server_is_dead_and_its_branch_reviv
 
 
 def test_an_adopted_cell_that_dies_says_how(phoenix: Callable[..., Phoenix]) -> None:
-    server = phoenix("tests.simulations:Trouble")
+    server = phoenix("tests.simulations.trouble:Trouble")
     with server.connect() as client:
         branch = client.branch("main").branch(name="doomed")
         server.kill()
@@ -316,7 +316,7 @@ def test_an_adopted_cell_that_dies_says_how(phoenix: Callable[..., Phoenix]) -> 
 def test_an_adopted_tick_that_never_ends_can_be_killed_and_a_long_step_interrupted(
     phoenix: Callable[..., Phoenix],
 ) -> None:
-    server = phoenix("tests.simulations:Slow")
+    server = phoenix("tests.simulations.timing:Slow")
     with server.connect() as client:
         branch = client.branch("main").branch(name="long")
         errors: list[BaseException] = []
@@ -353,7 +353,7 @@ def hang(server: Phoenix) -> None:
 
 
 def test_a_fault_that_was_cleared_stays_cleared(phoenix: Callable[..., Phoenix]) -> None:
-    server = phoenix("tests.simulations:Slow")
+    server = phoenix("tests.simulations.timing:Slow")
     with server.connect() as client:
         main = client.branch("main")
         with pytest.raises(SimulationError):
@@ -406,7 +406,7 @@ def test_another_simulation_is_not_served_over_the_nodes_that_wait(phoenix: Call
     server = phoenix()
     server.kill()
     with pytest.raises(AssertionError, match="--fresh ends them"):
-        start_server(server.folder, "tests.simulations:Trouble")
+        start_server(server.folder, "tests.simulations.trouble:Trouble")
     with pytest.raises(AssertionError, match="--fresh ends them"):
         start_server(server.folder, *server.targets, params={"cols": 3})
     server.rise()
@@ -495,7 +495,7 @@ def test_a_client_gives_a_server_up_that_never_comes_back(
     from snapserv_client import connection
 
     monkeypatch.setattr(connection, "LOST_AFTER_S", 1.5)
-    server = phoenix("tests.simulations:Slow")
+    server = phoenix("tests.simulations.timing:Slow")
     with server.connect() as client:
         server.kill()
         with pytest.raises(UnreachableError):
@@ -545,7 +545,7 @@ def test_an_ordinary_users_nodes_are_taken_in_also_from_namespaces_of_their_own(
 def test_a_long_step_with_automatic_snapshots_goes_on_and_none_of_them_is_lost(
     phoenix: Callable[..., Phoenix],
 ) -> None:
-    server = phoenix("tests.simulations:Slow")
+    server = phoenix("tests.simulations.timing:Slow")
     with server.connect() as client:
         main = client.branch("main")
         main.autosnap(every_steps=10, keep=20)
@@ -571,7 +571,7 @@ def test_an_atomic_step_that_fails_without_a_server_is_rolled_back_by_the_next(
     phoenix: Callable[..., Phoenix], tmp_path: Path
 ) -> None:
     diary = tmp_path / "diary"
-    server = phoenix("tests.simulations:Slow", params={"diary": str(diary)})
+    server = phoenix("tests.simulations.timing:Slow", params={"diary": str(diary)})
     with server.connect() as client:
         main = client.branch("main")
         main.step(3)
@@ -601,7 +601,7 @@ def test_an_atomic_step_that_was_running_is_whole_or_was_never_begun(
     phoenix: Callable[..., Phoenix], tmp_path: Path, how: str
 ) -> None:
     diary = tmp_path / "diary"
-    server = phoenix("tests.simulations:Slow", params={"diary": str(diary)})
+    server = phoenix("tests.simulations.timing:Slow", params={"diary": str(diary)})
     with server.connect() as client:
         main = client.branch("main")
         main.step(3)
@@ -629,7 +629,7 @@ def test_a_fault_outlives_the_server_that_noted_it_and_one_that_nobody_noted_is_
     phoenix: Callable[..., Phoenix], tmp_path: Path
 ) -> None:
     diary = tmp_path / "diary"
-    server = phoenix("tests.simulations:Slow", params={"diary": str(diary)})
+    server = phoenix("tests.simulations.timing:Slow", params={"diary": str(diary)})
     with server.connect() as client:
         main = client.branch("main")
         other = main.branch(name="other")
@@ -654,7 +654,7 @@ def test_a_fault_outlives_the_server_that_noted_it_and_one_that_nobody_noted_is_
 
 
 def test_a_branch_that_was_killed_without_a_server_says_at_which_step(phoenix: Callable[..., Phoenix]) -> None:
-    server = phoenix("tests.simulations:Slow")
+    server = phoenix("tests.simulations.timing:Slow")
     with server.connect() as client:
         main = client.branch("main")
         main.step(3)

@@ -117,16 +117,16 @@ def test_a_tag_is_a_further_name(server: Server) -> None:
 @pytest.mark.parametrize(
     ("target", "params", "code"),
     [
-        ("tests.simulations:Wlak", {}, "not_found"),
+        ("tests.simulations.walk:Wlak", {}, "not_found"),
         ("tests.nowhere:Walk", {}, "not_found"),
         ("tests/nowhere.py:Walk", {}, "not_found"),
         ("tests.simulations", {}, "bad_request"),
-        ("tests.simulations:np", {}, "bad_request"),
-        ("tests.simulations:Trouble", {"how": "raise"}, "simulation_error"),
-        ("tests.simulations:Trouble", {"how": "segfault"}, "node_died"),
-        ("tests.simulations:Trouble", {"how": "threads"}, "threads_running"),
-        ("tests.simulations:Trouble", {"pages": 1 << 40}, "over_budget"),
-        ("tests.simulations:Trouble", {"pages": "few"}, "bad_request"),
+        ("tests.simulations.memory:np", {}, "bad_request"),
+        ("tests.simulations.trouble:Trouble", {"how": "raise"}, "simulation_error"),
+        ("tests.simulations.trouble:Trouble", {"how": "segfault"}, "node_died"),
+        ("tests.simulations.trouble:Trouble", {"how": "threads"}, "threads_running"),
+        ("tests.simulations.trouble:Trouble", {"pages": 1 << 40}, "over_budget"),
+        ("tests.simulations.trouble:Trouble", {"pages": "few"}, "bad_request"),
     ],
 )
 def test_a_server_that_cannot_start_says_why(target: str, params: dict[str, Any], code: str) -> None:
@@ -137,7 +137,7 @@ def test_a_server_that_cannot_start_says_why(target: str, params: dict[str, Any]
 
 def test_a_setup_that_raises_shows_its_traceback_to_who_started_it() -> None:
     with pytest.raises(SimulationError) as caught:
-        local("tests.simulations:Trouble", how="raise")
+        local("tests.simulations.trouble:Trouble", how="raise")
     assert "told to raise" in caught.value.message
     assert "in fail" in caught.value.details["traceback"]
 
@@ -159,10 +159,10 @@ def test_a_file_can_be_served_and_its_class_be_misspelt(tmp_path: Path) -> None:
 
 
 def test_an_address_in_use_is_refused_and_the_first_server_goes_on(serve: Serve) -> None:
-    first = serve("tests.simulations:Walk")
+    first = serve("tests.simulations.walk:Walk")
     folder = Path(first.endpoint.removeprefix("ipc://")).parent
     with pytest.raises(AssertionError, match="address_unavailable"):
-        start_server(folder, "tests.simulations:Walk")
+        start_server(folder, "tests.simulations.walk:Walk")
     with first.connect() as server:
         assert server.branch("main").step().step == 1
 
@@ -207,7 +207,7 @@ def test_a_server_that_is_not_there_is_noticed_at_once_and_says_how_to_start_one
 
 @pytest.mark.parametrize("what", ["tuple key", "date", "duration", "complex", "long", "large", "set"])
 def test_what_cannot_be_sent_is_an_error_and_the_branch_goes_on(serve: Serve, what: str) -> None:
-    with serve("tests.simulations:Trouble").connect() as server:
+    with serve("tests.simulations.trouble:Trouble").connect() as server:
         main = server.branch("main")
         with pytest.raises(SimulationError, match="cannot be"):
             main.call("give", what=what)

@@ -35,7 +35,7 @@ def said(server: ServerProcess, event: str) -> list[dict[str, Any]]:
 
 
 def test_a_line_names_the_client_the_request_the_verb_and_the_node(serve: Serve) -> None:
-    server = serve("tests.simulations:Trouble", options=("--verbose",))
+    server = serve("tests.simulations.trouble:Trouble", options=("--verbose",))
     with server.connect() as client:
         main = client.branch("main")
         main.step()
@@ -63,7 +63,7 @@ def test_a_line_names_the_client_the_request_the_verb_and_the_node(serve: Serve)
 
 def test_a_death_is_nobodys_request(serve: Serve) -> None:
     """Not that of the one who made the node, long ago, nor that of whoever asks something else just then."""
-    server = serve("tests.simulations:Trouble")
+    server = serve("tests.simulations.trouble:Trouble")
     with server.connect() as client:
         branch = client.branch("main").branch(name="doomed")
         os.kill(branch.info().pid, 9)
@@ -77,7 +77,7 @@ def test_a_death_is_nobodys_request(serve: Serve) -> None:
 
 
 def test_a_slow_request_has_a_line_without_being_asked_for(serve: Serve) -> None:
-    server = serve("tests.simulations:Trouble")
+    server = serve("tests.simulations.trouble:Trouble")
     with server.connect() as client:
         with pytest.raises(RequestTimeoutError, match="ran for too long"):
             client.branch("main").step(10**12, atomic=True, timeout_s=1.5)
@@ -89,7 +89,7 @@ def test_a_slow_request_has_a_line_without_being_asked_for(serve: Serve) -> None
 
 
 def test_nonsense_has_one_line_of_a_kind_and_not_one_a_message(serve: Serve) -> None:
-    server = serve("tests.simulations:Walk")
+    server = serve("tests.simulations.walk:Walk")
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     socket = context.socket(zmq.DEALER)
     socket.setsockopt(zmq.LINGER, 0)
@@ -132,7 +132,7 @@ def test_a_server_whose_log_nobody_reads_goes_on_and_ends(tmp_path: Path) -> Non
     fcntl.fcntl(full, fcntl.F_SETPIPE_SZ, 4096)
     ready, told = os.pipe()
     endpoint = f"ipc://{tmp_path}/s.sock"
-    command = [sys.executable, "-m", "snapserv", "serve", "tests.simulations:Walk", "--endpoint", endpoint]
+    command = [sys.executable, "-m", "snapserv", "serve", "tests.simulations.walk:Walk", "--endpoint", endpoint]
     command += ["--verbose", "--log-json", "--ready-fd", str(told), "--orphan-grace", "0"]
     # Cells inherit it too: whatever a simulation prints is its own affair, and Walk prints nothing.
     process = subprocess.Popen([*command, "--json"], pass_fds=[told], cwd=ROOT, stdout=full, stderr=full)

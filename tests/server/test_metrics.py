@@ -62,7 +62,7 @@ class Page:
 
 @pytest.fixture
 def process(serve: Serve) -> ServerProcess:
-    return serve("tests.simulations:Trouble", options=("--metrics", ":0"))
+    return serve("tests.simulations.trouble:Trouble", options=("--metrics", ":0"))
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ def test_the_page_is_on_loopback_unless_another_address_is_said(
 ) -> None:
     assert url.startswith("http://127.0.0.1:")
     assert said(process, "metrics_beyond_loopback") == []
-    wide = serve("tests.simulations:Walk", options=("--metrics", "0.0.0.0:0"))
+    wide = serve("tests.simulations.walk:Walk", options=("--metrics", "0.0.0.0:0"))
     assert Page(url_of(wide).replace("0.0.0.0", "127.0.0.1")).value("snapserv_nodes") == 2
     assert [line["url"] for line in said(wide, "metrics_beyond_loopback")] == [url_of(wide)]
 
@@ -206,7 +206,7 @@ def test_an_address_that_is_taken_or_none_is_refused(url: str, tmp_path: Path) -
     taken = url.removeprefix("http://").removesuffix("/metrics")
     for address, code in ((taken, "address_unavailable"), ("here", "bad_request"), (":99999", "bad_request")):
         with pytest.raises(AssertionError, match=code):
-            start_server(tmp_path, "tests.simulations:Walk", options=("--metrics", address))
+            start_server(tmp_path, "tests.simulations.walk:Walk", options=("--metrics", address))
     assert [path.name for path in tmp_path.iterdir()] == ["server.log"]
 
 

@@ -71,7 +71,7 @@ def keyed(serve: Serve, tmp_path: Path) -> Keyed:
     make_client_keys(keys, "ana", read_only=False)
     make_client_keys(keys, "rob", read_only=True)
     options = ("--endpoint", "tcp://127.0.0.1:*", "--keys", str(keys))
-    return Keyed(serve("tests.simulations:Walk", options=options), keys)
+    return Keyed(serve("tests.simulations.walk:Walk", options=options), keys)
 
 
 def forge(keyed: Keyed, folder: Path) -> Path:
@@ -261,7 +261,7 @@ def test_tcp_beyond_loopback_is_refused_without_keys_and_says_how_to_make_them(
 ) -> None:
     with pytest.raises(AssertionError) as caught:
         start_server(
-            tmp_path, "tests.simulations:Walk", options=("--endpoint", endpoint), XDG_CONFIG_HOME=str(tmp_path)
+            tmp_path, "tests.simulations.walk:Walk", options=("--endpoint", endpoint), XDG_CONFIG_HOME=str(tmp_path)
         )
     said = str(caught.value)
     assert '"code": "keys"' in said
@@ -270,7 +270,7 @@ def test_tcp_beyond_loopback_is_refused_without_keys_and_says_how_to_make_them(
 
 
 def test_tcp_on_loopback_without_keys_is_allowed_with_a_warning(serve: Serve) -> None:
-    server = serve("tests.simulations:Walk", options=("--endpoint", "tcp://127.0.0.1:*"))
+    server = serve("tests.simulations.walk:Walk", options=("--endpoint", "tcp://127.0.0.1:*"))
     with server.connect() as client:
         assert client.branch("main").step().step == 1
     assert '"event": "no_keys"' in server.log.read_text()
@@ -280,7 +280,7 @@ def test_another_user_is_refused_on_an_ipc_socket(serve: Serve) -> None:
     """Even where the folder and the socket let it in."""
     if os.geteuid() != 0:
         pytest.skip("needs root, to become another user")
-    server = serve("tests.simulations:Walk")
+    server = serve("tests.simulations.walk:Walk")
     path = Path(server.endpoint.removeprefix("ipc://"))
     opened = [folder for folder in (path, *path.parents) if folder.stat().st_uid == os.geteuid()]
     modes = {folder: folder.stat().st_mode for folder in opened}
@@ -352,9 +352,11 @@ def test_from_another_network_keys_decide(far_away: tuple[str, str], serve: Serv
     endpoint = f"tcp://{address}:*"
     with pytest.raises(AssertionError, match="snapserv keygen server"):
         start_server(
-            tmp_path, "tests.simulations:Walk", options=("--endpoint", endpoint), XDG_CONFIG_HOME=str(tmp_path)
+            tmp_path, "tests.simulations.walk:Walk", options=("--endpoint", endpoint), XDG_CONFIG_HOME=str(tmp_path)
         )
-    server = Keyed(serve("tests.simulations:Walk", options=("--endpoint", endpoint, "--keys", str(keys))), keys)
+    server = Keyed(
+        serve("tests.simulations.walk:Walk", options=("--endpoint", endpoint, "--keys", str(keys))), keys
+    )
     eve = forge(server, tmp_path)
 
     def run(folder: Path, *command: str) -> dict[str, Any]:
@@ -393,7 +395,7 @@ def test_from_another_network_keys_decide(far_away: tuple[str, str], serve: Serv
 
 
 def test_a_flood_is_refused_and_another_client_is_served(serve: Serve) -> None:
-    server = serve("tests.simulations:Walk", options=("--rate", "200"))
+    server = serve("tests.simulations.walk:Walk", options=("--rate", "200"))
     with dealer(server.endpoint) as flood, server.connect() as client:
         for number in range(1, 2001):
             flood.send_multipart(requests.ping().frames(number))
@@ -448,7 +450,7 @@ def bombs() -> list[bytes]:
 
 
 def test_header_bombs_get_typed_errors_and_another_client_is_served(serve: Serve) -> None:
-    server = serve("tests.simulations:Walk")
+    server = serve("tests.simulations.walk:Walk")
     before = statistics(server.pid)
     with dealer(server.endpoint) as bomber, server.connect() as client:
         for steps, bomb in enumerate(bombs(), 1):
@@ -464,7 +466,7 @@ def test_header_bombs_get_typed_errors_and_another_client_is_served(serve: Serve
 
 def test_what_cannot_be_passed_on_to_a_cell_leaves_the_cells_replies_in_step(serve: Serve) -> None:
     """Arrays that fit into a request and not into a message to a cell: each reply must stay its own request's."""
-    server = serve("tests.simulations:Walk")
+    server = serve("tests.simulations.walk:Walk")
     many = [msgpack.ExtType(1, msgpack.packb(["|u1", [512], b"x" * 512]))] * 1500
     header = {"id": 1, "verb": "call", "node": "main", "args": {"method": "echo", "args": [many]}}
     with dealer(server.endpoint) as socket:
@@ -480,7 +482,7 @@ def test_what_cannot_be_passed_on_to_a_cell_leaves_the_cells_replies_in_step(ser
 
 def test_a_client_that_takes_no_replies_costs_bounded_memory(serve: Serve) -> None:
     cells = (64 << 20) // 8
-    server = serve("tests.simulations:Walk", params={"cols": cells})
+    server = serve("tests.simulations.walk:Walk", params={"cols": cells})
     with dealer(server.endpoint) as lazy, server.connect() as client:
         lazy.setsockopt(zmq.RCVHWM, 1)
         before = client.stats().resident_bytes
@@ -501,7 +503,7 @@ def test_half_open_connections_are_given_up(serve: Serve) -> None:
     """Whoever connects and says nothing is hung up on, and meanwhile others are served."""
     import socket as plain
 
-    server = serve("tests.simulations:Walk", options=("--endpoint", "tcp://127.0.0.1:*"))
+    server = serve("tests.simulations.walk:Walk", options=("--endpoint", "tcp://127.0.0.1:*"))
     host, _, port = server.endpoint.removeprefix("tcp://").rpartition(":")
     with contextlib.ExitStack() as stack:
         silent = [stack.enter_context(plain.create_connection((host, int(port)))) for _ in range(20)]
@@ -514,7 +516,7 @@ def test_half_open_connections_are_given_up(serve: Serve) -> None:
 
 
 def test_the_kernel_watches_silent_peers(serve: Serve) -> None:
-    server = serve("tests.simulations:Walk", options=("--endpoint", "tcp://127.0.0.1:*"))
+    server = serve("tests.simulations.walk:Walk", options=("--endpoint", "tcp://127.0.0.1:*"))
     _, _, port = server.endpoint.rpartition(":")
     with server.connect() as client:
         client.ping()
@@ -582,7 +584,7 @@ HEADERS = st.fixed_dictionaries(
 
 @pytest.fixture(scope="module")
 def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    server = start_server(tmp_path_factory.mktemp("fuzz"), "tests.simulations:Walk")
+    server = start_server(tmp_path_factory.mktemp("fuzz"), "tests.simulations.walk:Walk")
     yield server
     assert server.end(signal.SIGTERM) == 0, server.log.read_text()
     assert "internal_error" not in server.log.read_text()

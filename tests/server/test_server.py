@@ -90,7 +90,7 @@ def test_a_retry_after_a_reconnect_gets_the_reply_that_was_missed(raw: Raw, serv
 
 
 def test_a_log_that_cannot_be_written_hurts_nobody(serve: Serve) -> None:
-    full = serve("tests.simulations:Walk", prefix=("sh", "-c", 'exec "$0" "$@" 2>/dev/full'))
+    full = serve("tests.simulations.walk:Walk", prefix=("sh", "-c", 'exec "$0" "$@" 2>/dev/full'))
     with full.connect() as client:
         main = client.branch("main")
         os.kill(main.info().pid, signal.SIGKILL)  # which is logged
@@ -188,7 +188,7 @@ def test_a_client_that_vanishes_in_the_middle_of_a_request_disturbs_nobody(serve
 
 
 def test_a_client_that_does_not_read_its_replies_delays_nobody(serve: Serve) -> None:
-    process = serve("tests.simulations:Big", params={"nbytes": 4 << 20})
+    process = serve("tests.simulations.memory:Big", params={"nbytes": 4 << 20})
     slow = Raw(process.endpoint)
     slow.socket.setsockopt(zmq.RCVHWM, 1)
     for _ in range(200):
@@ -284,7 +284,7 @@ def test_whatever_a_request_says_it_gets_one_final_reply(
 
 def test_the_server_ends_every_cell_on_a_signal_even_in_the_middle_of_a_step(serve: Serve) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
-        process = serve("tests.simulations:Trouble")
+        process = serve("tests.simulations.trouble:Trouble")
         client = Raw(process.endpoint)
         assert client.ask(requests.branch("main", 3, ["a", "b", "c"], "same")).ok is not None
         client.send(requests.step("a", 1, {"how": "hang", "at": 1}, progress=False))
@@ -298,7 +298,7 @@ def test_the_server_ends_every_cell_on_a_signal_even_in_the_middle_of_a_step(ser
 
 
 def test_a_shutdown_is_answered_and_then_happens(serve: Serve) -> None:
-    process = serve("tests.simulations:Walk")
+    process = serve("tests.simulations.walk:Walk")
     client = Raw(process.endpoint)
     assert client.ask(requests.shutdown()).error is None
     assert process.process.wait(20) == 0
@@ -306,7 +306,7 @@ def test_a_shutdown_is_answered_and_then_happens(serve: Serve) -> None:
 
 
 def test_events_tell_in_order_what_happened(serve: Serve) -> None:
-    process = serve("tests.simulations:Walk")
+    process = serve("tests.simulations.walk:Walk")
     told: list[tuple[int, str, str | None]] = []
     heard = threading.Event()
 
@@ -343,7 +343,7 @@ def test_events_tell_in_order_what_happened(serve: Serve) -> None:
 
 @pytest.mark.timeout(180)
 def test_a_thousand_snapshots_taken_read_branched_and_dropped_leave_the_server_as_it_was(serve: Serve) -> None:
-    process = serve("tests.simulations:Walk", params={"cols": 10_000})
+    process = serve("tests.simulations.walk:Walk", params={"cols": 10_000})
     with process.connect() as server:
         main = server.branch("main")
 
@@ -368,7 +368,7 @@ def test_a_thousand_snapshots_taken_read_branched_and_dropped_leave_the_server_a
 
 
 def test_a_tree_can_be_dropped_whole(serve: Serve) -> None:
-    process = serve("tests.simulations:Walk")
+    process = serve("tests.simulations.walk:Walk")
     with process.connect() as server:
         before = statistics(process.pid)
         other = server.create(name="other")
@@ -392,7 +392,7 @@ def test_a_page_of_the_tree_says_where_the_next_one_begins(server: Server) -> No
 
 def test_a_signal_that_comes_while_the_server_ends_changes_nothing(serve: Serve) -> None:
     for _ in range(3):
-        ending = serve("tests.simulations:Walk")
+        ending = serve("tests.simulations.walk:Walk")
         with ending.connect() as client:
             client.shutdown()
         while ending.process.poll() is None:

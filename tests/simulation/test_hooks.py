@@ -21,7 +21,7 @@ def journal(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def hooked(serve: Serve, journal: Path) -> Iterator[Server]:
-    with serve("tests.simulations:Hooked", params={"journal": str(journal)}).connect() as server:
+    with serve("tests.simulations.branching:Hooked", params={"journal": str(journal)}).connect() as server:
         yield server
 
 
@@ -58,7 +58,7 @@ def test_each_hook_is_called_once_in_the_process_that_it_is_about(hooked: Server
 def test_a_hook_that_raises_is_the_requests_error_and_nothing_is_made(
     serve: Serve, journal: Path, what: str
 ) -> None:
-    with serve("tests.simulations:Hooked", params={"journal": str(journal)}).connect() as server:
+    with serve("tests.simulations.branching:Hooked", params={"journal": str(journal)}).connect() as server:
         tree = server.create(params={"journal": str(journal)}, name="t")
         tree.write("value", 1.0)
         nodes = len(server.tree().nodes)
@@ -77,7 +77,9 @@ def test_a_hook_that_raises_is_the_requests_error_and_nothing_is_made(
 def test_a_goodbye_that_fails_or_takes_too_long_ends_the_branch_all_the_same(
     serve: Serve, journal: Path, fail: str
 ) -> None:
-    with serve("tests.simulations:Hooked", params={"journal": str(journal), "fail": fail}).connect() as server:
+    with serve(
+        "tests.simulations.branching:Hooked", params={"journal": str(journal), "fail": fail}
+    ).connect() as server:
         branch = server.branch("main").branch()
         branch.drop()
         assert branch.id not in {node.id for node in server.tree().nodes}
@@ -99,7 +101,7 @@ def test_a_stream_whose_module_is_imported_in_a_branch_is_the_branchs(serve: Ser
     def drawn(branches: Sequence[Branch]) -> set[tuple[float, ...]]:
         return {tuple(branch.step().outputs["drawn"] for _ in range(3)) for branch in branches}
 
-    with serve("tests.simulations:Late").connect() as server:
+    with serve("tests.simulations.chance:Late").connect() as server:
         root = server.snapshot("root")
         same = drawn(root.branch(3))
         assert len(same) == 1
