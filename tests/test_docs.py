@@ -1,7 +1,8 @@
-"""Examples of the documentation that need a server: run as they stand."""
+"""Examples of the documentation that need a server run as they stand, and its figures are those measured last."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib import image
+
+from benchmarks import figures
 
 from .conftest import ROOT, ServerProcess
 
@@ -28,3 +31,8 @@ def test_the_lander_of_the_adapters_page_gives_a_picture_for_each_action(
     pictures = [image.imread(tmp_path / f"action-{action}.png") for action in range(4)]
     assert all(picture.shape[:2] == (400, 600) for picture in pictures)
     assert len({picture.tobytes() for picture in pictures}) > 1
+
+
+def test_the_figures_of_the_documents_are_those_of_the_last_runs() -> None:
+    for document, _, measured, made in figures.TABLES:
+        assert made(json.loads(measured.read_text())) in (figures.ROOT / document).read_text(), document
