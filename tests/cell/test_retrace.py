@@ -59,7 +59,7 @@ GOES_BACK = [
 
 @pytest.mark.parametrize("how", GOES_BACK)
 def test_whatever_a_child_does_to_its_memory_the_next_begins_at_the_mark(serve: Serve, how: str) -> None:
-    process = serve("tests.simulations:Roams")
+    process = serve("tests.simulations.roaming:Roams")
     with process.connect() as server:
         main = server.branch("main")
         main.step(3)
@@ -106,7 +106,7 @@ STAYS = {
 
 @pytest.mark.parametrize("how", STAYS)
 def test_what_the_kernel_holds_does_not_go_back_so_children_are_clones(serve: Serve, how: str) -> None:
-    process = serve("tests.simulations:Roams")
+    process = serve("tests.simulations.roaming:Roams")
     with process.connect() as server:
         before = server.branch("main").snapshot()
         inputs = [{"how": how}, {}] * 20
@@ -120,7 +120,7 @@ def test_what_the_kernel_holds_does_not_go_back_so_children_are_clones(serve: Se
 
 
 def test_memory_that_was_written_and_protected_again_is_seen(serve: Serve) -> None:
-    process = serve("tests.simulations:Compiles")
+    process = serve("tests.simulations.roaming:Compiles")
     with process.connect() as server:
         before = server.branch("main").snapshot()
         inputs = [{"how": "compile"}, {}] * 20
@@ -135,7 +135,7 @@ def test_memory_that_was_written_and_protected_again_is_seen(serve: Serve) -> No
     ("holds", "why"), [("pipe", "leads to more than a file"), ("limit", "processor time is limited")]
 )
 def test_a_process_that_holds_more_than_files_is_not_even_marked(serve: Serve, holds: str, why: str) -> None:
-    process = serve("tests.simulations:Roams", params={"holds": holds})
+    process = serve("tests.simulations.roaming:Roams", params={"holds": holds})
     with process.connect() as server:
         before = server.branch("main").snapshot()
         (right,) = before.expand([{}])
@@ -144,7 +144,7 @@ def test_a_process_that_holds_more_than_files_is_not_even_marked(serve: Serve, h
 
 
 def test_a_filter_of_system_calls_more_than_there_was_is_seen(serve: Serve) -> None:
-    process = serve("tests.simulations:Roams", prefix=(*REFUSE, "clone3", "--"))
+    process = serve("tests.simulations.roaming:Roams", prefix=(*REFUSE, "clone3", "--"))
     with process.connect() as server:
         before = server.branch("main").snapshot()
         inputs = [{"how": "filter"}, {}] * 20
@@ -156,7 +156,7 @@ def test_a_filter_of_system_calls_more_than_there_was_is_seen(serve: Serve) -> N
 
 @pytest.mark.skipif(bool(Ksm.why_not()), reason=Ksm.why_not())
 def test_pages_that_the_kernel_has_merged_go_back_as_well(serve: Serve) -> None:
-    process = serve("tests.simulations:Roams", params={"holds": "equal pages"})
+    process = serve("tests.simulations.roaming:Roams", params={"holds": "equal pages"})
     with one_at_a_time("ksm"), Ksm.make(memory.PAGE), process.connect() as server:
         before = server.branch("main").snapshot()
         inputs = [{"how": "merge"}, {}] * 100
@@ -172,14 +172,14 @@ def test_pages_that_the_kernel_has_merged_go_back_as_well(serve: Serve) -> None:
 
 
 def test_where_cells_are_forked_twice_they_are_taken_back_too(serve: Serve) -> None:
-    _compare(serve("tests.simulations:Roams", prefix=(*REFUSE, "clone3", "--")))
+    _compare(serve("tests.simulations.roaming:Roams", prefix=(*REFUSE, "clone3", "--")))
 
 
 def test_an_ordinary_user_is_told_no_page_numbers_so_children_are_clones(short_path: Path) -> None:
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("only root can become nobody, by setpriv, and the others are that already")
     os.chown(short_path, 65534, 65534)
-    process = start_server(short_path, "tests.simulations:Roams", prefix=as_nobody(), HOME=str(short_path))
+    process = start_server(short_path, "tests.simulations.roaming:Roams", prefix=as_nobody(), HOME=str(short_path))
     try:
         with process.connect() as server:
             before = server.branch("main").snapshot()
@@ -202,7 +202,7 @@ def _compare(process: ServerProcess) -> None:
 
 
 def test_where_the_kernel_cannot_scan_pages_children_are_clones(serve: Serve) -> None:
-    process = serve("tests.simulations:Roams", prefix=(*REFUSE, "PAGEMAP_SCAN", "--"))
+    process = serve("tests.simulations.roaming:Roams", prefix=(*REFUSE, "PAGEMAP_SCAN", "--"))
     with process.connect() as server:
         before = server.branch("main").snapshot()
         assert [outcome.error for outcome in before.expand([{}] * 20)] == [None] * 20
@@ -211,7 +211,7 @@ def test_where_the_kernel_cannot_scan_pages_children_are_clones(serve: Serve) ->
 
 @pytest.mark.parametrize("rng", ["same", "split", 5])
 def test_children_get_the_streams_and_the_beginning_of_clones(serve: Serve, rng: Any) -> None:
-    with serve("tests.simulations:Roams").connect() as server:
+    with serve("tests.simulations.roaming:Roams").connect() as server:
         main = server.branch("main")
         main.step(3)
         before = main.snapshot()
@@ -227,7 +227,7 @@ def test_children_get_the_streams_and_the_beginning_of_clones(serve: Serve, rng:
 
 
 def test_a_child_that_fails_changes_no_other(serve: Serve) -> None:
-    with serve("tests.simulations:Roams").connect() as server:
+    with serve("tests.simulations.roaming:Roams").connect() as server:
         before = server.branch("main").snapshot()
         alive, nodes = len(cells(server)), len(server.tree().nodes)
         (right,) = before.expand([{}])
@@ -243,7 +243,7 @@ def test_a_child_that_fails_changes_no_other(serve: Serve) -> None:
 
 
 def test_a_twin_that_is_killed_costs_time_and_nothing_else(serve: Serve) -> None:
-    with serve("tests.simulations:Roams").connect() as server:
+    with serve("tests.simulations.roaming:Roams").connect() as server:
         before = server.branch("main").snapshot()
         known = set(cells(server))
         (right,) = before.expand([{"how": "dawdle"}])
