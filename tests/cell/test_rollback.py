@@ -18,7 +18,7 @@ from snapserv.backings import NAMES, probe
 from snapserv.ext import memory
 
 from ..conftest import ServerProcess
-from ..ext.test_memory import forked
+from ..processes import forked
 
 PAGE = memory.PAGE
 MIB = 1 << 20

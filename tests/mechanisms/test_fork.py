@@ -22,7 +22,7 @@ from snapserv.mechanisms.fork import WRITE_BYTES, Fork, ForkRegion, ForkSnapshot
 
 from ..conftest import ROOT, assert_settles
 from ..ext.test_fork import PREFIX
-from ..ext.test_memory import forked
+from ..processes import forked
 
 PAGE = memory.PAGE
 SIZE = 64 * PAGE

@@ -13,7 +13,7 @@ from snapserv.mechanisms.ksm import KSM, STATE, WANTED, Ksm, KsmRegion
 from snapserv.pages import SAME, compare, numbers_are_told
 
 from ..conftest import ROOT, one_at_a_time
-from ..ext.test_memory import forked
+from ..processes import forked
 
 pytestmark = pytest.mark.skipif(bool(Ksm.why_not()), reason=Ksm.why_not())
 PAGE = memory.PAGE

@@ -14,7 +14,7 @@ from snapserv.ext import memory
 from snapserv.mechanisms.mprotect import Mprotect, MprotectRegion
 
 from ..conftest import ROOT
-from ..ext.test_memory import forked
+from ..processes import forked
 
 PAGE = memory.PAGE
 

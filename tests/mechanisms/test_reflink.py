@@ -15,7 +15,7 @@ from snapserv.mechanisms.reflink import FOLDER_VARIABLE, Reflink, ReflinkRegion,
 from snapserv.pages import SAME, compare, numbers_are_told
 
 from ..conftest import ROOT, assert_settles, one_at_a_time
-from ..ext.test_memory import forked
+from ..processes import forked
 
 PAGE = memory.PAGE
 SIZE = 1024 * PAGE

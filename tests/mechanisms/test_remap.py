@@ -13,7 +13,7 @@ from snapserv.errors import OverBudgetError
 from snapserv.ext import guards, memory
 from snapserv.mechanisms.remap import Remap, RemapFilePages, RemapRegion
 
-from ..ext.test_memory import forked
+from ..processes import forked
 
 PAGE = memory.PAGE
 LIMIT = int(Path("/proc/sys/vm/max_map_count").read_text())

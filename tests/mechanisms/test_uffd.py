@@ -14,7 +14,7 @@ from snapserv.ext import guards, memory
 from snapserv.mechanisms.uffd import Uffd, UffdAsync, UffdAsyncRegion, UffdRegion
 
 from ..conftest import ROOT
-from ..ext.test_memory import forked
+from ..processes import forked
 
 PAGE = memory.PAGE
 sync = pytest.mark.skipif(bool(Uffd.why_not()), reason=Uffd.why_not())

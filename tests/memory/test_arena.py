@@ -21,7 +21,7 @@ from snapserv.errors import BadRequestError, OverBudgetError, UnsupportedError
 from snapserv.ext import memory
 from snapserv.limits import available_bytes
 
-from ..ext.test_memory import areas, become_nobody, forked, held_child, needs_filter, needs_root, refuse
+from ..processes import areas, become_nobody, forked, held_child, needs_filter, needs_root, refuse
 
 MIB = 1 << 20
 DTYPES = [

@@ -18,7 +18,7 @@ from snapserv.ext import memory
 from snapserv.rebasing import LEARN_AGAIN_AFTER, Rebaser
 
 from ..conftest import ServerProcess
-from ..ext.test_memory import forked
+from ..processes import forked
 
 PAGE = memory.PAGE
 MIB = 1 << 20
