@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -22,10 +21,10 @@ from snapserv.ext import memory
 from snapserv.mechanisms.ksm import Ksm
 
 from ..conftest import ServerProcess, as_nobody, assert_settles, one_at_a_time, session_processes, start_server
+from ..refuse import REFUSE
 
 Serve = Callable[..., ServerProcess]
 
-REFUSE = (sys.executable, "-m", "tests.refuse")
 CORES = len(os.sched_getaffinity(0))
 FEW = 2 * CORES
 """So many children are clones, each of them."""

@@ -14,9 +14,9 @@ import pytest
 from snapserv_client import Server
 
 from ..conftest import ROOT, ServerProcess, assert_settles
+from ..refuse import REFUSE
 
 Serve = Callable[..., ServerProcess]
-PREFIX = (sys.executable, "-m", "tests.refuse")
 
 # The outer process stands for the server: it becomes the parent of every clone, and reaps them all. The inner one
 # is the cell, and the other end of its clones' sockets.
@@ -69,7 +69,7 @@ atexit.register(done)
 
 def run(body: str, *, refuse: tuple[str, ...] = ()) -> str:
     """Run the harness and ``body`` in a process of their own; return what it printed."""
-    prefix = [*PREFIX, *refuse, "--"] if refuse else []
+    prefix = [*REFUSE, *refuse, "--"] if refuse else []
     done = subprocess.run(
         [*prefix, sys.executable, "-c", HARNESS + body],
         cwd=ROOT,
@@ -243,7 +243,7 @@ def test_abort_and_raise_hit_the_branch_and_not_its_origin(server: Server, serve
 def test_where_the_kernel_refuses_cells_are_forked_twice_and_still_the_servers_children(
     serve: Serve, refused: str
 ) -> None:
-    process = serve("tests.simulations.walk:Walk", prefix=(*PREFIX, refused, "--"))
+    process = serve("tests.simulations.walk:Walk", prefix=(*REFUSE, refused, "--"))
     with process.connect() as server:
         assert server.spec().fork == f"fork · {refused} is refused"
         main = server.branch("main")
@@ -262,7 +262,7 @@ def test_where_the_kernel_refuses_cells_are_forked_twice_and_still_the_servers_c
 
 
 def test_snapshots_are_read_through_proc_where_process_vm_readv_is_refused(serve: Serve) -> None:
-    with serve("tests.simulations.walk:Walk", prefix=(*PREFIX, "process_vm_readv", "--")).connect() as server:
+    with serve("tests.simulations.walk:Walk", prefix=(*REFUSE, "process_vm_readv", "--")).connect() as server:
         main = server.branch("main")
         main.step(5)
         snapshot = main.snapshot()
@@ -273,7 +273,7 @@ def test_snapshots_are_read_through_proc_where_process_vm_readv_is_refused(serve
 
 
 def test_private_pages_are_found_without_pagemap_scan(serve: Serve) -> None:
-    options = {"params": {"nbytes": 8 << 20}, "prefix": (*PREFIX, "PAGEMAP_SCAN", "--")}
+    options = {"params": {"nbytes": 8 << 20}, "prefix": (*REFUSE, "PAGEMAP_SCAN", "--")}
     with serve("tests.simulations.memory:Big", **options).connect() as server:
         main = server.branch("main")
         main.step(inputs={"pages": 13})

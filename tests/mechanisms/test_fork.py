@@ -21,8 +21,8 @@ from snapserv.mechanisms import MECHANISMS
 from snapserv.mechanisms.fork import WRITE_BYTES, Fork, ForkRegion, ForkSnapshot
 
 from ..conftest import ROOT, assert_settles
-from ..ext.test_fork import PREFIX
 from ..processes import forked
+from ..refuse import REFUSE
 
 PAGE = memory.PAGE
 SIZE = 64 * PAGE
@@ -214,6 +214,6 @@ def alive(pid: int) -> bool:
 
 def test_where_siblings_cannot_be_cloned_it_says_so() -> None:
     text = "from snapserv.mechanisms.fork import Fork; print(Fork.why_not())"
-    command = [*PREFIX, "clone3", "--", sys.executable, "-c", text]
+    command = [*REFUSE, "clone3", "--", sys.executable, "-c", text]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
     assert "clone3 is refused" in ran.stdout
