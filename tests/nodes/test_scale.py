@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from pathlib import Path
 
 import pytest
 from snapserv_client import Branch, Server, requests
@@ -13,8 +12,6 @@ from snapserv_client.display import MOST_INDENT, Tree
 from snapserv_client.errors import NotFoundError, OverBudgetError
 from snapserv_client.protocol import LogResult, NodeInfo, TreeResult
 from snapserv_client.requests import Request, convert
-
-from snapserv.diagnosis import _monitoring
 
 from ..conftest import ServerProcess, assert_settles, session_processes
 
@@ -131,11 +128,3 @@ def test_the_drawing_of_a_deep_tree_stays_narrow() -> None:
     lines = str(Tree([], nodes)).splitlines()
     assert [line.split(" · ")[0].split()[-1] for line in lines] == [node.name for node in nodes]
     assert max(map(len, lines)) < MOST_INDENT + 30
-
-
-def test_doctor_sees_a_kernel_that_watches_pages(tmp_path: Path) -> None:
-    assert _monitoring(tmp_path).verdict == "ok"
-    for number, state in enumerate(("off", "on")):
-        (tmp_path / str(number)).mkdir()
-        (tmp_path / str(number) / "state").write_text(state + "\n")
-    assert _monitoring(tmp_path).verdict == "weak"
