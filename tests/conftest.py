@@ -99,7 +99,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
 @pytest.fixture(scope="session")
 def _walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     folder = tmp_path_factory.mktemp("walk")
-    server = start_server(folder, "tests.simulations:Walk")
+    server = start_server(folder, "tests.simulations.walk:Walk")
     with server.connect() as client:
         # pyzmq opens what it needs to send without copying when it first does: once, so not in a test.
         client.branch("main").call("echo", np.zeros(1 << 20))
@@ -110,7 +110,7 @@ def _walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 def endpoint(_walk: ServerProcess) -> str:
-    """The address of a server of `tests.simulations.Walk`, shared by the tests of a worker."""
+    """The address of a server of `tests.simulations.walk.Walk`, shared by the tests of a worker."""
     return _walk.endpoint
 
 

@@ -13,6 +13,8 @@ import struct
 import sys
 
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2
+REFUSE = (sys.executable, "-m", "tests.refuse")
+"""What to put before a command: then what is refused, and ``--``."""
 LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000
 NUMBERS = {

@@ -29,9 +29,9 @@ WALL_CLOCKS = {
     ("date", "today"),
 }
 TOLD = {
-    ("snapserv/nodes.py", "make_branch"),  # NodeInfo.created
-    ("snapserv/nodes.py", "_settle"),  # the same
-    ("snapserv/events.py", "publish"),  # Event.time
+    ("snapserv/nodes/nodes.py", "make_branch"),  # NodeInfo.created
+    ("snapserv/nodes/nodes.py", "_settle"),  # the same
+    ("snapserv/server/events.py", "publish"),  # Event.time
 }
 """Where a moment is noted for people. Nothing subtracts, compares or waits for any of them."""
 
@@ -98,7 +98,7 @@ def test_a_clock_that_jumps_changes_no_time_limit_and_no_interval(
     """In the server and in all cells each look at the clock is years from the one before."""
     (tmp_path / "sitecustomize.py").write_text(JUMPING)
     monkeypatch.delenv("PYTHONPATH", raising=False)
-    server = serve("tests.simulations:Trouble", PYTHONPATH=str(tmp_path))
+    server = serve("tests.simulations.trouble:Trouble", PYTHONPATH=str(tmp_path))
     with server.connect() as client:
         main = client.branch("main")
         created = [main.snapshot().info().created for _ in range(5)]

@@ -1,7 +1,8 @@
-"""Examples of the documentation that need a server: run as they stand."""
+"""Examples of the documentation that need a server run as they stand, and its figures are those measured last."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib import image
+
+from benchmarks import figures
 
 from .conftest import ROOT, ServerProcess
 
@@ -37,3 +40,8 @@ def test_the_files_that_the_architecture_names_are_there() -> None:
     places = (ROOT, ROOT / "snapserv", ROOT / "clients" / "python" / "snapserv_client")
     assert len(named) > 50
     assert {name for name in named if not any((place / name).exists() for place in places)} == set()
+
+
+def test_the_figures_of_the_documents_are_those_of_the_last_runs() -> None:
+    for document, _, measured, made in figures.TABLES:
+        assert made(json.loads(measured.read_text())) in (figures.ROOT / document).read_text(), document

@@ -38,7 +38,7 @@ def test_a_branch_continues_bit_for_bit_as_the_uninterrupted_run(server: Server)
 
 def test_state_outside_of_fields_continues_too(serve: Serve) -> None:
     """Generators, the random module, NumPy's generator, C's rand and the offset of an open file."""
-    with serve("tests.simulations:Heap").connect() as server:
+    with serve("tests.simulations.chance:Heap").connect() as server:
         main = server.branch("main")
         main.step(5)
         snapshot = main.snapshot()
@@ -172,7 +172,7 @@ def test_same_makes_identical_siblings_and_split_makes_different_ones(server: Se
 
 
 def test_on_branch_hears_of_every_branching_with_its_seed(serve: Serve) -> None:
-    with serve("tests.simulations:Branching").connect() as server:
+    with serve("tests.simulations.branching:Branching").connect() as server:
         main = server.branch("main")
         assert main.call("seeds_so_far") == [None]
         branch = main.branch(rng=7)
@@ -190,7 +190,7 @@ def test_every_cell_is_a_direct_child_of_the_server(server: Server) -> None:
 
 
 def test_several_trees_live_side_by_side(serve: Serve) -> None:
-    with serve("tests.simulations:Walk", "tests.simulations:Trouble").connect() as server:
+    with serve("tests.simulations.walk:Walk", "tests.simulations.trouble:Trouble").connect() as server:
         other = server.create(name="small", cols=3)
         trouble = server.create("Trouble")
         assert other.name == "small/main"
@@ -204,7 +204,7 @@ def test_several_trees_live_side_by_side(serve: Serve) -> None:
 
 
 def test_fields_that_were_never_written_stay_shared_with_the_base_image(serve: Serve) -> None:
-    with serve("tests.simulations:Big", params={"nbytes": 64 << 20}).connect() as server:
+    with serve("tests.simulations.memory:Big", params={"nbytes": 64 << 20}).connect() as server:
         main = server.branch("main")
         main.step(inputs={"pages": 10})
         snapshot = main.snapshot()
@@ -217,7 +217,7 @@ def test_fields_that_were_never_written_stay_shared_with_the_base_image(serve: S
 
 
 def test_a_diff_counts_and_places_every_difference(serve: Serve) -> None:
-    with serve("tests.simulations:Big", params={"nbytes": 16 << 20}).connect() as server:
+    with serve("tests.simulations.memory:Big", params={"nbytes": 16 << 20}).connect() as server:
         main = server.branch("main")
         snapshot = main.snapshot()
         assert snapshot.diff(main).same

@@ -1,0 +1,83 @@
+"""The reference and the code say the same."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import pytest
+from snapserv_client import errors, protocol
+
+from snapserv.server.verbs.all import HANDLERS
+
+from ..conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate_protocol", ROOT / "docs" / "generate_protocol.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_holds_what_the_code_generates(generator: ModuleType) -> None:
+    page = (ROOT / "docs" / "protocol.md").read_text()
+    for name, text in generator.sections().items():
+        assert generator.replace(page, name, text) == page, "run: python docs/generate_protocol.py --write"
+
+
+def test_the_bytes_of_the_examples_are_what_is_sent() -> None:
+    page = (ROOT / "docs" / "protocol.md").read_text()
+    examples = re.findall(r"```\n(\{.*?\})\n\n(.*?)```", page, re.DOTALL)
+    assert len(examples) == 4
+    for _, frames in examples:
+        hexed = re.split(r"frame \d: ", frames)[1:]
+        assert bytes.fromhex("".join(hexed[0].split())) == b"SS1"
+
+
+def test_every_verb_has_a_handler_and_every_handler_a_verb() -> None:
+    assert HANDLERS.keys() == protocol.VERBS.keys()
+
+
+@pytest.mark.parametrize("verb", protocol.VERBS.values(), ids=lambda verb: verb.name)
+def test_a_verb_is_declared_whole(verb: protocol.Verb) -> None:
+    assert verb.args.__doc__
+    assert verb.result.__doc__
+    assert set(verb.errors) <= errors.ERRORS.keys()
+    assert not (verb.reads and verb.once), "a verb that only reads has nothing to do at most once"
+    assert set(protocol.COMMON_ERRORS) <= errors.ERRORS.keys()
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"no such argument": 1}, verb.args)
+
+
+def test_codes_are_only_ever_added() -> None:
+    """A code that was published stays, and keeps its class."""
+    published = {
+        "bad_request": "BadRequestError",
+        "not_found": "NotFoundError",
+        "name_taken": "NameTakenError",
+        "frozen": "FrozenError",
+        "busy": "BusyError",
+        "node_died": "NodeDiedError",
+        "simulation_error": "SimulationError",
+        "threads_running": "ThreadsRunningError",
+        "over_budget": "OverBudgetError",
+        "interrupted": "StepInterruptedError",
+        "unauthorized": "UnauthorizedError",
+        "version_mismatch": "VersionMismatchError",
+        "too_large": "TooLargeError",
+        "internal": "InternalError",
+        "unsupported": "UnsupportedError",
+        "address_unavailable": "AddressError",
+        "unreachable": "UnreachableError",
+        "timeout": "RequestTimeoutError",
+        "keys": "KeysError",
+    }
+    now: dict[str, Any] = {code: kind.__name__ for code, kind in errors.ERRORS.items()}
+    assert published.items() <= now.items()

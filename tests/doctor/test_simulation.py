@@ -1,0 +1,140 @@
+"""``snapserv doctor MODULE:CLASS``: what will not branch well is found, and named with its remedy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snapserv.doctor.simulation import examine
+from snapserv.errors import BadRequestError, NotFoundError, SimulationError
+
+from ..conftest import ROOT
+
+BAD = """
+import datetime, mmap, os, random, signal, socket, subprocess, tempfile, threading, time
+from snapserv import Field, Simulation
+
+class Bad(Simulation):
+    x = Field("f8")
+
+    def setup(self, what: str = ""):
+        match what:
+            case "threads":
+                threading.Thread(target=threading.Event().wait, name="pool-worker", daemon=True).start()
+            case "files":
+                self.log = open(tempfile.gettempdir() + "/preflight.log", "a")
+            case "reading":
+                self.data = open(__file__)
+            case "sockets":
+                self.pair = socket.socketpair()
+            case "pipes":
+                self.pipe = os.pipe()
+            case "clock":
+                self.began = time.time()
+            case "shared":
+                self.memory = mmap.mmap(-1, 8192)
+            case "timers":
+                signal.signal(signal.SIGALRM, signal.SIG_IGN)
+                signal.setitimer(signal.ITIMER_REAL, 1000)
+            case "children":
+                self.child = subprocess.Popen(["sleep", "60"], stdin=subprocess.DEVNULL)
+
+    def step(self, inputs):
+        self.x += 1
+        if getattr(self, "late", True):
+            self.now = datetime.datetime.now()
+"""
+
+
+def found(tmp_path: Path, what: str) -> dict[str, Any]:
+    (tmp_path / "bad.py").write_text(BAD)
+    return {finding.what: finding for finding in examine(f"{tmp_path}/bad.py:Bad", {"what": what})}
+
+
+@pytest.mark.parametrize(
+    ("what", "finding", "words"),
+    [
+        ("threads", "threads", "pool-worker"),
+        ("files", "files open for writing", "preflight.log"),
+        ("sockets", "sockets and pipes", "socket"),
+        ("pipes", "sockets and pipes", "pipe"),
+        ("clock", "clocks and chance", "time.time (bad.py:"),
+        ("shared", "shared memory", "/dev/zero"),
+        ("timers", "timers", "real"),
+    ],
+)
+def test_what_does_not_branch_is_found_and_the_rest_is_not(
+    tmp_path: Path, what: str, finding: str, words: str
+) -> None:
+    all_of_them = found(tmp_path, what)
+    assert words in all_of_them[finding].found
+    assert all_of_them[finding].improve
+    others = {name: each for name, each in all_of_them.items() if name not in (finding, "clocks and chance")}
+    assert {each.verdict for each in others.values()} == {"ok"}
+    Path(tmp_path / "preflight.log").unlink(missing_ok=True)
+
+
+def test_reading_a_file_is_fine_and_a_tick_is_looked_at_too(tmp_path: Path) -> None:
+    all_of_them = found(tmp_path, "reading")
+    assert all_of_them["files open for writing"].verdict == "ok"
+    assert "datetime.now" in all_of_them["clocks and chance"].found
+
+
+def test_what_is_fit_to_branch_is_all_right() -> None:
+    findings = examine("examples.counter:Counter", {})
+    assert {finding.verdict for finding in findings} == {"ok"}
+
+
+def test_mistakes_are_what_they_are_when_serving(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError):
+        examine("examples.counter:Nothing", {})
+    with pytest.raises(BadRequestError):
+        examine("examples.counter:Counter", {"nothing": 1})
+    (tmp_path / "raises.py").write_text(
+        "from snapserv import Simulation\nclass S(Simulation):\n  def setup(self): raise ValueError('no')\n"
+    )
+    with pytest.raises(SimulationError, match="no"):
+        examine(f"{tmp_path}/raises.py:S", {})
+
+
+def test_the_command_says_whether_it_branches(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text(BAD)
+    for what, status in (("threads", 1), ("files", 0)):
+        command = [
+            sys.executable,
+            "-m",
+            "snapserv",
+            "doctor",
+            f"{tmp_path}/bad.py:Bad",
+            "-p",
+            f"what={what}",
+            "--json",
+        ]
+        ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert ran.returncode == status, ran.stderr
+        assert json.loads(ran.stdout)["branches"] is (status == 0)
+
+
+def test_a_tick_of_an_environment_is_tried_with_an_action_of_its_own() -> None:
+    by = {finding.what: finding for finding in examine("gym:CartPole-v1", {})}
+    assert by["a tick"].verdict == "ok"
+    assert "{'action': " in by["a tick"].found
+
+
+@pytest.mark.parametrize("draw", ["secrets.token_hex()", "uuid.uuid4()", "random.SystemRandom().random()"])
+def test_chance_from_the_system_is_found_by_whatever_way_it_comes(tmp_path: Path, draw: str) -> None:
+    (tmp_path / "chance.py").write_text(f"""
+import random, secrets, uuid
+from snapserv import Simulation
+
+class Chance(Simulation):
+    def step(self, inputs):
+        return {{"drawn": str({draw})}}
+""")
+    by = {finding.what: finding for finding in examine(f"{tmp_path}/chance.py:Chance", {})}
+    assert "os.urandom (chance.py:7)" in by["clocks and chance"].found

@@ -1,0 +1,84 @@
+"""A simulation that fails in every way that matters, at a tick that is named."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from snapserv import Field, Simulation, exported
+
+
+class Trouble(Simulation):
+    """Fails as it is told to, at a tick that is named."""
+
+    count = Field("i8")
+    pages = Field("u1", shape=("pages", 4096))
+
+    class Inputs(msgspec.Struct):
+        how: str = ""
+        at: int = 0
+
+    def setup(self, pages: int = 4, how: str = "") -> None:
+        if how:
+            self.fail(how)
+
+    def step(self, inputs: Inputs) -> None:
+        if inputs.how and int(self.count) + 1 == inputs.at:
+            self.fail(inputs.how)
+        self.count += 1
+
+    @exported
+    def fail(self, how: str) -> None:
+        """Fail: the name says how."""
+        match how:
+            case "raise":
+                raise ValueError("told to raise")
+            case "segfault":
+                ctypes.string_at(0)
+            case "abort":
+                os.abort()
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "exit":
+                raise SystemExit(7)
+            case "hang":
+                while True:
+                    pass
+            case "sleep":
+                time.sleep(3600)
+            case "threads":
+                threading.Thread(target=threading.Event().wait, name="pool-worker", daemon=True).start()
+            case "unsendable":
+                raise AssertionError("use give_object")
+            case "close-everything":
+                os.closerange(3, 256)
+
+    @exported
+    def give_object(self) -> Any:
+        """Return something that no message can carry."""
+        return object()
+
+    @exported
+    def give(self, what: str) -> Any:
+        """Return something that looks as if it could be sent, and cannot."""
+        return {
+            "tuple key": {(1, 2): 3},
+            "date": np.datetime64("2020-01-01"),
+            "duration": np.timedelta64(1, "s"),
+            "complex": np.complex64(1j),
+            "long": np.longdouble(1),
+            "large": 1 << 80,
+            "set": {1},
+        }[what]
+
+    @exported
+    def touch(self, first: int, last: int, value: int) -> None:
+        """Write ``value`` into pages."""
+        self.pages[first:last] = value
