@@ -98,7 +98,7 @@ def values() -> str:
 
     for verb in protocol.VERBS.values():
         collect(verb.result)
-    for kind in (protocol.RequestHeader, protocol.Progress, protocol.Event):
+    for kind in (protocol.RequestHeader, protocol.Progress, protocol.Notice, protocol.Event):
         collect(kind)
     parts = []
     for name in sorted(seen):

@@ -10,7 +10,7 @@ import typer
 from snapserv.errors import BadRequestError, InternalError
 
 from . import data, demo, doctor, expand, history, keygen, lab, nodes, observe, pages, safety, serve, top
-from .output import exit_code, report
+from .output import exit_code, report, show_notices
 
 app = typer.Typer(
     name="snapserv",
@@ -35,6 +35,7 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; with ``--json`` every error is a JSON document on stdout too."""
     as_json = "--json" in arguments
+    show_notices()
     try:
         # Typer's own way with errors is a panel on stderr: for people only.
         status = app(arguments, standalone_mode=not as_json)

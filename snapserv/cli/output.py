@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from snapserv.errors import SnapservError
+from snapserv.errors import SnapservError, SnapservWarning
 
 EXIT_CODES = {"unreachable": 3, "timeout": 3, "simulation": 1, "caller": 2, "machine": 4, "server": 5}
 """What a command exits with after an error: by its code where that is listed, by whose fault it was otherwise."""
@@ -82,6 +83,22 @@ def report(error: SnapservError, *, as_json: bool) -> None:
     errors.print(Text.assemble((error.code, "bold red"), " ", error.message), soft_wrap=True)
     if error.hint:
         errors.print(Text(f"→ {error.hint}", "cyan"), soft_wrap=True)
+
+
+def show_notices() -> None:
+    """Have what requests are told besides printed on stderr, in the style of errors, each time."""
+    otherwise = warnings.showwarning
+
+    def show(message: Warning | str, *args: Any, **options: Any) -> None:
+        if not isinstance(message, SnapservWarning):
+            otherwise(message, *args, **options)
+            return
+        errors.print(Text.assemble((message.code, "bold yellow"), " ", message.message), soft_wrap=True)
+        if message.hint:
+            errors.print(Text(f"→ {message.hint}", "cyan"), soft_wrap=True)
+
+    warnings.showwarning = show
+    warnings.simplefilter("always", SnapservWarning)
 
 
 class PlainTable(Table):

@@ -207,7 +207,8 @@ class Dispatcher:
         error: SnapservError
         try:
             result = await HANDLERS[call.verb.name](call, args)
-            return pack({"id": call.id, "ok": result})
+            told = {"notices": call.notices} if call.notices else {}
+            return pack({"id": call.id, "ok": result, **told})
         except SnapservError as cause:
             error = cause
         except asyncio.CancelledError:

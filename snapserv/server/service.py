@@ -108,7 +108,8 @@ class Service:
 class Call:
     """One request being served.
 
-    ``stepping`` is its step, once that runs; ``expanding`` the snapshot that it expands; ``code`` what came of it.
+    ``stepping`` is its step, once that runs; ``expanding`` the snapshot that it expands; ``code`` what came of it;
+    ``notices`` what its caller is told besides.
     """
 
     service: Service
@@ -121,6 +122,7 @@ class Call:
     stepping: Stepping | None = None
     expanding: Node | None = None
     task: asyncio.Task[None] | None = field(default=None)
+    notices: list[protocol.Notice] = field(default_factory=list)
     code: str = "ok"
 
     @property

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from . import aio
     from .display import Diff, Tree
     from .endpoint import default_endpoint
-    from .errors import SnapservError
+    from .errors import SnapservError, SnapservWarning
     from .expansion import Best, Outcome
     from .history import Actions, Verification
     from .pages import Pages
@@ -32,6 +32,7 @@ _PLACES = {
     "Server": "sync",
     "Snapshot": "sync",
     "SnapservError": "errors",
+    "SnapservWarning": "errors",
     "StepResult": "protocol",
     "Tree": "display",
     "Verification": "history",
@@ -51,6 +52,7 @@ __all__ = [
     "Pages",
     "Server",
     "SnapservError",
+    "SnapservWarning",
     "Snapshot",
     "StepResult",
     "Tree",

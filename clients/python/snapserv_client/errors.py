@@ -25,6 +25,7 @@ __all__ = [
     "RequestTimeoutError",
     "SimulationError",
     "SnapservError",
+    "SnapservWarning",
     "StepInterruptedError",
     "ThreadsRunningError",
     "TooLargeError",
@@ -36,6 +37,26 @@ __all__ = [
 ]
 
 Fault = Literal["caller", "simulation", "server", "machine"]
+
+
+class SnapservWarning(UserWarning):
+    """A request was done, and there is something that whoever asked for it should know; see `protocol.Notice`.
+
+    Args:
+        code: What it is, stable as an error's.
+        message: The same for people.
+        hint: What the reader can do; may be empty.
+        details: Facts for programs.
+    """
+
+    def __init__(
+        self, code: str, message: str, *, hint: str = "", details: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(f"{code}: {message}" + (f" ({hint})" if hint else ""))
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.details = dict(details or {})
 
 
 class SnapservError(Exception):

@@ -50,7 +50,7 @@ class Connection(Line):
             raise BadRequestError("the connection belongs to another event loop", hint="connect again in this one")
         self._last_id += 1
         request_id = self._last_id
-        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[request_id] = (reply, progress, outcome)
         limit = timeout_s if timeout_s is not None or request.long else self.timeout_s
         frames = request.frames(request_id)
@@ -59,7 +59,9 @@ class Connection(Line):
                 connect_again(self._dealer, self.endpoint)  # it broke while nobody waited for anything
             await self._socket.send_multipart(frames, copy=False)
             async with asyncio.timeout(limit):
-                return request.understand(await self._patiently(reply, frames))
+                answer = await self._patiently(reply, frames)
+                answer.tell()
+                return request.understand(answer.ok)
         except TimeoutError as cause:
             raise timed_out(request.verb, limit) from cause
         except asyncio.CancelledError:
@@ -71,7 +73,7 @@ class Connection(Line):
         finally:
             self._waiting.pop(request_id, None)
 
-    async def _patiently(self, reply: asyncio.Future[Any], frames: Frames) -> Any:
+    async def _patiently(self, reply: asyncio.Future[Reply], frames: Frames) -> Reply:
         """Await a reply, and send the request again where it takes long; see `connection.Patience`.
 
         Raises:
@@ -133,7 +135,7 @@ class Connection(Line):
             if reply.error is not None:
                 future.set_exception(reply.error)
             elif reply.final:
-                future.set_result(reply.ok)
+                future.set_result(reply)
             else:
                 try:
                     if progress is not None and reply.progress is not None:

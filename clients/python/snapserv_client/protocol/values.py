@@ -15,6 +15,7 @@ __all__ = [
     "CallAction",
     "NodeInfo",
     "NodeResult",
+    "Notice",
     "Progress",
     "Region",
     "RequestHeader",
@@ -88,6 +89,19 @@ class NodeResult(msgspec.Struct):
     """The node as it is now."""
 
     node: NodeInfo
+
+
+class Notice(msgspec.Struct):
+    """Something about a request that was done, which its caller should know: by a stable code, as an error's.
+
+    ``rng_unchanged``: another random stream was asked for, and there was none to change. ``not_branchable``: the
+    simulation holds what cannot be copied whole, so that the next snapshot will be refused.
+    """
+
+    code: str
+    message: str
+    hint: str = ""
+    details: dict[str, Any] = {}
 
 
 class _Action(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, tag_field="kind"):

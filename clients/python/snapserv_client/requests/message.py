@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import warnings
 from collections.abc import Callable, Sequence
 from types import EllipsisType
 from typing import Any, Generic, TypeAlias, TypeVar
@@ -10,11 +11,14 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import msgspec
 import numpy as np
 
-from ..errors import BadRequestError, InternalError, SnapservError, error_from_wire
-from ..protocol import NodeInfo, NodeResult, Outcome, Progress
+from ..errors import BadRequestError, InternalError, SnapservError, SnapservWarning, error_from_wire
+from ..protocol import NodeInfo, NodeResult, Notice, Outcome, Progress
 from ..wire import MAGIC, Buffer, Frames, pack, unpack
 
 __all__ = ["Array", "Index", "RegionIndex", "Reply", "Request", "convert", "region_to_wire"]
+
+CALLERS_FRAME = 6
+"""How far up whoever called a method of the synchronous client stands, for a warning to name that line."""
 
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
@@ -59,6 +63,7 @@ class Reply(msgspec.Struct, frozen=True):
     outcome: Outcome | None
     ok: Any
     error: SnapservError | None
+    notices: list[Notice] = []
 
     @property
     def final(self) -> bool:
@@ -87,7 +92,14 @@ class Reply(msgspec.Struct, frozen=True):
             None if outcome is None else convert(outcome, Outcome),
             header.get("ok"),
             None if error is None else error_from_wire(error),
+            [convert(notice, Notice) for notice in header.get("notices", ())],
         )
+
+    def tell(self) -> None:
+        """Warn of what the caller should know."""
+        for notice in self.notices:
+            told = SnapservWarning(notice.code, notice.message, hint=notice.hint, details=notice.details)
+            warnings.warn(told, stacklevel=CALLERS_FRAME)
 
 
 def convert(ok: Any, kind: type[S]) -> S:

@@ -164,6 +164,7 @@ class Connection(Line):
             if reply.final:
                 if reply.error is not None:
                     raise reply.error
+                reply.tell()
                 return request.understand(reply.ok)
             if progress is not None and reply.progress is not None:
                 progress(reply.progress.done, reply.progress.total)
