@@ -17,8 +17,8 @@ from ..wire import MAGIC, Buffer, Frames, pack, unpack
 
 __all__ = ["Array", "Index", "RegionIndex", "Reply", "Request", "convert", "region_to_wire"]
 
-CALLERS_FRAME = 6
-"""How far up whoever called a method of the synchronous client stands, for a warning to name that line."""
+CALLERS_FRAME = 7
+"""How far up the caller of a method of a synchronous node stands, so that a warning names that line."""
 
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
