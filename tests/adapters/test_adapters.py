@@ -227,11 +227,8 @@ def test_unknown_and_wrong_parameters_are_named(serve: Serve) -> None:
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    missing = adapters.Adapter("snapserv.adapters.simpy_missing", "simpy_missing", "simpy")
-    (folder,) = adapters.__path__
-    monkeypatch.setitem(adapters.SCHEMES, "simpy", missing._replace(module="snapserv_simpy_missing"))
-    monkeypatch.setitem(adapters.SCHEMES, "simpy", missing._replace(module="simpy_missing"))
-    assert Path(folder).is_dir()
+    missing = adapters.Adapter("simpy_missing", "simpy_missing", "simpy")
+    monkeypatch.setitem(adapters.SCHEMES, "simpy", missing)
     with pytest.raises(UnsupportedError) as caught:
         adapters.adapt("simpy", "examples.machine_shop:Shop")
     assert "pip install 'snapserv[simpy]'" in caught.value.hint
