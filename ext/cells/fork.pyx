@@ -5,10 +5,13 @@ called only where the process has one thread, and runs no Python between the clo
 """
 
 import gc
+import os
 import sys
 
 from cpython.exc cimport PyErr_SetFromErrno
-from libc.stdint cimport int64_t
+from libc.errno cimport ENOTTY, errno
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
 
 cdef extern from "Python.h":
     void PyOS_BeforeFork()
@@ -39,13 +42,32 @@ cdef extern from "cells/frozen.h":
     int snapserv_freeze(int control, int child_control, snapserv_spares spares, void (*begun)() noexcept, int *thawed,
                         int64_t *clone_ns)
     int snapserv_stay_frozen(int control)
-    int snapserv_reopen_files()
     int snapserv_count_threads()
+
+cdef extern from "cells/nameless.h":
+    void snapserv_disown(uint64_t device, uint64_t inode)
+
+cdef extern from "cells/reopening.h":
+    int snapserv_reopen_files(int *descriptor)
 
 cdef extern from "cells/reset_in_place.h":
     int snapserv_reset_mark(int control, int child_control, int *thawed, int64_t *clone_ns, const char **refused)
     const char *snapserv_reset_in_place(const void *note, size_t size)
     const void *snapserv_reset_note(size_t *size)
+
+cdef extern from "cells/holdings.h":
+    struct snapserv_shared:
+        uint64_t start, end, offset, inode
+        uint32_t major, minor
+        int is_executable
+        char name[256]
+    struct snapserv_descriptor:
+        int number
+        uint32_t mode
+        uint64_t device, inode, special
+    int snapserv_next_shared(int maps, uint64_t start, snapserv_shared *into)
+    int snapserv_make_private(uint64_t start, uint64_t end, int is_executable)
+    int snapserv_list_descriptors(snapserv_descriptor *into, int most)
 
 cdef extern from "cells/orphan.h":
     int snapserv_orphan_configure(const char *path, int64_t grace_ns, int ledger)
@@ -210,9 +232,74 @@ def count_threads() -> int:
     return count
 
 
-def reopen_files() -> int:
-    """Give each regular file above stderr its own offset; return how many stay shared (for tests)."""
-    return snapserv_reopen_files()
+def reopen_files() -> None:
+    """Give each regular file and folder above stderr its own offset (for tests).
+
+    Raises:
+        OSError: One cannot be opened again; ``filename`` is its descriptor.
+    """
+    cdef int descriptor
+    if snapserv_reopen_files(&descriptor) < 0:
+        raise OSError(errno, os.strerror(errno), descriptor)
+
+
+def shared_areas(maps: int) -> list[tuple[int, int, int, int, int, int, bool, str]] | None:
+    """Return the areas of this process that are written and shared; None where the kernel has no quick way to tell.
+
+    Each is its start, end, offset in its file, inode, the file's device as major and minor, whether it is executable,
+    and its name. Source: PROCMAP_QUERY, Linux 6.11, on ``maps``, which is /proc/self/maps opened.
+    """
+    cdef snapserv_shared area
+    cdef uint64_t at = 0
+    cdef int found = 0
+    areas = []
+    while True:
+        found = snapserv_next_shared(maps, at, &area)
+        if found < 0 and errno == ENOTTY:
+            return None
+        if found < 0:
+            PyErr_SetFromErrno(OSError)
+        if found == 0:
+            return areas
+        name = (<bytes>area.name).decode(errors="replace")
+        areas.append(
+            (area.start, area.end, area.offset, area.inode, area.major, area.minor, area.is_executable != 0, name)
+        )
+        at = area.end
+
+
+def make_private(start: int, end: int, executable: bool, device: int, inode: int) -> None:
+    """Put private anonymous memory with the same contents in the place of a shared area, whose file is then nobody's.
+
+    Raises:
+        OSError: ENOMEM.
+    """
+    if snapserv_make_private(start, end, executable) < 0:
+        PyErr_SetFromErrno(OSError)
+    snapserv_disown(device, inode)
+
+
+def descriptors() -> list[tuple[int, int, int, int, int]]:
+    """Return the open descriptors above stderr: number, mode, device, inode, and the device that a special file is."""
+    cdef int room = 64
+    cdef int count
+    cdef snapserv_descriptor *found
+    while True:
+        found = <snapserv_descriptor *>malloc(room * sizeof(snapserv_descriptor))
+        if found == NULL:
+            raise MemoryError
+        try:
+            count = snapserv_list_descriptors(found, room)
+            if count < 0:
+                PyErr_SetFromErrno(OSError)
+            if count <= room:
+                return [
+                    (found[i].number, found[i].mode, found[i].device, found[i].inode, found[i].special)
+                    for i in range(count)
+                ]
+        finally:
+            free(found)
+        room = count + 64
 
 
 cdef _after_thaw():
@@ -221,6 +308,15 @@ cdef _after_thaw():
     # The random module asks to be reseeded in a forked child. A branch must continue as the original would.
     random = sys.modules.get("random")
     state = random.getstate() if random is not None else None
+    # From Python 3.12 on, asyncio forgets the current loop of each thread, and by what signals wake it.
+    events = sys.modules.get("asyncio.events")
+    policy = events._event_loop_policy if events is not None else None
+    current = getattr(policy, "_local", None)
+    wakes = sys.modules["signal"].set_wakeup_fd(-1) if current is not None else -1
     PyOS_AfterFork_Child()
     if state is not None:
         random.setstate(state)
+    if current is not None:
+        policy._local = current
+        if wakes >= 0:
+            sys.modules["signal"].set_wakeup_fd(wakes)

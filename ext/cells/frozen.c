@@ -1,12 +1,7 @@
 #include "frozen.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/kcmp.h>
 #include <sched.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -17,6 +12,7 @@
 #include "messages.h"
 #include "orphan.h"
 #include "processes/clone.h"
+#include "reopening.h"
 
 #ifndef SYS_close_range
 #define SYS_close_range 436
@@ -28,10 +24,20 @@ static void say_hello(int control, int64_t cloning_since_ns)
         _exit(0); /* the server is gone, and no other knows of this process */
 }
 
-static void say_failed(int control, int error)
+static void say_failed(int control, int error, int descriptor)
 {
-    int64_t number = error;
-    snapserv_send(control, SNAPSERV_FAILED, &number, sizeof number);
+    struct snapserv_failure failure = {.error = error, .descriptor = descriptor};
+    snapserv_send(control, SNAPSERV_FAILED, &failure, sizeof failure);
+}
+
+/* In a clone: have offsets of its own, or end. A clone that shares one would move it for others, without a word. */
+static void reopen_or_fail(int control)
+{
+    int descriptor;
+    if (snapserv_reopen_files(&descriptor) == 0)
+        return;
+    say_failed(control, errno, descriptor);
+    _exit(1);
 }
 
 /* Wait for a clone command. Returns the descriptor that came with it, or -1 when the server hung up. */
@@ -80,7 +86,7 @@ int snapserv_stay_frozen(int control)
             /* 1. Let go of the snapshot's socket, so that its end is seen when the snapshot ends. */
             close(control);
             /* 2. Own file offsets, so that the branch does not move the snapshot's. */
-            snapserv_reopen_files();
+            reopen_or_fail(branch_control);
             prctl(PR_SET_NAME, "snap-branch", 0, 0, 0);
             snapserv_let_read();
             /* 3. Tell the server who is there; from here on the caller runs Python. */
@@ -88,7 +94,7 @@ int snapserv_stay_frozen(int control)
             return branch_control;
         }
         if (made < 0)
-            say_failed(branch_control, errno);
+            say_failed(branch_control, errno, -1);
         close(branch_control);
     }
 }
@@ -106,7 +112,7 @@ int snapserv_freeze(int control, int child_control, struct snapserv_spares spare
         if (made > 0)
             snapserv_send(control, SNAPSERV_FROZE, clone_ns, sizeof *clone_ns);
         else
-            say_failed(child_control, error);
+            say_failed(child_control, error, -1);
         close(child_control);
         errno = error;
         return made < 0 ? -1 : 1;
@@ -118,7 +124,7 @@ int snapserv_freeze(int control, int child_control, struct snapserv_spares spare
     if (spares.count > 0)
         syscall(SYS_close_range, spares.first, spares.first + spares.count - 1, 0);
     /* 2. Own file offsets before anybody can move them: the parent goes on as soon as it is scheduled. */
-    snapserv_reopen_files();
+    reopen_or_fail(child_control);
     if (begun != NULL)
         begun();
     else
@@ -128,90 +134,6 @@ int snapserv_freeze(int control, int child_control, struct snapserv_spares spare
     /* 4. Block in C. What returns from here is a branch, in a process of its own. */
     *thawed = snapserv_stay_frozen(child_control);
     return 0;
-}
-
-/* --------------------------------------------------------------------------------------------- open files */
-
-enum { MOST_FILES = 256 };
-
-struct open_file {
-    int descriptor;
-    dev_t device;
-    ino_t inode;
-};
-
-/* Whether two descriptors of the parent, `pid`, share one open file description (kcmp(2)). Where the kernel will
- * not say, assume that they do not: two offsets then part that were one, which only dup() makes. */
-static int same_description(pid_t pid, int a, int b)
-{
-    return syscall(SYS_kcmp, pid, pid, KCMP_FILE, a, b) == 0;
-}
-
-int snapserv_reopen_files(void)
-{
-    /* Two passes, because reopening changes the folder being listed, and because duplicates of a descriptor
-     * must be recognised while all of them still are what they were. */
-    struct open_file files[MOST_FILES];
-    int twin[MOST_FILES];
-    int count = 0, still_shared = 0;
-
-    /* Not opendir(3), which allocates: each page of the heap that is written now is a page copied. */
-    int listing = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (listing < 0)
-        return -1;
-    _Alignas(struct dirent64) char entries[2048];
-    for (long size; (size = syscall(SYS_getdents64, listing, entries, sizeof entries)) > 0;) {
-        for (long at = 0; at < size;) {
-            struct dirent64 *entry = (struct dirent64 *)(entries + at);
-            struct stat status;
-            int descriptor = atoi(entry->d_name);
-            at += entry->d_reclen;
-            /* stdin, stdout and stderr are meant to be shared: a log that several nodes write must not be
-             * overwritten by each at an offset of its own. The ledger is never read or written here. */
-            if (descriptor <= 2 || descriptor == snapserv_ledger() || fstat(descriptor, &status) < 0 ||
-                !S_ISREG(status.st_mode))
-                continue;
-            if (count == MOST_FILES) {
-                still_shared++;
-                continue;
-            }
-            files[count++] = (struct open_file){descriptor, status.st_dev, status.st_ino};
-        }
-    }
-    close(listing);
-
-    pid_t self = getpid();
-    for (int i = 0; i < count; i++) {
-        twin[i] = -1;
-        for (int j = 0; j < i && twin[i] < 0; j++)
-            if (files[j].device == files[i].device && files[j].inode == files[i].inode &&
-                same_description(self, files[j].descriptor, files[i].descriptor))
-                twin[i] = files[j].descriptor;
-    }
-    for (int i = 0; i < count; i++) {
-        int descriptor = files[i].descriptor;
-        int on_exec = fcntl(descriptor, F_GETFD) & FD_CLOEXEC ? O_CLOEXEC : 0;
-        if (twin[i] >= 0) {
-            dup3(twin[i], descriptor, on_exec);
-            continue;
-        }
-        char path[40];
-        snprintf(path, sizeof path, "/proc/self/fd/%d", descriptor);
-        off_t offset = lseek(descriptor, 0, SEEK_CUR);
-        /* What belongs to the description, and not what made the file: O_TMPFILE would make another. */
-        int flags = fcntl(descriptor, F_GETFL) &
-                    (O_ACCMODE | O_APPEND | O_DIRECT | O_DSYNC | O_NOATIME | O_NONBLOCK | O_SYNC);
-        int own = open(path, flags | O_CLOEXEC);
-        if (own < 0) {
-            still_shared++;
-            continue;
-        }
-        if (offset > 0)
-            lseek(own, offset, SEEK_SET);
-        dup3(own, descriptor, on_exec);
-        close(own);
-    }
-    return still_shared;
 }
 
 int snapserv_count_threads(void)

@@ -23,10 +23,6 @@ int snapserv_freeze(int control, int child_control, struct snapserv_spares spare
  * where there is none. Returns only in a branch: its control socket. */
 int snapserv_stay_frozen(int control);
 
-/* Give every regular file above stderr an open file description of its own, at the present offset.
- * Returns how many could not be reopened and stay shared. */
-int snapserv_reopen_files(void);
-
 /* How many threads this process has, or -1 with errno. */
 int snapserv_count_threads(void);
 

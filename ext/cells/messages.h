@@ -19,7 +19,7 @@ enum snapserv_kind {
     SNAPSERV_PROGRESS = 3,  /* cell to server: header only */
     SNAPSERV_CLONE = 4,     /* server to a frozen cell: prefix only, with the branch's socket attached */
     SNAPSERV_HELLO = 5,     /* a new process to the server: struct snapserv_hello */
-    SNAPSERV_FAILED = 6,    /* on the socket meant for a new process: int64_t errno; there is no process */
+    SNAPSERV_FAILED = 6,    /* on the socket meant for a new process: struct snapserv_failure; there is no process */
     SNAPSERV_INTERRUPT = 7, /* server to a live cell: uint64_t number of the request to stop */
     SNAPSERV_FROZE = 8,     /* cell to server: the answer to "freeze": int64_t nanoseconds of the clone */
 };
@@ -27,6 +27,11 @@ enum snapserv_kind {
 struct snapserv_hello {
     int64_t pid;
     int64_t clone_ns; /* from before the clone until the child ran */
+};
+
+struct snapserv_failure {
+    int64_t error;      /* an errno */
+    int64_t descriptor; /* the one that could not be given an offset of its own; -1 where no process could be made */
 };
 
 /* The clock of all times that are told, in nanoseconds. */

@@ -13,6 +13,9 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "nameless.h"
+#include "orphan.h"
+
 #ifndef PR_GET_TID_ADDRESS
 #define PR_GET_TID_ADDRESS 40
 #endif
@@ -213,6 +216,13 @@ static int is_plain(const struct snapserv_file *file)
            (S_ISCHR(file->mode) && major(file->special) == 1);
 }
 
+/* Python maps it by a duplicate of its descriptor. */
+static int is_ledger(const struct snapserv_file *file)
+{
+    struct stat ledger;
+    return fstat(snapserv_ledger(), &ledger) == 0 && file->device == ledger.st_dev && file->inode == ledger.st_ino;
+}
+
 static const char *describe(const char *format, int number)
 {
     snprintf(snapserv_kept->text, sizeof snapserv_kept->text, format, number);
@@ -261,6 +271,8 @@ const char *snapserv_write_down(int control, int child_control)
     for (int i = 0; i < snapserv_kept->file_count; i++)
         if (snapserv_kept->files[i].descriptor != control && !is_plain(&snapserv_kept->files[i]))
             return describe("descriptor %d leads to more than a file", snapserv_kept->files[i].descriptor);
+        else if (!is_ledger(&snapserv_kept->files[i]) && snapserv_is_nameless(snapserv_kept->files[i].descriptor))
+            return describe("the file of descriptor %d is its own, and has no name", snapserv_kept->files[i].descriptor);
         else if (snapserv_kept->files[i].is_locked)
             return describe("it holds a lock on the file of descriptor %d", snapserv_kept->files[i].descriptor);
         else if (snapserv_kept->files[i].first < 0)

@@ -25,6 +25,7 @@ LEDGER_DESCRIPTOR = 4
 
 PREFIX = struct.Struct("=IIQ")
 HELLO = struct.Struct("=qq")
+FAILURE = struct.Struct("=qq")
 NUMBER = struct.Struct("=Q")
 DESCRIPTOR = struct.Struct("=i")
 USUAL_BYTES = 4096

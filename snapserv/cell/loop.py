@@ -22,7 +22,9 @@ from ..memory.rebasing import Rebaser
 from ..simulation.base import Simulation
 from ..simulation.blame import AuthorsCode, blame, run_exported
 from ..simulation.leaving import flush
+from . import loops
 from .history import BEGIN, CALL, STEP, WRITE, History, Moment
+from .holdings import ADVICE, Held, Holdings
 from .link import CellEnd, encode, plain
 from .rollout import play, refuse_finished
 from .scoreboard import Scoreboard
@@ -46,10 +48,13 @@ class Cell:
         simulation: Simulation,
         control: CellEnd,
         scoreboard: Scoreboard,
+        holdings: Holdings,
         folders: Folders | None = None,
         own_score: int = 0,
     ) -> None:
         self._simulation = simulation
+        self._holdings = holdings
+        self._looked_after_a_tick = self._looked_whole = False
         self._folders = folders
         self._control = control
         self._scoreboard = scoreboard
@@ -93,6 +98,7 @@ class Cell:
             except _Thawed as thawed:
                 # Another process now: the branch made of this one. Whoever asked is answered by the original.
                 self._control = CellEnd(thawed.control)
+                loops.renew()
                 self._last = None
                 self._rebaser.thawed()
                 continue
@@ -199,7 +205,11 @@ class Cell:
         elapsed_us = round((time.monotonic() - began) * 1e6)
         if done or not before:
             self._history.add(STEP, asked, ticks=done, told=outputs)
-        return {"step": self._step, "ticks": done, "outputs": outputs, "elapsed_us": elapsed_us}
+        told = {"step": self._step, "ticks": done, "outputs": outputs, "elapsed_us": elapsed_us}
+        if done and not self._looked_after_a_tick:
+            self._looked_after_a_tick = True  # by the branches of this one as well
+            told["held"] = [_told(each) for each in self._holdings.look([self._control.fileno()])]
+        return told
 
     def _first_tick(self, inputs: Any) -> Any:
         """Do the first tick since a clone, which may be spared its faults, or be learnt from."""
@@ -281,6 +291,7 @@ class Cell:
         flush()  # what is buffered now would be printed each time
         try:
             refuse_threads()
+            self._refuse_what_cannot_be_cloned(descriptor)
             self._remembers = True  # also in what is gone back to
             thawed, asked = fork.mark(self._control.fileno(), descriptor)
         except OSError as cause:
@@ -346,11 +357,16 @@ class Cell:
         if self._folders is None:
             raise BadRequestError("the simulation branches no folders")
         self._tell_of_snapshot()
+        self._refuse_what_cannot_be_cloned()
         return plain(self._folders.prepare(**request["folders"]))
 
     def _tell_of_snapshot(self) -> None:
         with AuthorsCode(f"{type(self._simulation).__name__}.on_snapshot"):
             self._simulation.on_snapshot()
+
+    def _refuse_what_cannot_be_cloned(self, *ours: int) -> None:
+        self._holdings.refuse([self._control.fileno(), *ours], whole=not self._looked_whole)
+        self._looked_whole = True
 
     def _freeze(self, _: Mapping[str, Any], descriptor: int | None) -> NoReturn:
         if descriptor is None:
@@ -359,6 +375,7 @@ class Cell:
         try:
             if folders is None:
                 self._tell_of_snapshot()
+                self._refuse_what_cannot_be_cloned(descriptor)
             refuse_threads()
         except BaseException:
             os.close(descriptor)
@@ -391,3 +408,7 @@ class _Thawed(BaseException):
 
 class _AnsweredError(Exception):
     """The request was answered already, from C."""
+
+
+def _told(held: Held) -> dict[str, str]:
+    return {**held._asdict(), "text": str(held), "advice": ADVICE[held.kind]}

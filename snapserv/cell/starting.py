@@ -23,6 +23,8 @@ from ..simulation import streams
 from ..simulation.base import Simulation
 from ..simulation.blame import AuthorsCode
 from ..simulation.leaving import flush, leave
+from . import loops
+from .holdings import Holdings
 from .link import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR, CellEnd, plain
 from .loading import load_simulation
 from .loop import Cell
@@ -47,7 +49,7 @@ def main() -> NoReturn:
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (request["open_files"], most))
         try:
-            simulation, folders, described = _build(request)
+            simulation, holdings, folders, described = _build(request)
         except SnapservError as error:
             control.send(fork.REPLY, {"error": error.to_wire()})
             leave(1)
@@ -55,27 +57,31 @@ def main() -> NoReturn:
         flush()
         fork.wait_for_servers(request["adoption"], request["orphan_grace_s"], LEDGER_DESCRIPTOR)
         thawed = fork.stay_frozen(control.leave())
-        Cell(simulation, CellEnd(thawed), scoreboard, folders, own_score).run()
+        loops.renew()
+        Cell(simulation, CellEnd(thawed), scoreboard, holdings, folders, own_score).run()
     except EOFError:
         leave(0)
 
 
-def _build(request: Mapping[str, Any]) -> tuple[Simulation, Folders | None, dict[str, Any]]:
-    """Return the simulation whose setup has run and whose arena is sealed, its folders, and its description."""
+def _build(request: Mapping[str, Any]) -> tuple[Simulation, Holdings, Folders | None, dict[str, Any]]:
+    """Return the simulation whose setup has run, what else the process holds, and the description of it all."""
     began = time.monotonic()
     sys.path[:0] = [path for path in request["path"] if path not in sys.path]
     kind = load_simulation(request["target"])
     params = kind.bind(request["params"])  # before anything is made: setup's own are bound alike
-    folders = _branch_folders([*kind.branch_dirs, *request["branch_dirs"]], request["stores"])
+    named = [*kind.branch_dirs, *request["branch_dirs"]]
+    holdings = Holdings([*kind.allow, *request["allow"]], named)
+    folders = _branch_folders(named, request["stores"])
     with AuthorsCode(f"{kind.__name__}.setup"):
         arena = Arena(backing=request["backing"])
         simulation = kind.build(arena, **request["params"])
     seed = params.get("seed", 0)
     streams.seed_later(seed if isinstance(seed, int) and seed >= 0 else 0)
     refuse_threads()
+    arena.seal()
+    holdings.refuse([CONTROL_DESCRIPTOR], whole=True)
     if folders is not None:
         folders.note()
-    arena.seal()
     huge_heap_bytes = use_huge_pages(arena.addresses)
     described = {
         "simulation": kind.__name__,
@@ -90,11 +96,13 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, Folders | None, dict
         "arena": arena.describe(),
         "fork": " · ".join(part for part in fork.mode() if part),
         "huge_heap_bytes": huge_heap_bytes,
+        "made_private": holdings.made_private,
+        "shared": [str(held) for held in holdings.allowed],
         "folders": folders.describe() if folders is not None else None,
         "has_on_drop": kind.on_drop is not Simulation.on_drop,
         "setup_s": time.monotonic() - began,
     }
-    return simulation, folders, described
+    return simulation, holdings, folders, described
 
 
 def _branch_folders(named: list[str], stores: list[str]) -> Folders | None:

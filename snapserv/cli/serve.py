@@ -43,6 +43,10 @@ def serve(
     branch_dir: Annotated[
         list[str] | None, typer.Option(help="A folder that each node sees as it wrote it itself; repeatable.")
     ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND", help="Let nodes share what cannot be copied, as pipes; repeatable."),
+    ] = None,
     atomic: Annotated[bool, typer.Option("--atomic", help="Steps are atomic that do not say.")] = False,
     autosnap: Annotated[
         str | None, typer.Option(metavar="N|Ss", help="Snapshot main every N steps, or S seconds (30s), by itself.")
@@ -87,6 +91,7 @@ def serve(
             rate=rate,
             backing=backing,
             branch_dirs=branch_dir or [],
+            allow=allow or [],
             atomic=atomic,
             autosnap=_rule(autosnap, autosnap_keep),
             memory_bytes=parse_size(memory) if memory is not None else None,

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from snapserv.cell.link import HELLO, NUMBER, PREFIX, Prefix, decode, encode
+from snapserv.cell.link import FAILURE, HELLO, NUMBER, PREFIX, Prefix, decode, encode
 from snapserv.errors import NodeDiedError, OverBudgetError, UnsupportedError, error_from_wire
 from snapserv.ext import fork, memory
 from snapserv.mechanisms.holder import CONTROL_DESCRIPTOR
@@ -208,7 +208,7 @@ class _Process:
         except EOFError as cause:
             raise NodeDiedError("a process ended before it was cloned, or its clone at once") from cause
         if prefix.kind == fork.FAILED:
-            (number,) = NUMBER.unpack(body)
+            number, _ = FAILURE.unpack(body)
             raise OverBudgetError(
                 f"the kernel made no process: {os.strerror(number)}",
                 hint="raise the limit on processes (ulimit -u, pids.max, kernel.pid_max) or close snapshots",

@@ -183,6 +183,7 @@ class NodeLookup:
             faulted=node.faulted,
             automatic=node.automatic,
             autosnap=_autosnap_info(node.autosnap),
+            shared=self._plans[node.tree.name].shared if node.tree.name in self._plans else [],
         )
 
     def check_free(self, tree: Tree, name: str | None) -> None:

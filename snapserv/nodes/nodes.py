@@ -44,6 +44,7 @@ class Nodes(NodeLookup):
         backing: The arena's backing to use; the best that there is by default.
         search_path: Where masters look for modules, before their own path.
         branch_dirs: Folders that belong to the node, besides those that simulations name.
+        allow: Kinds of what clones share or lose that are meant, besides those that simulations allow.
         autosnap: When snapshots of each tree's ``main`` are taken by themselves.
     """
 
@@ -57,6 +58,7 @@ class Nodes(NodeLookup):
         backing: str | None,
         search_path: list[str],
         branch_dirs: Sequence[str] = (),
+        allow: Sequence[str] = (),
         autosnap: Autosnap | None = None,
     ) -> None:
         super().__init__(ledger.scoreboard)
@@ -69,6 +71,7 @@ class Nodes(NodeLookup):
         self._backing = backing
         self._search_path = search_path
         self._branch_dirs = list(branch_dirs)
+        self._allow = list(allow)
         self._autosnap = autosnap
         self._background: set[asyncio.Task[None]] = set()
 
@@ -113,6 +116,7 @@ class Nodes(NodeLookup):
                     "backing": self._backing,
                     "path": self._search_path,
                     "branch_dirs": self._branch_dirs,
+                    "allow": self._allow,
                 }
             )
         except BaseException:
@@ -120,6 +124,10 @@ class Nodes(NodeLookup):
             raise
         plan = self._plans[name] = plan_of(name, described)
         tree.simulation = plan.spec.simulation
+        if described["made_private"]:
+            log.info("made_private", tree=name, memory=described["made_private"])
+        for held in plan.shared:
+            log.warning("shared_by_nodes", tree=name, what=held)
         root = self._settle(tree, "snapshot", None, master, name="root", step=0)
         tree.root = root.id
         self.ledger.put("tree", name, lambda: records.of_tree(tree, self._plans.get(name)))

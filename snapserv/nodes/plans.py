@@ -32,6 +32,11 @@ class Plan:
         return self.described["folders"] is None and not self.described["has_on_drop"]
 
     @property
+    def shared(self) -> list[str]:
+        """What all nodes share, or have lost, because the author or the server means them to."""
+        return list(self.described["shared"])
+
+    @property
     def file_backed(self) -> bool:
         """Whether segments stand on files, unless they have left them."""
         return self.spec.arena.backing in ("huge_tmpfs", "memfd")

@@ -19,9 +19,9 @@ from typing import Any, Protocol, TypeAlias
 
 from snapserv_client.wire import Buffer
 
-from ..cell.link import HELLO, NUMBER, PREFIX, Prefix, decode, encode
+from ..cell.link import FAILURE, HELLO, NUMBER, PREFIX, Prefix, decode, encode
 from ..cell.scoreboard import Scoreboard
-from ..errors import NodeDiedError, SimulationError, SnapservError, error_from_wire
+from ..errors import NodeDiedError, NotBranchableError, SimulationError, SnapservError, error_from_wire
 from ..ext import fork
 from ..machine.endings import Ending, ending_of
 from ..machine.limits import cannot_clone, exhausted
@@ -420,9 +420,21 @@ class CellProcess:
             if not self._hello.done():
                 self._hello.set_result(None)
         elif prefix.kind == fork.FAILED:
-            (number,) = struct.unpack("=q", body)
+            number, descriptor = FAILURE.unpack(body)
             self._hang_up()
-            self._fail(cannot_clone(OSError(number, os.strerror(number))))
+            self._fail(_failure(number, descriptor))
+
+
+def _failure(number: int, descriptor: int) -> SnapservError:
+    """Return why there is no process: the kernel made none, or a file could not be opened again."""
+    cause = OSError(number, os.strerror(number))
+    if descriptor < 0:
+        return cannot_clone(cause)
+    return NotBranchableError(
+        f"the file of descriptor {descriptor} cannot be opened again, for an offset of its own: {cause.strerror}",
+        hint="close it before setup and step return, or open it so that this user may open it again",
+        details={"descriptor": descriptor, "errno": number},
+    )
 
 
 def _answer(header: memoryview, payload: memoryview) -> Mapping[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from snapserv_client.protocol import StepArgs, StepResult
@@ -24,13 +24,14 @@ class Stepping:
     """What an interrupt reaches: the cell that works on a request, and the number of the piece that it is at.
 
     ``key`` says whose request it is, where it is done at most once. ``interrupted`` also reaches a request that is
-    between two pieces.
+    between two pieces. ``held`` is what the cell was found to hold that no clone could have.
     """
 
     cell: CellProcess
     number: int = 0
     key: RequestKey | None = None
     interrupted: bool = False
+    held: list[dict[str, str]] = field(default_factory=list)
 
     def ask(self, op: str, **arguments: Any) -> Awaitable[Any]:
         """Ask the cell for the next piece."""
@@ -121,6 +122,7 @@ class _Ticks:
         result.ticks = done.get("before", result.ticks)  # an earlier server had done so much of it already
         self._nodes.counters.steps += done["ticks"]
         result.elapsed_us += done["elapsed_us"]
+        self._stepping.held += done.get("held", ())
         if done["ticks"] or not result.ticks:
             result.step, result.outputs = done["step"], done["outputs"]
             result.ticks += done["ticks"]

@@ -25,6 +25,7 @@ class ServeOptions:
         rate: Requests a second that one client may ask, or with keys one key.
         backing: The arena's backing; the best that there is for None.
         branch_dirs: Folders that belong to the node, besides those that simulations name.
+        allow: Kinds of what clones share or lose that are meant, besides those that simulations allow.
         atomic: Whether steps are atomic that do not say.
         autosnap: When snapshots of each tree's ``main`` are taken by themselves.
         memory_bytes: The budget of memory; a share of what there is for None, see `snapserv.budget.budget`.
@@ -43,6 +44,7 @@ class ServeOptions:
     rate: float = DEFAULT_PER_S
     backing: str | None = None
     branch_dirs: list[str] = field(default_factory=list)
+    allow: list[str] = field(default_factory=list)
     atomic: bool = False
     autosnap: Autosnap | None = None
     memory_bytes: int | None = None

@@ -140,6 +140,7 @@ class Server:
                 backing=options.backing,
                 search_path=[os.getcwd(), *_own_path()],
                 branch_dirs=[os.path.abspath(path) for path in options.branch_dirs],
+                allow=options.allow,
                 autosnap=options.autosnap,
             )
             self.service = Service(

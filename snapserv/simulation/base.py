@@ -101,6 +101,9 @@ class Simulation:
     branch_dirs: ClassVar[tuple[str, ...]] = ()
     """Folders that belong to the node: each sees what it wrote there itself, and the user's own are not changed."""
 
+    allow: ClassVar[tuple[str, ...]] = ()
+    """Kinds of what a clone shares or loses that are meant, and so not refused; see docs/what-branches.md."""
+
     finished: bool = False
     """Whether there is nothing more to step: set it, and a request's ticks end there, without an error."""
 

@@ -20,6 +20,7 @@ __all__ = [
     "KeysError",
     "NameTakenError",
     "NodeDiedError",
+    "NotBranchableError",
     "NotFoundError",
     "OverBudgetError",
     "RequestTimeoutError",
@@ -144,6 +145,13 @@ class ThreadsRunningError(SnapservError):
     fault: ClassVar[Fault] = "simulation"
 
 
+class NotBranchableError(SnapservError):
+    """The simulation holds what a clone would share or lose; ``details["held"]`` lists each, and what to do."""
+
+    code = "not_branchable"
+    fault: ClassVar[Fault] = "simulation"
+
+
 class OverBudgetError(SnapservError):
     """There is no memory, process or descriptor left for this; ``details`` has the numbers."""
 
@@ -254,6 +262,7 @@ ERRORS: dict[str, type[SnapservError]] = {
         RequestTimeoutError,
         FaultedError,
         KeysError,
+        NotBranchableError,
     )
 }
 """Every error class by its code."""

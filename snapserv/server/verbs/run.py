@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any
 
+import structlog
 from snapserv_client import protocol
 
 from ...errors import BadRequestError, NotFoundError
@@ -23,6 +24,8 @@ from ...outside.fields import place_of
 from ..service import Call
 from .registry import handles
 
+log = structlog.get_logger(__name__)
+
 
 @handles("step")
 async def step(call: Call, args: protocol.StepArgs) -> protocol.StepResult:
@@ -36,12 +39,27 @@ async def step(call: Call, args: protocol.StepArgs) -> protocol.StepResult:
         cell = nodes.cell(node)
         cell.on_progress = call.progress if args.progress else None
         call.stepping = Stepping(cell, key=call.key)
+        work = call.stepping
         try:
-            return await stepping.step(nodes, node, call.stepping, args, atomic=atomic, deadline_s=deadline_s)
+            return await stepping.step(nodes, node, work, args, atomic=atomic, deadline_s=deadline_s)
         finally:
+            for held in work.held:
+                _tell_of_held(call, node, held)
             call.stepping = None
             cell.on_progress = None
             nodes.look(node)
+
+
+def _tell_of_held(call: Call, node: Node, held: dict[str, str]) -> None:
+    log.warning("not_branchable", node=node.path, held=held["text"])
+    call.notices.append(
+        protocol.Notice(
+            "not_branchable",
+            f"{node.path} holds what a clone would share or lose: {held['text']}",
+            f"the next snapshot will be refused: {held['advice']}, or allow it as {held['kind']!r}",
+            {"held": [held]},
+        )
+    )
 
 
 @handles("write")

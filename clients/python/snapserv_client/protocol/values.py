@@ -64,7 +64,8 @@ class NodeInfo(msgspec.Struct):
     """One node of a tree. ``private_bytes`` is measured only where it is asked for.
 
     ``faulted`` is what the simulation raised, where it left the node as it is; ``automatic`` says that nobody asked
-    for this snapshot, so that it may go again by itself, unless it is pinned or tagged.
+    for this snapshot, so that it may go again by itself, unless it is pinned or tagged. ``shared`` is what all
+    nodes of its tree share, or have lost, since it was allowed.
     """
 
     id: int
@@ -83,6 +84,7 @@ class NodeInfo(msgspec.Struct):
     faulted: str | None = None
     automatic: bool = False
     autosnap: AutosnapInfo | None = None
+    shared: list[str] = []
 
 
 class NodeResult(msgspec.Struct):

@@ -45,4 +45,4 @@ COMMON_ERRORS = ("bad_request", "busy", "internal", "too_large", "unauthorized",
 # What verbs on a node, on a live branch, and those that make a process can be answered with besides.
 NODE_ERRORS = ("not_found", "node_died")
 BRANCH_ERRORS = (*NODE_ERRORS, "frozen")
-FORK_ERRORS = ("over_budget", "threads_running", "unsupported")
+FORK_ERRORS = ("over_budget", "threads_running", "not_branchable", "unsupported")
