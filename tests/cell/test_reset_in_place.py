@@ -134,7 +134,7 @@ def test_memory_that_was_written_and_protected_again_is_seen(serve: Serve) -> No
     ("holds", "why"), [("pipe", "leads to more than a file"), ("limit", "processor time is limited")]
 )
 def test_a_process_that_holds_more_than_files_is_not_even_marked(serve: Serve, holds: str, why: str) -> None:
-    process = serve("tests.simulations.roaming:Roams", params={"holds": holds})
+    process = serve("tests.simulations.roaming:Roams", params={"holds": holds}, options=("--allow", "pipes"))
     with process.connect() as server:
         before = server.branch("main").snapshot()
         (right,) = before.expand([{}])

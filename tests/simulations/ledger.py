@@ -109,15 +109,16 @@ class Ledger(Simulation):
 
     @exported
     def map_shared(self) -> None:
-        """Map a file as a database in WAL mode does."""
-        with open("mapped", "w+b") as file:
-            file.truncate(4096)
-            self.mapped = mmap.mmap(file.fileno(), 4096)
+        """Map a file that is written as well, as a database does that reads by mapping it."""
+        self.written = open("mapped", "w+b")  # noqa: SIM115
+        self.written.truncate(4096)
+        self.mapped = mmap.mmap(self.written.fileno(), 4096, prot=mmap.PROT_READ)
 
     @exported
     def unmap(self) -> None:
         """Undo that."""
         self.mapped.close()
+        self.written.close()
 
     @exported
     def fill(self, mebibytes: int) -> None:
