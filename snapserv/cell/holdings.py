@@ -347,7 +347,7 @@ def _others_with(area: _Area) -> list[str]:
 
 
 def _processes() -> Iterator[int]:
-    """Yield all other processes but snapshots, of which there may be thousands, and none shares what was not allowed."""
+    """Yield all other processes but snapshots: there may be thousands, and none shares what was not allowed."""
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) != os.getpid() and _comm(int(name)) != "snap-frozen":
             yield int(name)

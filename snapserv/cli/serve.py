@@ -47,6 +47,9 @@ def serve(
         list[str] | None,
         typer.Option(metavar="KIND", help="Let nodes share what cannot be copied, as pipes; repeatable."),
     ] = None,
+    stalled_after: Annotated[
+        float, typer.Option(min=0.1, help="Seconds without a tick after which a child or a replay is given up.")
+    ] = 300.0,
     atomic: Annotated[bool, typer.Option("--atomic", help="Steps are atomic that do not say.")] = False,
     autosnap: Annotated[
         str | None, typer.Option(metavar="N|Ss", help="Snapshot main every N steps, or S seconds (30s), by itself.")
@@ -92,6 +95,7 @@ def serve(
             backing=backing,
             branch_dirs=branch_dir or [],
             allow=allow or [],
+            stalled_after_s=stalled_after,
             atomic=atomic,
             autosnap=_rule(autosnap, autosnap_keep),
             memory_bytes=parse_size(memory) if memory is not None else None,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ from .ledger import Ledger
 from .lookup import NodeLookup
 from .plans import plan_of
 from .process import CellProcess, RequestKey
-from .process_table import ProcessTable
+from .process_table import STALLED_AFTER_S, ProcessTable
 from .seeds import seed_of
 from .tree import Autosnap, NameInUseError, Node, Tree
 from .turns import NodeQueue, Turn
@@ -41,10 +41,9 @@ class Nodes(NodeLookup):
         ledger: Where all that a killed server's successor must know is written.
         adoption: The socket on which that one will listen.
         orphan_grace_s: For how long cells wait for it.
-        backing: The arena's backing to use; the best that there is by default.
-        search_path: Where masters look for modules, before their own path.
-        branch_dirs: Folders that belong to the node, besides those that simulations name.
-        allow: Kinds of what clones share or lose that are meant, besides those that simulations allow.
+        setup: What every master is told: ``backing``, ``path``, ``branch_dirs`` and ``allow``, as
+            `snapserv.cell.starting` takes them.
+        stalled_after_s: For how long a child of an expansion, or a replay, may complete no tick.
         autosnap: When snapshots of each tree's ``main`` are taken by themselves.
     """
 
@@ -55,23 +54,23 @@ class Nodes(NodeLookup):
         *,
         adoption: str,
         orphan_grace_s: float,
-        backing: str | None,
-        search_path: list[str],
-        branch_dirs: Sequence[str] = (),
-        allow: Sequence[str] = (),
+        setup: Mapping[str, Any],
+        stalled_after_s: float = STALLED_AFTER_S,
         autosnap: Autosnap | None = None,
     ) -> None:
         super().__init__(ledger.scoreboard)
         self.counters = Counters()
         self.ledger = ledger
         self.processes = ProcessTable(
-            self._on_end, self._on_standing, ledger, adoption=adoption, orphan_grace_s=orphan_grace_s
+            self._on_end,
+            self._on_standing,
+            ledger,
+            adoption=adoption,
+            orphan_grace_s=orphan_grace_s,
+            stalled_after_s=stalled_after_s,
         )
         self._publish = publish
-        self._backing = backing
-        self._search_path = search_path
-        self._branch_dirs = list(branch_dirs)
-        self._allow = list(allow)
+        self._setup = setup
         self._autosnap = autosnap
         self._background: set[asyncio.Task[None]] = set()
 
@@ -109,16 +108,8 @@ class Nodes(NodeLookup):
         except NameInUseError as cause:
             raise NameTakenError(str(cause)) from cause
         try:
-            master, described = await self.processes.spawn_master(
-                {
-                    "target": target,
-                    "params": params,
-                    "backing": self._backing,
-                    "path": self._search_path,
-                    "branch_dirs": self._branch_dirs,
-                    "allow": self._allow,
-                }
-            )
+            request = {**self._setup, "target": target, "params": params}
+            master, described = await self.processes.spawn_master(request)
         except BaseException:
             self.forest.fell(tree)
             raise

@@ -13,34 +13,23 @@ import signal
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
 from snapserv_client.wire import Buffer
 
 from ..cell.link import FAILURE, HELLO, NUMBER, PREFIX, Prefix, decode, encode
 from ..cell.scoreboard import Scoreboard
-from ..errors import NodeDiedError, NotBranchableError, SimulationError, SnapservError, error_from_wire
+from ..errors import NodeDiedError, SnapservError
 from ..ext import fork
 from ..machine.endings import Ending, ending_of
-from ..machine.limits import cannot_clone, exhausted
+from ..machine.limits import exhausted
+from .answers import Answer, answer_of, failure, resolve
 from .stacks import Stacks
 
 NO_SIGNAL = int(socket.MSG_NOSIGNAL)
 READ_BYTES = 1 << 18
 LARGE_BYTES = 1 << 16
-
-
-@dataclass
-class Answer:
-    """What a cell did for an earlier server, and did not tell: part of what was asked, and the end of it.
-
-    ``given`` is whether whoever does the rest of it has had it.
-    """
-
-    reply: dict[str, Any]
-    given: bool = False
 
 
 RequestKey: TypeAlias = tuple[bytes, int]
@@ -54,6 +43,7 @@ class Table(Protocol):
     cells: dict[int, CellProcess]
     answers: dict[RequestKey, Answer]
     scoreboard: Scoreboard
+    stalled_after_s: float
     on_end: Callable[[CellProcess, Ending], None]
     on_work: Callable[[CellProcess], None]
 
@@ -83,7 +73,7 @@ class CellProcess:
         """The one that it was cloned of, and the last one that was cloned of it: while all of them live."""
         self.child = True
         """Whether it is this server's own, which alone can reap it: what is cloned of it is too."""
-        self._table = table
+        self.table = table
         self._control = control
         self._pidfd = -1
         self._hello: asyncio.Future[None] = table.loop.create_future()
@@ -126,12 +116,12 @@ class CellProcess:
             NodeDiedError: The process ended before it answered.
             SnapservError: What the cell answered.
         """
-        reply: asyncio.Future[Any] = self._table.loop.create_future()
+        reply: asyncio.Future[Any] = self.table.loop.create_future()
         if key is not None:
-            answer = self._table.answers.get(key)
+            answer = self.table.answers.get(key)
             if answer is not None and not answer.given:
                 answer.given = True
-                _resolve(reply, answer.reply)
+                resolve(reply, answer.reply)
                 return reply
             arguments["key"] = key
         self._number += 1
@@ -141,7 +131,7 @@ class CellProcess:
         self._send(parts, [descriptor.detach()] if descriptor else [])
         if self.ended.done():
             self._fail(self._death())
-        self._table.on_work(self)
+        self.table.on_work(self)
         return reply
 
     @property
@@ -194,7 +184,7 @@ class CellProcess:
         """Talk to the process through ``control``, which is the cell's from now on."""
         control.setblocking(False)
         self._control = control
-        self._table.watch(control, self._on_readable)
+        self.table.watch(control, self._on_readable)
         self._flush()
 
     @property
@@ -214,9 +204,9 @@ class CellProcess:
             os.kill(pid, signal.SIGKILL)
             raise exhausted("a process cannot be watched", cause) from cause
         self.pid = pid
-        self._table.watch(self._pidfd, self._on_end)
-        self._table.cells[pid] = self
-        self._table.on_work(self)
+        self.table.watch(self._pidfd, self._on_end)
+        self.table.cells[pid] = self
+        self.table.on_work(self)
 
     def rest(self) -> None:
         """Give the pidfd of a frozen process back: one descriptor a snapshot is enough.
@@ -226,7 +216,7 @@ class CellProcess:
         does one that is no child of ours, whose number may become another's.
         """
         if self._pidfd >= 0 and not self._hung_up and self.child:
-            self._table.loop.remove_reader(self._pidfd)
+            self.table.loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
 
@@ -235,17 +225,17 @@ class CellProcess:
         ending = ending_of(self.pid, self._pidfd, asked=self._asked_to_end, why=why)
         if ending is None:
             return
-        self._table.loop.remove_reader(self._pidfd)
+        self.table.loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         self._pidfd = -1
-        del self._table.cells[self.pid]
+        del self.table.cells[self.pid]
         self.ended.set_result(ending)
         self._on_readable()  # it may have answered before it ended
         self._hang_up()
         self._fail(self._death())
         if self.stacks is not None:
             self.stacks.release(self)
-        self._table.on_end(self, ending)
+        self.table.on_end(self, ending)
 
     def _death(self) -> SnapservError:
         if self.verdict is not None:
@@ -255,7 +245,7 @@ class CellProcess:
         if ending is not None:
             details |= {"signal": ending.signal, "status": ending.status}
         if self.slot is not None:
-            details["step"] = self._table.scoreboard[self.slot]
+            details["step"] = self.table.scoreboard[self.slot]
         where = f" after step {details['step']:,}" if "step" in details else ""
         return NodeDiedError(
             f"the process of this node {ending or 'ended'}{where}",
@@ -274,8 +264,8 @@ class CellProcess:
 
     def _hang_up(self) -> None:
         if self._control is not None and self._control.fileno() >= 0:
-            self._table.loop.remove_reader(self._control)
-            self._table.loop.remove_writer(self._control)
+            self.table.loop.remove_reader(self._control)
+            self.table.loop.remove_writer(self._control)
             self._control.close()
         for _, descriptors in self._outgoing:
             for descriptor in descriptors:
@@ -291,14 +281,14 @@ class CellProcess:
         if self.pid and self._pidfd < 0:
             self._hang_up()  # first, so that there is a descriptor for what follows
             self._pidfd = os.pidfd_open(self.pid)
-            self._table.watch(self._pidfd, self._on_end)
+            self.table.watch(self._pidfd, self._on_end)
         elif self._pidfd < 0:
             # It never said hello: its parent died with the socket in hand, or refused to clone.
             self._hang_up()
             self._fail(self._death())
             return
         if self._control is not None and self._control.fileno() >= 0:
-            self._table.loop.remove_reader(self._control)
+            self.table.loop.remove_reader(self._control)
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
@@ -327,7 +317,7 @@ class CellProcess:
             except BlockingIOError:
                 if not self._waits_to_write:
                     self._waits_to_write = True
-                    self._table.watch(self._control, self._flush, writable=True)
+                    self.table.watch(self._control, self._flush, writable=True)
                 return
             except OSError:
                 self._on_readable()  # a process that could not be made says so before it closes the socket
@@ -342,7 +332,7 @@ class CellProcess:
                 self._outgoing.popleft()
         if self._waits_to_write and self._control is not None:
             self._waits_to_write = False
-            self._table.loop.remove_writer(self._control)
+            self.table.loop.remove_writer(self._control)
 
     def _on_readable(self) -> None:
         while self._control is not None and self._control.fileno() >= 0:
@@ -394,9 +384,9 @@ class CellProcess:
         if prefix.kind == fork.REPLY:
             if self._replies:
                 reply = self._replies.popleft()
-                answer = _answer(body[: prefix.header_bytes], body[prefix.header_bytes :])
+                answer = answer_of(body[: prefix.header_bytes], body[prefix.header_bytes :])
                 if not reply.done():  # otherwise given up by whoever asked
-                    _resolve(reply, answer)
+                    resolve(reply, answer)
         elif prefix.kind == fork.FROZE:
             (clone_ns,) = struct.unpack("=q", body)
             reply = self._replies.popleft()
@@ -422,37 +412,4 @@ class CellProcess:
         elif prefix.kind == fork.FAILED:
             number, descriptor = FAILURE.unpack(body)
             self._hang_up()
-            self._fail(_failure(number, descriptor))
-
-
-def _failure(number: int, descriptor: int) -> SnapservError:
-    """Return why there is no process: the kernel made none, or a file could not be opened again."""
-    cause = OSError(number, os.strerror(number))
-    if descriptor < 0:
-        return cannot_clone(cause)
-    return NotBranchableError(
-        f"the file of descriptor {descriptor} cannot be opened again, for an offset of its own: {cause.strerror}",
-        hint="close it before setup and step return, or open it so that this user may open it again",
-        details={"descriptor": descriptor, "errno": number},
-    )
-
-
-def _answer(header: memoryview, payload: memoryview) -> Mapping[str, Any]:
-    """Return what a cell answered, or that it cannot be read: not all keys that pack unpack again."""
-    try:
-        answer: Mapping[str, Any] = decode(header, payload)
-    except SnapservError as cause:
-        told = SimulationError(
-            f"what it returned cannot be read: {cause}",
-            details={"completed": True},
-            hint="keys of dicts must be plain values: no tuples",
-        )
-        return {"error": told.to_wire()}
-    return answer
-
-
-def _resolve(reply: asyncio.Future[Any], answer: Mapping[str, Any]) -> None:
-    if "error" in answer:
-        reply.set_exception(error_from_wire(answer["error"]))
-    else:
-        reply.set_result(answer["ok"])
+            self._fail(failure(number, descriptor))

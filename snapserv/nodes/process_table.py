@@ -24,8 +24,9 @@ from ..machine.endings import Ending
 from ..machine.limits import cannot_clone, exhausted
 from ..machine.oom import SNAPSHOT, prefer, score
 from ..outside.bases import Segments
+from .answers import Answer
 from .ledger import Ledger
-from .process import Answer, CellProcess, RequestKey
+from .process import CellProcess, RequestKey
 from .stacks import Stacks, Stores
 
 log = structlog.get_logger(__name__)
@@ -40,6 +41,7 @@ ONE_THREAD = {
     "PYTHONHASHSEED": "0",
 }
 
+STALLED_AFTER_S = 300.0
 ON_DROP_WITHIN_S = 5.0
 END_WITHIN_S = 5.0
 
@@ -58,6 +60,7 @@ class ProcessTable:
         ledger: Handed to all cells, which hold it for the next server.
         adoption: The socket on which that one will listen.
         orphan_grace_s: For how long cells wait for it.
+        stalled_after_s: For how long a child of an expansion, or a replay, may complete no tick.
 
     ``answers`` are what cells have done for an earlier server, and not told, by whose request it was.
     """
@@ -70,6 +73,7 @@ class ProcessTable:
         *,
         adoption: str,
         orphan_grace_s: float,
+        stalled_after_s: float = STALLED_AFTER_S,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self._nobody = contextvars.Context()
@@ -83,6 +87,7 @@ class ProcessTable:
         self._open_files = raise_limit()
         self.on_standing = on_standing
         self.scoreboard = ledger.scoreboard
+        self.stalled_after_s = stalled_after_s
         self._ledger = ledger
         self._waiting: dict[str, Any] = {"adoption": adoption, "orphan_grace_s": orphan_grace_s}
         self._stores = Stores()

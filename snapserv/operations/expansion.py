@@ -22,6 +22,7 @@ from ..nodes.nodes import Nodes
 from ..nodes.process import CellProcess
 from ..nodes.seeds import seed_of
 from ..nodes.tree import Node
+from .stalling import STALLED_HINT, StalledError, unless_stalled
 
 log = structlog.get_logger(__name__)
 
@@ -94,7 +95,7 @@ class Expansion:
         cell = await self._begin(seed_of(args.rng, self._ids[index]))
         try:
             async with self._room, asyncio.timeout(args.timeout_s):
-                played = await cell.ask(
+                asked = cell.ask(
                     "play",
                     sequence=sequence,
                     ticks=args.ticks,
@@ -104,11 +105,16 @@ class Expansion:
                     sum=args.sum,
                     by=args.by if args.keep == "best" else None,
                 )
+                # Whoever says how long a child may take says that it may.
+                played = await (unless_stalled(cell, asked) if args.timeout_s is None else asked)
             score = played.pop("score")
             self._nodes.counters.steps += played["ticks"]
             outcome = Outcome(index, True, **played)
             self._alive[index] = cell
             self._sift(index, score)
+        except StalledError as cause:
+            self._end(cell)
+            raise RequestTimeoutError(f"the child: {cause}", hint=STALLED_HINT) from cause
         except TimeoutError as cause:
             self._end(cell)
             raise RequestTimeoutError(

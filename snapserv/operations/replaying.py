@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 
 from snapserv_client.protocol import Action
 
-from ..errors import SnapservError
+from ..errors import RequestTimeoutError, SnapservError
 from ..nodes.process import CellProcess
+from .stalling import STALLED_HINT, StalledError, unless_stalled
 
 
 async def replay(
@@ -21,12 +22,16 @@ async def replay(
         before: Called before each of them.
 
     Raises:
+        RequestTimeoutError: It completed no tick for as long as it may; the caller ends the cell.
         SnapservError: What an action met; ``details["index"]`` says which one.
     """
     for index, action in enumerate(actions):
         before()
         try:
-            await cell.ask("replay", action=action)
+            await unless_stalled(cell, cell.ask("replay", action=action))
+        except StalledError as cause:
+            what = f"action {index} ({type(action).__struct_config__.tag}): {cause}"
+            raise RequestTimeoutError(what, hint=STALLED_HINT, details={"index": index}) from cause
         except SnapservError as error:
             error.message = f"action {index} ({type(action).__struct_config__.tag}): {error.message}"
             error.details["index"] = index

@@ -13,9 +13,10 @@ from typing import Any
 import structlog
 
 from ..errors import SnapservError, error_from_wire
+from ..nodes.answers import Answer
 from ..nodes.faults import note_fault
 from ..nodes.nodes import Nodes
-from ..nodes.process import Answer, CellProcess
+from ..nodes.process import CellProcess
 from ..nodes.records import forget_backup
 from ..nodes.stacks import Stacks
 from ..nodes.tree import Node

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..nodes.process_table import STALLED_AFTER_S
 from ..nodes.tree import Autosnap
 from .rates import DEFAULT_PER_S
 
@@ -26,6 +27,7 @@ class ServeOptions:
         backing: The arena's backing; the best that there is for None.
         branch_dirs: Folders that belong to the node, besides those that simulations name.
         allow: Kinds of what clones share or lose that are meant, besides those that simulations allow.
+        stalled_after_s: For how long a child of an expansion, a replay or a verification may complete no tick.
         atomic: Whether steps are atomic that do not say.
         autosnap: When snapshots of each tree's ``main`` are taken by themselves.
         memory_bytes: The budget of memory; a share of what there is for None, see `snapserv.budget.budget`.
@@ -45,6 +47,7 @@ class ServeOptions:
     backing: str | None = None
     branch_dirs: list[str] = field(default_factory=list)
     allow: list[str] = field(default_factory=list)
+    stalled_after_s: float = STALLED_AFTER_S
     atomic: bool = False
     autosnap: Autosnap | None = None
     memory_bytes: int | None = None

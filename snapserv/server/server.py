@@ -137,10 +137,13 @@ class Server:
                 self.ledger,
                 adoption=str(adoption),
                 orphan_grace_s=options.orphan_grace_s,
-                backing=options.backing,
-                search_path=[os.getcwd(), *_own_path()],
-                branch_dirs=[os.path.abspath(path) for path in options.branch_dirs],
-                allow=options.allow,
+                setup={
+                    "backing": options.backing,
+                    "path": [os.getcwd(), *_own_path()],
+                    "branch_dirs": [os.path.abspath(path) for path in options.branch_dirs],
+                    "allow": options.allow,
+                },
+                stalled_after_s=options.stalled_after_s,
                 autosnap=options.autosnap,
             )
             self.service = Service(

@@ -246,3 +246,19 @@ class Holds(Simulation):
         self.path = os.open(self.folder or "/", os.O_PATH)
         self.child = os.pidfd_open(os.getpid())
         return [0]
+
+
+class Waits(Simulation):
+    """Waits, from the second tick on, for what only its original has: a byte that came once."""
+
+    allow = ("pipes",)
+
+    def setup(self) -> None:
+        self.reading, writing = os.pipe()
+        os.write(writing, b"..")
+        self.ticks = 0
+
+    def step(self, inputs: Any) -> dict[str, int]:
+        os.read(self.reading, 1)
+        self.ticks += 1
+        return {"ticks": self.ticks}

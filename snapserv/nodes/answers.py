@@ -1,0 +1,58 @@
+"""What a cell answers, and what becomes of it: a result, a typed error, or why there is no process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..cell.link import decode
+from ..errors import NotBranchableError, SimulationError, SnapservError, error_from_wire
+from ..machine.limits import cannot_clone
+
+
+@dataclass
+class Answer:
+    """What a cell did for an earlier server, and did not tell: part of what was asked, and the end of it.
+
+    ``given`` is whether whoever does the rest of it has had it.
+    """
+
+    reply: dict[str, Any]
+    given: bool = False
+
+
+def failure(number: int, descriptor: int) -> SnapservError:
+    """Return why there is no process: the kernel made none, or a file could not be opened again."""
+    cause = OSError(number, os.strerror(number))
+    if descriptor < 0:
+        return cannot_clone(cause)
+    return NotBranchableError(
+        f"the file of descriptor {descriptor} cannot be opened again, for an offset of its own: {cause.strerror}",
+        hint="close it before setup and step return, or open it so that this user may open it again",
+        details={"descriptor": descriptor, "errno": number},
+    )
+
+
+def answer_of(header: memoryview, payload: memoryview) -> Mapping[str, Any]:
+    """Return what a cell answered, or that it cannot be read: not all keys that pack unpack again."""
+    try:
+        answer: Mapping[str, Any] = decode(header, payload)
+    except SnapservError as cause:
+        told = SimulationError(
+            f"what it returned cannot be read: {cause}",
+            details={"completed": True},
+            hint="keys of dicts must be plain values: no tuples",
+        )
+        return {"error": told.to_wire()}
+    return answer
+
+
+def resolve(reply: asyncio.Future[Any], answer: Mapping[str, Any]) -> None:
+    """Give whoever waits for ``reply`` what a cell answered: its result, or its error."""
+    if "error" in answer:
+        reply.set_exception(error_from_wire(answer["error"]))
+    else:
+        reply.set_result(answer["ok"])
