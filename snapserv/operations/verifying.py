@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from snapserv_client.protocol import Action, FieldVerdict, StepAction, VerifyResult
 
-from ..errors import BadRequestError, NodeDiedError, NotFoundError, SnapservError
+from ..errors import BadRequestError, NodeDiedError, NotFoundError, RequestTimeoutError, SnapservError
 from ..nodes.nodes import Nodes
 from ..nodes.process import CellProcess
 from ..nodes.tree import Node
@@ -115,12 +115,13 @@ class Replay:
 
         Raises:
             NodeDiedError: The process ended.
+            RequestTimeoutError: It completes no tick any more.
         """
         if self.error is not None or beat <= self.at:
             return
         try:
             await replay(self.cell, self.script.part(self.at, beat))
-        except NodeDiedError:
+        except (NodeDiedError, RequestTimeoutError):
             raise
         except SnapservError as error:
             self.error = error

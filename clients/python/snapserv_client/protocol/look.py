@@ -207,7 +207,7 @@ VERBS = (
         "do the node's own actions again and compare states",
         VerifyArgs,
         VerifyResult,
-        (*NODE_ERRORS, "simulation_error", *FORK_ERRORS),
+        (*NODE_ERRORS, "simulation_error", "timeout", *FORK_ERRORS),
         reads=True,
     ),
 )

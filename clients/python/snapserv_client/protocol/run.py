@@ -274,7 +274,7 @@ VERBS = (
         "make a branch and do recorded actions again",
         ReplayArgs,
         NodeResult,
-        (*NODE_ERRORS, "faulted", "interrupted", "name_taken", "simulation_error", *FORK_ERRORS),
+        (*NODE_ERRORS, "faulted", "interrupted", "name_taken", "simulation_error", "timeout", *FORK_ERRORS),
         once=True,
         reads=False,
     ),
