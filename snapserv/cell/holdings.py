@@ -76,6 +76,7 @@ class Holdings:
     Args:
         allowed: Kinds that the author or the server means to share or lose.
         branched: Folders of which each node has a view of its own.
+        ledger: The descriptor of the server's ledger; None where this process is no cell.
 
     ``made_private`` names what was shared memory, and is now this process's alone; ``allowed`` what was let pass.
 
@@ -83,7 +84,13 @@ class Holdings:
         BadRequestError: ``allowed`` names no kind.
     """
 
-    def __init__(self, allowed: Sequence[str] = (), branched: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        allowed: Sequence[str] = (),
+        branched: Sequence[str] = (),
+        *,
+        ledger: int | None = LEDGER_DESCRIPTOR,
+    ) -> None:
         for kind in allowed:
             if kind not in ADVICE:
                 raise BadRequestError(f"allow names {kind!r}", hint=f"kinds: {', '.join(ADVICE)}")
@@ -91,6 +98,7 @@ class Holdings:
         self.allowed: list[Held] = []
         self._kinds = frozenset(allowed)
         self._branched = [f"{os.path.realpath(folder)}/" for folder in branched]
+        self._ledger = ledger
         self._known: dict[int, Descriptor] = {}
 
     def refuse(self, ours: Collection[int], *, whole: bool = False) -> None:
@@ -127,7 +135,7 @@ class Holdings:
     # ------------------------------------------------------------------------------------------------ memory
 
     def _shared_memory(self) -> Iterator[Held]:
-        areas = _shared_areas()
+        areas = _shared_areas(self._ledger)
         for area in areas:
             held = self._judge(area, areas)
             if held is not None:
@@ -161,8 +169,10 @@ class Holdings:
 
     def _descriptors(self, ours: Collection[int], whole: bool) -> Iterator[Held]:
         now = {number: tuple(rest) for number, *rest in fork.descriptors()}
-        for number in (*ours, LEDGER_DESCRIPTOR):
+        for number in ours:
             now.pop(number, None)
+        if self._ledger is not None:
+            now.pop(self._ledger, None)
         if now == self._known and not whole:
             return
         own = loops.descriptors()
@@ -288,7 +298,7 @@ def _timers() -> Iterator[Held]:
 # ------------------------------------------------------------------------------------------------ reading /proc
 
 
-def _shared_areas() -> list[_Area]:
+def _shared_areas(ledger: int | None) -> list[_Area]:
     """Return the areas that are written and shared, but for what is snapserv's own."""
     maps = os.open("/proc/self/maps", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -296,10 +306,10 @@ def _shared_areas() -> list[_Area]:
     finally:
         os.close(maps)
     areas = [_Area(*area) for area in found] if found is not None else list(_listed())
-    if not areas:
+    if not areas or ledger is None:
         return areas
-    ledger = os.fstat(LEDGER_DESCRIPTOR)
-    return [area for area in areas if (area.inode, area.major, area.minor) != _identity(ledger)]
+    own = _identity(os.fstat(ledger))
+    return [area for area in areas if (area.inode, area.major, area.minor) != own]
 
 
 def _listed() -> Iterator[_Area]:

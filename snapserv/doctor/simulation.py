@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import json
 import os
-import signal
 import stat
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from typing import Any
 
 import msgspec
 
+from ..cell.holdings import ADVICE, Holdings
 from ..cell.threads import thread_names
 from ..errors import InternalError, SimulationError, SnapservError, error_from_wire
 from ..simulation.base import Simulation
@@ -44,7 +44,14 @@ METHODS = {
     ("datetime", "utcnow"): "datetime.utcnow",
     ("date", "today"): "today",
 }
-ACCELERATORS = ("/dev/nvidia", "/dev/kfd", "/dev/dri/")
+HELD = {
+    "shared memory": ("shared_memory", "lost_memory"),
+    "sockets and pipes": ("pipes", "sockets", "terminals", "events"),
+    "locks": ("locks",),
+    "timers": ("timers",),
+    "devices": ("devices",),
+}
+"""What is looked for of what no clone could have, and the kinds that it stands for."""
 
 
 def examine(target: str, params: Mapping[str, Any]) -> list[Finding]:
@@ -132,9 +139,8 @@ def _try_out(kind: type[Simulation], request: Mapping[str, Any], known: set[int]
     yield Finding("setup", "ok", f"{time.monotonic() - began:.2f} s")
     yield _tick(simulation, readings)
     yield from _threads()
-    yield from _descriptors(known, [os.path.realpath(folder) for folder in kind.branch_dirs])
-    yield from _mappings(simulation.arena.addresses)
-    yield from _timers()
+    yield _written(known, [os.path.realpath(folder) for folder in kind.branch_dirs])
+    yield from _held(Holdings(kind.allow, kind.branch_dirs, ledger=None), known)
     yield from _children()
     yield readings.finding()
 
@@ -171,55 +177,43 @@ def _threads() -> Iterator[Finding]:
     )
 
 
-def _descriptors(known: set[int], branched: Sequence[str]) -> Iterator[Finding]:
-    written, sockets, devices = [], [], []
+def _written(known: set[int], branched: Sequence[str]) -> Finding:
+    """Look for files whose contents all nodes share: those with a name, that are written, in no branched folder."""
+    written = []
     for name in os.listdir("/proc/self/fd"):
         descriptor = int(name)
         if descriptor in known:
             continue
         try:
-            path, mode = os.readlink(f"/proc/self/fd/{name}"), os.fstat(descriptor).st_mode
+            path, status = os.readlink(f"/proc/self/fd/{name}"), os.fstat(descriptor)
             writes = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
         except OSError:
             continue  # the listing's own
         if any(path.startswith(f"{folder}/") for folder in branched):
             continue  # each node has its own
-        if stat.S_ISREG(mode) and writes:
+        if stat.S_ISREG(status.st_mode) and status.st_nlink and writes:
             written.append(path)
-        elif stat.S_ISSOCK(mode) or stat.S_ISFIFO(mode):
-            sockets.append(path)
-        elif path.startswith(ACCELERATORS):
-            devices.append(path)
-    yield _each(
+    return _each(
         "files open for writing",
         written,
-        "every node writes the same file, at an offset of its own: open it in on_branch",
-    )
-    yield _each("sockets and pipes", sockets, "all nodes share the conversation: open them in on_branch")
-    yield _each(
-        "accelerators",
-        devices,
-        "a GPU's context does not survive a fork: keep it in a process of its own, or make it in on_branch",
-        "missing",
+        "every node writes the same file, at an offset of its own: branch its folder, or open it in on_branch",
     )
 
 
-def _mappings(arena: range) -> Iterator[Finding]:
-    shared = []
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        extent, permissions, *rest = line.split(maxsplit=5)
-        start = int(extent.partition("-")[0], 16)
-        if permissions.startswith("rw") and permissions.endswith("s") and start not in arena:
-            shared.append(rest[-1] if len(rest) == 4 else "anonymous")
-    yield _each(
-        "shared memory", shared, "what one node writes there all see: map it privately, or put it into fields"
-    )
-
-
-def _timers() -> Iterator[Finding]:
-    names = {signal.ITIMER_REAL: "real", signal.ITIMER_VIRTUAL: "virtual", signal.ITIMER_PROF: "profiling"}
-    running = [name for timer, name in names.items() if signal.getitimer(timer)[0]]
-    yield _each("timers", running, "they are not inherited: set them again in on_branch")
+def _held(holdings: Holdings, known: set[int]) -> Iterator[Finding]:
+    """Look for what no clone could have, as a master and its branches do."""
+    held = holdings.look(known, whole=True)
+    for what, kinds in HELD.items():
+        found = [each for each in held if each.kind in kinds]
+        allowed = [each for each in holdings.allowed if each.kind in kinds]
+        if found:
+            yield Finding(what, "missing", "; ".join(map(str, found)), f"refused: {ADVICE[found[0].kind]}")
+        elif allowed:
+            yield Finding(what, "weak", "; ".join(map(str, allowed)), "allowed: all nodes share it, or lack it")
+        elif what == "shared memory" and holdings.made_private:
+            yield Finding(what, "ok", f"made private: {', '.join(holdings.made_private)}")
+        else:
+            yield Finding(what, "ok", "none")
 
 
 def _children() -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from snapserv.errors import BadRequestError, NotFoundError, SimulationError
 from ..conftest import ROOT
 
 BAD = """
-import datetime, mmap, os, random, signal, socket, subprocess, tempfile, threading, time
+import ctypes, datetime, mmap, os, random, signal, socket, subprocess, tempfile, threading, time
 from snapserv import Field, Simulation
 
 class Bad(Simulation):
@@ -38,6 +38,12 @@ class Bad(Simulation):
                 self.began = time.time()
             case "shared":
                 self.memory = mmap.mmap(-1, 8192)
+            case "sysv":
+                libc = ctypes.CDLL(None)
+                libc.shmat.restype = ctypes.c_void_p
+                segment = libc.shmget(0, 4096, 0o1600)
+                assert libc.shmat(segment, None, 0)
+                libc.shmctl(segment, 0, None)
             case "timers":
                 signal.signal(signal.SIGALRM, signal.SIG_IGN)
                 signal.setitimer(signal.ITIMER_REAL, 1000)
@@ -64,8 +70,8 @@ def found(tmp_path: Path, what: str) -> dict[str, Any]:
         ("sockets", "sockets and pipes", "socket"),
         ("pipes", "sockets and pipes", "pipe"),
         ("clock", "clocks and chance", "time.time (bad.py:"),
-        ("shared", "shared memory", "/dev/zero"),
-        ("timers", "timers", "real"),
+        ("sysv", "shared memory", "SysV"),
+        ("timers", "timers", "ITIMER_REAL"),
     ],
 )
 def test_what_does_not_branch_is_found_and_the_rest_is_not(
@@ -104,7 +110,7 @@ def test_mistakes_are_what_they_are_when_serving(tmp_path: Path) -> None:
 
 def test_the_command_says_whether_it_branches(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text(BAD)
-    for what, status in (("threads", 1), ("files", 0)):
+    for what, status in (("threads", 1), ("pipes", 1), ("files", 0), ("shared", 0)):
         command = [
             sys.executable,
             "-m",
