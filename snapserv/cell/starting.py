@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 import os
 import resource
-import sys
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -23,6 +22,7 @@ from ..simulation import streams
 from ..simulation.base import Simulation
 from ..simulation.blame import AuthorsCode
 from ..simulation.leaving import flush, leave
+from ..simulation.modules import search
 from .link import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR, CellEnd, plain
 from .loading import load_simulation
 from .loop import Cell
@@ -63,7 +63,7 @@ def main() -> NoReturn:
 def _build(request: Mapping[str, Any]) -> tuple[Simulation, Folders | None, dict[str, Any]]:
     """Return the simulation whose setup has run and whose arena is sealed, its folders, and its description."""
     began = time.monotonic()
-    sys.path[:0] = [path for path in request["path"] if path not in sys.path]
+    search(request["path"])
     kind = load_simulation(request["target"])
     params = kind.bind(request["params"])  # before anything is made: setup's own are bound alike
     folders = _branch_folders([*kind.branch_dirs, *request["branch_dirs"]], request["stores"])

@@ -67,6 +67,7 @@ def serve(
     ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     exit_with_stdin: Annotated[bool, typer.Option(hidden=True)] = False,
     own_folder: Annotated[bool, typer.Option("--own-folder", hidden=True)] = False,
+    search_path: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run a simulation's setup, then answer clients until SIGTERM, Ctrl-C or `snapserv shutdown`."""
     from snapserv.server import logs
@@ -86,6 +87,7 @@ def serve(
             keys=keys,
             rate=rate,
             backing=backing,
+            search_path=search_path or [],
             branch_dirs=branch_dir or [],
             atomic=atomic,
             autosnap=_rule(autosnap, autosnap_keep),

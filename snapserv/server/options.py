@@ -24,6 +24,7 @@ class ServeOptions:
         keys: A folder of keys: only clients that it names are let in; see `snapserv_client.keys.chosen_folder`.
         rate: Requests a second that one client may ask, or with keys one key.
         backing: The arena's backing; the best that there is for None.
+        search_path: Where modules of simulations are looked for, before the working folder.
         branch_dirs: Folders that belong to the node, besides those that simulations name.
         atomic: Whether steps are atomic that do not say.
         autosnap: When snapshots of each tree's ``main`` are taken by themselves.
@@ -42,6 +43,7 @@ class ServeOptions:
     keys: str | None = None
     rate: float = DEFAULT_PER_S
     backing: str | None = None
+    search_path: list[str] = field(default_factory=list)
     branch_dirs: list[str] = field(default_factory=list)
     atomic: bool = False
     autosnap: Autosnap | None = None

@@ -138,7 +138,7 @@ class Server:
                 adoption=str(adoption),
                 orphan_grace_s=options.orphan_grace_s,
                 backing=options.backing,
-                search_path=[os.getcwd(), *_own_path()],
+                search_path=[*options.search_path, os.getcwd(), *_own_path()],
                 branch_dirs=[os.path.abspath(path) for path in options.branch_dirs],
                 autosnap=options.autosnap,
             )
