@@ -42,9 +42,10 @@ def load_object(target: str, *, wanted: str, fits: Callable[[Any], bool]) -> Any
     """
     place, _, name = target.rpartition(":")
     if not place or not name:
-        raise BadRequestError(
-            f"{target!r} names no {wanted}", hint="write MODULE:NAME, path/to/file.py:NAME or gym:ENVIRONMENT"
+        known = (
+            f"{target}:NAME" if target.endswith(".py") else "MODULE:NAME, path/to/file.py:NAME or gym:ENVIRONMENT"
         )
+        raise BadRequestError(f"{target!r} names no {wanted}", hint=f"write {known}")
     if place in sys.stdlib_module_names and Path(f"{place}.py").is_file():
         raise BadRequestError(
             f"{place} is a module of Python's own, and a file here is called so too",
@@ -74,6 +75,7 @@ def load_object(target: str, *, wanted: str, fits: Callable[[Any], bool]) -> Any
 def _failed_import(place: str, cause: Exception) -> SimulationError:
     return SimulationError(
         f"{place} cannot be imported: {type(cause).__name__}: {cause}",
+        hint="; ".join(getattr(cause, "__notes__", ())),
         details={"traceback": traceback.format_exc()},
     )
 
