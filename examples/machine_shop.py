@@ -1,4 +1,4 @@
-"""Machines that break, and a repairer: a SimPy model. ``snapserv serve simpy:examples.machine_shop:Shop``.
+"""Machines that break, and a repairer: a SimPy model. ``snapserv serve simpy:snapserv.examples.machine_shop:Shop``.
 
 Three kinds of processes run: machines make parts, something breaks them, and other work keeps the repairer. They
 are generators, so the model can be neither copied nor pickled. After the machine shop of SimPy's documentation.

@@ -1,4 +1,4 @@
-"""A plain object that can step: ``snapserv serve object:examples.queueing:Queue.advance``."""
+"""A plain object that can step: ``snapserv serve object:snapserv.examples.queueing:Queue.advance``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Neighbours who move away: a Mesa model. ``snapserv serve mesa:examples.schelling:Schelling``.
+"""Neighbours who move away: a Mesa model. ``snapserv serve mesa:snapserv.examples.schelling:Schelling``.
 
 Thomas C. Schelling, "Dynamic models of segregation", Journal of Mathematical Sociology 1, 1971: agents of two kinds
 move to a free place while too few of their neighbours are like them.

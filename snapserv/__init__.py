@@ -6,7 +6,31 @@ MODULE:CLASS`` serves it. Clients use the package ``snapserv_client``.
 This module imports little, because the processes that hold simulations import it.
 """
 
-from .simulation.base import Field, Simulation, exported
+import os
+import sys
+from importlib.machinery import EXTENSION_SUFFIXES
+
+
+def _compiled(folder: str) -> bool:
+    return any(os.path.isfile(f"{folder}/ext/fork{suffix}") for suffix in EXTENSION_SUFFIXES)
+
+
+def _installed() -> str:
+    """Return where the installed snapserv is, for sources that are found before it: in a clone's own folder.
+
+    Raises:
+        ImportError: There is none.
+    """
+    for entry in sys.path:
+        if _compiled(f"{entry or os.getcwd()}/snapserv"):
+            return f"{entry or os.getcwd()}/snapserv"
+    raise ImportError(f"{__path__[0]} is not compiled for this Python, and no other snapserv is: pip install .")
+
+
+if not _compiled(__path__[0]):
+    __path__[:] = [_installed()]
+
+from .simulation.base import Field, Simulation, exported  # noqa: E402 - by way of that path
 
 __all__ = ["Field", "Simulation", "__version__", "exported"]
 __version__ = "0.1.0"

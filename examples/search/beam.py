@@ -1,4 +1,4 @@
-"""Beam search for firebreaks: ``python -m examples.search.beam``.
+"""Beam search for firebreaks: ``python -m snapserv.examples.search.beam``.
 
 Where is fuel to be cleared so that a fire burns the least? At each decision a crew can clear one line. The beam
 keeps the plans that are best so far, as snapshots: each candidate line is a child of one of them, which looks some
@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10, help="fires, from seed 0 on")
     parser.add_argument("--width", type=int, default=8, help="of the beam")
     options = parser.parse_args()
-    with local("examples.wildfire:Wildfire", rows=SIZE, cols=SIZE) as server:
+    with local("snapserv.examples.wildfire:Wildfire", rows=SIZE, cols=SIZE) as server:
         fires(server, range(options.seeds), options.width, lambda text: print(text, flush=True))
 
 

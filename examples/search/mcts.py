@@ -1,4 +1,4 @@
-"""Monte Carlo tree search on a lunar lander: ``python -m examples.search.mcts``.
+"""Monte Carlo tree search on a lunar lander: ``python -m snapserv.examples.search.mcts``.
 
 PUCT (Silver et al., "Mastering the game of Go without human knowledge", Nature 550, 2017) with a uniform prior and
 random rollouts. The environment is Gymnasium's own, and knows nothing of it: every leaf of the tree is a child of

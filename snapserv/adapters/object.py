@@ -114,6 +114,8 @@ def _forwarded(kind: type, name: str) -> Any:
         return sendable(getattr(self.model, name)(*args, **kwargs))
 
     forward.__name__ = name
+    forward.__annotations__ = getattr(method, "__annotations__", {})
+    forward.__wrapped__ = method  # type: ignore[attr-defined]  # where those mean something
     forward.__doc__ = inspect.getdoc(method)
     signature = inspect.signature(method)
     if not _takes_self(kind, name):

@@ -17,6 +17,7 @@ from snapserv_client.wire import pack
 
 from snapserv.errors import BadRequestError, NotFoundError, TooLargeError
 from snapserv.simulation.base import Simulation
+from snapserv.simulation.checking import is_suspended
 from snapserv.simulation.modules import load_object
 
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
@@ -147,7 +148,7 @@ def refuse_suspended(method: Callable[..., Any], name: str) -> None:
     Raises:
         BadRequestError: It is a coroutine or a generator, which somebody would have to drive.
     """
-    if any(check(method) for check in (inspect.iscoroutinefunction, inspect.isgeneratorfunction)):
+    if is_suspended(method):
         raise BadRequestError(
             f"{name} is a coroutine or a generator: calling it runs nothing",
             hint="add a method that drives it, and returns what came of it",

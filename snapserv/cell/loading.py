@@ -10,6 +10,7 @@ from ..adapters.schemes import SCHEMES, adapt
 from ..errors import BadRequestError
 from ..simulation.base import Simulation
 from ..simulation.blame import AuthorsCode
+from ..simulation.checking import check
 from ..simulation.modules import load_object
 
 
@@ -23,8 +24,8 @@ def load_simulation(target: str) -> type[Simulation]:
     Raises:
         BadRequestError: Not of the form ``module:Class``, or no simulation.
         NotFoundError: No such module or class; close matches are named.
-        SimulationError: The module raised while it was imported, or what it holds while it was looked at;
-            ``details`` has the traceback.
+        SimulationError: The module raised while it was imported, or what it holds while it was looked at, where
+            ``details`` has the traceback; or the class is none that can be served, see `simulation.checking.check`.
         UnsupportedError: An adapter for a package that is not installed; names the extra.
     """
     scheme, _, rest = target.partition(":")
@@ -41,7 +42,9 @@ def _checked(found: object, target: str) -> type[Simulation]:
         raise BadRequestError(
             f"{target} is not a subclass of snapserv.Simulation", hint="object:MODULE:NAME serves any object"
         )
-    return found  # type: ignore[return-value]  # it is one
+    kind: type[Simulation] = found  # type: ignore[assignment]  # it is one
+    check(kind)
+    return kind
 
 
 def _is_simulation(found: object) -> bool:

@@ -20,7 +20,8 @@ from ..machine.limits import cannot_clone
 from ..machine.oom import BRANCH, prefer
 from ..memory.rebasing import Rebaser
 from ..simulation.base import Simulation
-from ..simulation.blame import AuthorsCode, blame, run_exported
+from ..simulation.blame import AuthorsCode, blame
+from ..simulation.calling import prepare_call
 from ..simulation.leaving import flush
 from . import loops
 from .history import BEGIN, CALL, STEP, WRITE, History, Moment
@@ -254,11 +255,13 @@ class Cell:
 
     def _call(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         name = request["method"]
-        self._simulation.exported_method(name)  # what is refused is no action
+        run = prepare_call(
+            self._simulation, name, request["args"], request["kwargs"]
+        )  # what is refused is no action
         asked = self._history.pack((name, request["args"], request["kwargs"]))
         value, raised = None, True
         try:
-            value = run_exported(self._simulation, name, request["args"], request["kwargs"])
+            value = run()
             raised = False
         finally:
             self._history.add(CALL, asked, raised=raised, told=value)

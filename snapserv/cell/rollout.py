@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequestError
 from ..simulation.base import is_exported
-from ..simulation.blame import AuthorsCode, run_exported
+from ..simulation.blame import AuthorsCode
+from ..simulation.calling import prepare_call
 from .history import CALL, STEP
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _runs(
         yield raw, simulation.convert_inputs(raw), request["ticks"]
     if request["policy"] is not None:
         for _ in range(request["policy_ticks"]):
-            chosen = run_exported(simulation, request["policy"])
+            chosen = prepare_call(simulation, request["policy"])()
             if not isinstance(chosen, Mapping):
                 raise BadRequestError(
                     f"the policy {request['policy']} returned {type(chosen).__name__}",
@@ -88,7 +89,7 @@ def _runs(
 
 def _read(simulation: Simulation, outputs: Mapping[str, Any], name: str, record: Callable[..., None]) -> Any:
     if name not in outputs and is_exported(getattr(type(simulation), name, None)):
-        value = run_exported(simulation, name)
+        value = prepare_call(simulation, name)()
         record(CALL, (name, [], {}), told=value)
         return value
     return _of(outputs, name, "read")

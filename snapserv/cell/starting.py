@@ -8,7 +8,6 @@ from __future__ import annotations
 import inspect
 import os
 import resource
-import sys
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -23,6 +22,7 @@ from ..simulation import streams
 from ..simulation.base import Simulation
 from ..simulation.blame import AuthorsCode
 from ..simulation.leaving import flush, leave
+from ..simulation.modules import search
 from . import loops
 from .holdings import Holdings
 from .link import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR, CellEnd, plain
@@ -66,7 +66,7 @@ def main() -> NoReturn:
 def _build(request: Mapping[str, Any]) -> tuple[Simulation, Holdings, Folders | None, dict[str, Any]]:
     """Return the simulation whose setup has run, what else the process holds, and the description of it all."""
     began = time.monotonic()
-    sys.path[:0] = [path for path in request["path"] if path not in sys.path]
+    search(request["path"])
     kind = load_simulation(request["target"])
     params = kind.bind(request["params"])  # before anything is made: setup's own are bound alike
     named = [*kind.branch_dirs, *request["branch_dirs"]]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+import snapserv
 from snapserv.errors import BadRequestError, InternalError
 
 from . import data, demo, doctor, expand, history, keygen, lab, nodes, observe, pages, safety, serve, top
@@ -14,7 +15,6 @@ from .output import exit_code, report, show_notices
 
 app = typer.Typer(
     name="snapserv",
-    help="Git for live simulations: serve one, snapshot it, branch it, compare, go back.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -22,6 +22,22 @@ app = typer.Typer(
 )
 for group in (serve, demo, observe, top, nodes, safety, history, expand, data, pages, doctor, lab, keygen):
     group.register(app)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"snapserv {snapserv.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """Git for live simulations: serve one, snapshot it, branch it, compare, go back."""
+
 
 USAGE_ERROR: type[Any] = typer.BadParameter.__bases__[0]
 """click's UsageError, wherever this typer keeps click: newer ones bring their own."""

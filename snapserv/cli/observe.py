@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from typing import Annotated, Any
+import os
+import select
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from snapserv_client.display import describe
@@ -11,6 +15,11 @@ from snapserv_client.protocol import Event
 
 from .options import Endpoint, Json, connected
 from .output import EXIT_CTRL_C, mebibytes, plain, results, show, table
+
+if TYPE_CHECKING:
+    from snapserv_client import Server
+
+END_WITHIN_S = 20.0
 
 
 def register(app: typer.Typer) -> None:
@@ -87,9 +96,28 @@ def watch(
 
 def shutdown(endpoint: Endpoint = None, as_json: Json = False) -> None:
     """End the server and all of its nodes."""
-    with connected(endpoint, as_json=as_json) as server:
+    with connected(endpoint, as_json=as_json) as server, _process_of(server) as process:
         server.shutdown()
+        if process is not None:  # until it has ended, so that another may take its address at once
+            select.select([process], [], [], END_WITHIN_S)
     show({"shutdown": server.endpoint}, as_json=as_json, people=lambda: f"{server.endpoint} ends")
+
+
+@contextlib.contextmanager
+def _process_of(server: Server) -> Iterator[int | None]:
+    """Yield a pidfd of a server on this machine, or None."""
+    if server.hello is None or not server.endpoint.startswith("ipc://"):
+        yield None
+        return
+    try:
+        process = os.pidfd_open(server.hello.pid)
+    except OSError:  # of another container, or hidden
+        yield None
+        return
+    try:
+        yield process
+    finally:
+        os.close(process)
 
 
 def _print(event: Event, *, as_json: bool) -> None:

@@ -21,7 +21,10 @@ from .options import Endpoint, failing, pairs
 
 if TYPE_CHECKING:
     from snapserv.nodes.tree import Autosnap
+    from snapserv.server.options import ServeOptions
     from snapserv.server.server import Server
+
+    from .output import PlainTable
 
 
 def register(app: typer.Typer) -> None:
@@ -71,11 +74,18 @@ def serve(
         str | None,
         typer.Option(metavar="[HOST]:PORT", help="Metrics for Prometheus; :0 is any port of loopback."),
     ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Serve in the background; return once requests are answered.")
+    ] = False,
     ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     exit_with_stdin: Annotated[bool, typer.Option(hidden=True)] = False,
     own_folder: Annotated[bool, typer.Option("--own-folder", hidden=True)] = False,
+    search_path: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
 ) -> None:
-    """Run a simulation's setup, then answer clients until SIGTERM, Ctrl-C or `snapserv shutdown`."""
+    """Run a simulation's setup, then answer clients until SIGTERM, Ctrl-C or `snapserv shutdown`.
+
+    With --detach this returns when clients are answered, and the log goes to a file that is named then.
+    """
     from snapserv.server import logs
     from snapserv.server.options import ServeOptions
     from snapserv.server.server import serve as run
@@ -93,6 +103,7 @@ def serve(
             keys=keys,
             rate=rate,
             backing=backing,
+            search_path=search_path or [],
             branch_dirs=branch_dir or [],
             allow=allow or [],
             stalled_after_s=stalled_after,
@@ -106,8 +117,30 @@ def serve(
             fresh=fresh,
             metrics=metrics,
         )
-        announce = None if quiet and not as_json else lambda server: _announce(server, as_json=as_json)
+        if detach:
+            _detach(context, options, as_json=as_json)
+            return
+        is_told = as_json or not (quiet or ready_fd is not None)
+        announce = None if not is_told else lambda server: _announce(server, as_json=as_json)
         run(options, on_ready=announce, then_exit=True)
+
+
+def _detach(context: typer.Context, options: ServeOptions, *, as_json: bool) -> None:
+    """Have another process serve this, where all that can be refused without it has been."""
+    from . import detach
+    from .output import show, table
+
+    endpoint = options.endpoint or default_endpoint()
+    words = detach.words_again(context, leave_out=("detach", "as_json", "name", "endpoint", "ready_fd"))
+    found = detach.start([*words, f"--endpoint={endpoint}", "--", *options.targets], endpoint)
+
+    def facts() -> PlainTable:
+        listed = table("serving", " ".join(options.targets))
+        for name, value in found.items():
+            listed.add_row(name, str(value))
+        return listed
+
+    show(found, as_json=as_json, people=facts)
 
 
 def _is_typed(context: typer.Context, option: str) -> bool:

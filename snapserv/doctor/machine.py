@@ -192,7 +192,7 @@ def _pidfd() -> Finding:
 def _folders() -> Finding:
     # In a process of its own, which is in other namespaces afterwards; as a cell, with one thread.
     ended = subprocess.run(
-        [sys.executable, "-m", "snapserv.folders.probe"],
+        [sys.executable, "-P", "-m", "snapserv.folders.probe"],
         env={**os.environ, **ONE_THREAD},
         capture_output=True,
         check=False,

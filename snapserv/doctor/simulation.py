@@ -26,6 +26,7 @@ from ..cell.holdings import ADVICE, Holdings
 from ..cell.threads import thread_names
 from ..errors import InternalError, SimulationError, SnapservError, error_from_wire
 from ..simulation.base import Simulation
+from ..simulation.modules import search
 from .machine import Finding
 
 ANSWER_DESCRIPTOR = 3
@@ -66,7 +67,7 @@ def examine(target: str, params: Mapping[str, Any]) -> list[Finding]:
     request = json.dumps({"target": target, "params": dict(params), "path": [os.getcwd(), *sys.path]})
     try:
         process = subprocess.Popen(
-            [sys.executable, "-m", "snapserv.doctor.simulation", str(writing)],
+            [sys.executable, "-P", "-m", "snapserv.doctor.simulation", str(writing)],
             stdin=subprocess.PIPE,
             pass_fds=[writing],
             env=cell_environment(),
@@ -88,7 +89,7 @@ def main() -> None:
     """Run setup and a tick of what stdin names; write what was found to the descriptor that is the argument."""
     answers = int(sys.argv[1])
     request = json.load(sys.stdin)
-    sys.path[:] = request["path"]
+    search(request["path"])
     try:
         findings = [msgspec.to_builtins(finding) for finding in _examine(request, {0, 1, 2, answers})]
         answer: dict[str, Any] = {"findings": findings}

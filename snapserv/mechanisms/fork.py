@@ -326,7 +326,7 @@ def _spawn() -> _Process:
         with theirs:
             pid = os.posix_spawn(
                 sys.executable,
-                [sys.executable, "-m", "snapserv.mechanisms.holder"],
+                [sys.executable, "-P", "-m", "snapserv.mechanisms.holder"],
                 {**os.environ, **dict.fromkeys(_NO_THREADS, "1")},
                 file_actions=[(os.POSIX_SPAWN_DUP2, theirs.fileno(), CONTROL_DESCRIPTOR)],
                 setsid=True,  # Ctrl-C in the terminal is for whoever uses the region

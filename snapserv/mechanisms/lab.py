@@ -76,7 +76,7 @@ def machine() -> dict[str, Any]:
 
 
 def _measured(name: str, size: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "snapserv.mechanisms.measure", name, str(size), *map(str, FRACTIONS)]
+    command = [sys.executable, "-P", "-m", "snapserv.mechanisms.measure", name, str(size), *map(str, FRACTIONS)]
     try:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=WITHIN_S, check=False)
     except subprocess.TimeoutExpired:

@@ -114,7 +114,7 @@ class ProcessTable:
         try:
             pid = os.posix_spawn(
                 sys.executable,
-                [sys.executable, "-m", "snapserv.cell"],
+                [sys.executable, "-P", "-m", "snapserv.cell"],
                 cell_environment(),
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, theirs.fileno(), away),

@@ -25,6 +25,7 @@ class ServeOptions:
         keys: A folder of keys: only clients that it names are let in; see `snapserv_client.keys.chosen_folder`.
         rate: Requests a second that one client may ask, or with keys one key.
         backing: The arena's backing; the best that there is for None.
+        search_path: Where modules of simulations are looked for, before the working folder.
         branch_dirs: Folders that belong to the node, besides those that simulations name.
         allow: Kinds of what clones share or lose that are meant, besides those that simulations allow.
         stalled_after_s: For how long a child of an expansion, a replay or a verification may complete no tick.
@@ -45,6 +46,7 @@ class ServeOptions:
     keys: str | None = None
     rate: float = DEFAULT_PER_S
     backing: str | None = None
+    search_path: list[str] = field(default_factory=list)
     branch_dirs: list[str] = field(default_factory=list)
     allow: list[str] = field(default_factory=list)
     stalled_after_s: float = STALLED_AFTER_S

@@ -139,7 +139,7 @@ class Server:
                 orphan_grace_s=options.orphan_grace_s,
                 setup={
                     "backing": options.backing,
-                    "path": [os.getcwd(), *_own_path()],
+                    "path": [*options.search_path, os.getcwd(), *_own_path()],
                     "branch_dirs": [os.path.abspath(path) for path in options.branch_dirs],
                     "allow": options.allow,
                 },

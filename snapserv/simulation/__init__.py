@@ -1,4 +1,4 @@
-"""What an author subclasses, the random streams that are nobody's own, and blame for what the author's code raises.
+"""What an author subclasses, how that is found, checked and called, and the random streams that are nobody's own.
 
-The adapters and the cell come in. It uses `memory`.
+Blame for what the author's code raises is here, too. The adapters and the cell come in. It uses `memory`.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import enum
 import inspect
+import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
@@ -44,9 +45,17 @@ class Field:
         self.units = units
         self.doc = doc
         self.name = ""
+        body = sys._getframe(1)
+        self.line = body.f_lineno
+        if "__qualname__" in body.f_locals:
+            _nameless.setdefault((body.f_globals.get("__name__", ""), body.f_locals["__qualname__"]), []).append(
+                self
+            )
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
+        nameless = _nameless.get((owner.__module__, owner.__qualname__), [])
+        nameless[:] = [field for field in nameless if field is not self]
 
     @overload
     def __get__(self, instance: None, owner: type) -> Field: ...
@@ -69,6 +78,16 @@ class Field:
         if any(size is None for size in resolved):
             return None
         return tuple(int(size) for size in resolved)
+
+
+_nameless: dict[tuple[str, str], list[Field]] = {}
+"""Fields by the module and the class in whose body they were made, until they get their names there."""
+
+
+def _misnamed(message: str) -> TypeError:
+    error = TypeError(message)
+    error.add_note("call it otherwise")
+    return error
 
 
 def exported(method: Method) -> Method:
@@ -117,7 +136,9 @@ class Simulation:
         own = {name: value for name, value in vars(cls).items() if isinstance(value, Field)}
         for name in own:
             if hasattr(Simulation, name):
-                raise TypeError(f"{cls.__name__}.{name}: a field may not be called like a part of Simulation")
+                raise _misnamed(f"{cls.__name__}.{name}: a field may not be called like a part of Simulation")
+        for field in _nameless.pop((cls.__module__, cls.__qualname__), ()):
+            raise _misnamed(f"{cls.__name__}: its field of line {field.line} is hidden by what has its name")
         cls.fields = {**cls.fields, **own}
 
     def setup(self) -> None:

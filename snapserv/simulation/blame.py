@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 import traceback
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
-from ..errors import BadRequestError, SimulationError, SnapservError
+from ..errors import SimulationError, SnapservError
 from .leaving import leave
-
-if TYPE_CHECKING:
-    from .base import Simulation
 
 MOST_TRACEBACK = 16_000
 
@@ -42,27 +36,3 @@ def blame(cause: BaseException, what: str) -> SnapservError:
         hint="the traceback is in details",
         details={"type": type(cause).__name__, "traceback": text[-MOST_TRACEBACK:]},
     )
-
-
-def run_exported(
-    simulation: Simulation, name: str, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-) -> Any:
-    """Run an exported method of a simulation, and return what it returns.
-
-    Raises:
-        NotFoundError: No such method, or one that is not exported.
-        BadRequestError: It does not take such arguments, and never ran.
-        SimulationError: It raised.
-    """
-    method, kwargs = simulation.exported_method(name), kwargs or {}
-    try:
-        with AuthorsCode(f"{type(simulation).__name__}.{name}"):
-            return method(*args, **kwargs)
-    except SimulationError as error:
-        if error.details.get("type") == "TypeError":
-            signature = inspect.signature(method)
-            try:
-                signature.bind(*args, **kwargs)
-            except TypeError as cause:
-                raise BadRequestError(f"{name}: {cause}", hint=f"it takes {signature}") from error
-        raise

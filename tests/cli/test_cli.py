@@ -13,6 +13,7 @@ import pytest
 import typer
 from snapserv_client import Server
 
+import snapserv
 from snapserv.cli.app import app, run
 from snapserv.cli.output import plain
 
@@ -31,6 +32,11 @@ def test_an_expansion_has_failed_where_every_child_has(terminal: Terminal) -> No
     assert terminal.json("expand", "main", '{"drift": "far"}', status=2)[0]["ok"] is False
     assert terminal.type("expand", "main", '{"drift": "far"}') == 2
     assert "bad_request" in terminal.out
+
+
+def test_it_says_which_version_it_is(alone: Terminal) -> None:
+    assert alone.type("--version") == 0
+    assert alone.out == f"snapserv {snapserv.__version__}\n"
 
 
 def test_every_command_is_used_by_these_tests() -> None:

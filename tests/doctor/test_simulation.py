@@ -103,6 +103,7 @@ def test_mistakes_are_what_they_are_when_serving(tmp_path: Path) -> None:
         examine("examples.counter:Counter", {"nothing": 1})
     (tmp_path / "raises.py").write_text(
         "from snapserv import Simulation\nclass S(Simulation):\n  def setup(self): raise ValueError('no')\n"
+        "  def step(self, inputs): pass\n"
     )
     with pytest.raises(SimulationError, match="no"):
         examine(f"{tmp_path}/raises.py:S", {})

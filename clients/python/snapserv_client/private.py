@@ -8,6 +8,7 @@ import json
 import os
 import select
 import shutil
+import site
 import subprocess
 import sys
 import tempfile
@@ -43,17 +44,19 @@ class PrivateServer:
     def _start(self, target: str, backing: str | None, start_within_s: float, params: dict[str, Any]) -> None:
         ready, told = os.pipe()
         self.endpoint = f"ipc://{self._folder}/s.sock"
-        command = [sys.executable, "-m", "snapserv", "serve", target, "--endpoint", self.endpoint]
+        command = [sys.executable, "-P", "-m", "snapserv", "serve", target, "--endpoint", self.endpoint]
         # Its standard input is ours to close: when this process ends, however it ends, the server ends too.
         command += ["--ready-fd", str(told), "--exit-with-stdin", "--own-folder", "--quiet"]
         if backing is not None:
             command += ["--backing", backing]
         for name, value in params.items():
             command += ["--param", f"{name}={json.dumps(value)}"]
-        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+        ours, others = _module_path()
+        for folder in ours:
+            command += ["--search-path", folder]
         try:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, pass_fds=[told], env={**os.environ, "PYTHONPATH": path},
+                command, stdin=subprocess.PIPE, pass_fds=[told], env={**os.environ, **others},
                 start_new_session=True,  # Ctrl-C is for this process, which then decides
             )  # fmt: skip
         except BaseException:
@@ -91,6 +94,23 @@ def _end(owner: int, process: subprocess.Popen[bytes], folder: Path) -> None:
         process.kill()
         process.wait()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _module_path() -> tuple[list[str], dict[str, str]]:
+    """Return the folders that Python searches first for whoever runs here, and PYTHONPATH for the rest of its path.
+
+    The first are the working folder and the script's, where a file may be called like a module of the standard
+    library. So simulations are looked for there, and modules of the server are not.
+    """
+    given = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    first = {"", os.getcwd(), os.path.dirname(os.path.abspath(script)) if script else ""}.difference(given)
+    ours = [entry or os.getcwd() for entry in sys.path if entry in first]
+    standard = os.path.dirname(os.__file__)
+    there = [*given, *site.getsitepackages(), site.getusersitepackages()]  # for any interpreter that is started
+    others = [entry for entry in sys.path if entry not in first and entry not in there]
+    others = [entry for entry in others if not entry.startswith(standard) and os.path.exists(entry)]
+    return list(dict.fromkeys(ours)), {"PYTHONPATH": os.pathsep.join([*given, *others])} if others else {}
 
 
 def _named(kind: type, folder: Path) -> str:
