@@ -22,6 +22,7 @@ from ..memory.rebasing import Rebaser
 from ..simulation.base import Simulation
 from ..simulation.blame import AuthorsCode, blame, run_exported
 from ..simulation.leaving import flush
+from ..simulation.reseeding import MOST_OBJECTS
 from .history import BEGIN, CALL, STEP, WRITE, History, Moment
 from .link import CellEnd, encode, plain
 from .rollout import play, refuse_finished
@@ -60,6 +61,7 @@ class Cell:
         self._marked: Moment | None = None
         self._remembers = False
         self._begun = False
+        self._looked_at = 0
         self._slot = 0
         self._step = 0
         self._handlers: dict[str, Callable[[Mapping[str, Any], int | None], Any]] = {
@@ -140,14 +142,18 @@ class Cell:
         if request.get("resumes"):
             return begun
         self._begun = not request.get("silent")
+        simulation, seed = self._simulation, request["seed"]
+        if seed is not None and self._looked_at != self._history.trail.count:
+            # What ticks have made since: once for a branch and its descendants, until they tick again.
+            simulation.find_streams(MOST_OBJECTS)
+            self._looked_at = self._history.trail.count
         if not self._begun:
             return begun
-        seed, kind = request["seed"], type(self._simulation)
-        with AuthorsCode(f"{kind.__name__}.on_branch"):
-            self._simulation.reseed(seed)
-        if seed is not None or kind.on_branch is not Simulation.on_branch:
+        with AuthorsCode(f"{type(simulation).__name__}.on_branch"):
+            reseeded, missed = simulation.begin_branch(seed)
+        if seed is not None or simulation.has_hook("on_branch"):
             self._history.add(BEGIN, self._history.pack(seed))
-        return begun
+        return {**begun, "reseeded": reseeded, "missed": missed}
 
     def _run_ticks(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         simulation, scoreboard, slot, rebaser = self._simulation, self._scoreboard, self._slot, self._rebaser

@@ -64,6 +64,7 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, Folders | None, dict
     """Return the simulation whose setup has run and whose arena is sealed, its folders, and its description."""
     began = time.monotonic()
     sys.path[:0] = [path for path in request["path"] if path not in sys.path]
+    streams.watch()
     kind = load_simulation(request["target"])
     params = kind.bind(request["params"])  # before anything is made: setup's own are bound alike
     folders = _branch_folders([*kind.branch_dirs, *request["branch_dirs"]], request["stores"])
@@ -72,6 +73,7 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, Folders | None, dict
         simulation = kind.build(arena, **request["params"])
     seed = params.get("seed", 0)
     streams.seed_later(seed if isinstance(seed, int) and seed >= 0 else 0)
+    simulation.find_streams()
     refuse_threads()
     if folders is not None:
         folders.note()
@@ -91,7 +93,7 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, Folders | None, dict
         "fork": " · ".join(part for part in fork.mode() if part),
         "huge_heap_bytes": huge_heap_bytes,
         "folders": folders.describe() if folders is not None else None,
-        "has_on_drop": kind.on_drop is not Simulation.on_drop,
+        "has_on_drop": simulation.has_hook("on_drop"),
         "setup_s": time.monotonic() - began,
     }
     return simulation, folders, described
