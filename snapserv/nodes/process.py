@@ -78,6 +78,8 @@ class CellProcess:
         self.clone_us = 0.0
         self.verdict: SnapservError | None = None
         self.has_on_drop = False
+        self.begun: Mapping[str, Any] = {}
+        """What it answered when it began: of a branch, what was reseeded."""
         self.stacks: Stacks | None = None
         self.shares_with: list[CellProcess] = []
         """The one that it was cloned of, and the last one that was cloned of it: while all of them live."""
