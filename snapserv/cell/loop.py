@@ -21,7 +21,7 @@ from ..machine.oom import BRANCH, prefer
 from ..memory.rebasing import Rebaser
 from ..simulation.base import Simulation
 from ..simulation.blame import AuthorsCode, blame, run_exported
-from ..simulation.leaving import flush
+from ..simulation.leaving import flush, flush_all
 from ..simulation.reseeding import MOST_OBJECTS
 from .history import BEGIN, CALL, STEP, WRITE, History, Moment
 from .link import CellEnd, encode, plain
@@ -104,6 +104,7 @@ class Cell:
                 continue
             except SnapservError as error:
                 reply = {"error": error.to_wire()}
+            flush()  # from here on the process may be ended at any time, and nothing is lost by it
             if "key" in request:
                 # The server may die before it has written down that the client was told.
                 self._last = {"key": request["key"], "before": request.get("before", 0), "reply": reply}
@@ -284,8 +285,8 @@ class Cell:
         """Have `_reset_in_place` put this whole process back to here, whatever it holds, and begin from here."""
         if descriptor is None:
             raise BadRequestError("a mark of a process comes with its twin's socket")
-        flush()  # what is buffered now would be printed each time
         try:
+            flush_all()  # what is buffered now would be written each time
             refuse_threads()
             self._remembers = True  # also in what is gone back to
             thawed, asked = fork.mark(self._control.fileno(), descriptor)
@@ -357,6 +358,7 @@ class Cell:
     def _tell_of_snapshot(self) -> None:
         with AuthorsCode(f"{type(self._simulation).__name__}.on_snapshot"):
             self._simulation.on_snapshot()
+        flush_all()  # before folders are copied
 
     def _freeze(self, _: Mapping[str, Any], descriptor: int | None) -> NoReturn:
         if descriptor is None:
@@ -366,12 +368,12 @@ class Cell:
             if folders is None:
                 self._tell_of_snapshot()
             refuse_threads()
+            flush_all()  # what is buffered now would be written by both
         except BaseException:
             os.close(descriptor)
             if folders is not None:
                 folders.abandon()
             raise
-        flush()  # what is buffered now would be printed by both
         try:
             spares = folders.spares if folders is not None else range(0)
             thawed, clone_ns = fork.freeze(self._control.fileno(), descriptor, spares)

@@ -19,10 +19,10 @@ from ..ext import fork
 from ..machine.oom import MASTER, prefer, score
 from ..memory.arena import Arena
 from ..memory.heap import use_huge_pages
-from ..simulation import streams
+from ..simulation import streams, writers
 from ..simulation.base import Simulation
 from ..simulation.blame import AuthorsCode
-from ..simulation.leaving import flush, leave
+from ..simulation.leaving import flush, flush_all, leave
 from .link import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR, CellEnd, plain
 from .loading import load_simulation
 from .loop import Cell
@@ -48,6 +48,7 @@ def main() -> NoReturn:
         resource.setrlimit(resource.RLIMIT_NOFILE, (request["open_files"], most))
         try:
             simulation, folders, described = _build(request)
+            flush_all()
         except SnapservError as error:
             control.send(fork.REPLY, {"error": error.to_wire()})
             leave(1)
@@ -65,6 +66,7 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, Folders | None, dict
     began = time.monotonic()
     sys.path[:0] = [path for path in request["path"] if path not in sys.path]
     streams.watch()
+    writers.watch()
     kind = load_simulation(request["target"])
     params = kind.bind(request["params"])  # before anything is made: setup's own are bound alike
     folders = _branch_folders([*kind.branch_dirs, *request["branch_dirs"]], request["stores"])

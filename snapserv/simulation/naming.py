@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from types import FunctionType, ModuleType
@@ -17,7 +18,7 @@ def name_of(stream: Any, holders: Sequence[Any]) -> str:
     kind = type(stream).__name__
     held = stream
     for holder, beyond in zip(holders, [*holders[1:], None], strict=True):
-        if isinstance(holder, NAMED) or type(holder).__flags__ & HEAP_TYPE:
+        if isinstance(holder, NAMED) or _is_of_a_class(holder):
             attribute = next((name for name, value in _attributes(holder) if value is held), None)
             named = holder if isinstance(holder, NAMED) else type(holder)
             owner = named.__name__ if isinstance(named, ModuleType) else named.__qualname__
@@ -36,6 +37,12 @@ def shortened(names: Sequence[str]) -> list[str]:
         rest += len(listed) - MOST_NAMES
         listed = listed[:MOST_NAMES]
     return [*listed, f"{rest:,} more"] if rest else listed
+
+
+def _is_of_a_class(holder: Any) -> bool:
+    """Return whether it is an instance of somebody's class, and no container or function of Python's own."""
+    kind = type(holder)
+    return bool(kind.__flags__ & HEAP_TYPE) and kind.__module__.partition(".")[0] not in sys.stdlib_module_names
 
 
 def _namespace(holder: Any) -> Any:

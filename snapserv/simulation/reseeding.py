@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..ext import reach
-from . import naming, streams
+from . import naming, streams, writers
 from .owning import Owned
 
 MOST_OBJECTS = 100_000
@@ -36,14 +36,12 @@ class Streams:
         self._drawn = False
 
     def look(self, simulation: Any, most: int | None = None) -> None:
-        """Find the streams that there are now, besides those that were found before.
+        """Find the streams that there are now, besides those that were found before; and files, on the way.
 
         ``most`` is how many objects are looked at, the nearest first; all by default.
         """
-        wanted = _kinds()
+        wanted = (*_kinds(), writers.FILES)
         self._found = [each for each in self._found if sys.getrefcount(each[0]) > HELD_HERE]
-        if not wanted:
-            return
         if self._owned is None or self._owned.outdated:
             self._owned = Owned(simulation)
         owned = self._owned
@@ -54,6 +52,9 @@ class Streams:
         found, self._whole = reach.reach(roots, wanted, np.ndarray, owned.__contains__, [self], *limit)
         names = {id(stream): name for stream, name in apart}
         for stream, holders in found:
+            if isinstance(stream, writers.FILES):
+                writers.note(stream)  # one that was not opened by `open`, and so is not known
+                continue
             if id(stream) not in known and stream is not simulation._rng and _can_be_seeded(stream):
                 named = len(self._found) < MOST_NAMES
                 name = names.get(id(stream)) or (naming.name_of(stream, holders) if named else "")
@@ -73,7 +74,8 @@ class Streams:
         self.seed = seed
         if simulation._rng is not None:
             _reseed(simulation._rng, seed, ())
-        if simulation._rng is not None or (self._owned is not None and self._owned.mentions("rng")):
+        served = simulation.authors is not simulation  # which knows nothing of an adapter's own
+        if simulation._rng is not None or (self._owned is not None and self._owned.mentions("rng") and not served):
             names.append(f"{type(simulation).__name__}.rng (Generator)")
         names += self._reseed_nobodys(seed)
         done = {id(_bits(simulation._rng))}
