@@ -26,6 +26,7 @@ import msgspec
 from ..cell.threads import thread_names
 from ..errors import InternalError, SimulationError, SnapservError, error_from_wire
 from ..simulation.base import Simulation
+from .chance import try_seeds
 from .machine import Finding
 
 ANSWER_DESCRIPTOR = 3
@@ -131,6 +132,7 @@ def _try_out(kind: type[Simulation], request: Mapping[str, Any], known: set[int]
     simulation.arena.seal()
     yield Finding("setup", "ok", f"{time.monotonic() - began:.2f} s")
     yield _tick(simulation, readings)
+    yield try_seeds(simulation)
     yield from _threads()
     yield from _descriptors(known, [os.path.realpath(folder) for folder in kind.branch_dirs])
     yield from _mappings(simulation.arena.addresses)

@@ -19,25 +19,47 @@ GLOBAL_DRAWS = frozenset(
 
 
 class Owned:
-    """The modules of a simulation's own, by name in order: ``modules``."""
+    """The modules of a simulation's own: ``modules``, in the order in which they were met, by name.
+
+    ``near`` are those of them that its author wrote, and those of its classes, without the rest of an installed
+    package. ``others`` are the random streams that modules by others have as globals, and what those are called.
+    """
 
     def __init__(self, simulation: Any) -> None:
-        self._count = len(sys.modules)
         places = {kind.__module__ for each in (simulation, simulation.authors) for kind in type(each).__mro__}
         self._places = {
             name for name in places if not name.startswith(("snapserv.simulation", "snapserv.adapters"))
         }
         self._packages = {_top(name) for name in self._places} - {*OURS, *sys.stdlib_module_names}
-        loaded = sorted((name, each) for name, each in sys.modules.items() if type(each) is ModuleType)
-        self.modules = [module for name, module in loaded if self._owns(name, module)]
-        self._names = {module.__name__ for module in self.modules}
-        self._others = [module for name, module in loaded if name not in self._names and _is_installed(name)]
-        self._mentioned = set(_mentioned(self.modules))
+        self._met: set[str] = set()
+        self._names: set[str] = set()
+        self._mentioned: set[str] = set()
+        self.modules: list[ModuleType] = []
+        self.near: list[ModuleType] = []
+        self.others: list[tuple[Any, str]] = []
 
-    @property
-    def outdated(self) -> bool:
-        """Whether modules have been imported since."""
-        return len(sys.modules) != self._count
+    def meet(self, kinds: tuple[type, ...]) -> None:
+        """Look at the modules that were imported since the last time; ``kinds`` are those of random streams."""
+        if len(sys.modules) == len(self._met):
+            return
+        new = sorted(sys.modules.keys() - self._met)
+        self._met.update(new)
+        for name in new:
+            module = sys.modules[name]
+            if type(module) is not ModuleType:
+                continue
+            if self._owns(name, module):
+                self.modules.append(module)
+                if name in self._places or not _is_installed(module):
+                    self.near.append(module)
+                self._names.add(module.__name__)
+                self._mentioned.update(_mentioned(module))
+            elif _top(name) not in (*OURS, *sys.stdlib_module_names, "__main__"):
+                self.others += [
+                    (value, f"{name}.{key} ({type(value).__name__})")
+                    for key, value in vars(module).items()
+                    if isinstance(value, kinds)
+                ]
 
     def __contains__(self, kind: type) -> bool:
         return getattr(kind, "__module__", None) in self._names
@@ -46,41 +68,34 @@ class Owned:
         """Whether the code of these modules names ``rng``, or draws from the stream of ``random`` or of numpy."""
         return what in self._mentioned
 
-    def streams_of_others(self, kinds: tuple[type, ...]) -> Iterator[tuple[Any, str]]:
-        """Yield the random streams that installed modules by others have as globals, and their names."""
-        for module in self._others:
-            for name, value in vars(module).items():
-                if isinstance(value, kinds):
-                    yield value, f"{module.__name__}.{name} ({type(value).__name__})"
-
     def _owns(self, name: str, module: ModuleType) -> bool:
         if name in self._places or _top(name) in self._packages:
             return _top(name) not in sys.stdlib_module_names
         if _top(name) in (*OURS, *sys.stdlib_module_names, "__main__"):
             return False
-        file = vars(module).get("__file__")
-        return isinstance(file, str) and not any(folder in file for folder in INSTALLED)
+        return not _is_installed(module)
+
+
+def _is_installed(module: ModuleType) -> bool:
+    """Return whether a module is no author's: in a folder of installed packages, or in no file at all."""
+    file = vars(module).get("__file__")
+    return not isinstance(file, str) or any(folder in file for folder in INSTALLED)
 
 
 def _top(name: str) -> str:
     return name.partition(".")[0]
 
 
-def _is_installed(name: str) -> bool:
-    return _top(name) not in (*OURS, *sys.stdlib_module_names, "__main__")
-
-
-def _mentioned(modules: list[ModuleType]) -> Iterator[str]:
+def _mentioned(module: ModuleType) -> Iterator[str]:
     random = sys.modules.get("random")
-    for module in modules:
-        for value in vars(module).values():
-            if random is not None and (value is random or getattr(value, "__self__", None) is random._inst):
-                yield "random"
-            if isinstance(value, type) and value.__module__ == module.__name__:
-                for member in vars(value).values():
-                    yield from _mentioned_in(getattr(member, "fget", getattr(member, "__func__", member)))
-            else:
-                yield from _mentioned_in(value)
+    for value in vars(module).values():
+        if random is not None and (value is random or getattr(value, "__self__", None) is random._inst):
+            yield "random"
+        if isinstance(value, type) and value.__module__ == module.__name__:
+            for member in vars(value).values():
+                yield from _mentioned_in(getattr(member, "fget", getattr(member, "__func__", member)))
+        else:
+            yield from _mentioned_in(value)
 
 
 def _mentioned_in(function: Any) -> Iterator[str]:

@@ -38,19 +38,19 @@ class Streams:
     def look(self, simulation: Any, most: int | None = None) -> None:
         """Find the streams that there are now, besides those that were found before; and files, on the way.
 
-        ``most`` is how many objects are looked at, the nearest first; all by default.
+        ``most`` is how many objects are looked at, the nearest first, without modules of installed packages; all by
+        default.
         """
         wanted = (*_kinds(), writers.FILES)
         self._found = [each for each in self._found if sys.getrefcount(each[0]) > HELD_HERE]
-        if self._owned is None or self._owned.outdated:
-            self._owned = Owned(simulation)
-        owned = self._owned
-        apart = list(owned.streams_of_others(wanted))
+        owned = self._owned = self._owned or Owned(simulation)
+        owned.meet(_kinds())
         known = {id(stream) for stream, _ in self._found} | {id(stream) for stream in _of_nobody()}
         limit = () if most is None else (most,)
-        roots = [simulation, *owned.modules, *(stream for stream, _ in apart)]
+        modules = owned.modules if most is None else owned.near
+        roots = [simulation, *modules, *(stream for stream, _ in owned.others)]
         found, self._whole = reach.reach(roots, wanted, np.ndarray, owned.__contains__, [self], *limit)
-        names = {id(stream): name for stream, name in apart}
+        names = {id(stream): name for stream, name in owned.others}
         for stream, holders in found:
             if isinstance(stream, writers.FILES):
                 writers.note(stream)  # one that was not opened by `open`, and so is not known
