@@ -136,6 +136,10 @@ def test_split_branches_of_an_object_with_its_own_streams_have_as_many_futures(s
                 assert len({outcome.outputs[name] for outcome in outcomes}) == len(outcomes), name
         assert len({repr(outcome.outputs) for outcome in before.expand([{}] * 12)}) == 1
         branch = before.branch(rng="split")
+        assert "Holder.own (Generator)" in branch.reseeded
+        assert before.branch().reseeded == []
+        branch.restore(before, rng="split")
+        assert "Holder.own (Generator)" in branch.reseeded
         branch.step(3)
         assert branch.verify().ok
 
