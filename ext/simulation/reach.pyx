@@ -5,6 +5,7 @@ So this follows pointers as the collector does, by ``tp_traverse``, which reads 
 that it gives back.
 """
 
+cimport cython
 from cpython.object cimport PyObject, traverseproc, visitproc
 from libc.stdint cimport int32_t, uintptr_t
 from libc.stdlib cimport calloc, free, malloc, realloc
@@ -78,6 +79,7 @@ cdef struct Walk:
     PyObject *enters
 
 
+@cython.overflowcheck(False)  # the product is meant to
 cdef size_t place(Table *table, uintptr_t key) noexcept:
     cdef size_t at = ((key >> 4) * <size_t>0x9E3779B97F4A7C15) >> 20
     at &= table.size - 1
