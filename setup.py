@@ -82,6 +82,7 @@ setup(
             ),
             extension("tracker", "mechanisms/tracker.pyx", "mechanisms/userfault.c"),
             extension("volumes", "mechanisms/volumes.pyx"),
+            extension("reach", "simulation/reach.pyx"),
             extension("kernels.wildfire", "kernels/wildfire.pyx"),
             extension("kernels.gray_scott", "kernels/gray_scott.pyx"),
         ],

@@ -18,6 +18,10 @@ cdef extern from "Python.h":
     void PyOS_AfterFork_Parent()
     void PyOS_AfterFork_Child()
 
+cdef extern from "stdio.h" nogil:
+    ctypedef struct FILE
+    int fflush(FILE *)
+
 cdef extern from "processes/clone.h":
     cdef enum snapserv_fork_mode:
         SNAPSERV_CLONE3
@@ -222,6 +226,11 @@ def try_server(waited_s: float) -> int:
 def find_server() -> int:
     """Wait for the next server, for as long as is allowed; return a socket to it, or `NEVER`."""
     return snapserv_find_server()
+
+
+def flush_c_files() -> None:
+    """Write what the C library's files have buffered: fflush(3)."""
+    fflush(NULL)
 
 
 def count_threads() -> int:

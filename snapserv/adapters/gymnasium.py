@@ -20,7 +20,7 @@ from snapserv.errors import BadRequestError, NotFoundError, SimulationError, Sna
 from snapserv.ext import fork
 from snapserv.simulation.base import Simulation, exported
 
-from .wrapping import sendable
+from .wrapping import Forwarding, sendable
 
 Wrapper = str | dict[str, Any]
 SDL_INIT_TIMER = 1
@@ -37,7 +37,7 @@ def adapt(rest: str) -> type[Simulation]:
     return type(rest, (GymSimulation,), {"served": rest, "__doc__": f"The environment {rest} of Gymnasium."})
 
 
-class GymSimulation(Simulation):
+class GymSimulation(Forwarding):
     """An environment of Gymnasium."""
 
     served: ClassVar[str] = ""
@@ -185,12 +185,22 @@ class GymSimulation(Simulation):
         """Return inputs with an action by chance."""
         return self.random_action()
 
-    def on_branch(self, seed: int | None) -> None:
-        """Give the environment and its spaces random streams of their own, where the branch has one."""
-        if seed is None:
-            return
-        self.env.unwrapped.np_random = seeding.np_random(seed)[0]
-        self._seed_spaces(seed)
+    @property
+    def authors(self) -> Any:
+        """The environment, without its wrappers."""
+        return self.env.unwrapped
+
+    def _reseed_own(self, seed: int) -> list[str]:
+        names = super()._reseed_own(seed)
+        plain = self.env.unwrapped
+        if getattr(plain, "_np_random", None) is None:
+            plain.np_random = seeding.np_random(seed)[0]  # else its first draw would be another in every replay
+        self._seed_spaces(seed, anew=False)
+        engine: Any = getattr(plain, "nethack", None)
+        if callable(getattr(engine, "set_current_seeds", None)):
+            engine.set_current_seeds(core=seed, disp=seed, reseed=False)  # of NLE, whose streams are in C
+            names.append("NetHack")
+        return names
 
     def _seen(self, observation: Any) -> Any:
         try:
@@ -198,15 +208,16 @@ class GymSimulation(Simulation):
         except BadRequestError as cause:
             raise SimulationError(f"what it observed is not in its space: {cause}") from cause
 
-    def _seed_spaces(self, seed: int) -> None:
-        """Seed the spaces of the environment and of each wrapper that has its own.
+    def _seed_spaces(self, seed: int, *, anew: bool = True) -> None:
+        """Seed the spaces of the environment and of each wrapper that has its own; or those that never were seeded.
 
         Gymnasium draws a seed for a space when it is first asked for a value: another in every branch.
         """
         env = self.env
         while True:
-            env.action_space.seed(seed)
-            env.observation_space.seed(seed)
+            for space in (env.action_space, env.observation_space):
+                if anew or space._np_random is None:
+                    space.seed(seed)
             if not isinstance(env, gymnasium.Wrapper):
                 return
             env = env.env

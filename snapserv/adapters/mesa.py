@@ -64,12 +64,3 @@ class MesaSimulation(Wrapping):
     def get(self, name: str) -> Any:
         """Return an attribute of the model."""
         return attribute(self.model, name)
-
-    def on_branch(self, seed: int | None) -> None:
-        """Give the model's own random generators other streams."""
-        if seed is not None:
-            # In place: agents and grids have kept the generators themselves.
-            self.model.random.seed(seed)
-            kind = type(self.model.rng.bit_generator)
-            self.model.rng.bit_generator.state = kind(seed).state
-        super().on_branch(seed)

@@ -26,18 +26,47 @@ IMMUTABLE = (str, int, float, bool, type(None), bytes)
 VARIABLE = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 
 
-class Wrapping(Simulation):
+class Forwarding(Simulation):
+    """A simulation whose hooks are those of the object that it serves, where that has them."""
+
+    def has_hook(self, name: str) -> bool:
+        """Return whether the object has a hook, or a subclass of the adapter."""
+        return getattr(type(self), name) is not getattr(Forwarding, name) or self._hook(name) is not None
+
+    def on_branch(self, seed: int | None) -> None:
+        """Call the object's ``on_branch``."""
+        hook = self._hook("on_branch")
+        if hook is not None:
+            hook(seed)
+
+    def on_snapshot(self) -> None:
+        """Call the object's ``on_snapshot``."""
+        hook = self._hook("on_snapshot")
+        if hook is not None:
+            hook()
+
+    def on_drop(self) -> None:
+        """Call the object's ``on_drop``."""
+        hook = self._hook("on_drop")
+        if hook is not None:
+            hook()
+
+    def _hook(self, name: str) -> Callable[..., Any] | None:
+        hook = getattr(self.authors, name, None)
+        return hook if callable(hook) else None
+
+
+class Wrapping(Forwarding):
     """A model made by somebody else's class or function, whose parameters are setup's."""
 
     factory: ClassVar[Callable[..., Any]]
     supplied: ClassVar[int] = 0
     """How many of the factory's first parameters the adapter supplies."""
 
-    def on_branch(self, seed: int | None) -> None:
-        """Have the model's own ``reseed`` give it another random stream, where it has one."""
-        reseed = getattr(self.model, "reseed", None)
-        if seed is not None and callable(reseed):
-            reseed(seed)
+    @property
+    def authors(self) -> Any:
+        """The model."""
+        return self.model
 
     @classmethod
     def _params_struct(cls) -> type[msgspec.Struct]:

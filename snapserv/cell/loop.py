@@ -22,7 +22,8 @@ from ..memory.rebasing import Rebaser
 from ..simulation.base import Simulation
 from ..simulation.blame import AuthorsCode, blame
 from ..simulation.calling import prepare_call
-from ..simulation.leaving import flush
+from ..simulation.leaving import flush, flush_all
+from ..simulation.reseeding import MOST_OBJECTS
 from . import loops
 from .history import BEGIN, CALL, STEP, WRITE, History, Moment
 from .holdings import ADVICE, Held, Holdings
@@ -66,6 +67,7 @@ class Cell:
         self._marked: Moment | None = None
         self._remembers = False
         self._begun = False
+        self._looked_at = 0
         self._slot = 0
         self._step = 0
         self._handlers: dict[str, Callable[[Mapping[str, Any], int | None], Any]] = {
@@ -109,6 +111,7 @@ class Cell:
                 continue
             except SnapservError as error:
                 reply = {"error": error.to_wire()}
+            flush()  # from here on the process may be ended at any time, and nothing is lost by it
             if "key" in request:
                 # The server may die before it has written down that the client was told.
                 self._last = {"key": request["key"], "before": request.get("before", 0), "reply": reply}
@@ -147,14 +150,18 @@ class Cell:
         if request.get("resumes"):
             return begun
         self._begun = not request.get("silent")
+        simulation, seed = self._simulation, request["seed"]
+        if seed is not None and self._looked_at != self._history.trail.count:
+            # What ticks have made since: once for a branch and its descendants, until they tick again.
+            simulation.find_streams(MOST_OBJECTS)
+            self._looked_at = self._history.trail.count
         if not self._begun:
             return begun
-        seed, kind = request["seed"], type(self._simulation)
-        with AuthorsCode(f"{kind.__name__}.on_branch"):
-            self._simulation.reseed(seed)
-        if seed is not None or kind.on_branch is not Simulation.on_branch:
+        with AuthorsCode(f"{type(simulation).__name__}.on_branch"):
+            reseeded, missed = simulation.begin_branch(seed)
+        if seed is not None or simulation.has_hook("on_branch"):
             self._history.add(BEGIN, self._history.pack(seed))
-        return begun
+        return {**begun, "reseeded": reseeded, "missed": missed}
 
     def _run_ticks(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         simulation, scoreboard, slot, rebaser = self._simulation, self._scoreboard, self._slot, self._rebaser
@@ -291,8 +298,8 @@ class Cell:
         """Have `_reset_in_place` put this whole process back to here, whatever it holds, and begin from here."""
         if descriptor is None:
             raise BadRequestError("a mark of a process comes with its twin's socket")
-        flush()  # what is buffered now would be printed each time
         try:
+            flush_all()  # what is buffered now would be written each time
             refuse_threads()
             self._refuse_what_cannot_be_cloned(descriptor)
             self._remembers = True  # also in what is gone back to
@@ -366,6 +373,7 @@ class Cell:
     def _tell_of_snapshot(self) -> None:
         with AuthorsCode(f"{type(self._simulation).__name__}.on_snapshot"):
             self._simulation.on_snapshot()
+        flush_all()  # before folders are copied
 
     def _refuse_what_cannot_be_cloned(self, *ours: int) -> None:
         self._holdings.refuse([self._control.fileno(), *ours], whole=not self._looked_whole)
@@ -380,12 +388,12 @@ class Cell:
                 self._tell_of_snapshot()
                 self._refuse_what_cannot_be_cloned(descriptor)
             refuse_threads()
+            flush_all()  # what is buffered now would be written by both
         except BaseException:
             os.close(descriptor)
             if folders is not None:
                 folders.abandon()
             raise
-        flush()  # what is buffered now would be printed by both
         try:
             spares = folders.spares if folders is not None else range(0)
             thawed, clone_ns = fork.freeze(self._control.fileno(), descriptor, spares)

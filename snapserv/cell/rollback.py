@@ -31,7 +31,7 @@ _IMMUTABLE = (
     type,
     types.ModuleType,
 )
-_FRAMEWORKS = frozenset({"_arrays", "_params", "_arena", "_rng"})
+_FRAMEWORKS = frozenset({"_arrays", "_params", "_arena", "_rng", "_streams"})
 _FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType)
 
 

@@ -18,10 +18,10 @@ from ..ext import fork
 from ..machine.oom import MASTER, prefer, score
 from ..memory.arena import Arena
 from ..memory.heap import use_huge_pages
-from ..simulation import streams
+from ..simulation import streams, writers
 from ..simulation.base import Simulation
 from ..simulation.blame import AuthorsCode
-from ..simulation.leaving import flush, leave
+from ..simulation.leaving import flush, flush_all, leave
 from ..simulation.modules import search
 from . import loops
 from .holdings import Holdings
@@ -50,6 +50,7 @@ def main() -> NoReturn:
         resource.setrlimit(resource.RLIMIT_NOFILE, (request["open_files"], most))
         try:
             simulation, holdings, folders, described = _build(request)
+            flush_all()
         except SnapservError as error:
             control.send(fork.REPLY, {"error": error.to_wire()})
             leave(1)
@@ -67,6 +68,8 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, Holdings, Folders | 
     """Return the simulation whose setup has run, what else the process holds, and the description of it all."""
     began = time.monotonic()
     search(request["path"])
+    streams.watch()
+    writers.watch()
     kind = load_simulation(request["target"])
     params = kind.bind(request["params"])  # before anything is made: setup's own are bound alike
     named = [*kind.branch_dirs, *request["branch_dirs"]]
@@ -77,6 +80,7 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, Holdings, Folders | 
         simulation = kind.build(arena, **request["params"])
     seed = params.get("seed", 0)
     streams.seed_later(seed if isinstance(seed, int) and seed >= 0 else 0)
+    simulation.find_streams()
     refuse_threads()
     arena.seal()
     holdings.refuse([CONTROL_DESCRIPTOR], whole=True)
@@ -99,7 +103,7 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, Holdings, Folders | 
         "made_private": holdings.made_private,
         "shared": [str(held) for held in holdings.allowed],
         "folders": folders.describe() if folders is not None else None,
-        "has_on_drop": kind.on_drop is not Simulation.on_drop,
+        "has_on_drop": simulation.has_hook("on_drop"),
         "setup_s": time.monotonic() - began,
     }
     return simulation, holdings, folders, described

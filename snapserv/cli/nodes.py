@@ -135,6 +135,7 @@ def branch(
         wanted = 1 if count is None and not names else count
         made = server.node(node).branch(wanted, names=names or None, rng=rng_of(rng))
     show([each.last for each in made], as_json=as_json, people=lambda: lines_of([each.last for each in made]))
+    say_reseeded(made[0], as_json=as_json)
 
 
 def restore(
@@ -149,6 +150,7 @@ def restore(
         found = live(server, node)
         found.restore(snapshot, rng=rng_of(rng))
     show(found.last, as_json=as_json, people=lambda: line_of(found.last))
+    say_reseeded(found, as_json=as_json)
 
 
 def reset(node: BranchName, rng: Rng = "same", endpoint: Endpoint = None, as_json: Json = False) -> None:
@@ -157,6 +159,13 @@ def reset(node: BranchName, rng: Rng = "same", endpoint: Endpoint = None, as_jso
         found = live(server, node)
         found.reset(rng=rng_of(rng))
     show(found.last, as_json=as_json, people=lambda: line_of(found.last))
+    say_reseeded(found, as_json=as_json)
+
+
+def say_reseeded(branch: Branch, *, as_json: bool) -> None:
+    """Tell people which random streams were given other states, if any were."""
+    if branch.reseeded and not as_json:
+        typer.echo(f"reseeded: {', '.join(branch.reseeded)}")
 
 
 def mark_(

@@ -13,7 +13,7 @@ import signal
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeAlias
 
 from snapserv_client.wire import Buffer
@@ -68,6 +68,8 @@ class CellProcess:
         self.clone_us = 0.0
         self.verdict: SnapservError | None = None
         self.has_on_drop = False
+        self.begun: Mapping[str, Any] = {}
+        """What it answered when it began: of a branch, what was reseeded."""
         self.stacks: Stacks | None = None
         self.shares_with: list[CellProcess] = []
         """The one that it was cloned of, and the last one that was cloned of it: while all of them live."""

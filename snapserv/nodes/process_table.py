@@ -237,7 +237,7 @@ class ProcessTable:
             except SnapservError:
                 beginning.cancel()
                 raise
-            begun = await beginning
+            begun = branch.begun = await beginning
             branch.shares_with = [frozen]
             if stacks is not None:
                 stacks.began(frozen, branch, begun["folders"])

@@ -20,7 +20,7 @@ from snapserv_client.protocol import ExpandArgs, ExpandResult, Kept, Outcome
 from ..errors import NodeDiedError, RequestTimeoutError, SnapservError
 from ..nodes.nodes import Nodes
 from ..nodes.process import CellProcess
-from ..nodes.seeds import seed_of
+from ..nodes.seeds import Reseeding, seed_of
 from ..nodes.tree import Node
 from .stalling import STALLED_HINT, StalledError, unless_stalled
 
@@ -57,6 +57,7 @@ class Expansion:
         )
         self._twins: dict[CellProcess, CellProcess] = {}
         self._spare: list[CellProcess] = []
+        self.reseeding = Reseeding(args.rng)
         # Ids come first, and in order: a child's own random stream is derived from its id.
         self._ids = [nodes.forest.reserve() for _ in args.inputs]
 
@@ -79,7 +80,8 @@ class Expansion:
             self._alive.clear()
             while self._endings:
                 await asyncio.wait(self._endings)
-        return ExpandResult([self._outcomes[index] for index in sorted(self._outcomes)], kept)
+        outcomes = [self._outcomes[index] for index in sorted(self._outcomes)]
+        return ExpandResult(outcomes, kept, reseeded=self.reseeding.names)
 
     async def _work(self, work: Iterator[tuple[int, Sequence[dict[str, Any]]]]) -> None:
         for index, sequence in work:
@@ -138,7 +140,7 @@ class Expansion:
         while self._spare:
             cell = self._spare.pop()
             try:
-                await cell.ask("begin", slot=cell.slot, seed=seed, again=True)
+                self.reseeding.add(await cell.ask("begin", slot=cell.slot, seed=seed, again=True))
                 return cell
             except SnapservError as error:  # if it was the author's hook that raised, it will again in a clone
                 self._refused(error)
@@ -148,14 +150,14 @@ class Expansion:
                 raise
         nodes, resets_in_place = self._nodes, self._resets_in_place
         frozen, step = nodes.cell(self._source), self._source.step
-        cell = await nodes.processes.thaw(
-            frozen, step=step, seed=None if resets_in_place else seed, silent=resets_in_place
-        )
+        # Where it is silent, the seed has it find the random streams, for all children that it plays.
+        cell = await nodes.processes.thaw(frozen, step=step, seed=seed, silent=resets_in_place)
         nodes.count_fork(cell.clone_us)
+        self.reseeding.add(cell.begun)
         if resets_in_place:
             try:
                 await self._remember(cell)
-                await cell.ask("begin", slot=cell.slot, seed=seed)
+                self.reseeding.add(await cell.ask("begin", slot=cell.slot, seed=seed))
             except BaseException:
                 self._end(cell)
                 raise

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import structlog
 from snapserv_client import protocol
 
 from ..budget.budget import Budget
@@ -24,6 +25,7 @@ from .events import Events
 from .options import ServeOptions
 from .sessions import Sessions
 
+log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 WORKERS = 2
@@ -137,6 +139,12 @@ class Call:
             node = self.service.nodes.forest.find(self.node)
             told["node"] = self.node if node is None else node.path
         return told
+
+    def tell(self, notices: Iterable[protocol.Notice]) -> None:
+        """Have the reply, and the log, say what whoever asked should know."""
+        for notice in notices:
+            self.notices.append(notice)
+            log.warning(notice.code, message=notice.message)
 
     @property
     def reference(self) -> str | int:

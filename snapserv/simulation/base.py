@@ -17,7 +17,7 @@ from snapserv_client.wire import dtype_to_wire
 
 from ..errors import BadRequestError, NotFoundError, SimulationError
 from ..memory.arena import Arena
-from . import streams
+from .reseeding import Streams
 
 if TYPE_CHECKING:
     from typing import Self
@@ -130,6 +130,7 @@ class Simulation:
     _params: dict[str, Any]
     _arena: Arena
     _rng: np.random.Generator | None
+    _streams: Streams
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -164,7 +165,7 @@ class Simulation:
 
         Args:
             seed: None where the branch keeps its random stream (``rng="same"``); otherwise a seed of its own,
-                with which ``self.rng`` has been reseeded already.
+                with which every random stream that was found has been reseeded already.
         """
 
     def on_snapshot(self) -> None:
@@ -180,7 +181,7 @@ class Simulation:
     def rng(self) -> np.random.Generator:
         """The simulation's random generator, seeded from ``setup``'s parameter ``seed`` (0 without one)."""
         if self._rng is None:
-            self._rng = np.random.default_rng(self._params.get("seed", 0))
+            self._rng = np.random.default_rng(self._streams.seed)
         return self._rng
 
     @property
@@ -204,6 +205,7 @@ class Simulation:
         simulation._params = cls.bind(params)
         simulation._arena = Arena() if arena is None else arena
         simulation._rng = None
+        simulation._streams = Streams(simulation._params.get("seed", 0))
         for field in cls.fields.values():
             shape = field.resolve(simulation._params.get)
             if shape is not None:
@@ -213,16 +215,48 @@ class Simulation:
             field.__get__(simulation, cls)
         return simulation
 
-    def reseed(self, seed: int | None) -> None:
-        """Give a branch its random streams, then call `on_branch`.
+    @property
+    def authors(self) -> Any:
+        """The object whose hooks are the author's: an adapter's is the one that it serves."""
+        return self
 
-        With a seed: ``self.rng``, and those that are nobody's own: of the module ``random``, and of the functions
-        of ``numpy.random``. Without one all of them stay what they are.
+    def has_hook(self, name: str) -> bool:
+        """Return whether the author has written the hook ``name``, which is called like one of this class."""
+        return getattr(type(self), name) is not getattr(Simulation, name)
+
+    def find_streams(self, most: int | None = None) -> None:
+        """Find the random streams that there are: at the end of setup, and where ticks may have made new ones.
+
+        ``most`` is how many objects are looked at; all by default.
         """
+        self._streams.look(self, most)
+
+    def begin_branch(self, seed: int | None) -> tuple[list[str], list[str]]:
+        """Give a branch its random streams, then call the author's ``reseed``, if there is one, and `on_branch`.
+
+        With a seed, every stream that was found gets another state, in place; see `snapserv.simulation.reseeding`.
+        Without one all of them stay what they are.
+
+        Returns:
+            The names of what was reseeded, and what may have been missed.
+        """
+        names: list[str] = []
+        missed: list[str] = []
         if seed is not None:
-            self._rng = np.random.default_rng(seed)
-            streams.reseed(seed)
+            names, missed = self._streams.reseed(self, seed)
+            names += self._reseed_own(seed)
+            if self.has_hook("on_branch"):
+                names.append(f"{type(self).__name__}.on_branch")
         self.on_branch(seed)
+        return names, missed
+
+    def _reseed_own(self, seed: int) -> list[str]:
+        """Have the author's own ``reseed`` do what only it can, as for a stream in C; return its name."""
+        reseed = getattr(self.authors, "reseed", None)
+        if not callable(reseed):
+            return []
+        reseed(seed)
+        return [f"{type(self.authors).__name__}.reseed"]
 
     # ------------------------------------------------------------------------------------ described for clients
 

@@ -1,10 +1,14 @@
-"""How a cell ends by itself: at once, with what it has printed, and without the exit handlers of its simulator."""
+"""How a cell ends by itself: at once, with what it has written, and without the exit handlers of its simulator."""
 
 from __future__ import annotations
 
 import os
 import sys
 from typing import NoReturn
+
+from ..errors import SimulationError
+from ..ext import fork
+from . import writers
 
 
 def leave(status: int) -> NoReturn:
@@ -13,10 +17,30 @@ def leave(status: int) -> NoReturn:
     os._exit(status)
 
 
-def flush() -> None:
-    """Write what is buffered, which two processes would print otherwise."""
+def flush() -> Exception | None:
+    """Write what is buffered, in Python or in C; return what kept some of it from being written.
+
+    Two processes would write it otherwise, and one that is ended would not.
+    """
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError):
+        except (OSError, ValueError, AttributeError):
             continue  # a closed or full terminal must not end a simulation
+    failed = writers.flush()
+    fork.flush_c_files()
+    return failed
+
+
+def flush_all() -> None:
+    """Write what is buffered before this process is copied.
+
+    Raises:
+        SimulationError: Some of it cannot be written, and each copy would try to.
+    """
+    failed = flush()
+    if failed is not None:
+        raise SimulationError(
+            f"what is buffered for a file cannot be written: {failed}",
+            hint="a copy of it would be written by every branch: make room, or close the file",
+        )

@@ -15,11 +15,15 @@ from types import ModuleType
 from typing import Any
 
 MODULES = ("random", "numpy.random")
+GETTERS = {"random": "getstate", "numpy.random": "get_state"}
+
+_STOOD: dict[str, int] = {}
+_DRAWN: set[str] = set()
 
 
 def reseed(seed: int) -> None:
     """Seed those whose modules are there, and those whose modules are imported later."""
-    _LATER.seed = seed
+    _LATER.seed, _LATER.seeds = seed, True
     for name in MODULES:
         if name in sys.modules:
             _seed(name, sys.modules[name], seed)
@@ -27,15 +31,28 @@ def reseed(seed: int) -> None:
 
 def seed_later(seed: int) -> None:
     """Seed those whose modules are imported from now on."""
-    _LATER.seed = seed
-    if _LATER not in sys.meta_path:
-        sys.meta_path.insert(0, _LATER)
+    _LATER.seed, _LATER.seeds = seed, True
+    _find_first()
+
+
+def watch() -> None:
+    """Take note of where each stands now, or when its module is imported, for `drawn` to tell."""
+    _find_first()
+    for name in MODULES:
+        if name in sys.modules:
+            _note(name)
+
+
+def drawn(name: str) -> bool:
+    """Return whether anybody has drawn from one of them since `watch`, or seeded it."""
+    if name not in _DRAWN and name in _STOOD and _state(name) != _STOOD[name]:
+        _DRAWN.add(name)
+    return name in _DRAWN
 
 
 def states() -> dict[str, Any]:
     """Return where each of them stands whose module is there."""
-    getters = {"random": "getstate", "numpy.random": "get_state"}
-    return {name: getattr(sys.modules[name], getters[name])() for name in MODULES if name in sys.modules}
+    return {name: getattr(sys.modules[name], GETTERS[name])() for name in MODULES if name in sys.modules}
 
 
 def put_back(states: Mapping[str, Any]) -> None:
@@ -48,11 +65,31 @@ def put_back(states: Mapping[str, Any]) -> None:
             _seed(name, sys.modules[name], _LATER.seed)
 
 
+def _find_first() -> None:
+    if _LATER not in sys.meta_path:
+        sys.meta_path.insert(0, _LATER)
+
+
+def _state(name: str) -> int:
+    if name == "random":
+        return hash(sys.modules[name].getstate())
+    state = sys.modules[name].get_state(legacy=False)
+    key = state["state"].get("key")
+    return hash((repr(state) if key is None else (key.tobytes(), state["state"]["pos"]), state["gauss"]))
+
+
+def _note(name: str) -> None:
+    _STOOD[name] = _state(name)
+
+
 def _seed(name: str, module: ModuleType, seed: int) -> None:
+    drawn(name)  # before it stands elsewhere
     if name == "random":
         module.seed(seed)
     else:  # which takes 32 bits, or an array of them
         module.seed(module.SeedSequence(seed).generate_state(8))
+    if name in _STOOD:
+        _note(name)
 
 
 class _Seeding(Loader):
@@ -67,7 +104,10 @@ class _Seeding(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
-        _seed(self._name, module, _LATER.seed)
+        if _LATER.seeds:
+            _seed(self._name, module, _LATER.seed)
+        else:
+            _note(self._name)
 
     def __getattr__(self, what: str) -> Any:
         return getattr(self._loader, what)
@@ -77,6 +117,7 @@ class _Later:
     """Finds the modules where they are found anyway, and has them seeded."""
 
     seed = 0
+    seeds = False
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None

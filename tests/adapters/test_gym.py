@@ -129,7 +129,7 @@ def test_policies_roll_out_in_the_children_and_winners_are_kept(lander: Server) 
     main = lander.branch("main")
     outcomes = main.expand(
         [[{"action": action}] for action in range(4)] * 2,
-        policy="random_action", policy_steps=300, rng="split", sum=["reward"], keep=Best(2, "reward"),
+        policy="random_action", policy_steps=1000, rng="split", sum=["reward"], keep=Best(2, "reward"),
     )  # fmt: skip
     assert all(outcome.ok and outcome.finished for outcome in outcomes)
     kept = [outcome for outcome in outcomes if outcome.node is not None]

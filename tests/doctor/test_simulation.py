@@ -145,3 +145,18 @@ class Chance(Simulation):
 """)
     by = {finding.what: finding for finding in examine(f"{tmp_path}/chance.py:Chance", {})}
     assert "os.urandom (chance.py:7)" in by["clocks and chance"].found
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("object:tests.simulations.drawing:Holder", "Holder.own (Generator)"),
+        ("object:tests.simulations.drawing:Holder", "branches differ from tick 1 on"),
+        ("object:tests.simulations.clockwork:Clockwork", 'none found; with rng="split" two branches were the same'),
+        ("gym:CartPole-v1", "CartPoleEnv._np_random (Generator)"),
+    ],
+)
+def test_it_says_whether_another_random_stream_changes_anything(target: str, words: str) -> None:
+    by = {finding.what: finding for finding in examine(target, {})}
+    assert words in by["random streams"].found
+    assert by["random streams"].verdict == "ok"

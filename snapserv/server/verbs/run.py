@@ -215,7 +215,9 @@ async def _expand(call: Call, source: Node, args: protocol.ExpandArgs) -> protoc
     call.service.nodes.cell(source)  # where it has died, that is the error, and not each child's
     on_outcome = call.outcome if args.stream and call.outcome is not None else _forget
     call.expanding = source
-    result = await Expansion(call.service.nodes, source, args, on_outcome).run()
+    expansion = Expansion(call.service.nodes, source, args, on_outcome)
+    result = await expansion.run()
+    call.tell(expansion.reseeding.notices())
     if args.stream:
         result.outcomes = []
     return result

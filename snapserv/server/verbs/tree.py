@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import msgspec
 from snapserv_client import protocol
 
 from ...errors import BadRequestError, NotFoundError, SnapservError
+from ...nodes.nodes import Nodes
+from ...nodes.seeds import Reseeding
 from ...nodes.tree import Node
 from ...nodes.turns import Turn
 from ...outside import accounting
@@ -108,7 +113,11 @@ async def branch(call: Call, args: protocol.BranchArgs) -> protocol.BranchResult
                 for each in (*made, *([source] if taken else [])):
                     await nodes.drop(each)
                 raise
-        return protocol.BranchResult([nodes.info(each) for each in made], taken)
+        reseeding = Reseeding(args.rng)
+        for each in made:
+            reseeding.add(_begun(nodes, each))
+        call.tell(reseeding.notices())
+        return protocol.BranchResult([nodes.info(each) for each in made], taken, reseeding.names)
 
 
 @handles("restore")
@@ -139,7 +148,15 @@ async def _revive(call: Call, node: Node, source: Node, rng: protocol.Rng) -> pr
         if node.id not in nodes.forest.nodes:
             raise NotFoundError(f"{node.path} was dropped")
         await nodes.revive(node, source, rng=rng)
-    return protocol.NodeResult(nodes.info(node))
+        reseeding = Reseeding(rng)
+        reseeding.add(_begun(nodes, node))
+    call.tell(reseeding.notices())
+    return protocol.NodeResult(nodes.info(node), reseeding.names)
+
+
+def _begun(nodes: Nodes, branch: Node) -> Mapping[str, Any]:
+    cell = nodes.cell_of(branch)
+    return {} if cell is None else cell.begun
 
 
 def _measurable(service: Service, node: Node) -> accounting.Measurable:

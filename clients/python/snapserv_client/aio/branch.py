@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .. import requests
@@ -14,6 +14,9 @@ from .node import Node, Snapshot, reference
 
 class Branch(Node):
     """A live simulation."""
+
+    reseeded: Sequence[str] = ()
+    """The random streams that were given other states when this client made it, or put it back, with ``rng=``."""
 
     async def step(
         self,
@@ -67,11 +70,13 @@ class Branch(Node):
 
     async def restore(self, snapshot: Snapshot | str | int, *, rng: Rng = "same") -> None:
         """Go back to a snapshot; the branch keeps its name, and lives again if it had died."""
-        self.last = await self._run(requests.restore(self.id, reference(snapshot), rng))
+        result = await self._run(requests.restore(self.id, reference(snapshot), rng))
+        self.last, self.reseeded = result.node, result.reseeded
 
     async def reset(self, *, rng: Rng = "same") -> None:
         """Go back to the moment after setup."""
-        self.last = await self._run(requests.reset(self.id, rng))
+        result = await self._run(requests.reset(self.id, rng))
+        self.last, self.reseeded = result.node, result.reseeded
 
     async def mark(self, *, remove: bool = False) -> MarkResult:
         """Mark this moment, in the place of the last mark, or give the mark up: see `rewind`.

@@ -132,12 +132,14 @@ class Kept(msgspec.Struct):
 class ExpandResult(msgspec.Struct):
     """An outcome for each input in order, but for those that were sent before; and the children that were kept.
 
-    ``snapshot`` is the one taken first when a live branch was expanded, where it is kept for its children's sake.
+    ``snapshot`` is the one taken first when a live branch was expanded, where it is kept for its children's sake;
+    ``reseeded`` names the random streams that were given other states, where that was asked for.
     """
 
     outcomes: list[Outcome]
     kept: list[Kept]
     snapshot: NodeInfo | None = None
+    reseeded: list[str] = []
 
 
 class InterruptArgs(Arguments):

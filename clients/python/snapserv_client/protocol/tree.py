@@ -103,10 +103,14 @@ class BranchArgs(Arguments):
 
 
 class BranchResult(msgspec.Struct):
-    """The new branches; ``snapshot`` is the one taken first when a live branch was branched."""
+    """The new branches; ``snapshot`` is the one taken first when a live branch was branched.
+
+    ``reseeded`` names the random streams that were given other states, where that was asked for.
+    """
 
     nodes: list[NodeInfo]
     snapshot: NodeInfo | None
+    reseeded: list[str] = []
 
 
 class RestoreArgs(Arguments):

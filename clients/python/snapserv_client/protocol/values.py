@@ -88,16 +88,18 @@ class NodeInfo(msgspec.Struct):
 
 
 class NodeResult(msgspec.Struct):
-    """The node as it is now."""
+    """The node as it is now; where it was given other random streams, ``reseeded`` names them."""
 
     node: NodeInfo
+    reseeded: list[str] = []
 
 
 class Notice(msgspec.Struct):
     """Something about a request that was done, which its caller should know: by a stable code, as an error's.
 
-    ``rng_unchanged``: another random stream was asked for, and there was none to change. ``not_branchable``: the
-    simulation holds what cannot be copied whole, so that the next snapshot will be refused.
+    ``rng_unchanged``: another random stream was asked for, and there was none to change. ``rng_partly_unchanged``:
+    some may not have been changed, which the message names. ``not_branchable``: the simulation holds what cannot be
+    copied whole, so that the next snapshot will be refused.
     """
 
     code: str

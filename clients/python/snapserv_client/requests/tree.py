@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..protocol import BranchResult, LogResult, NodeInfo, Rng, SnapshotResult, TreeResult
+from ..protocol import BranchResult, LogResult, NodeInfo, NodeResult, Rng, SnapshotResult, TreeResult
 from .message import Request, ask, convert, understand_node
 
 __all__ = ["actions", "branch", "create", "info", "lineage", "reset", "restore", "snapshot", "tree"]
@@ -54,11 +54,11 @@ def branch(node: str | int, count: int, names: Sequence[str] | None, rng: Rng) -
     return Request("branch", node, args, lambda ok: convert(ok, BranchResult))
 
 
-def restore(node: str | int, snapshot_: str | int, rng: Rng) -> Request[NodeInfo]:
+def restore(node: str | int, snapshot_: str | int, rng: Rng) -> Request[NodeResult]:
     """Ask to go back to a snapshot."""
-    return Request("restore", node, {"snapshot": snapshot_, "rng": rng}, understand_node)
+    return Request("restore", node, {"snapshot": snapshot_, "rng": rng}, lambda ok: convert(ok, NodeResult))
 
 
-def reset(node: str | int, rng: Rng) -> Request[NodeInfo]:
+def reset(node: str | int, rng: Rng) -> Request[NodeResult]:
     """Ask to go back to the root."""
-    return Request("reset", node, {"rng": rng}, understand_node)
+    return Request("reset", node, {"rng": rng}, lambda ok: convert(ok, NodeResult))

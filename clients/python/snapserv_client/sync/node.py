@@ -85,6 +85,8 @@ class Node(OwnNode):
         number = count if count is not None else 1 if wanted is None else len(wanted)
         result = self._run(requests.branch(self.id, number, wanted, rng))
         branches = [self._server._wrap(info) for info in result.nodes]
+        for each in branches:
+            each.reseeded = result.reseeded
         return branches[0] if count is None and names is None else branches
 
     def expand(

@@ -1,0 +1,93 @@
+"""Whether another random stream changes anything: two children of a simulation, with two seeds, are compared."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from typing import Any
+
+import msgspec
+
+from ..ext import fork
+from ..simulation.base import Simulation
+from ..simulation.leaving import flush
+from .machine import Finding
+
+TICKS = 8
+WITHIN_S = 2.0
+WHAT = "random streams"
+
+
+class _Tried(msgspec.Struct):
+    """What a child says: what was reseeded and missed, a digest of each tick, and what it raised."""
+
+    names: list[str]
+    missed: list[str]
+    ticks: list[str]
+    raised: str = ""
+
+
+def try_seeds(simulation: Simulation) -> Finding:
+    """Say whether ``rng="split"`` makes futures of a simulation differ, whose setup and first tick have run."""
+    if fork.count_threads() > 1:
+        return Finding(WHAT, "ok", "not tried, since a fork is refused")
+    simulation.find_streams()
+    flush()
+    one, other = _child(simulation, 1), _child(simulation, 2)
+    if one is None or other is None or one.raised or other.raised:
+        raised = next((each.raised for each in (one, other) if each is not None and each.raised), "a child ended")
+        return Finding(
+            WHAT, "weak", f"not tried: {raised}", "see that reseed and on_branch can be called at any time"
+        )
+    listed = ", ".join(one.names) or "none found"
+    if one.missed:
+        return Finding(
+            WHAT,
+            "weak",
+            f"{listed}; not reseeded: {'; '.join(one.missed)}",
+            "reseed them in reseed(seed) or on_branch",
+        )
+    parts = next((n for n, (a, b) in enumerate(zip(one.ticks, other.ticks, strict=False), 1) if a != b), None)
+    if parts is not None:
+        return Finding(WHAT, "ok", f'{listed}; with rng="split" branches differ from tick {parts} on')
+    ticks = min(len(one.ticks), len(other.ticks))
+    same = f'with rng="split" two branches were the same for {ticks} ticks'
+    if one.names:
+        return Finding(WHAT, "ok", f"{listed}; {same}")
+    return Finding(WHAT, "ok", f"{listed}; {same}: where there is chance in it, give it reseed(seed) or on_branch")
+
+
+def _child(simulation: Simulation, seed: int) -> _Tried | None:
+    """Return what a forked child says that was given a seed; None where it said nothing."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if not pid:
+        with contextlib.suppress(BaseException):
+            os.write(writing, msgspec.json.encode(_try(simulation, seed)))
+        os._exit(0)  # without what is the parent's to do
+    os.close(writing)
+    with os.fdopen(reading, "rb") as answers:
+        said = answers.read()
+    os.waitpid(pid, 0)
+    return msgspec.json.decode(said, type=_Tried) if said else None
+
+
+def _try(simulation: Simulation, seed: int) -> _Tried:
+    tried = _Tried([], [], [])
+    began = time.monotonic()
+    try:
+        tried.names, tried.missed = simulation.begin_branch(seed)
+        while len(tried.ticks) < TICKS and time.monotonic() - began < WITHIN_S and not simulation.finished:
+            try:
+                outputs: Any = simulation.step(simulation.convert_inputs(simulation.example_inputs()))
+            except Exception:  # noqa: BLE001 - it may need inputs, which the finding about ticks says
+                break
+            digest = hashlib.sha256(repr(outputs).encode())
+            for name in simulation.fields:
+                digest.update(simulation.array(name).tobytes())
+            tried.ticks.append(digest.hexdigest()[:16])
+    except Exception as cause:  # noqa: BLE001 - whatever the author's code raises
+        tried.raised = f"{type(cause).__name__}: {cause}"[:200]
+    return tried

@@ -1,0 +1,196 @@
+"""Another random stream reaches every stream that there is, where it is; and where there is none, that is said."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from snapserv_client.errors import SnapservWarning
+
+from snapserv.adapters.object import adapt
+from snapserv.simulation.base import Simulation
+from snapserv.simulation.reseeding import Streams
+
+from ..conftest import ServerProcess
+
+Serve = Callable[..., ServerProcess]
+
+
+def built(name: str) -> Any:
+    """Return a simulation as it is at the end of a master's setup."""
+    simulation = adapt(f"tests.simulations.drawing:{name}").build()
+    simulation.find_streams()
+    return simulation
+
+
+def drawn(simulation: Any) -> dict[str, Any]:
+    """Return what a tick puts out."""
+    outputs: dict[str, Any] = simulation.step(simulation.Inputs())
+    return outputs
+
+
+def test_a_seed_reaches_a_stream_wherever_it_hangs_and_everybody_who_was_handed_it() -> None:
+    first, second, third = built("Holder"), built("Holder"), built("Holder")
+    names, missed = first.begin_branch(7)
+    one = drawn(first)
+    second.begin_branch(7)
+    assert drawn(second) == one, "the same seed gives the same"
+    third.begin_branch(8)
+    other = drawn(third)
+    assert [name for name in one if one[name] == other[name]] == []
+    assert missed == []
+    assert {"Holder.own (Generator)", "Holder.old (RandomState)", "Holder.listed (Random) × 3"} <= set(names)
+    assert {
+        "Slotted.stream (Generator) × 2",
+        "Holder.bound (Generator)",
+        "tests.simulations.drawing.GLOBAL (Generator)",
+    } <= set(names)
+    assert not any("System" in name for name in names)
+
+
+def test_no_two_streams_are_given_the_same_numbers() -> None:
+    holder = built("Holder")
+    holder.begin_branch(7)
+    found = [holder.model.own, holder.model.slotted.stream, holder.model.array[0].stream, holder.model.philox]
+    assert len({float(stream.random()) for stream in found}) == len(found)
+    assert len({each["deep"][0].random() for each in holder.model.listed}) == 3
+
+
+def test_without_a_seed_every_stream_goes_on() -> None:
+    first, second = built("Holder"), built("Holder")
+    first.begin_branch(3)
+    assert first.begin_branch(None) == ([], [])
+    expected = drawn(first)
+    second.begin_branch(3)
+    assert drawn(second) == expected
+
+
+class Alias(Simulation):
+    """Hands its generator on."""
+
+    def setup(self, seed: int = 0) -> None:
+        """Keep it."""
+        self.held = [self.rng]
+
+    def step(self, inputs: Any) -> dict[str, float]:
+        """Draw from what was handed on."""
+        return {"drawn": float(self.held[0].random())}
+
+
+def test_the_simulations_own_generator_is_reseeded_in_place_and_begins_as_the_seed_says() -> None:
+    simulation = Alias.build()
+    own = simulation.rng
+    simulation.find_streams()
+    names, _ = simulation.begin_branch(42)
+    assert simulation.rng is own
+    assert simulation.held[0] is own
+    assert names[0] == "Alias.rng (Generator)"
+    assert simulation.step(None)["drawn"] == np.random.default_rng(42).random()
+
+
+def test_what_was_let_go_is_forgotten() -> None:
+    holder = built("Holder")
+    found: Streams = holder._streams
+    before = len(found._found)
+    holder.model.listed.clear()
+    holder.find_streams()
+    assert len(found._found) == before - 3
+
+
+class Stubborn(random.Random):
+    """Cannot be seeded."""
+
+    def seed(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse, but for the first time."""
+        if hasattr(self, "made"):
+            raise RuntimeError("no")
+        self.made = True
+
+
+def test_a_stream_that_refuses_is_named_and_the_others_are_reseeded() -> None:
+    holder = built("Holder")
+    holder.model.stubborn = Stubborn()
+    holder.find_streams()
+    names, missed = holder.begin_branch(7)
+    assert missed == ["Holder.stubborn (Stubborn): RuntimeError: no"]
+    assert "Holder.own (Generator)" in names
+
+
+def test_what_lies_beyond_the_nearest_objects_is_said_to_be_missed() -> None:
+    holder = built("Holder")
+    holder.find_streams(10)
+    assert "beyond the nearest" in holder.begin_branch(7)[1][0]
+
+
+def test_split_branches_of_an_object_with_its_own_streams_have_as_many_futures(serve: Serve) -> None:
+    with serve("object:tests.simulations.drawing:Holder").connect() as server:
+        main = server.branch("main")
+        main.step(2)
+        before = main.snapshot()
+        for outcomes in (before.expand([{}] * 12, rng="split"), before.expand([{}] * 3, rng="split")):
+            for name in outcomes[0].outputs:
+                assert len({outcome.outputs[name] for outcome in outcomes}) == len(outcomes), name
+        assert len({repr(outcome.outputs) for outcome in before.expand([{}] * 12)}) == 1
+        branch = before.branch(rng="split")
+        assert "Holder.own (Generator)" in branch.reseeded
+        assert before.branch().reseeded == []
+        branch.restore(before, rng="split")
+        assert "Holder.own (Generator)" in branch.reseeded
+        branch.step(3)
+        assert branch.verify().ok
+
+
+def test_a_stream_that_a_tick_has_made_is_reseeded(serve: Serve) -> None:
+    with serve("object:tests.simulations.drawing:Late").connect() as server:
+        main = server.branch("main")
+        main.step(2)
+        futures = [branch.step().outputs["drawn"] for branch in main.branch(3, rng="split")]
+        assert len(set(futures)) == 3
+        (branch,) = main.branch(1, rng="split")
+        main.restore(main.snapshot(), rng="split")
+        branch.step(3)
+        assert branch.verify().ok
+
+
+def test_the_stream_of_the_c_library_is_seeded_where_it_is_drawn_from(serve: Serve) -> None:
+    with serve("object:tests.simulations.drawing:OfTheLibrary").connect() as server:
+        main = server.branch("main")
+        assert len({branch.step().outputs["drawn"] for branch in main.branch(3, rng="split")}) == 3
+
+
+def test_where_nothing_is_reseeded_the_reply_and_the_log_say_so(serve: Serve) -> None:
+    process = serve("object:tests.simulations.clockwork:Clockwork")
+    with process.connect() as server:
+        main = server.branch("main")
+        before = main.snapshot()
+        before.branch()
+        before.expand([{}])
+        for ask in (
+            lambda: before.branch(rng="split"),
+            lambda: main.restore(before, rng=3),
+            lambda: main.reset(rng="split"),
+            lambda: before.expand([{}] * 12, rng="split"),
+            lambda: before.expand([{}], rng="split"),
+        ):
+            with pytest.warns(SnapservWarning, match="rng_unchanged") as told:
+                ask()
+            assert len(told) == 1
+    assert process.log.read_text().count("rng_unchanged") == 5
+
+
+def test_hooks_of_an_object_are_called_as_a_simulations_are(serve: Serve, tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    target = "object:tests.simulations.drawing:Told"
+    with serve(target, params={"journal": str(journal)}).connect() as server:
+        main = server.branch("main")
+        assert main.step().outputs == {"mine": True, "seeds": [None]}
+        before = main.snapshot()
+        assert journal.read_text().split() == ["snapshot"]
+        branch = before.branch(rng=9)
+        assert branch.step().outputs == {"mine": True, "seeds": [None, 9]}
+        branch.drop()
+        assert journal.read_text().split() == ["snapshot", "drop"]
