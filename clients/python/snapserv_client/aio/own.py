@@ -67,18 +67,20 @@ class OwnNode(NodeDisplay):
         Closing it early ends the children that are left: loop over it in ``async with contextlib.aclosing(...)``.
         """
         arrived: asyncio.Queue[protocol.Outcome | None] = asyncio.Queue()
-        request = requests.expand(self.id, inputs, options, stream=True)
+        request = requests.expand(self.id, inputs, options)
         running = asyncio.create_task(self._server._run(request, outcome=arrived.put_nowait))
         running.add_done_callback(lambda _: arrived.put_nowait(None))
         held: dict[int, Outcome] = {}
+        seen: set[int] = set()
         keeps = options.get("keep", "none") != "none"
         try:
             while (found := await arrived.get()) is not None:
                 outcome = Outcome(found)
                 if keeps and outcome.ok:
                     held[outcome.index] = outcome
-                else:
+                elif outcome.index not in seen:
                     yield outcome
+                seen.add(outcome.index)
             for kept in (await running).kept:
                 held[kept.index].node = self._server._wrap(kept.node)
             for outcome in held.values():
