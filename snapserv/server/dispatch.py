@@ -14,7 +14,7 @@ import structlog
 import zmq
 from snapserv_client.protocol import MAX_IN_FLIGHT, PROTOCOL_VERSION, VERBS, Progress, RequestHeader
 from snapserv_client.transport import has_input, receive_frames
-from snapserv_client.wire import MAGIC, MAX_BUFFERS, Frames, convert, leading_id, pack, unpack
+from snapserv_client.wire import MAGIC, MAX_BUFFERS, Frames, convert, leading_id, pack, readable_id, unpack
 
 from ..errors import (
     BadRequestError,
@@ -101,9 +101,9 @@ class Dispatcher:
     def _receive(self, client: bytes, frames: Frames) -> None:
         self._service.counts.requests += 1
         request_id = 0
+        size = len(frames[1]) if len(frames) > 1 else 0
+        is_ours = bool(frames) and frames[0] == MAGIC
         try:
-            size = len(frames[1]) if len(frames) > 1 else 0
-            is_ours = bool(frames) and frames[0] == MAGIC
             try:
                 self._rates.take(self._door.user(client), size)
             except BusyError:
@@ -130,6 +130,8 @@ class Dispatcher:
             header = convert(raw, RequestHeader, what="header")
             self._accept(client, header)
         except SnapservError as error:
+            if not request_id and is_ours and size:
+                request_id = readable_id(frames[1])
             self._service.counts.refused[error.code] += 1
             self._throttled.warn(
                 "request_refused",
