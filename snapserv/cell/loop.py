@@ -323,7 +323,11 @@ class Cell:
         def do(op: str, **arguments: Any) -> Any:
             return self._handlers[op]({"number": number, "slot": self._slot, **arguments}, None)
 
-        do_again(request["action"], do, lambda: self._control.waiting(fork.INTERRUPT, number))
+        try:
+            do_again(request["action"], do, lambda: self._control.waiting(fork.INTERRUPT, number))
+        except StepInterruptedError as error:
+            error.details["step"] = self._step
+            raise
 
     def _resume(self, _: Mapping[str, Any], __: int | None) -> dict[str, Any]:
         """Tell another server what the last one may not have heard."""

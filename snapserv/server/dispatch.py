@@ -234,13 +234,19 @@ class Dispatcher:
         except SnapservError as cause:
             error = cause
         except asyncio.CancelledError:
-            error = StepInterruptedError("given up")
+            error = StepInterruptedError("given up", details={"step": self._step_at(call, args)})
         except Exception:
             # The one place for our own mistakes: the client must get a reply, and the log the traceback.
             log.exception("internal_error")
             error = InternalError(f"{call.verb.name} failed inside the server", hint="see its log")
         call.code = error.code
         return self._failed(call.id, error)
+
+    def _step_at(self, call: Call, args: msgspec.Struct) -> int:
+        """Return where the node of a request stands, or the one that it was to start from."""
+        reference = getattr(args, "start", None) if call.node is None else call.node
+        node = None if reference is None else self._service.nodes.forest.find(reference)
+        return 0 if node is None else self._service.nodes.look(node)  # where none is named, it is a root
 
     def _failed(self, request_id: int, error: SnapservError) -> Frames:
         self._service.counts.errors += 1

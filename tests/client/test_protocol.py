@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from snapserv_client import errors, protocol
+from snapserv_client import errors, protocol, requests, wire
 
 from snapserv.server.verbs.all import HANDLERS
 
@@ -81,3 +81,26 @@ def test_codes_are_only_ever_added() -> None:
     }
     now: dict[str, Any] = {code: kind.__name__ for code, kind in errors.ERRORS.items()}
     assert published.items() <= now.items()
+
+
+def test_what_a_later_version_adds_is_passed_over() -> None:
+    """Keys, kinds of messages, kinds of events and codes may be added in this version of the protocol."""
+
+    def parsed(**header: Any) -> requests.Reply:
+        return requests.Reply.parse([wire.MAGIC, *wire.pack(header)])
+
+    assert not parsed(id=1, rumour={"text": "almost done"}).final
+    assert parsed(id=1, ok={}, rumour=3).final
+    progress = parsed(id=1, progress={"done": 1, "total": 2, "guess": 3}).progress
+    assert progress == protocol.Progress(1, 2)
+    error = parsed(id=1, error={"code": "out_of_ink", "message": "?", "more": 1}).error
+    assert type(error) is errors.SnapservError
+    assert (error.code, error.details["code"]) == ("internal", "out_of_ink")
+    event = {"sequence": 1, "kind": "shutdown", "time": 1.0, "client": "x"}
+    assert requests.event_of([b"shutdown", *wire.pack(event)]) == protocol.Event(1, "shutdown", 1.0)
+    assert requests.event_of([b"moved", *wire.pack({**event, "kind": "moved"})]) is None
+    for nonsense in (3, {**event, "time": "?"}):
+        with pytest.raises(errors.InternalError):
+            requests.event_of([b"shutdown", *wire.pack(nonsense)])
+    with pytest.raises(errors.InternalError):
+        requests.event_of([b"shutdown"])

@@ -47,6 +47,8 @@ class Trouble(Simulation):
                 os.abort()
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
+            case "hang":
+                time.sleep(1000)
             case "exit":
                 raise SystemExit(7)
             case "hang":

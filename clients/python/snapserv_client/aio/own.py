@@ -12,14 +12,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar, Unpack
 
-import msgspec
 import zmq.asyncio
 
 from .. import protocol, requests
 from ..display import NodeDisplay
 from ..expansion import Options, Outcome
 from ..protocol import Event
-from ..wire import unpack
 from .home import Home
 
 CLIENT = "snapserv-client.aio"
@@ -44,8 +42,9 @@ class OwnServer(Home):
         socket = zmq.asyncio.Socket(shadow=plain)
         try:
             while True:
-                _, header, *buffers = await socket.recv_multipart()
-                event = msgspec.convert(unpack(header, buffers), Event)
+                event = requests.event_of(await socket.recv_multipart())
+                if event is None:
+                    continue
                 yield event
                 if event.kind == "shutdown":
                     return
