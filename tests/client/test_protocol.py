@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 from types import ModuleType
 from typing import Any
@@ -32,13 +33,33 @@ def test_the_page_holds_what_the_code_generates(generator: ModuleType) -> None:
         assert generator.replace(page, name, text) == page, "run: python docs/generate_protocol.py --write"
 
 
+def test_the_files_beside_the_page_are_what_the_code_generates(generator: ModuleType) -> None:
+    for name, content in generator.files().items():
+        assert (ROOT / "docs" / name).read_text() == content, "run: python docs/generate_protocol.py --write"
+
+
+def test_every_bound_of_an_argument_is_in_the_description() -> None:
+    told = json.loads((ROOT / "docs" / "protocol.json").read_text())
+    assert [verb["name"] for verb in told["verbs"]] == list(protocol.VERBS)
+    for verb in told["verbs"]:
+        assert {verb["args"], verb["result"]} <= told["types"].keys()
+    step = {field["name"]: field for field in told["types"]["StepArgs"]["fields"]}
+    seconds, nil = step["timeout_s"]["type"]["of"]
+    assert (seconds, nil) == ({"is": "float", "gt": 0, "le": protocol.MAX_SECONDS}, {"is": "nil"})
+    assert step["ticks"]["type"] == {"is": "int", "ge": 1, "le": protocol.MAX_TICKS}
+    (inputs, *_) = told["types"]["ExpandArgs"]["fields"]
+    assert (inputs["type"]["min_length"], inputs["type"]["max_length"]) == (1, protocol.MAX_BRANCHES)
+    assert told["types"]["StepArgs"]["closed"]
+    assert not told["types"]["StepResult"]["closed"]
+
+
 def test_the_bytes_of_the_examples_are_what_is_sent() -> None:
     page = (ROOT / "docs" / "protocol.md").read_text()
     examples = re.findall(r"```\n(\{.*?\})\n\n(.*?)```", page, re.DOTALL)
-    assert len(examples) == 4
-    for _, frames in examples:
+    assert len(examples) == 8
+    for text, frames in examples:
         hexed = re.split(r"frame \d: ", frames)[1:]
-        assert bytes.fromhex("".join(hexed[0].split())) == b"SS1"
+        assert bytes.fromhex("".join(hexed[0].split())) == (b"created" if "sequence" in text else b"SS1")
 
 
 def test_every_verb_has_a_handler_and_every_handler_a_verb() -> None:
