@@ -1,136 +1,142 @@
-"""Print the tables of docs/protocol.md that follow from the code; ``--write`` puts them into the page.
+"""Print the tables of docs/protocol.md that follow from the code; ``--write`` writes them and the JSON beside them.
 
-A test compares the page with this output, so that the reference cannot fall behind.
+A test compares the page, ``protocol.json`` and ``vectors.json`` with this output, so that none can fall behind.
 """
 
 from __future__ import annotations
 
-import re
+import json
 import sys
-import types
-import typing
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
-from snapserv_client import errors, protocol, wire
 
-PAGE = Path(__file__).with_name("protocol.md")
+HERE = Path(__file__).resolve().parent
+if str(HERE) not in sys.path:
+    sys.path.insert(0, str(HERE))
+
+import protocol_description  # noqa: E402 - beside this file, wherever it is loaded from
+import protocol_vectors  # noqa: E402
+
+PAGE = HERE / "protocol.md"
+SHOWN = (
+    "a request: two ticks of `main` with an input",
+    "a request for a region of a field",
+    "its reply: an array of two `<f4`, inline as it is small",
+    "the same reply, with the elements in a buffer frame",
+    "progress of a step",
+    "an outcome of an expansion",
+    "an error with details",
+    "an event about a node",
+)
+"""The vectors that the page shows."""
 
 
 def main() -> None:
     """Print or write the generated parts."""
     text = PAGE.read_text()
-    for name, table in sections().items():
-        text = replace(text, name, table)
+    for name, part in sections().items():
+        text = replace(text, name, part)
     if "--write" in sys.argv:
         PAGE.write_text(text)
+        for name, content in files().items():
+            PAGE.with_name(name).write_text(content)
     else:
         print(text)
 
 
 def sections() -> dict[str, str]:
     """Return every generated part of the page by name."""
+    found = protocol_description.description()
     return {
-        "limits": limits(),
-        "verbs": verbs(),
-        "values": values(),
-        "errors": error_codes(),
+        "limits": limits(found["limits"]),
+        "verbs": verbs(found),
+        "values": values(found["types"]),
+        "errors": error_codes(found["errors"]),
         "examples": examples(),
     }
 
 
-def replace(text: str, name: str, table: str) -> str:
+def files() -> dict[str, str]:
+    """Return the generated files beside the page, by name."""
+    said = {"about": (protocol_vectors.__doc__ or "").strip(), "vectors": protocol_vectors.described()}
+    return {
+        "protocol.json": json.dumps(protocol_description.description(), indent=1, ensure_ascii=False) + "\n",
+        "vectors.json": json.dumps(said, indent=1, ensure_ascii=False) + "\n",
+    }
+
+
+def replace(text: str, name: str, part: str) -> str:
     """Return the page with the part ``name`` replaced."""
     start, end = f"<!-- generated: {name} -->", f"<!-- end: {name} -->"
-    pattern = re.escape(start) + r".*?" + re.escape(end)
-    if not re.search(pattern, text, re.DOTALL):
+    before, found, rest = text.partition(start)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
         raise SystemExit(f"docs/protocol.md has no part {name!r}")
-    return re.sub(pattern, lambda _: f"{start}\n{table}\n{end}", text, flags=re.DOTALL)
+    return f"{before}{start}\n{part}\n{end}{after}"
 
 
-def limits() -> str:
+def limits(found: dict[str, Any]) -> str:
     """Return the table of limits."""
     rows = [
-        ("header frame", f"{wire.MAX_HEADER_BYTES:,} bytes"),
-        ("buffers in a message", f"{wire.MAX_BUFFERS:,}"),
-        ("one frame, and the data of one reply", f"{wire.MAX_MESSAGE_BYTES:,} bytes"),
-        ("arrays in a request", f"{wire.MAX_ARRAYS:,}"),
-        ("lists and maps in a request", f"{wire.MAX_CONTAINERS:,}"),
-        ("fields of a dtype, and how deep within each other", f"{wire.MAX_DTYPE_FIELDS:,}, {wire.MAX_DTYPE_DEPTH}"),
-        ("axes of an array", f"{wire.MAX_AXES:,}"),
-        ("requests of one client in flight", f"{protocol.MAX_IN_FLIGHT:,}"),
-        ("name of a node, tree or tag", f"{protocol.MAX_NAME_LENGTH} characters, `{protocol.NAME_PATTERN}`"),
-        ("ticks in one step", f"{protocol.MAX_TICKS:,}"),
-        ("branches in one request", f"{protocol.MAX_BRANCHES:,}"),
-        ("nodes in one page of `tree`", f"{protocol.MAX_PAGE:,}"),
-        ("strip of `pages`", f"{protocol.MAX_STRIP:,} bytes, and one more a field"),
+        ("header frame", f"{found['header_bytes']:,} bytes"),
+        ("buffers in a message", f"{found['buffers']:,}"),
+        ("one frame, and the data of one reply", f"{found['message_bytes']:,} bytes"),
+        ("arrays in a request", f"{found['arrays_in_a_request']:,}"),
+        ("arrays and maps of msgpack's in a request", f"{found['containers_in_a_request']:,}"),
+        (
+            "fields of a dtype, and how deep within each other",
+            f"{found['dtype_fields']:,}, {found['dtype_depth']}",
+        ),
+        ("axes of an array", f"{found['axes']:,}"),
+        ("requests of one client in flight", f"{found['requests_in_flight']:,}"),
+        ("name of a node, tree or tag", f"{found['name_characters']} characters, `{found['name_pattern']}`"),
+        ("ticks in one step", f"{found['ticks']:,}"),
+        ("branches in one request", f"{found['branches']:,}"),
+        ("nodes in one page of `tree`", f"{found['page']:,}"),
+        ("strip of `pages`", f"{found['strip_bytes']:,} bytes, and one more a field"),
     ]
     return table(("what", "limit"), rows)
 
 
-def verbs() -> str:
+def verbs(found: dict[str, Any]) -> str:
     """Return a section for every verb."""
-    common = ", ".join(f"`{code}`" for code in protocol.COMMON_ERRORS)
+    common = ", ".join(f"`{code}`" for code in found["common_errors"])
     parts = [f"Every verb may also be answered with: {common}."]
-    for verb in protocol.VERBS.values():
-        once = (" · at most once" if verb.once else "") + (" · reads" if verb.reads else "")
-        parts.append(f"\n### `{verb.name}`\n\nOn: {verb.on}{once}. {verb.does.capitalize()}.\n")
-        parts.append(_documented(verb.args, "argument"))
-        parts.append(f"\nResult: `{verb.result.__name__}`")
-        if verb.errors:
-            parts.append("\nErrors: " + ", ".join(f"`{code}`" for code in verb.errors))
+    for verb in found["verbs"]:
+        once = (" · at most once" if verb["at_most_once"] else "") + (" · reads" if verb["reads"] else "")
+        parts.append(f"\n### `{verb['name']}`\n\nOn: {verb['on']}{once}. {verb['does'].capitalize()}.\n")
+        parts.append(_documented(found["types"][verb["args"]], "argument"))
+        parts.append(f"\nResult: `{verb['result']}`")
+        if verb["errors"]:
+            parts.append("\nErrors: " + ", ".join(f"`{code}`" for code in verb["errors"]))
     return "\n".join(parts)
 
 
-def values() -> str:
+def values(found: dict[str, Any]) -> str:
     """Return a section for every map that a result consists of."""
-    seen: dict[str, type[msgspec.Struct]] = {}
-
-    def collect(kind: Any) -> None:
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind.__name__ not in seen:
-            seen[kind.__name__] = kind
-            for field in msgspec.structs.fields(kind):
-                collect(field.type)
-        for part in typing.get_args(kind):
-            collect(part)
-
-    for verb in protocol.VERBS.values():
-        collect(verb.result)
-    for kind in (protocol.RequestHeader, protocol.Progress, protocol.Notice, protocol.Event):
-        collect(kind)
-    parts = []
-    for name in sorted(seen):
-        parts.append(f"### `{name}`\n\n{_documented(seen[name], 'key')}\n")
-    return "\n".join(parts).rstrip()
+    names = sorted(protocol_description.structs(args=False))
+    return "\n".join(f"### `{name}`\n\n{_documented(found[name], 'key')}\n" for name in names).rstrip()
 
 
-def error_codes() -> str:
+def error_codes(found: list[dict[str, Any]]) -> str:
     """Return the table of error codes."""
-    rows = []
-    for code, kind in errors.ERRORS.items():
-        rows.append((f"`{code}`", kind.fault, (kind.__doc__ or "").split("\n\n")[0].replace("\n", " ")))
-    return table(("code", "whose fault", "meaning"), rows)
+    return table(
+        ("code", "whose fault", "meaning"),
+        [(f"`{each['code']}`", each["fault"], each["meaning"]) for each in found],
+    )
 
 
 def examples() -> str:
     """Return messages byte by byte."""
-    step = {"id": 7, "verb": "step", "node": "main", "args": {"ticks": 2, "inputs": {"drift": 0.5}}}
-    read = {"id": 8, "verb": "read", "node": "main", "args": {"field": "position", "region": [[0, 2, None]]}}
-    array = {"id": 8, "ok": {"value": np.array([1.0, 2.0], "<f4"), "step": 2}}
-    failed = {"id": 9, "error": errors.NotFoundError("no node 'x'", hint="list the nodes with tree").to_wire()}
+    by_name = {vector.name: vector for vector in protocol_vectors.vectors()}
     parts = []
-    for title, value in (
-        ("A request: two ticks of `main` with an input", step),
-        ("A request for a region of a field", read),
-        ("Its reply: an array of two `<f4`, whose bytes are in the third frame", array),
-        ("An error", failed),
-    ):
-        header, *buffers = wire.pack(value)
-        parts.append(f"{title}:\n\n```\n{_plain(value)}\n")
-        for number, frame in enumerate((wire.MAGIC, header, *buffers)):
-            parts.append(f"frame {number}: {_hex(bytes(frame))}")
+    for name in SHOWN:
+        vector = by_name[name]
+        parts.append(f"{name[0].upper()}{name[1:]}:\n\n```\n{_plain(vector.value)}\n")
+        for number, frame in enumerate(vector.message):
+            parts.append(f"frame {number}: {_hex(frame)}")
         parts.append("```\n")
     return "\n".join(parts).rstrip()
 
@@ -142,44 +148,43 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join(lines)
 
 
-def _documented(kind: type[msgspec.Struct], what: str) -> str:
-    doc = (kind.__doc__ or "").strip()
-    tagged = kind.__struct_config__
-    rows = [(f"`{tagged.tag_field}`", f'`"{tagged.tag}"`', "")] if tagged.tag_field is not None else []
-    for field in msgspec.structs.fields(kind):
-        if field.default is not msgspec.NODEFAULT:
-            default = f"`{_plain(field.default)}`"
-        elif field.default_factory is not msgspec.NODEFAULT:
-            default = f"`{_plain(field.default_factory())}`"
-        else:
-            default = "required" if what == "argument" else ""
-        rows.append((f"`{field.name}`", _type(field.type), default))
-    doc = re.sub(r"\s+", " ", doc)
-    return doc if not rows else f"{doc}\n\n" + table((what, "type", "default"), rows)
+def _documented(kind: dict[str, Any], what: str) -> str:
+    rows = []
+    for field in kind["fields"]:
+        required = "required" if what == "argument" and field["required"] else ""
+        default = f"`{_plain(field['default'])}`" if "default" in field else required
+        rows.append((f"`{field['name']}`", _type(field["type"]), default))
+    return kind["doc"] if not rows else f"{kind['doc']}\n\n" + table((what, "type", "default"), rows)
 
 
-def _type(kind: Any) -> str:
-    origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Annotated:
-        meta = parts[1]
-        bounds = [f"≥ {meta.ge}" if meta.ge is not None else "", f"≤ {meta.le:,}" if meta.le is not None else ""]
-        bounds = [bound for bound in bounds if bound]
-        return _type(parts[0]) + (f" ({', '.join(bounds)})" if bounds else " (a name)" if meta.pattern else "")
-    if origin is typing.Literal:
-        return " or ".join(f'`"{part}"`' for part in parts)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(_type(part) for part in parts)
-    if origin is list:
-        return f"array of {_type(parts[0])}"
-    if origin is tuple:
-        return "[" + ", ".join(_type(part) for part in parts) + "]"
-    if origin is dict:
-        return "map"
-    if kind is type(None):
-        return "nil"
-    return {str: "string", int: "int", float: "float", bool: "bool", Any: "any value"}.get(
-        kind
-    ) or f"`{kind.__name__}`"
+def _type(kind: dict[str, Any]) -> str:
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    bounds = [f"{sign} {_number(kind[name])}" for name, sign in signs.items() if name in kind]
+    if kind.get("pattern") == protocol_description.limits()["name_pattern"]:
+        bounds.append("a name")
+    elif "max_length" in kind:
+        bounds.append(f"{kind.get('min_length', 0):,} to {kind['max_length']:,}")
+    return _unbounded(kind) + (f" ({', '.join(bounds)})" if bounds else "")
+
+
+def _unbounded(kind: dict[str, Any]) -> str:
+    match kind["is"]:
+        case "one of":
+            return " or ".join(f'`"{value}"`' for value in kind["values"])
+        case "either":
+            return " or ".join(map(_type, kind["of"]))
+        case "array":
+            inner = _type(kind["of"])
+            return f"array of ({inner})" if kind["of"]["is"] == "either" else f"array of {inner}"
+        case "tuple":
+            return "[" + ", ".join(map(_type, kind["of"])) + "]"
+        case "map" if "type" in kind:
+            return f"`{kind['type']}`"
+    return str(kind["is"])
+
+
+def _number(bound: float) -> str:
+    return f"{int(bound):,}" if bound == int(bound) else f"{bound:,}"
 
 
 def _plain(value: Any) -> str:

@@ -26,6 +26,7 @@ from snapserv_client.wire import (
     array_bytes,
     dtype_from_wire,
     dtype_to_wire,
+    plain_or_array,
 )
 
 from ..errors import TooLargeError
@@ -247,6 +248,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         described = [dtype_to_wire(value.dtype), list(value.shape), bytes(array_bytes(value))]
         return msgpack.ExtType(ARRAY_EXTENSION, msgpack.packb(described))
+    if isinstance(value, np.generic | complex):
+        said = plain_or_array(value)
+        return _plain(said) if isinstance(said, np.ndarray) else said
     return _visible(value)
 
 
@@ -254,8 +258,9 @@ def _visible(value: Any) -> Any:
     """Return a value in a form that can be packed, quickly, and that differs where the value does."""
     if isinstance(value, np.ndarray) and not value.dtype.hasobject:
         return value.dtype.str, value.shape, value.tobytes()
-    if isinstance(value, np.generic):
-        return value.item()
+    if isinstance(value, np.generic | complex):
+        said = plain_or_array(value)
+        return _visible(said) if isinstance(said, np.ndarray) else said
     if isinstance(value, msgspec.Struct):
         return msgspec.structs.asdict(value)
     if isinstance(value, Mapping):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from snapserv_client.errors import SnapservError
 from snapserv_client.wire import unpack
 
-from ..errors import BadRequestError, SimulationError, StepInterruptedError
+from ..errors import BadRequestError, SimulationError, StepInterruptedError, TooLargeError
 from ..ext import fork
 from ..machine.limits import cannot_clone
 from ..machine.oom import BRANCH, prefer
@@ -133,7 +133,8 @@ class Cell:
             self._control.send(fork.REPLY, reply)
         except SnapservError as error:
             error.hint = error.hint or "the simulation returned it"
-            told = SimulationError(str(error), details={"completed": True})
+            kind = TooLargeError if isinstance(error, TooLargeError) else SimulationError
+            told = kind(str(error), details={"completed": True})
             self._control.send(fork.REPLY, {"error": told.to_wire()})
 
     # ------------------------------------------------------------------------------------------- requests
@@ -343,7 +344,11 @@ class Cell:
         def do(op: str, **arguments: Any) -> Any:
             return self._handlers[op]({"number": number, "slot": self._slot, **arguments}, None)
 
-        do_again(request["action"], do, lambda: self._control.waiting(fork.INTERRUPT, number))
+        try:
+            do_again(request["action"], do, lambda: self._control.waiting(fork.INTERRUPT, number))
+        except StepInterruptedError as error:
+            error.details["step"] = self._step
+            raise
 
     def _resume(self, _: Mapping[str, Any], __: int | None) -> dict[str, Any]:
         """Tell another server what the last one may not have heard."""

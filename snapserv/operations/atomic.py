@@ -57,9 +57,10 @@ async def atomically(
         raise await _undisturbed(_roll_back(nodes, branch, backup, step, error)) from cause
     except SnapservError as error:
         raise await _undisturbed(_roll_back(nodes, branch, backup, step, error)) from error
-    except asyncio.CancelledError:
-        await _undisturbed(_roll_back(nodes, branch, backup, step, StepInterruptedError("given up")))
-        raise
+    except asyncio.CancelledError as cause:
+        raise await _undisturbed(
+            _roll_back(nodes, branch, backup, step, StepInterruptedError("given up"))
+        ) from cause
     finally:
         forget_backup(nodes.ledger, branch)
         nodes.in_background(nodes.processes.end(backup))

@@ -11,7 +11,7 @@ import asyncio
 import heapq
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import structlog
@@ -26,7 +26,7 @@ from .stalling import STALLED_HINT, StalledError, unless_stalled
 
 log = structlog.get_logger(__name__)
 
-OnOutcome = Callable[[Outcome], None]
+OnOutcome = Callable[[Outcome], Awaitable[None]]
 Sequences = Sequence[Sequence[dict[str, Any]]]
 
 
@@ -37,7 +37,7 @@ class Expansion:
         nodes: Where children are made, and become nodes.
         source: The snapshot; whoever expands it has a turn at it.
         args: What is asked.
-        on_outcome: Called with each outcome as it is there, in the order in which they are.
+        on_outcome: Awaited with each outcome as it is there; the next child of the same worker waits for it.
     """
 
     def __init__(self, nodes: Nodes, source: Node, args: ExpandArgs, on_outcome: OnOutcome) -> None:
@@ -90,7 +90,7 @@ class Expansion:
             except SnapservError as error:
                 outcome = Outcome(index, False, error=error.to_wire())
             self._outcomes[index] = outcome
-            self._on_outcome(outcome)
+            await self._on_outcome(outcome)
 
     async def _child(self, index: int, sequence: Sequence[dict[str, Any]]) -> Outcome:
         args = self._args

@@ -62,7 +62,7 @@ def read_region(pid: int, place: FieldPlace, region: ResolvedRegion, *, most_byt
     box = np.empty([count for _, count in region.box], place.dtype)
     if size:
         copy_bytes(pid, offsets + np.uint64(place.address), run, box.reshape(-1).view(np.uint8))
-    return box[region.inside] if place.shape else box
+    return box[(*region.inside, ...)]  # an array also where it is one element: a scalar of numpy's says less
 
 
 def compare(places: Sequence[FieldPlace], a: int, b: int, segments: Iterable[tuple[int, int]] | None) -> DiffResult:

@@ -47,7 +47,7 @@ class Recovery:
             orphans: The processes that there are. A node whose process is none of them is dead.
         """
         nodes, ledger = self._nodes, self._nodes.ledger
-        for (client, request), (forgotten, _) in ledger.entries("reply").items():
+        for (client, request), (forgotten, *_) in ledger.entries("reply").items():
             self._replied.add((client, request))
             self._forgotten[client] = max(forgotten, self._forgotten.get(client, 0))
         for key, (before, reply) in ledger.entries("answer").items():

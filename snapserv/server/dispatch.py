@@ -12,9 +12,9 @@ import time
 import msgspec
 import structlog
 import zmq
-from snapserv_client.protocol import MAX_IN_FLIGHT, PROTOCOL_VERSION, VERBS, Outcome, Progress, RequestHeader
+from snapserv_client.protocol import MAX_IN_FLIGHT, PROTOCOL_VERSION, VERBS, Progress, RequestHeader
 from snapserv_client.transport import has_input, receive_frames
-from snapserv_client.wire import MAGIC, MAX_BUFFERS, Frames, convert, leading_id, pack, unpack
+from snapserv_client.wire import MAGIC, MAX_BUFFERS, Frames, convert, leading_id, pack, readable_id, unpack
 
 from ..errors import (
     BadRequestError,
@@ -31,7 +31,8 @@ from .access import Door
 from .outgoing import Outgoing, replies_wait
 from .rates import Rates
 from .service import Call, Service
-from .sessions import Session
+from .sessions import GONE, Session
+from .streams import Stream
 from .throttled_log import ThrottledLog
 from .verbs.all import HANDLERS
 
@@ -100,9 +101,9 @@ class Dispatcher:
     def _receive(self, client: bytes, frames: Frames) -> None:
         self._service.counts.requests += 1
         request_id = 0
+        size = len(frames[1]) if len(frames) > 1 else 0
+        is_ours = bool(frames) and frames[0] == MAGIC
         try:
-            size = len(frames[1]) if len(frames) > 1 else 0
-            is_ours = bool(frames) and frames[0] == MAGIC
             try:
                 self._rates.take(self._door.user(client), size)
             except BusyError:
@@ -129,6 +130,8 @@ class Dispatcher:
             header = convert(raw, RequestHeader, what="header")
             self._accept(client, header)
         except SnapservError as error:
+            if not request_id and is_ours and size:
+                request_id = readable_id(frames[1])
             self._service.counts.refused[error.code] += 1
             self._throttled.warn(
                 "request_refused",
@@ -163,7 +166,7 @@ class Dispatcher:
         if verb.once and (client, header.id) not in self._service.nodes.processes.answers:
             reply = session.recall(header.id)
             if reply is not None:
-                self._reply(client, header.id, reply)
+                self._answer_again(client, header.id, session, reply)
                 return
         if len(session.running) >= MAX_IN_FLIGHT:
             raise BusyError(f"{MAX_IN_FLIGHT} requests of this client are in flight", hint="wait for replies first")
@@ -172,7 +175,7 @@ class Dispatcher:
         call.progress = lambda done, total: self._send(
             client, pack({"id": header.id, "progress": Progress(done, total)})
         )
-        call.outcome = lambda outcome: self._send_outcome(client, header.id, outcome)
+        call.stream = Stream(header.id, lambda frames: self._offer(client, frames))
         session.running.add(header.id)
         self._service.calls[client, header.id] = call
         call.task = self._loop.create_task(self._run(call, session, args))
@@ -185,7 +188,8 @@ class Dispatcher:
         with self._ledger.gathering():
             frames = await self._handle(call, args)
             if call.verb.once:
-                session.remember(call.id, frames)
+                streamed = call.stream.kept if call.stream is not None and call.code == "ok" else []
+                session.remember(call.id, GONE if streamed is None else frames, streamed)
                 self._service.nodes.answered(call.key)
         session.running.discard(call.id)
         self._service.calls.pop((call.client, call.id), None)
@@ -203,6 +207,24 @@ class Dispatcher:
             frames = self._failed(request_id, replies_wait())
         self._send(client, frames)
 
+    def _answer_again(self, client: bytes, request_id: int, session: Session, reply: Frames) -> None:
+        """Send a reply that is remembered, and before it what went before it."""
+        streamed = session.streamed.get(request_id)
+        if not streamed:
+            self._reply(client, request_id, reply)
+            return
+        stream = Stream(request_id, lambda frames: self._offer(client, frames), streamed)
+
+        async def tell() -> None:
+            try:
+                await stream.again()
+            finally:
+                session.running.discard(request_id)
+            self._reply(client, request_id, reply)
+
+        session.running.add(request_id)  # a further retry meanwhile is ignored
+        self._service.nodes.in_background(tell())
+
     async def _handle(self, call: Call, args: msgspec.Struct) -> Frames:
         error: SnapservError
         try:
@@ -212,7 +234,7 @@ class Dispatcher:
         except SnapservError as cause:
             error = cause
         except asyncio.CancelledError:
-            error = StepInterruptedError("given up")
+            error = StepInterruptedError("given up", details={"step": self._step_at(call, args)})
         except Exception:
             # The one place for our own mistakes: the client must get a reply, and the log the traceback.
             log.exception("internal_error")
@@ -220,14 +242,11 @@ class Dispatcher:
         call.code = error.code
         return self._failed(call.id, error)
 
-    def _send_outcome(self, client: bytes, request_id: int, outcome: Outcome) -> None:
-        try:
-            frames = pack({"id": request_id, "outcome": outcome})
-            if not self._outgoing.admits(client, frames):
-                raise replies_wait()
-        except SnapservError as error:
-            frames = pack({"id": request_id, "outcome": Outcome(outcome.index, False, error=error.to_wire())})
-        self._send(client, frames)
+    def _step_at(self, call: Call, args: msgspec.Struct) -> int:
+        """Return where the node of a request stands, or the one that it was to start from."""
+        reference = getattr(args, "start", None) if call.node is None else call.node
+        node = None if reference is None else self._service.nodes.forest.find(reference)
+        return 0 if node is None else self._service.nodes.look(node)  # where none is named, it is a root
 
     def _failed(self, request_id: int, error: SnapservError) -> Frames:
         self._service.counts.errors += 1
@@ -238,16 +257,27 @@ class Dispatcher:
             return pack({"id": request_id, "error": plain.to_wire()})
 
     def _send(self, client: bytes, frames: Frames) -> None:
+        if not self._sent(client, frames):
+            log.warning("slow_client", client=client.hex())
+
+    def _offer(self, client: bytes, frames: Frames) -> bool:
+        """Send a message, and return whether the client takes it now; one that is gone is told nothing."""
+        return self._outgoing.admits(client, frames) and self._sent(client, frames)
+
+    def _sent(self, client: bytes, frames: Frames) -> bool:
+        """Send a message, and return whether there was room for it; one to a client that is gone is lost."""
         routing_id = self._door.routing_id(client)
         if routing_id is None:
             log.info("client_gone", client=client.hex())
-            return
+            return True
         try:
             self._outgoing.send(client, routing_id, [MAGIC, *frames])
         except zmq.Again:
-            log.warning("slow_client", client=client.hex())
+            return False
         except zmq.ZMQError as cause:
             if cause.errno != zmq.EHOSTUNREACH:
                 raise
             log.info("client_gone", client=client.hex())
-        self._plan_drain()
+        finally:
+            self._plan_drain()
+        return True

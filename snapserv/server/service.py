@@ -24,6 +24,7 @@ from ..recovery.resuming import Recovery
 from .events import Events
 from .options import ServeOptions
 from .sessions import Sessions
+from .streams import Stream
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -111,7 +112,7 @@ class Call:
     """One request being served.
 
     ``stepping`` is its step, once that runs; ``expanding`` the snapshot that it expands; ``code`` what came of it;
-    ``notices`` what its caller is told besides.
+    ``notices`` what its caller is told besides; ``stream`` what is sent before its reply.
     """
 
     service: Service
@@ -120,7 +121,7 @@ class Call:
     verb: protocol.Verb
     node: str | int | None
     progress: Callable[[int, int], None] | None = None
-    outcome: Callable[[protocol.Outcome], None] | None = None
+    stream: Stream | None = None
     stepping: Stepping | None = None
     expanding: Node | None = None
     task: asyncio.Task[None] | None = field(default=None)

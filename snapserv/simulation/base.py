@@ -312,8 +312,8 @@ class Simulation:
     def describe_fields(self) -> list[FieldInfo]:
         """Return the fields with their shapes resolved."""
         return [
-            FieldInfo(name, dtype_to_wire(field.dtype), list(self._arrays[name].shape), field.units, field.doc)
-            for name, field in self.fields.items()
+            FieldInfo(name, dtype_to_wire(array.dtype), list(array.shape), field.units, field.doc)
+            for name, field, array in ((name, field, self._arrays[name]) for name, field in self.fields.items())
         ]
 
     def array(self, name: str) -> Array:

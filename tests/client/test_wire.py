@@ -165,3 +165,50 @@ def test_the_protocol_is_imported_without_zeromq() -> None:
 )
 def test_the_id_that_a_header_begins_with_is_read_without_the_rest(header: bytes, found: int) -> None:
     assert wire.leading_id(header) == found
+
+
+NOT_AN_ARRAY = msgpack.packb(["float32", [2], 0])
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        msgpack.packb({"id": 77, "args": {"value": msgpack.ExtType(1, NOT_AN_ARRAY)}}),
+        msgpack.packb({"verb": "write", "args": {"value": msgpack.ExtType(1, NOT_AN_ARRAY)}, "id": 77}),
+        msgpack.packb({"args": {"value": msgpack.ExtType(9, b"?")}, "id": 77}),
+        msgpack.packb({"id": 77}) + b"trailing",
+        msgpack.packb({"verb": "\udcff", "id": 77}, unicode_errors="surrogateescape"),
+        msgpack.packb({"bin": b"1", "id": 77, "more": [1] * 100})[:-3],
+        b"\x82\xa1x\xdd\x7f\xff\xff\xff",
+    ],
+)
+def test_the_id_of_a_header_that_cannot_be_unpacked_is_read_all_the_same(broken: bytes) -> None:
+    with pytest.raises(SnapservError):
+        wire.unpack(broken)
+    assert wire.readable_id(broken) == (0 if b"\xdd" in broken else 77)
+
+
+@pytest.mark.parametrize(
+    ("number", "found"),
+    [
+        (0, 0),
+        (127, 127),
+        (255, 255),
+        (1 << 33, 1 << 33),
+        ((1 << 64) - 1, (1 << 64) - 1),
+        (-1, -1),
+        (2.0, 0),
+        (True, 0),
+        ([1], 0),
+        ("7", 0),
+        (None, 0),
+    ],
+)
+def test_only_an_int_is_an_id(number: Any, found: int) -> None:
+    assert wire.readable_id(msgpack.packb({"verb": "ping", "id": number})) == found
+
+
+@settings(deadline=None, max_examples=400)
+@given(st.binary(max_size=300))
+def test_no_bytes_keep_the_id_from_being_looked_for(header: bytes) -> None:
+    assert isinstance(wire.readable_id(header), int)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from snapserv_client import Branch, Server, aio
+from snapserv_client import Branch, Server, aio, requests
 from snapserv_client.errors import (
     BadRequestError,
     FaultedError,
@@ -22,6 +22,7 @@ from snapserv_client.errors import (
 )
 
 from ..conftest import ServerProcess, assert_nothing_more, assert_settles, session_processes, statistics
+from ..server.conftest import answer, dealer
 from .conftest import elsewhere, fault
 
 Serve = Callable[..., ServerProcess]
@@ -127,6 +128,22 @@ def test_an_atomic_step_that_is_interrupted_is_rolled_back(process: ServerProces
     assert (error.code, error.details["rolled_back_to"]) == ("interrupted", 2)
     assert error.details["step"] > 2
     assert main.info().step == int(main.read("count")) == 2
+
+
+def test_an_atomic_call_that_is_given_up_says_where_the_branch_stands(
+    process: ServerProcess, trouble: Server
+) -> None:
+    trouble.branch("main").step(2)
+    with dealer(trouble.endpoint) as socket:
+        hang = requests.call("main", "fail", ["hang"], {}, atomic=True)
+        socket.send_multipart(hang.frames(1))
+        assert_settles(lambda: len(session_processes(process.pid)), 3)  # the root, main and its backup
+        socket.send_multipart(requests.interrupt("main", request=1).frames(2))
+        replies = {reply.id: reply for reply in (answer(socket), answer(socket))}
+    error = replies[1].error
+    assert error is not None
+    assert (error.code, error.details) == ("interrupted", {"step": 2, "rolled_back_to": 2})
+    assert trouble.branch("main").step().step == 3
 
 
 @pytest.mark.parametrize("how", ["hang", "sleep", ""])

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from snapserv_client import requests
 from snapserv_client.errors import NotFoundError, SimulationError, StepInterruptedError, UnreachableError
+from snapserv_client.wire import MAGIC, pack
 
 from ..conftest import assert_settles
+from ..server.conftest import answer, dealer
 from .conftest import Phoenix, hang
 
 
@@ -170,3 +172,26 @@ def test_a_client_gives_a_server_up_that_never_comes_back(
         with pytest.raises(UnreachableError):
             client._connection.run(requests.step("main", 1, {}, progress=False))
     server.rise()
+
+
+def test_outcomes_that_were_sent_are_sent_again_by_the_next_server(phoenix: Callable[..., Phoenix]) -> None:
+    server = phoenix()
+    request = {
+        "id": 1,
+        "verb": "expand",
+        "node": "main",
+        "args": {"inputs": [{}] * 3, "stream": True, "keep": "all"},
+    }
+
+    def told() -> tuple[list[Any], Any]:
+        with dealer(server.process.endpoint, name=b"retries") as socket:
+            socket.send_multipart([MAGIC, *pack(request)])
+            replies = [answer(socket) for _ in range(4)]
+        assert [reply.final for reply in replies] == [False, False, False, True]
+        outcomes = sorted((reply.outcome.index, reply.outcome.outputs) for reply in replies if reply.outcome)
+        return outcomes, replies[-1].ok
+
+    first = told()
+    server.kill()
+    server.rise()
+    assert told() == first

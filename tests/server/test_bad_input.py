@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import numpy as np
 import pytest
 from snapserv_client import Server, connect, local
@@ -20,8 +21,10 @@ from snapserv_client.errors import (
     SnapservError,
     UnreachableError,
 )
+from snapserv_client.wire import MAGIC
 
 from ..conftest import ServerProcess, start_server
+from .conftest import answer, dealer
 
 Serve = Callable[..., ServerProcess]
 
@@ -205,7 +208,7 @@ def test_a_server_that_is_not_there_is_noticed_at_once_and_says_how_to_start_one
     assert time.monotonic() - began < 10
 
 
-@pytest.mark.parametrize("what", ["tuple key", "date", "duration", "complex", "long", "large", "set"])
+@pytest.mark.parametrize("what", ["tuple key", "date", "duration", "objects", "large", "set"])
 def test_what_cannot_be_sent_is_an_error_and_the_branch_goes_on(serve: Serve, what: str) -> None:
     with serve("tests.simulations.trouble:Trouble").connect() as server:
         main = server.branch("main")
@@ -213,3 +216,27 @@ def test_what_cannot_be_sent_is_an_error_and_the_branch_goes_on(serve: Serve, wh
             main.call("give", what=what)
         main.step(2)
         assert main.info().step == 2
+
+
+@pytest.mark.parametrize(
+    ("args", "more", "says"),
+    [
+        ({"value": msgpack.ExtType(1, msgpack.packb(["float32", [2], 0]))}, b"", "not a dtype: 'float32'"),
+        ({"value": msgpack.ExtType(1, msgpack.packb(["<f4", [2], 0]))}, b"", "names buffer 0"),
+        ({"value": msgpack.ExtType(1, msgpack.packb(["<f4", [2], b"123"]))}, b"", "has 3 bytes"),
+        ({"value": msgpack.ExtType(7, b"")}, b"", "extension type 7"),
+        ({}, b"\x00", "extra"),
+        ({"field": "\udcff"}, b"", "utf-8"),
+        ({}, None, "header: Object missing required field `verb`"),
+    ],
+)
+def test_a_header_that_cannot_be_taken_is_answered_with_its_own_id(
+    endpoint: str, args: Any, more: bytes | None, says: str
+) -> None:
+    asked = {"args": args, "id": 77, **({"verb": "write", "node": "main"} if more is not None else {})}
+    with dealer(endpoint) as socket:
+        socket.send_multipart([MAGIC, msgpack.packb(asked, unicode_errors="surrogateescape") + (more or b"")])
+        reply = answer(socket)
+    assert reply.id == 77
+    assert isinstance(reply.error, BadRequestError)
+    assert says in reply.error.message

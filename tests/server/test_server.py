@@ -159,6 +159,7 @@ def test_a_step_that_waits_for_its_turn_can_be_called_off(raw: Raw, server: Serv
         reply = raw.receive()
         if reply.error:
             errors[reply.id] = reply.error.code
+            assert "step" in reply.error.details, "where the branch stands, also of the one that had not begun"
     assert errors == {running: "interrupted", waiting: "interrupted"}
     assert server.branch("main").step().step > 1
 
@@ -220,6 +221,7 @@ def test_another_version_of_the_protocol_is_told_which_one_is_spoken(raw: Raw) -
     newer = raw.ask(Request("hello", None, {"client": "x", "protocol": 99}, lambda ok: ok))
     assert newer.error is not None
     assert newer.error.code == "version_mismatch"
+    assert newer.error.details == reply.error.details == {"protocol": 1}
 
 
 def test_a_header_bomb_gets_an_error(raw: Raw, server: Server) -> None:

@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from snapserv import Field, Simulation, exported
 
@@ -74,3 +75,16 @@ class Scored(Simulation):
 
     def step(self, inputs: Inputs) -> dict[str, float]:
         return {"score": float("nan") if inputs.score is None else inputs.score}
+
+
+class Large(Simulation):
+    """Puts out as many arrays as it is told, of so many bytes each."""
+
+    def setup(self, size: int = 1000) -> None:
+        self.bytes = size
+
+    class Inputs(msgspec.Struct):
+        arrays: int = 1
+
+    def step(self, inputs: Inputs) -> dict[str, Any]:
+        return {str(number): np.full(self.bytes, number % 256, np.uint8) for number in range(inputs.arrays)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import datetime
 import os
 import signal
 import threading
@@ -46,6 +47,8 @@ class Trouble(Simulation):
                 os.abort()
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
+            case "hang":
+                time.sleep(1000)
             case "exit":
                 raise SystemExit(7)
             case "hang":
@@ -70,10 +73,9 @@ class Trouble(Simulation):
         """Return something that looks as if it could be sent, and cannot."""
         return {
             "tuple key": {(1, 2): 3},
-            "date": np.datetime64("2020-01-01"),
-            "duration": np.timedelta64(1, "s"),
-            "complex": np.complex64(1j),
-            "long": np.longdouble(1),
+            "date": datetime.date(2020, 1, 1),
+            "duration": datetime.timedelta(1),
+            "objects": np.array([object()]),
             "large": 1 << 80,
             "set": {1},
         }[what]

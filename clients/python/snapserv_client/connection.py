@@ -28,6 +28,8 @@ DEAF_AFTER_S = 30.0
 """A connection on which nothing comes for so long is made anew."""
 LOST_AFTER_S = 90.0
 """A server that says nothing at all for so long, to any of several retries, is taken for gone."""
+MOST_ASKED_AGAIN = 5
+"""How often a request is sent again for outcomes that got lost on the way."""
 
 
 class Waiting(TypedDict, total=False):
@@ -114,6 +116,34 @@ class Patience:
     def lost(self, now: float) -> bool:
         """Return whether the server is to be taken for gone."""
         return now - self._heard > LOST_AFTER_S
+
+
+class Arrivals:
+    """The outcomes of a request on their way in, and whether all have come when its final reply has.
+
+    They have not where a connection broke in the middle. The request is sent again then, with the same id: the
+    server remembers what it has sent. So some can come twice, and whoever is given them must not mind.
+
+    Args:
+        wanted: How many there will be.
+        give: Called with each.
+    """
+
+    def __init__(self, wanted: int, give: OnOutcome | None) -> None:
+        self._give = give
+        self._missing = set(range(wanted)) if give is not None else set()
+        self._asked = 0
+
+    def take(self, outcome: protocol.Outcome) -> None:
+        """Give an outcome out."""
+        self._missing.discard(outcome.index)
+        if self._give is not None:
+            self._give(outcome)
+
+    def ask_again(self) -> bool:
+        """Return whether to send the request again, where its final reply has come."""
+        self._asked += 1
+        return bool(self._missing) and self._asked <= MOST_ASKED_AGAIN
 
 
 class Line:

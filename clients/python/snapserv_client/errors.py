@@ -160,7 +160,7 @@ class OverBudgetError(SnapservError):
 
 
 class StepInterruptedError(SnapservError):
-    """The step was interrupted between two ticks; ``details["step"]`` is where the branch stands."""
+    """It was interrupted between two ticks, or before it began; ``details["step"]`` is how far it came."""
 
     code = "interrupted"
     fault: ClassVar[Fault] = "caller"
@@ -202,7 +202,7 @@ class UnsupportedError(SnapservError):
 
 
 class AddressError(SnapservError):
-    """The server cannot listen there: address in use, or no permission on the socket's folder."""
+    """The server cannot listen there: address in use, or no permission; raised where it starts, never sent."""
 
     code = "address_unavailable"
     fault: ClassVar[Fault] = "caller"

@@ -105,6 +105,6 @@ def collected(wire: Iterable[protocol.Outcome], count: int) -> list[Outcome]:
     if [outcome.index for outcome in outcomes] != list(range(count)):
         raise InternalError(
             f"{count - len(outcomes)} of {count} outcomes were lost on the way",
-            hint="who takes outcomes as they come must be quick",
+            hint="the expansion was done, and what it kept is in the tree; expand again for its outcomes",
         )
     return list(outcomes)

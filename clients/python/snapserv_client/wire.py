@@ -42,8 +42,16 @@ INLINE_BYTES = 512
 MAX_INLINE_BYTES = 1 << 18
 """Arrays up to the first size are put into the header, until they are so many bytes together."""
 
-PLAIN = (bool, int, float, str, bytes, tuple)
-"""What numpy's scalars are sent as; those that are none of it as Python objects are not sent."""
+PLAIN_KINDS = "biufSU"
+MOST_PLAIN_FLOAT_BYTES = 8
+"""The kinds of numpy's scalars whose plain values say as much; all others are sent as arrays of shape []."""
+MOST_KEYS = 16
+"""So many keys of a header are looked at for the id, where it cannot be unpacked; a request has four."""
+MOST_KEY_BYTES = 8
+ID_KEYS = frozenset((b"\xa2id", b"\xd9\x02id", b"\xda\x00\x02id", b"\xdb\x00\x00\x00\x02id"))
+"""The text ``id``, in each length of its length."""
+INT_STARTS = frozenset((*range(0x80), *range(0xCC, 0xD4), *range(0xE0, 0x100)))
+"""What an int begins with."""
 SMALL_HEADER_BYTES = 1 << 10
 """Below this size no header can do harm, whatever it says of itself."""
 DTYPE_PATTERN = re.compile(r"[<>=|]?[?biufcmMOSUV][0-9]{0,9}(\[[0-9]{0,9}[a-zA-Z]{1,7}\])?")
@@ -57,8 +65,9 @@ T = TypeVar("T")
 def pack(header: Any) -> Frames:
     """Return the header frame for ``header`` followed by one buffer for each array in it.
 
-    ``header`` may hold plain values, msgspec structs, numpy scalars and numpy arrays (C order is made where
-    it is missing; object dtypes are refused).
+    ``header`` may hold plain values, msgspec structs, numpy arrays (C order is made where it is missing; object
+    dtypes are refused) and numpy scalars: numbers, text and bytes as plain values, others as arrays of shape [],
+    as Python's own complex numbers are.
 
     Raises:
         BadRequestError: A value that msgpack cannot carry, or an array of objects; the caller's fault.
@@ -69,6 +78,10 @@ def pack(header: Any) -> Frames:
 
     def default(value: Any) -> Any:
         nonlocal inline
+        if isinstance(value, np.generic | complex):
+            value = plain_or_array(value)
+            if not isinstance(value, np.ndarray):
+                return value
         if isinstance(value, np.ndarray):
             content = array_bytes(value)
             described: list[Any] = [dtype_to_wire(value.dtype), list(value.shape), len(buffers)]
@@ -78,8 +91,6 @@ def pack(header: Any) -> Frames:
             else:
                 buffers.append(content)
             return msgpack.ExtType(ARRAY_EXTENSION, msgpack.packb(described))
-        if isinstance(value, np.generic) and isinstance(plain := value.item(), PLAIN):
-            return plain
         if isinstance(value, msgspec.Struct):
             kind = value.__struct_config__
             named = {kind.tag_field: kind.tag} if kind.tag_field is not None else {}
@@ -178,6 +189,35 @@ def leading_id(header: Buffer) -> int:
     except (ValueError, TypeError, UnicodeError, msgpack.UnpackException):
         return 0
     return found if type(found) is int else 0
+
+
+def readable_id(header: Buffer) -> int:
+    """Return the ``id`` among the first keys of a header that cannot be unpacked, whatever else is wrong, or 0.
+
+    Nothing is made of what it passes over: neither arrays nor text, and no list is as long as it says it is.
+    """
+    view = memoryview(header)[:MAX_HEADER_BYTES]
+    unpacker = msgpack.Unpacker(read_size=max(1, len(view)), max_buffer_size=MAX_HEADER_BYTES)
+    unpacker.feed(view)
+    try:
+        for _ in range(min(unpacker.read_map_header(), MOST_KEYS)):
+            start = unpacker.tell()
+            unpacker.skip()
+            named = bytes(view[start : min(unpacker.tell(), start + MOST_KEY_BYTES)]) in ID_KEYS
+            if named and view[unpacker.tell()] in INT_STARTS:
+                return int(unpacker.unpack())
+            unpacker.skip()
+    except (ValueError, TypeError, IndexError, msgpack.UnpackException):
+        pass
+    return 0
+
+
+def plain_or_array(value: np.generic | complex) -> Any:
+    """Return a scalar of numpy's as it is sent: a plain value that says as much, or else an array of shape []."""
+    array = np.asarray(value)
+    kind, size = array.dtype.kind, array.dtype.itemsize
+    plain = kind in PLAIN_KINDS and (kind != "f" or size <= MOST_PLAIN_FLOAT_BYTES)
+    return array.item() if plain else array
 
 
 def array_bytes(array: np.ndarray[Any, Any]) -> memoryview:

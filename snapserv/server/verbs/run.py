@@ -213,7 +213,7 @@ async def replay_actions(call: Call, args: protocol.ReplayArgs) -> protocol.Node
 
 async def _expand(call: Call, source: Node, args: protocol.ExpandArgs) -> protocol.ExpandResult:
     call.service.nodes.cell(source)  # where it has died, that is the error, and not each child's
-    on_outcome = call.outcome if args.stream and call.outcome is not None else _forget
+    on_outcome = call.stream.tell if args.stream and call.stream is not None else _forget
     call.expanding = source
     expansion = Expansion(call.service.nodes, source, args, on_outcome)
     result = await expansion.run()
@@ -223,7 +223,7 @@ async def _expand(call: Call, source: Node, args: protocol.ExpandArgs) -> protoc
     return result
 
 
-def _forget(outcome: protocol.Outcome) -> None:
+async def _forget(outcome: protocol.Outcome) -> None:
     """Leave it to the final reply."""
 
 

@@ -24,6 +24,7 @@ async def hello(call: Call, args: protocol.HelloArgs) -> protocol.HelloResult:
         raise VersionMismatchError(
             f"the client speaks version {args.protocol} of the protocol, and this server {PROTOCOL_VERSION}",
             hint=f"install snapserv-client {snapserv.__version__}",
+            details={"protocol": PROTOCOL_VERSION},
         )
     service = call.service
     return protocol.HelloResult(

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import zmq.asyncio
 
 from .. import requests
-from ..connection import Line, OnOutcome, Patience, Progress, connect_again, timed_out, unreachable
+from ..connection import Arrivals, Line, OnOutcome, Patience, Progress, connect_again, timed_out, unreachable
 from ..errors import BadRequestError, InternalError, SnapservError
 from ..keys import ClientKeys
 from ..requests import Reply, Request
@@ -30,7 +30,7 @@ class Connection(Line):
         self._owner = os.getpid()
         super().__init__(endpoint, timeout_s, keys)
         self._socket = zmq.asyncio.Socket(shadow=self._dealer)
-        self._waiting: dict[int, tuple[asyncio.Future[Any], Progress | None, OnOutcome | None]] = {}
+        self._waiting: dict[int, tuple[asyncio.Future[Any], Progress | None, Arrivals]] = {}
         self._loop = asyncio.get_running_loop()
         self._heard = self._connected = self._loop.time()
         self._reader = self._loop.create_task(self._read())
@@ -50,8 +50,14 @@ class Connection(Line):
             raise BadRequestError("the connection belongs to another event loop", hint="connect again in this one")
         self._last_id += 1
         request_id = self._last_id
-        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting[request_id] = (reply, progress, outcome)
+        arrivals = Arrivals(request.outcomes, outcome)
+
+        def wait() -> asyncio.Future[Reply]:
+            reply: asyncio.Future[Reply] = self._loop.create_future()
+            self._waiting[request_id] = (reply, progress, arrivals)
+            return reply
+
+        reply = wait()
         limit = timeout_s if timeout_s is not None or request.long else self.timeout_s
         frames = request.frames(request_id)
         try:
@@ -60,6 +66,10 @@ class Connection(Line):
             await self._socket.send_multipart(frames, copy=False)
             async with asyncio.timeout(limit):
                 answer = await self._patiently(reply, frames)
+                while arrivals.ask_again():
+                    reply = wait()
+                    await self._socket.send_multipart(frames, copy=False)
+                    answer = await self._patiently(reply, frames)
                 answer.tell()
                 return request.understand(answer.ok)
         except TimeoutError as cause:
@@ -129,8 +139,8 @@ class Connection(Line):
             except SnapservError as error:
                 self._fail(InternalError(f"the server sent nonsense: {error}"))
                 continue
-            future, progress, outcome = self._waiting.get(reply.id, (None, None, None))
-            if future is None or future.done():
+            future, progress, arrivals = self._waiting.get(reply.id, (None, None, None))
+            if future is None or arrivals is None or future.done():
                 continue  # late: its caller gave up
             if reply.error is not None:
                 future.set_exception(reply.error)
@@ -140,8 +150,8 @@ class Connection(Line):
                 try:
                     if progress is not None and reply.progress is not None:
                         progress(reply.progress.done, reply.progress.total)
-                    if outcome is not None and reply.outcome is not None:
-                        outcome(reply.outcome)
+                    if reply.outcome is not None:
+                        arrivals.take(reply.outcome)
                 except Exception as error:  # noqa: BLE001 - it is the caller's, and goes to the caller
                     future.set_exception(error)
 

@@ -132,11 +132,12 @@ class Node(OwnNode):
             BadRequestError: Nothing to expand, or arguments that do not go together.
             NotFoundError: A policy that is not exported.
         """
-        streamed: list[protocol.Outcome] = []
+        arrived: dict[int, protocol.Outcome] = {}
 
         def collect(outcome: protocol.Outcome) -> None:
-            streamed.append(outcome)
-            if on_outcome is not None:
+            known = outcome.index in arrived
+            arrived[outcome.index] = outcome
+            if on_outcome is not None and not known:
                 on_outcome(Outcome(outcome))
 
         options: Options = {
@@ -151,9 +152,8 @@ class Node(OwnNode):
             "keep_as": keep_as,
             "timeout_s": timeout_s,
         }
-        request = requests.expand(self.id, inputs, options, stream=on_outcome is not None)
-        result = await self._run(request, outcome=collect)
-        outcomes = collected(result.outcomes or streamed, len(inputs))
+        result = await self._run(requests.expand(self.id, inputs, options), outcome=collect)
+        outcomes = collected(arrived.values(), len(inputs))
         for kept in result.kept:
             outcomes[kept.index].node = self._server._wrap(kept.node)
         return outcomes

@@ -12,14 +12,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar, Unpack
 
-import msgspec
 import zmq.asyncio
 
 from .. import protocol, requests
 from ..display import NodeDisplay
 from ..expansion import Options, Outcome
 from ..protocol import Event
-from ..wire import unpack
 from .home import Home
 
 CLIENT = "snapserv-client.aio"
@@ -44,8 +42,9 @@ class OwnServer(Home):
         socket = zmq.asyncio.Socket(shadow=plain)
         try:
             while True:
-                _, header, *buffers = await socket.recv_multipart()
-                event = msgspec.convert(unpack(header, buffers), Event)
+                event = requests.event_of(await socket.recv_multipart())
+                if event is None:
+                    continue
                 yield event
                 if event.kind == "shutdown":
                     return
@@ -67,18 +66,20 @@ class OwnNode(NodeDisplay):
         Closing it early ends the children that are left: loop over it in ``async with contextlib.aclosing(...)``.
         """
         arrived: asyncio.Queue[protocol.Outcome | None] = asyncio.Queue()
-        request = requests.expand(self.id, inputs, options, stream=True)
+        request = requests.expand(self.id, inputs, options)
         running = asyncio.create_task(self._server._run(request, outcome=arrived.put_nowait))
         running.add_done_callback(lambda _: arrived.put_nowait(None))
         held: dict[int, Outcome] = {}
+        seen: set[int] = set()
         keeps = options.get("keep", "none") != "none"
         try:
             while (found := await arrived.get()) is not None:
                 outcome = Outcome(found)
                 if keeps and outcome.ok:
                     held[outcome.index] = outcome
-                else:
+                elif outcome.index not in seen:
                     yield outcome
+                seen.add(outcome.index)
             for kept in (await running).kept:
                 held[kept.index].node = self._server._wrap(kept.node)
             for outcome in held.values():

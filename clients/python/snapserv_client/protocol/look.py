@@ -34,7 +34,7 @@ class ReadArgs(Arguments):
 
 
 class ReadResult(msgspec.Struct):
-    """A field or a region of it."""
+    """A field or a region of it, as an array, of shape [] where that is one element; and the node's step."""
 
     value: Any
     step: int
@@ -48,7 +48,10 @@ class DiffArgs(Arguments):
 
 
 class FieldDiff(msgspec.Struct):
-    """How one field differs: elements changed, their bounding box and the first few of their indices."""
+    """How one field differs: elements whose bytes do, their bounding box and the indices of the first 16 of them.
+
+    ``box`` has ``[start, stop]`` for each axis, without ``stop`` itself, and is empty where nothing differs.
+    """
 
     name: str
     changed: int

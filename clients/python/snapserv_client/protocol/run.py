@@ -34,7 +34,7 @@ class StepArgs(Arguments):
     """How many ticks with which inputs; ``progress`` asks for progress messages.
 
     With ``atomic`` all of it happens or nothing does: after any failure the branch goes on from the moment before,
-    and ``details["rolled_back_to"]`` of the error is its step. The server's own default holds for null. An atomic
+    and ``details["rolled_back_to"]`` of the error is its step. The server's own default holds for nil. An atomic
     step that runs longer than ``timeout_s`` is ended, and is such a failure; others have no such limit.
     """
 
@@ -46,7 +46,10 @@ class StepArgs(Arguments):
 
 
 class StepResult(msgspec.Struct):
-    """Where the branch stands now, and what the last tick put out."""
+    """Where the branch stands now, and what the last tick put out.
+
+    ``ticks`` are fewer than asked where the simulation finished; a step of one that has is a ``bad_request``.
+    """
 
     step: int
     ticks: int
@@ -55,7 +58,10 @@ class StepResult(msgspec.Struct):
 
 
 class WriteArgs(Arguments):
-    """What to write where; the value's shape is the region's, or a scalar that fills it."""
+    """What to write where: an array of the region's shape, or one value that fills it.
+
+    An array of msgpack's will do for numbers. What the field could not hold as it is, is refused.
+    """
 
     field: str
     value: Any
@@ -87,7 +93,8 @@ class ExpandArgs(Arguments):
     each of ``policy_ticks`` more. ``read`` names fields, outputs and exported methods that are called at the end,
     and all outputs are returned if it is empty; ``sum`` names outputs to add up over all ticks. ``keep`` says which
     children become nodes: ``best`` of them by the output or sum ``by``, the ``largest`` or the smallest. With
-    ``stream`` each outcome is sent as soon as it is there.
+    ``stream`` each outcome is sent in a message of its own as soon as it is there, so that there may be any number
+    of arrays in all of them together; without, they have to fit into one reply.
     """
 
     inputs: Inputs
@@ -108,7 +115,10 @@ class ExpandArgs(Arguments):
 
 
 class Outcome(msgspec.Struct):
-    """What came of one child: where it stands, the last tick's outputs, sums over ticks, fields; or its error."""
+    """What came of one child: where it stands, the last tick's outputs, sums over ticks, fields; or its error.
+
+    ``index`` is the place of its inputs. ``error`` is as in a reply: ``{code, message, hint, details}``.
+    """
 
     index: int
     ok: bool
@@ -130,7 +140,7 @@ class Kept(msgspec.Struct):
 
 
 class ExpandResult(msgspec.Struct):
-    """An outcome for each input in order, but for those that were sent before; and the children that were kept.
+    """An outcome for each input in order, none of them where they were streamed; and the children that were kept.
 
     ``snapshot`` is the one taken first when a live branch was expanded, where it is kept for its children's sake;
     ``reseeded`` names the random streams that were given other states, where that was asked for.
@@ -143,11 +153,10 @@ class ExpandResult(msgspec.Struct):
 
 
 class InterruptArgs(Arguments):
-    """Which of this client's own requests to stop, even while it still waits for its turn: a step or an expansion.
+    """Which of this client's own requests to stop, a step or an expansion: at whatever node, even while it waits.
 
-    By default the step that runs at the branch.
-
-    With ``force`` the branch's process is killed rather than asked; `restore` or `reset` revives it.
+    By default the step that runs at the branch, whoever asked for it. With ``force`` the branch's process is killed
+    rather than asked; `restore` or `reset` revives it.
     """
 
     request: int | None = None

@@ -28,7 +28,7 @@ __all__ = [
 
 
 class HelloArgs(Arguments):
-    """Who asks: a name for the log, and the newest protocol version it speaks."""
+    """Who asks: a name for the log, and the one version of the protocol that it speaks on this connection."""
 
     client: str = ""
     protocol: int = PROTOCOL_VERSION
@@ -191,7 +191,10 @@ EventKind: TypeAlias = Literal[
 
 
 class Event(msgspec.Struct):
-    """Something that happened: frames on the events socket are ``[kind, msgpack of this]``."""
+    """Something that happened: frames on the events socket are ``[kind, msgpack of this]``.
+
+    ``time`` is in seconds since 1970 (UTC).
+    """
 
     sequence: int
     kind: EventKind
@@ -201,7 +204,7 @@ class Event(msgspec.Struct):
 
 
 VERBS = (
-    Verb("hello", "server", "negotiate the version; say who answers", HelloArgs, HelloResult, reads=True),
+    Verb("hello", "server", "agree on the version, and say who answers", HelloArgs, HelloResult, reads=True),
     Verb("ping", "server", "answer at once", Empty, Empty, reads=True),
     Verb("spec", "server", "describe a tree's simulation", SpecArgs, SpecResult, ("not_found",), reads=True),
     Verb("stats", "server", "count what happened since the start", Empty, StatsResult, reads=True),

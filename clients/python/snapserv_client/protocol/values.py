@@ -36,7 +36,7 @@ class RequestHeader(msgspec.Struct):
 
 
 class Progress(msgspec.Struct):
-    """How far a long request has come; ``total`` counts ticks."""
+    """How far a step has come, in ticks: said about every 50 ms, and never at its end."""
 
     done: int
     total: int
@@ -64,8 +64,9 @@ class NodeInfo(msgspec.Struct):
     """One node of a tree. ``private_bytes`` is measured only where it is asked for.
 
     ``faulted`` is what the simulation raised, where it left the node as it is; ``automatic`` says that nobody asked
-    for this snapshot, so that it may go again by itself, unless it is pinned or tagged. ``shared`` is what all
-    nodes of its tree share, or have lost, since it was allowed.
+    for this snapshot, so that it may go again by itself, unless it is pinned or tagged. ``name`` is ``tree/name``
+    in all trees but the first, and ``tags`` are bare; ``created`` is in seconds since 1970 (UTC).
+    ``shared`` is what all nodes of its tree share, or have lost, since it was allowed.
     """
 
     id: int

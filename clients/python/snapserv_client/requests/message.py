@@ -37,6 +37,7 @@ class Request(msgspec.Struct, Generic[T], frozen=True):
         args: The verb's arguments, plain.
         understand: Turns the reply's result into what the caller gets.
         long: Whether it may take as long as it likes; others time out.
+        outcomes: How many outcomes are sent before its reply.
     """
 
     verb: str
@@ -44,6 +45,7 @@ class Request(msgspec.Struct, Generic[T], frozen=True):
     args: dict[str, Any]
     understand: Callable[[Any], T]
     long: bool = False
+    outcomes: int = 0
 
     def frames(self, request_id: int) -> Frames:
         """Return the message to send."""
@@ -56,7 +58,10 @@ class Request(msgspec.Struct, Generic[T], frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """A message from the server: a progress report, the outcome of one child, or the final reply of a request."""
+    """A message from the server: a progress report, the outcome of one child, or the final reply of a request.
+
+    A kind of message that this version does not know is none of the three, and says nothing.
+    """
 
     id: int
     progress: Progress | None
@@ -68,14 +73,14 @@ class Reply(msgspec.Struct, frozen=True):
     @property
     def final(self) -> bool:
         """Whether nothing comes after it."""
-        return self.progress is None and self.outcome is None
+        return self.ok is not None or self.error is not None
 
     @staticmethod
     def parse(frames: Sequence[Buffer]) -> Reply:
         """Return the message in ``frames``; its arrays are views of them.
 
         Raises:
-            SnapservError: It is no message of this
+            SnapservError: It is no message of this protocol.
         """
         if len(frames) < 2 or bytes(frames[0]) != MAGIC:
             raise InternalError("the server sent something that is no reply")

@@ -54,9 +54,9 @@ def expand(
     inputs: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any]]],
     options: Options,
     *,
-    stream: bool,
+    stream: bool = True,
 ) -> Request[ExpandResult]:
-    """Ask for a child for each input."""
+    """Ask for a child for each input; with ``stream`` outcomes have a message each, in which every one has room."""
     if not isinstance(inputs, Sequence) or not all(_is_inputs(each) for each in inputs):
         raise BadRequestError("the inputs of an expansion are a map, or a sequence of maps, for each child")
     keep = options.get("keep", "none")
@@ -78,7 +78,8 @@ def expand(
         "timeout_s": options.get("timeout_s"),
         "stream": stream,
     }
-    return Request("expand", node, args, lambda ok: convert(ok, ExpandResult), long=True)
+    streamed = len(inputs) if stream else 0
+    return Request("expand", node, args, lambda ok: convert(ok, ExpandResult), long=True, outcomes=streamed)
 
 
 def interrupt(node: str | int, *, request: int | None = None, force: bool = False) -> Request[bool]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from ..protocol import PROTOCOL_VERSION, HelloResult, SpecResult, StatsResult, WatchResult
-from .message import Request, ask, understand_nothing
+from collections.abc import Sequence
+from typing import get_args
 
-__all__ = ["events_endpoint", "hello", "ping", "shutdown", "spec", "stats", "watch"]
+from ..errors import InternalError
+from ..protocol import PROTOCOL_VERSION, Event, EventKind, HelloResult, SpecResult, StatsResult, WatchResult
+from ..wire import Buffer, unpack
+from .message import Request, ask, convert, understand_nothing
+
+__all__ = ["event_of", "events_endpoint", "hello", "ping", "shutdown", "spec", "stats", "watch"]
 
 
 def hello(client: str) -> Request[HelloResult]:
@@ -39,6 +44,20 @@ def events_endpoint(endpoint: str, events: str) -> str:
         return events
     host = endpoint.removeprefix("tcp://").rpartition(":")[0]
     return f"tcp://{host}:{events.rpartition(':')[2]}"
+
+
+def event_of(frames: Sequence[Buffer]) -> Event | None:
+    """Return the event in a message of the events socket; None where it is of a kind that this version lacks.
+
+    Raises:
+        InternalError: The server sent something else.
+    """
+    if len(frames) < 2:
+        raise InternalError("the server published something that is no event")
+    said = unpack(frames[1], frames[2:])
+    if isinstance(said, dict) and said.get("kind") not in get_args(EventKind):
+        return None
+    return convert(said, Event)
 
 
 def shutdown() -> Request[None]:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import zmq
 
 from .. import requests
-from ..connection import Line, OnOutcome, Patience, Progress, connect_again, timed_out, unreachable
+from ..connection import Arrivals, Line, OnOutcome, Patience, Progress, connect_again, timed_out, unreachable
 from ..errors import BadRequestError, SnapservError
 from ..keys import ClientKeys
 from ..requests import Reply, Request
@@ -53,7 +53,7 @@ class Connection(Line):
             timeout_s: How long to wait; the connection's own timeout by default, for ever where the request runs
                 the simulation's code.
             progress: Called with ticks done and wanted.
-            outcome: Called with what came of each child, as soon as it is there.
+            outcome: Called with what came of each child, as soon as it is there; perhaps twice with the same one.
 
         Raises:
             RequestTimeoutError: No reply in time. The connection stays usable; a late reply is dropped.
@@ -133,6 +133,7 @@ class Connection(Line):
         deadline = None if timeout_s is None else now + timeout_s
         patience = Patience(now, sum(map(len, frames)))
         early = self._early[request_id]
+        arrivals = Arrivals(request.outcomes, outcome)
         while True:
             if early:
                 reply = early.popleft()
@@ -164,12 +165,15 @@ class Connection(Line):
             if reply.final:
                 if reply.error is not None:
                     raise reply.error
+                if arrivals.ask_again():
+                    send_frames(self._socket, frames)
+                    continue
                 reply.tell()
                 return request.understand(reply.ok)
             if progress is not None and reply.progress is not None:
                 progress(reply.progress.done, reply.progress.total)
-            if outcome is not None and reply.outcome is not None:
-                outcome(reply.outcome)
+            if reply.outcome is not None:
+                arrivals.take(reply.outcome)
 
     def _wait_at_most(self, seconds: float) -> None:
         wanted = math.ceil(seconds * 1000)

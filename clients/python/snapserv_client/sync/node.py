@@ -133,11 +133,12 @@ class Node(OwnNode):
             BadRequestError: Nothing to expand, or arguments that do not go together.
             NotFoundError: A policy that is not exported.
         """
-        streamed: list[protocol.Outcome] = []
+        arrived: dict[int, protocol.Outcome] = {}
 
         def collect(outcome: protocol.Outcome) -> None:
-            streamed.append(outcome)
-            if on_outcome is not None:
+            known = outcome.index in arrived
+            arrived[outcome.index] = outcome
+            if on_outcome is not None and not known:
                 on_outcome(Outcome(outcome))
 
         options: Options = {
@@ -152,9 +153,8 @@ class Node(OwnNode):
             "keep_as": keep_as,
             "timeout_s": timeout_s,
         }
-        request = requests.expand(self.id, inputs, options, stream=on_outcome is not None)
-        result = self._run(request, outcome=collect)
-        outcomes = collected(result.outcomes or streamed, len(inputs))
+        result = self._run(requests.expand(self.id, inputs, options), outcome=collect)
+        outcomes = collected(arrived.values(), len(inputs))
         for kept in result.kept:
             outcomes[kept.index].node = self._server._wrap(kept.node)
         return outcomes

@@ -11,13 +11,10 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import ParamSpec, TypeVar
 
-import msgspec
-
 from .. import requests
 from ..display import NodeDisplay
 from ..protocol import Event
 from ..requests import Request
-from ..wire import unpack
 from .home import Home
 
 CLIENT = "snapserv-client"
@@ -41,8 +38,9 @@ class OwnServer(Home):
         socket = self._connection.subscribe(requests.events_endpoint(self.endpoint, where.events))
         try:
             while socket.poll(None if timeout_s is None else round(timeout_s * 1000)):
-                _, header, *buffers = socket.recv_multipart()
-                event = msgspec.convert(unpack(header, buffers), Event)
+                event = requests.event_of(socket.recv_multipart())
+                if event is None:
+                    continue
                 yield event
                 if event.kind == "shutdown":
                     return
