@@ -208,6 +208,6 @@ VERBS = (
         VerifyArgs,
         VerifyResult,
         (*NODE_ERRORS, "simulation_error", *FORK_ERRORS),
-        reads=True,
+        reads=False,  # the node stays as it is, but the simulation runs: what it does to the world is done again
     ),
 )
