@@ -17,6 +17,7 @@ from snapserv_client.wire import dtype_to_wire
 from ..errors import BadRequestError, NotFoundError, SimulationError
 from ..memory.arena import Arena
 from . import streams
+from .inputs import watch
 
 if TYPE_CHECKING:
     from typing import Self
@@ -180,6 +181,7 @@ class Simulation:
         simulation._params = cls.bind(params)
         simulation._arena = Arena() if arena is None else arena
         simulation._rng = None
+        watch(cls.Inputs)  # once, here, rather than in each branch
         for field in cls.fields.values():
             shape = field.resolve(simulation._params.get)
             if shape is not None:

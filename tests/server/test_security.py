@@ -65,7 +65,7 @@ def test_a_read_only_key_reads_and_changes_nothing(keyed: Keyed) -> None:
         assert server.snapshot("before").log()
         assert server.stats().nodes == 3
         with pytest.raises(UnauthorizedError, match="may only read"):
-            server.branch("main").verify()  # which would run the simulation, and what that does to the world outside
+            server.branch("main").verify()  # it would run the simulation
         with pytest.raises(UnauthorizedError, match="'rob' may only read") as caught:
             server.branch("main").step()
         assert "--read-only" in caught.value.hint
