@@ -13,6 +13,7 @@ import zmq
 
 from . import protocol
 from .errors import BadRequestError, RequestTimeoutError, UnreachableError
+from .handles import Handle
 from .keys import ClientKeys
 from .transport import routing_id
 
@@ -116,7 +117,7 @@ class Patience:
         return now - self._heard > LOST_AFTER_S
 
 
-class Line:
+class Line(Handle):
     """A DEALER socket to a server, by which a client is known; how requests travel on it is each client's own.
 
     Args:

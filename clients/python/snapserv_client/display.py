@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from .handles import Handle
 from .protocol import FieldDiff, HelloResult, NodeInfo, TreeInfo
 
 STATES = {"idle": "", "busy": "busy", "dead": "dead", "faulted": "faulted"}
@@ -15,7 +16,7 @@ MOST_INDENT = 60
 CUT = "⋯  "
 
 
-class ServerDisplay:
+class ServerDisplay(Handle):
     """The looks of a server."""
 
     hello: HelloResult | None
@@ -33,8 +34,11 @@ class ServerDisplay:
         return f"<code>{html.escape(repr(self))}</code>"
 
 
-class NodeDisplay:
+class NodeDisplay(Handle):
     """A node's identity and looks, from what is known of it without asking."""
+
+    another = "branch() makes another that goes on from here, and snapshot() keeps the moment"
+    elsewhere = "pass its endpoint and its name: connect(endpoint).node(name)"
 
     def __init__(self, server: ServerDisplay, info: NodeInfo) -> None:
         self._server = server
