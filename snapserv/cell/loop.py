@@ -320,7 +320,12 @@ class Cell:
     def _tell_trail(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         trail = self._history.trail
         told = {"count": trail.count, "running": trail.running, "stride": trail.stride, "marks": bytes(trail.marks)}
-        return {**told, "digests": self._history.digests(request.get("at", [trail.count]))}
+        return {
+            **told,
+            "last": trail.last,
+            "said": trail.said,
+            "digests": self._history.digests(request.get("at", [trail.count])),
+        }
 
     def _replay(self, request: Mapping[str, Any], _: int | None) -> None:
         from .again import do_again  # mapped only where it is needed: what is mapped is forked

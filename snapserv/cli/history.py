@@ -15,10 +15,7 @@ from snapserv.errors import BadRequestError
 
 from .nodes import NodeName, line_of, lines_of
 from .options import Endpoint, Json, connected
-from .output import show, table
-
-NOT_THE_SAME = 1
-"""What ``verify`` exits with where the replay led elsewhere."""
+from .output import NOT_THE_SAME, show, table
 
 
 def register(app: typer.Typer) -> None:

@@ -113,7 +113,7 @@ class Verification:
         """Yield what is known of where and why it differs, a sentence each."""
         result = self.result
         if result.error:
-            yield f"the replay ended early: {result.error}"
+            yield result.error if result.step is None else f"the replay ended early: {result.error}"
         if result.step is not None:
             yield f"no difference up to step {result.after:,}, one at step {result.step:,} (action {result.action})"
         if result.deterministic is False:

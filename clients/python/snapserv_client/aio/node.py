@@ -156,8 +156,11 @@ class Node(OwnNode):
             outcomes[kept.index].node = self._server._wrap(kept.node)
         return outcomes
 
-    async def diff(self, other: Node | str, fields: Sequence[str] | None = None) -> Diff:
-        """Return how another node differs from this one, field by field."""
+    async def diff(self, other: Node | str | None = None, fields: Sequence[str] | None = None) -> Diff:
+        """Return how another node, its parent by default, differs from this one, field by field.
+
+        A simulation without fields is compared by its steps, its last outputs and the pages of its memory.
+        """
         return await compare(self._server, self, other, fields)
 
     async def pages(self, other: Node | str | None = None, fields: Sequence[str] | None = None) -> Pages:
@@ -195,8 +198,8 @@ def reference(node: Node | str | int) -> str | int:
     return node.id if isinstance(node, Node) else node
 
 
-async def compare(server: Home, a: Node | str, b: Node | str, fields: Sequence[str] | None) -> Diff:
-    """Return how two nodes differ, field by field."""
-    result = await server._run(requests.diff(reference(a), reference(b), fields))
-    first, second = (node.name if isinstance(node, Node) else node for node in (a, b))
-    return Diff(first, second, result.fields, result.compared_bytes)
+async def compare(server: Home, a: Node | str, b: Node | str | None, fields: Sequence[str] | None) -> Diff:
+    """Return how two nodes differ, field by field; without ``b``, how ``a`` differs from its parent."""
+    result = await server._run(requests.diff(reference(a), None if b is None else reference(b), fields))
+    second = result.other if b is None else b.name if isinstance(b, Node) else b
+    return Diff(a.name if isinstance(a, Node) else a, second, result.fields, result.compared_bytes, result)

@@ -131,8 +131,8 @@ class Server(OwnServer):
         """Make another tree and return its branch ``main``; the simulation is one that the server serves."""
         return Branch(self, self._run(requests.create(simulation, name, {**(params or {}), **named_params})))
 
-    def diff(self, a: Node | str, b: Node | str, fields: Sequence[str] | None = None) -> Diff:
-        """Return how two nodes differ, field by field."""
+    def diff(self, a: Node | str, b: Node | str | None = None, fields: Sequence[str] | None = None) -> Diff:
+        """Return how two nodes differ, field by field; without ``b``, how ``a`` differs from its parent."""
         return compare(self, a, b, fields)
 
     def shutdown(self) -> None:
