@@ -23,6 +23,7 @@ from ..simulation import streams
 from ..simulation.base import Simulation
 from ..simulation.blame import AuthorsCode
 from ..simulation.leaving import flush, leave
+from ..simulation.provenance import source_of, version_of
 from .link import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR, CellEnd, plain
 from .loading import load_simulation
 from .loop import Cell
@@ -79,6 +80,8 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, Folders | None, dict
     huge_heap_bytes = use_huge_pages(arena.addresses)
     described = {
         "simulation": kind.__name__,
+        "version": version_of(kind),
+        "source": source_of(kind),
         "doc": inspect.getdoc(kind) or "",
         "fields": simulation.describe_fields(),
         "addresses": {name: extent.address for name, extent in arena.extents.items()},

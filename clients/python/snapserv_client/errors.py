@@ -22,6 +22,7 @@ __all__ = [
     "NodeDiedError",
     "NotFoundError",
     "OverBudgetError",
+    "RecordingMismatchError",
     "RequestTimeoutError",
     "SimulationError",
     "SnapservError",
@@ -231,6 +232,16 @@ class KeysError(SnapservError):
     fault: ClassVar[Fault] = "caller"
 
 
+class RecordingMismatchError(SnapservError):
+    """Recorded actions are of another simulation, parameters or start, or led elsewhere.
+
+    ``details["differs"]`` says in what.
+    """
+
+    code = "recording_mismatch"
+    fault: ClassVar[Fault] = "caller"
+
+
 ERRORS: dict[str, type[SnapservError]] = {
     error.code: error
     for error in (
@@ -254,6 +265,7 @@ ERRORS: dict[str, type[SnapservError]] = {
         RequestTimeoutError,
         FaultedError,
         KeysError,
+        RecordingMismatchError,
     )
 }
 """Every error class by its code."""

@@ -12,7 +12,7 @@ from ..display import Diff
 from ..expansion import Keep, Options, Outcome, collected
 from ..history import Actions, Verification
 from ..pages import Pages
-from ..protocol import Action, NodeInfo, Rng
+from ..protocol import Action, NodeInfo, Recording, Rng
 from ..requests import Array, RegionIndex, Request
 from .home import Home
 from .own import OwnNode
@@ -39,14 +39,15 @@ class Node(OwnNode):
         return entries
 
     def actions(self) -> Actions:
-        """Return what was done to it since its tree's root."""
+        """Return what was done to it since its tree's root, and what it is that it was done to."""
         found: list[Action] = []
+        recording: Recording | None = None
         start: int | None = 0
         while start is not None:
             page = self._run(requests.actions(self.id, start))
             found += page.actions or []
-            start = page.next
-        return Actions(self.name, found)
+            start, recording = page.next, page.recording
+        return Actions(self.name, found, recording)
 
     def verify(self, since: Snapshot | str | int | None = None) -> Verification:
         """Do its own actions again from an ancestor, the root by default, and return how the states compare."""
