@@ -31,7 +31,7 @@ def lab(
     plots: Annotated[Path | None, typer.Option(help="Draw a picture for each question into this folder.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure every way to snapshot memory that can be had here, side by side; fails where none could be measured."""
+    """Measure every way to snapshot memory that can be had here, side by side; fails where none could be."""
     from snapserv.mechanisms.lab import SIZES, compare
     from snapserv.mechanisms.registry import MECHANISMS, VARIANTS
 
