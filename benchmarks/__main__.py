@@ -64,6 +64,8 @@ def main() -> None:
     if out == RESULTS:
         figures.write()
     console.print(f"wrote {out}", soft_wrap=True)
+    if all(row["copy and step us"] is None for row in results["clones"]["rows"]):
+        raise SystemExit("no way to copy a simulator worked")  # all else that fails raises
 
 
 def machine() -> dict[str, Any]:

@@ -49,19 +49,23 @@ class Trail:
     """A running hash of everything that was put out, and what it was after every ``stride`` actions.
 
     There are at most `MOST_MARKS` marks: when they are full, every second one goes, and the stride doubles.
+    ``said`` is how many actions put out anything, and ``last`` the hash of what the last step did; None where none
+    has.
     """
 
-    __slots__ = ("count", "marks", "running", "stride")
+    __slots__ = ("count", "last", "marks", "running", "said", "stride")
 
     def __init__(self) -> None:
         self.count = 0
+        self.last: int | None = None
+        self.said = 0
         self.running = 0
         self.stride = 1
         self.marks = bytearray()
 
-    def add(self, told: bytes) -> None:
-        """Take note of what one action put out."""
-        self.running = running = hash((self.running, told))
+    def add(self, told: bytes, ticks: int = 0) -> None:
+        """Take note of what one action put out, of a step with how many ticks it had."""
+        self.running = running = hash((self.running, ticks, told))
         self.count = count = self.count + 1
         if count % self.stride == 0:
             self.marks += _HASH.pack(running)
@@ -75,6 +79,7 @@ class Trail:
         """Return a trail that goes on by itself."""
         other = Trail()
         other.count, other.running, other.stride = self.count, self.running, self.stride
+        other.last, other.said = self.last, self.said
         other.marks = self.marks[:]
         return other
 
@@ -123,10 +128,14 @@ class History:
             self._close_run()
             self._last, self._repeat = packed, 1
         try:
-            seen = self._seen.pack((ticks, told))
+            seen: bytes = self._seen.pack(told)
         except (ValueError, TypeError, OverflowError):
             seen = b""  # it cannot be sent either, so nobody sees it
-        self.trail.add(seen)
+        self.trail.add(seen, ticks)
+        if told is not None:
+            self.trail.said += 1
+            if kind == STEP:
+                self.trail.last = hash(seen)
         if len(seen) > LARGE_BYTES:
             self._seen = msgpack.Packer(default=_visible)
 

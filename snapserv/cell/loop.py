@@ -22,6 +22,7 @@ from ..memory.rebasing import Rebaser
 from ..simulation.base import Simulation
 from ..simulation.blame import AuthorsCode, blame
 from ..simulation.calling import prepare_call
+from ..simulation.inputs import EachTick, fresh
 from ..simulation.leaving import flush, flush_all
 from ..simulation.reseeding import MOST_OBJECTS
 from . import loops
@@ -168,7 +169,8 @@ class Cell:
         simulation, scoreboard, slot, rebaser = self._simulation, self._scoreboard, self._slot, self._rebaser
         if not request.get("before"):
             refuse_finished(simulation)
-        inputs = simulation.convert_inputs(request["inputs"])
+        given = EachTick(simulation, request["inputs"])
+        stale = given.stale
         asked = self._history.pack(request["inputs"])
         ticks: int = request["ticks"]
         number: int = request["number"]
@@ -177,23 +179,29 @@ class Cell:
         total: int = request.get("total", ticks)
         within_s: float | None = request.get("within_s")
         tick = simulation.step
+        at, now_of = self._step, time.monotonic  # looked up once: a tick may take less than a microsecond
+        inputs: Any = None
         outputs: Any = None
         done = 0
-        began = listened = reported = time.monotonic()
+        began = reported = now_of()
+        listen = began + LISTEN_EVERY_S
         pause = math.inf if within_s is None else began + within_s
         try:
             if rebaser.first_tick and ticks and not (before and simulation.finished):
+                inputs = given.take()
                 outputs = self._first_tick(inputs)
                 done = 1
-                scoreboard[slot] = self._step + done
-            while done < ticks and not ((before + done) and simulation.finished):
+                scoreboard[slot] = at + done
+            while done < ticks and not ((done or before) and simulation.finished):
+                if stale:
+                    inputs = given.take()
                 outputs = tick(inputs)
                 done += 1
-                scoreboard[slot] = self._step + done
-                now = time.monotonic()
-                if now - listened < LISTEN_EVERY_S:
+                scoreboard[slot] = at + done
+                now = now_of()
+                if now < listen:
                     continue
-                listened = now
+                listen = now + LISTEN_EVERY_S
                 if self._control.waiting(fork.INTERRUPT, number):
                     raise StepInterruptedError(f"interrupted after {before + done:,} of {total:,} ticks")
                 if now - reported >= PROGRESS_EVERY_S and before + done < total:
@@ -263,9 +271,8 @@ class Cell:
 
     def _call(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         name = request["method"]
-        run = prepare_call(
-            self._simulation, name, request["args"], request["kwargs"]
-        )  # what is refused is no action
+        # What is refused is no action.
+        run = prepare_call(self._simulation, name, fresh(request["args"]), fresh(request["kwargs"]))
         asked = self._history.pack((name, request["args"], request["kwargs"]))
         value, raised = None, True
         try:
@@ -334,7 +341,12 @@ class Cell:
     def _tell_trail(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         trail = self._history.trail
         told = {"count": trail.count, "running": trail.running, "stride": trail.stride, "marks": bytes(trail.marks)}
-        return {**told, "digests": self._history.digests(request.get("at", [trail.count]))}
+        return {
+            **told,
+            "last": trail.last,
+            "said": trail.said,
+            "digests": self._history.digests(request.get("at", [trail.count])),
+        }
 
     def _replay(self, request: Mapping[str, Any], _: int | None) -> None:
         from .again import do_again  # mapped only where it is needed: what is mapped is forked

@@ -9,6 +9,7 @@ from ..errors import BadRequestError
 from ..simulation.base import is_exported
 from ..simulation.blame import AuthorsCode
 from ..simulation.calling import prepare_call
+from ..simulation.inputs import EachTick, kept
 from .history import CALL, STEP
 
 if TYPE_CHECKING:
@@ -41,12 +42,15 @@ def play(
     """
     totals: dict[str, Any] = dict.fromkeys(request["sum"], 0)
     outputs: Mapping[str, Any] = {}
+    inputs: Any = None
     ticks = 0
-    for raw, inputs, wanted in _runs(simulation, request, record):
+    for raw, given, wanted in _runs(simulation, request, record):
         if not ticks:
             refuse_finished(simulation)
         done = 0
         while done < wanted and not (done and simulation.finished):
+            if given.stale:
+                inputs = given.take()
             said = tick(inputs)
             outputs = said or {}
             done += 1
@@ -71,10 +75,10 @@ def play(
 
 def _runs(
     simulation: Simulation, request: Mapping[str, Any], record: Callable[..., None]
-) -> Iterator[tuple[Mapping[str, Any], msgspec.Struct, int]]:
+) -> Iterator[tuple[Mapping[str, Any], EachTick, int]]:
     """Yield inputs, as they came and as the simulation takes them, and for how many ticks they hold."""
     for raw in request["sequence"]:
-        yield raw, simulation.convert_inputs(raw), request["ticks"]
+        yield raw, EachTick(simulation, raw), request["ticks"]
     if request["policy"] is not None:
         for _ in range(request["policy_ticks"]):
             chosen = prepare_call(simulation, request["policy"])()
@@ -84,7 +88,8 @@ def _runs(
                     hint="return a dict of inputs",
                 )
             record(CALL, (request["policy"], [], {}), told=chosen)
-            yield chosen, simulation.convert_inputs(chosen), 1
+            chosen = kept(chosen)  # its parts may be the simulation's own, which the tick changes
+            yield chosen, EachTick(simulation, chosen), 1
 
 
 def _read(simulation: Simulation, outputs: Mapping[str, Any], name: str, record: Callable[..., None]) -> Any:

@@ -23,6 +23,7 @@ from ..simulation.base import Simulation
 from ..simulation.blame import AuthorsCode
 from ..simulation.leaving import flush, flush_all, leave
 from ..simulation.modules import search
+from ..simulation.provenance import source_of, version_of
 from . import loops
 from .holdings import Holdings
 from .link import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR, CellEnd, plain
@@ -89,6 +90,8 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, Holdings, Folders | 
     huge_heap_bytes = use_huge_pages(arena.addresses)
     described = {
         "simulation": kind.__name__,
+        "version": version_of(kind),
+        "source": source_of(kind),
         "doc": inspect.getdoc(kind) or "",
         "fields": simulation.describe_fields(),
         "addresses": {name: extent.address for name, extent in arena.extents.items()},

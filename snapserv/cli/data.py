@@ -9,13 +9,16 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from snapserv_client.display import where
+from rich.console import Group
+from rich.text import Text
+from snapserv_client.display import by_how_much, where
+from snapserv_client.protocol import DiffResult
 
 from snapserv.errors import BadRequestError
 
 from .nodes import BranchName, NodeName, live
 from .options import Endpoint, Json, ValuesCommand, connected, region_of, value_of
-from .output import plain, show, table
+from .output import NOT_THE_SAME, plain, show, table
 
 FieldName = Annotated[str, typer.Argument(metavar="FIELD", help="A field's name.")]
 RegionText = Annotated[str | None, typer.Option("--region", help="START:STOP[:STEP] or INDEX, one an axis.")]
@@ -83,23 +86,33 @@ def write(
 
 def diff(
     a: Annotated[str, typer.Argument(help="A node.")],
-    b: Annotated[str, typer.Argument(help="The node to compare with it.")],
+    b: Annotated[str | None, typer.Argument(help="The node to compare with it; its parent by default.")] = None,
     field: Annotated[list[str] | None, typer.Option(help="Only these fields.")] = None,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Say how two nodes differ, field by field."""
+    """Say how two nodes differ, field by field; exits with 1 unless they are known to be the same."""
     with connected(endpoint, as_json=as_json) as server:
         found = server.diff(a, b, field)
 
     def people() -> Any:
-        rows = table("field", ">changed", ">of", "where", title=f"{a} → {b}")
+        title = f"{a} → {found.b}"
+        said = [Text(sentence) for sentence in found.sentences()]
+        if not found.fields:
+            return Group(Text(title, "bold"), *said)
+        rows = table("field", ">changed", ">of", ">at most", ">on average", "where", title=title)
         for each in found.fields:
-            rows.add_row(each.name, f"{each.changed:,}", f"{each.total:,}", where(each))
-        return rows
+            rows.add_row(each.name, f"{each.changed:,}", f"{each.total:,}", *by_how_much(each), where(each))
+        return Group(rows, *said)
 
-    value = {"a": a, "b": b, "same": found.same, "fields": found.fields, "compared_bytes": found.compared_bytes}
-    show(value, as_json=as_json, people=people)
+    value = {"a": a, "b": found.b, "different": found.different, **_parts_of(found.result)}
+    show({**value, "same": found.same}, as_json=as_json, people=people)
+    if not found.same:
+        raise typer.Exit(NOT_THE_SAME)
+
+
+def _parts_of(result: DiffResult) -> dict[str, Any]:
+    return {name: getattr(result, name) for name in result.__struct_fields__ if name != "other"}
 
 
 @contextmanager

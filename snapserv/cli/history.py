@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
-from snapserv_client.history import describe_action
+from snapserv_client import recordings
+from snapserv_client.history import Actions, describe_action
 
 from snapserv.errors import BadRequestError
 
+from .data import saving
 from .nodes import NodeName, line_of, lines_of
 from .options import Endpoint, Json, connected
-from .output import show, table
-
-NOT_THE_SAME = 1
-"""What ``verify`` exits with where the replay led elsewhere."""
+from .output import NOT_THE_SAME, show, table
 
 
 def register(app: typer.Typer) -> None:
@@ -30,17 +27,25 @@ def register(app: typer.Typer) -> None:
 def log(
     node: NodeName,
     actions: Annotated[bool, typer.Option("--actions", help="What was done to it since the root.")] = False,
+    save: Annotated[Path | None, typer.Option(help="Write that to a file, with what it is of, for replay.")] = None,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
     """Show a node's lineage, from the root to itself, or what was done to it."""
     with connected(endpoint, as_json=as_json) as server:
         found = server.node(node)
-        if not actions:
+        if not actions and save is None:
             entries = found.log()
             show(entries, as_json=as_json, people=lambda: lines_of(entries))
             return
         done = found.actions()
+        if save is not None:
+            with saving(save):
+                recordings.save(done, save)
+            told = {"node": node, "file": str(save), "actions": len(done), "ticks": done.ticks}
+            line = f"wrote {len(done):,} actions of {node}, {done.ticks:,} ticks, to {save}"
+            show(told, as_json=as_json, people=lambda: line)
+            return
 
     def people() -> Any:
         rows = table("", ">at step", ">times", "action", title=f"{node} · {done.ticks:,} ticks")
@@ -56,15 +61,16 @@ def log(
 
 
 def replay(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="What log --actions --json printed; - for stdin.")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="What log --save wrote; - for stdin.")],
     start: Annotated[str | None, typer.Option(help="The snapshot to start from; the root by default.")] = None,
     name: Annotated[str | None, typer.Option(help="The new branch's name.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Also where it is of something else.")] = False,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
     """Make a branch, and do again what a file says."""
     with connected(endpoint, as_json=as_json) as server:
-        made = server.replay(_actions_in(file), start, name)
+        made = server.replay(_actions_in(file), start, name, force=force)
     show(made.last, as_json=as_json, people=lambda: line_of(made.last))
 
 
@@ -86,28 +92,11 @@ def _parts(action: Any) -> dict[str, Any]:
     return {name: getattr(action, name) for name in action.__struct_fields__}
 
 
-def _actions_in(file: str) -> list[Any]:
+def _actions_in(file: str) -> Actions:
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text()
-        found = json.loads(text, object_hook=_array)
     except OSError as cause:
         raise BadRequestError(f"cannot read {file}: {cause.strerror or cause}") from cause
-    except ValueError as cause:
+    except UnicodeDecodeError as cause:
         raise BadRequestError(f"{file} is no JSON: {cause}") from cause
-    if not isinstance(found, list):
-        raise BadRequestError(f"{file} holds no list of actions", hint="print one with log --actions --json")
-    return found
-
-
-def _array(found: dict[str, Any]) -> Any:
-    """Return the array that was printed as its dtype, shape and values; anything else as it is."""
-    if found.keys() == {"dtype", "shape"}:
-        raise BadRequestError(
-            "an array is too large for JSON", hint="replay from Python: server.replay(node.actions())"
-        )
-    if found.keys() != {"dtype", "shape", "values"}:
-        return found
-    try:
-        return np.array(found["values"], np.dtype(found["dtype"])).reshape(found["shape"])
-    except (TypeError, ValueError) as cause:
-        raise BadRequestError(f"no array: {cause}", hint="print one with log --actions --json") from cause
+    return recordings.from_json(text, file)

@@ -13,7 +13,7 @@ from rich.text import Text
 from snapserv.errors import BadRequestError
 
 from .options import Json, failing
-from .output import errors, mebibytes, results, show, table
+from .output import EXIT_CODES, errors, mebibytes, results, show, table
 
 WIDE = 130
 """Columns that the table needs; in a file it has them."""
@@ -31,7 +31,7 @@ def lab(
     plots: Annotated[Path | None, typer.Option(help="Draw a picture for each question into this folder.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure every way to snapshot memory that can be had here, side by side."""
+    """Measure every way to snapshot memory that can be had here, side by side; fails where none could be."""
     from snapserv.mechanisms.lab import SIZES, compare
     from snapserv.mechanisms.registry import MECHANISMS, VARIANTS
 
@@ -47,7 +47,8 @@ def lab(
                 shown.update(f"{name} · {mebibytes(wanted)} MiB")
 
             found = compare(sizes, names=mechanism, on_start=on_start)
-        drawn = _draw(found, plots) if plots else []
+        measured = any("error" not in row for row in found["rows"])
+        drawn = _draw(found, plots) if plots and measured else []
     if not as_json:
         machine = found["machine"]
         where = f"{machine['cores']} cores of {machine['cpu']} · {machine['memory_gib']} GiB"
@@ -55,6 +56,8 @@ def lab(
     if not results.is_terminal:
         results.width = max(results.width, WIDE)
     show({**found, "plots": [str(path) for path in drawn]}, as_json=as_json, people=lambda: _table(found))
+    if not measured:
+        raise typer.Exit(EXIT_CODES["server" if found["rows"] else "machine"])
 
 
 def _bytes(text: str) -> int:

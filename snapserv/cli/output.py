@@ -22,6 +22,8 @@ from snapserv.errors import SnapservError, SnapservWarning
 
 EXIT_CODES = {"unreachable": 3, "timeout": 3, "simulation": 1, "caller": 2, "machine": 4, "server": 5}
 """What a command exits with after an error: by its code where that is listed, by whose fault it was otherwise."""
+NOT_THE_SAME = 1
+"""What ``diff`` and ``verify`` exit with where two nodes are not known to be the same."""
 EXIT_CTRL_C = 130
 
 MOST_LISTED = 10_000

@@ -59,6 +59,8 @@ def plan_of(tree: str, described: Mapping[str, Any]) -> Plan:
         fork=described["fork"],
         huge_heap_bytes=described["huge_heap_bytes"],
         setup_s=described["setup_s"],
+        version=described.get("version", ""),
+        source=described.get("source", ""),
     )
     places = [
         FieldPlace(info.name, described["addresses"][info.name], dtype_from_wire(info.dtype), tuple(info.shape))

@@ -147,6 +147,7 @@ class Verifier:
         self._plan = nodes.plan(node)
         self._script = Script([])
         self._skipped = 0
+        self._said = 0
 
     async def run(self) -> VerifyResult:
         """Verify it.
@@ -169,8 +170,9 @@ class Verifier:
             await first.advance(self._script.beats)
             found, told_again = await self._hashes(first.cell), await first.cell.ask("trail")
             outputs = first.error is None and told["running"] == told_again["running"]
+            untold = not wanted and self._script.count > 0 and outputs and told["said"] == self._said
             result = VerifyResult(
-                ok=first.error is None and (wanted == found if wanted else outputs),
+                ok=first.error is None and (wanted == found if wanted else outputs and not untold),
                 since=self._since.path,
                 fields=[
                     FieldVerdict(name, value == found[name], f"{value:032x}", f"{found[name]:032x}")
@@ -182,7 +184,9 @@ class Verifier:
                 elapsed_us=0,
                 error="" if first.error is None else first.error.message,
             )
-            if not result.ok:
+            if untold:
+                result.error = "nothing was compared: there are no fields, and nothing was put out"
+            elif not result.ok:
                 await self._narrow(result, first, told, told_again)
         result.elapsed_us = (time.monotonic_ns() - began) // 1000
         return result
@@ -190,7 +194,7 @@ class Verifier:
     async def _take_down(self, since: CellProcess, node: CellProcess) -> None:
         """Note the actions by which the node descends from the ancestor."""
         begun = await since.ask("trail")
-        self._skipped = begun["count"]
+        self._skipped, self._said = begun["count"], begun["said"]
         own = await node.ask("trail", at=[self._skipped])
         if own["digests"] != begun["digests"]:
             raise BadRequestError(

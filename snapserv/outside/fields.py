@@ -19,6 +19,7 @@ from ..errors import NodeDiedError, NotFoundError, TooLargeError, UnsupportedErr
 from ..ext import memory
 from ..memory.regions import ResolvedRegion, runs_of
 from .bases import bases_of
+from .distances import Distances, measurable
 
 Array = np.ndarray[Any, Any]
 
@@ -79,11 +80,12 @@ def compare(places: Sequence[FieldPlace], a: int, b: int, segments: Iterable[tup
     results, compared = [], 0
     for place in places:
         found: list[Array] = []
+        distances = Distances() if measurable(place.dtype) else None
         for low, high in _ranges_within(place, dirty):
             compared += high - low
-            found.append(_differing(place, a, b, low, high))
+            found.append(_differing(place, a, b, low, high, distances))
         flat = np.concatenate(found) if found else np.empty(0, np.int64)
-        results.append(_describe(place, flat))
+        results.append(_measured(_describe(place, flat), distances))
     return DiffResult(results, compared)
 
 
@@ -172,8 +174,8 @@ def _ranges_within(place: FieldPlace, dirty: Array | None) -> Iterable[tuple[int
         reached = max(reached, high)
 
 
-def _differing(place: FieldPlace, a: int, b: int, low: int, high: int) -> Array:
-    """Return the flat indices of the elements whose bytes differ, in a range of offsets."""
+def _differing(place: FieldPlace, a: int, b: int, low: int, high: int, distances: Distances | None = None) -> Array:
+    """Return the flat indices of the elements whose bytes differ, in a range of offsets; measure how much."""
     address = np.array([place.address + low], np.uint64)
     ours, theirs = np.empty(high - low, np.uint8), np.empty(high - low, np.uint8)
     copy_bytes(a, address, high - low, ours)
@@ -184,6 +186,8 @@ def _differing(place: FieldPlace, a: int, b: int, low: int, high: int) -> Array:
         changed = ours.view(kind) != theirs.view(kind)
     else:
         changed = (ours != theirs).reshape(-1, itemsize).any(axis=1)
+    if distances is not None:
+        distances.add(ours.view(place.dtype)[changed], theirs.view(place.dtype)[changed])
     return np.flatnonzero(changed) + low // itemsize
 
 
@@ -195,6 +199,13 @@ def _describe(place: FieldPlace, flat: Array) -> FieldDiff:
     box = [(int(axis.min()), int(axis.max()) + 1) for axis in indices]
     first = [[int(axis[i]) for axis in indices] for i in range(min(len(flat), FIRST_INDICES))]
     return FieldDiff(place.name, len(flat), total, box, first)
+
+
+def _measured(found: FieldDiff, distances: Distances | None) -> FieldDiff:
+    if distances is not None:
+        found.largest, found.mean = distances.largest, distances.mean(found.total)
+        found.undefined = distances.undefined
+    return found
 
 
 def place_of(places: Sequence[FieldPlace], name: str) -> FieldPlace:

@@ -163,7 +163,7 @@ class LockedDoor(Door):
             )
         if known.read_only and not verb.reads:
             raise UnauthorizedError(
-                f"the key {known.name!r} may only read, and {verb.name} changes something",
+                f"the key {known.name!r} may only read, and {verb.name} changes or runs something",
                 hint="ask whoever runs the server for a key without --read-only",
                 details={"verb": verb.name, "key": known.name},
             )

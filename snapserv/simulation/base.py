@@ -17,6 +17,7 @@ from snapserv_client.wire import dtype_to_wire
 
 from ..errors import BadRequestError, NotFoundError, SimulationError
 from ..memory.arena import Arena
+from .inputs import watch
 from .reseeding import Streams
 
 if TYPE_CHECKING:
@@ -206,6 +207,7 @@ class Simulation:
         simulation._arena = Arena() if arena is None else arena
         simulation._rng = None
         simulation._streams = Streams(simulation._params.get("seed", 0))
+        watch(cls.Inputs)  # once, here, rather than in each branch
         for field in cls.fields.values():
             shape = field.resolve(simulation._params.get)
             if shape is not None:

@@ -69,7 +69,11 @@ def test_commands_do_to_the_server_what_they_say(terminal: Terminal, server: Ser
     assert len(terminal.json("branch", "five", "--count", "3", "--rng", "split")) == 3
     assert terminal.json("diff", "left", "right")["same"] is True
     assert terminal.json("step", "left")["step"] == 6
-    assert terminal.json("diff", "left", "right", "--field", "count")["fields"][0]["changed"] == 1
+    counts = terminal.json("diff", "left", "right", "--field", "count", status=1)
+    assert (counts["fields"][0]["changed"], counts["fields"][0]["largest"], counts["different"]) == (1, 1, True)
+    assert terminal.json("diff", "left", status=1)["b"] == "five", "its parent"
+    terminal.type("diff", "left")
+    assert "steps differ: 6 and 5" in terminal.out
     assert terminal.json("tag", "five", "golden")["tags"] == ["golden"]
     assert terminal.json("tag", "five", "golden", "--remove")["tags"] == []
     assert terminal.json("pin", "five")["pinned"] is True

@@ -35,6 +35,20 @@ def test_the_command_line_lists_replays_and_verifies(
     assert server.diff("main", "again").same
     assert json.loads(typed("verify", "again", "--json"))["ok"] is True
     assert "verified" in typed("verify", "main")
+    saved = tmp_path / "saved.json"
+    main.write("position", np.zeros(1000))
+    told = json.loads(typed("log", "main", "--save", str(saved), "--json"))
+    assert (told["actions"], told["ticks"]) == (3, 3)
+    assert "wrote 3 actions of main" in typed("log", "main", "--save", str(saved))
+    assert json.loads(typed("replay", str(saved), "--name", "from-file", "--json"))["step"] == 3
+    assert server.diff("main", "from-file").same
+    other = json.loads(saved.read_text())
+    other["recording"]["params"]["cols"] = "7"
+    saved.write_text(json.dumps(other))
+    refused = json.loads(typed("replay", str(saved), "--json", status=2))["error"]
+    assert (refused["code"], refused["details"]["differs"]) == ("recording_mismatch", ["params.cols"])
+    assert json.loads(typed("replay", str(saved), "--force", "--json"))["step"] == 3
+    assert "cannot write" in typed("log", "main", "--save", str(tmp_path / "no" / "where"), "--json", status=2)
     file.write_text("{}")
     assert "no list of actions" in typed("replay", str(file), "--json", status=2)
     assert "no JSON" in typed("replay", __file__, "--json", status=2)

@@ -62,8 +62,10 @@ def test_a_read_only_key_reads_and_changes_nothing(keyed: Keyed) -> None:
         assert int(server.branch("main").read("count")) == 2
         assert server.diff("main", "before").fields
         assert server.node("main").actions()
-        assert server.branch("main").verify().ok
+        assert server.snapshot("before").log()
         assert server.stats().nodes == 3
+        with pytest.raises(UnauthorizedError, match="may only read"):
+            server.branch("main").verify()  # it would run the simulation
         with pytest.raises(UnauthorizedError, match="'rob' may only read") as caught:
             server.branch("main").step()
         assert "--read-only" in caught.value.hint

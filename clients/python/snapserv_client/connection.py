@@ -13,6 +13,7 @@ import zmq
 
 from . import protocol
 from .errors import BadRequestError, RequestTimeoutError, UnreachableError
+from .handles import Handle
 from .keys import ClientKeys
 from .transport import routing_id
 
@@ -146,7 +147,7 @@ class Arrivals:
         return bool(self._missing) and self._asked <= MOST_ASKED_AGAIN
 
 
-class Line:
+class Line(Handle):
     """A DEALER socket to a server, by which a client is known; how requests travel on it is each client's own.
 
     Args:

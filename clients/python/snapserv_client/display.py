@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from .protocol import FieldDiff, HelloResult, NodeInfo, TreeInfo
+from .handles import Handle
+from .protocol import DiffResult, FieldDiff, HelloResult, NodeInfo, TreeInfo
 
 STATES = {"idle": "", "busy": "busy", "dead": "dead", "faulted": "faulted"}
 MOST_INDENT = 60
@@ -15,7 +16,7 @@ MOST_INDENT = 60
 CUT = "⋯  "
 
 
-class ServerDisplay:
+class ServerDisplay(Handle):
     """The looks of a server."""
 
     hello: HelloResult | None
@@ -33,8 +34,11 @@ class ServerDisplay:
         return f"<code>{html.escape(repr(self))}</code>"
 
 
-class NodeDisplay:
+class NodeDisplay(Handle):
     """A node's identity and looks, from what is known of it without asking."""
+
+    another = "branch() makes another that goes on from here, and snapshot() keeps the moment"
+    elsewhere = "pass its endpoint and its name: connect(endpoint).node(name)"
 
     def __init__(self, server: ServerDisplay, info: NodeInfo) -> None:
         self._server = server
@@ -133,17 +137,26 @@ def mark(node: NodeInfo) -> str:
 
 @dataclass(frozen=True)
 class Diff:
-    """How node ``b`` differs from node ``a``; only ``compared_bytes`` of each had to be read."""
+    """How node ``b`` differs from node ``a``; only ``compared_bytes`` of each had to be read.
+
+    ``result`` is all that the server said: steps, outputs, and pages of other memory.
+    """
 
     a: str
     b: str
     fields: list[FieldDiff]
     compared_bytes: int
+    result: DiffResult
 
     @property
     def same(self) -> bool:
-        """Whether no element of any field differs."""
-        return not any(field.changed for field in self.fields)
+        """Whether all that was asked for was compared, and is equal."""
+        return self.result.same is True
+
+    @property
+    def different(self) -> bool:
+        """Whether something is known to differ; where it is neither, what could be compared does not tell."""
+        return self.result.same is False
 
     def __getitem__(self, name: str) -> FieldDiff:
         for field in self.fields:
@@ -152,13 +165,40 @@ class Diff:
         raise KeyError(name)
 
     def __str__(self) -> str:
-        rows = [(field.name, f"{field.changed:,}", f"{field.total:,}", where(field)) for field in self.fields]
-        return f"{self.a} → {self.b}\n" + "\n".join(aligned([("field", "changed", "of", "where"), *rows]))
+        rows = [
+            (field.name, f"{field.changed:,}", f"{field.total:,}", *by_how_much(field), where(field))
+            for field in self.fields
+        ]
+        heads = ("field", "changed", "of", "at most", "on average", "where")
+        table = aligned([heads, *rows]) if rows else ()
+        return "\n".join([f"{self.a} → {self.b}", *table, *self.sentences()])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"
+
+    def sentences(self) -> Iterator[str]:
+        """Yield what is known beside the fields, and what follows of it, a sentence each."""
+        found = self.result
+        if found.step != found.other_step:
+            yield f"steps differ: {found.step:,} and {found.other_step:,}"
+        if not any(field.total for field in self.fields):
+            if found.outputs is not None:
+                yield f"last outputs: {'the same' if found.outputs else 'they differ'}"
+            if found.other_pages is not None:
+                yield f"{found.other_pages:,} pages of other memory differ"
+        if self.same:
+            yield "the same"
+        elif not self.different:
+            yield "no difference is known, and not all could be compared: there are no fields to tell by"
+
+
+def by_how_much(field: FieldDiff) -> tuple[str, str]:
+    """Return the largest and the mean difference of a field; nothing where it has none, or holds no numbers."""
+    if field.largest is None or field.mean is None or not field.changed:
+        return "", ""
+    return f"{field.largest:.6g}", f"{field.mean:.6g}"
 
 
 def where(field: FieldDiff) -> str:

@@ -23,6 +23,7 @@ __all__ = [
     "NotBranchableError",
     "NotFoundError",
     "OverBudgetError",
+    "RecordingMismatchError",
     "RequestTimeoutError",
     "SimulationError",
     "SnapservError",
@@ -239,6 +240,16 @@ class KeysError(SnapservError):
     fault: ClassVar[Fault] = "caller"
 
 
+class RecordingMismatchError(SnapservError):
+    """Recorded actions are of another simulation, parameters or start, or led elsewhere.
+
+    ``details["differs"]`` says in what.
+    """
+
+    code = "recording_mismatch"
+    fault: ClassVar[Fault] = "caller"
+
+
 ERRORS: dict[str, type[SnapservError]] = {
     error.code: error
     for error in (
@@ -263,6 +274,7 @@ ERRORS: dict[str, type[SnapservError]] = {
         FaultedError,
         KeysError,
         NotBranchableError,
+        RecordingMismatchError,
     )
 }
 """Every error class by its code."""

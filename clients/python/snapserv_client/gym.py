@@ -18,6 +18,7 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array,
 
 from . import requests
 from .errors import BadRequestError, NotFoundError
+from .handles import Handle
 from .protocol import Rng
 from .requests import Request
 from .spaces import action_from_wire, space_from_wire, value_from_wire, value_to_wire
@@ -28,8 +29,8 @@ Observed = tuple[Any, dict[str, Any]]
 Stepped = tuple[Any, float, bool, bool, dict[str, Any]]
 
 
-class SnapEnv(Env):
-    """An environment that is a branch.
+class SnapEnv(Handle, Env):
+    """An environment that is a branch. `copy.deepcopy` of it is one more branch, which `close` drops.
 
     Args:
         branch: A live branch of a tree that serves an environment.
@@ -38,6 +39,9 @@ class SnapEnv(Env):
     Raises:
         BadRequestError: It is a snapshot, or serves something else.
     """
+
+    another = "copy.deepcopy(env), or env.branch(), goes on from here by itself"
+    elsewhere = "pass its endpoint and its name: SnapEnv(connect(env.node.endpoint).branch(env.node.name))"
 
     def __init__(self, branch: Branch, *, owned: bool = False) -> None:
         if not isinstance(branch, Branch):
@@ -121,6 +125,18 @@ class SnapEnv(Env):
             if self._source is not None:
                 self._source.leave()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> SnapEnv:
+        """Return an environment that goes on from here as this one would."""
+        (made,) = self.branch()
+        memo[id(self)] = made
+        own = ("node", "_owned", "_source")
+        try:
+            made.__dict__ |= {name: deepcopy(value, memo) for name, value in vars(self).items() if name not in own}
+        except BaseException:
+            made.close()
+            raise
+        return made
+
     def _inputs(self, action: Any) -> dict[str, Any]:
         return {"action": value_to_wire(self.action_space, action)}
 
@@ -149,14 +165,17 @@ class _Source:
                 self._snapshot.drop()
 
 
-class SnapVectorEnv(VectorEnv[Any, Any, Any]):
-    """Several branches that step at the same time, each in its own process.
+class SnapVectorEnv(Handle, VectorEnv[Any, Any, Any]):
+    """Several branches that step at the same time, each in its own process. `copy.deepcopy` branches each.
 
     Args:
         envs: Environments of one connection, with equal spaces.
         autoreset_mode: What happens after an episode ended, as `gymnasium.vector.AutoresetMode` defines it.
         copy: Whether observations are copied before they are returned.
     """
+
+    another = "copy.deepcopy(envs) goes on from here by itself"
+    elsewhere = SnapEnv.elsewhere
 
     def __init__(
         self,
@@ -267,6 +286,19 @@ class SnapVectorEnv(VectorEnv[Any, Any, Any]):
         """Drop the branches that are the environments' own."""
         for env in self.envs:
             env.close()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SnapVectorEnv:
+        """Return environments that go on from here as these would."""
+        envs: list[SnapEnv] = []
+        try:
+            envs.extend(deepcopy(env, memo) for env in self.envs)
+            made = SnapVectorEnv(envs, autoreset_mode=self.autoreset_mode, copy=self.copy)
+        except BaseException:
+            for env in envs:
+                env.close()
+            raise
+        memo[id(self)] = made
+        return made
 
     def _resets(
         self, where: Sequence[int], seeds: Sequence[int | None] = (), options: dict[str, Any] | None = None

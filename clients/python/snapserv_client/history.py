@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
 
 from .display import aligned
-from .protocol import Action, BeginAction, FieldVerdict, StepAction, VerifyResult, WriteAction
+from .protocol import Action, BeginAction, FieldVerdict, Recording, StepAction, VerifyResult, WriteAction
 
 MOST_ROWS = 100
 
@@ -21,6 +22,8 @@ class Actions(Sequence[Action]):
 
     node: str
     items: list[Action]
+    recording: Recording | None = None
+    """What they are of, and where they lead; ``replay`` checks it."""
 
     def __len__(self) -> int:
         return len(self.items)
@@ -33,7 +36,10 @@ class Actions(Sequence[Action]):
     @overload
     def __getitem__(self, index: slice) -> Actions: ...
     def __getitem__(self, index: int | slice) -> Action | Actions:
-        return Actions(self.node, self.items[index]) if isinstance(index, slice) else self.items[index]
+        if not isinstance(index, slice):
+            return self.items[index]
+        part, whole = self.items[index], range(len(self.items))
+        return Actions(self.node, part, _of_part(self.recording, part, list(whole[index]), whole))
 
     @property
     def ticks(self) -> int:
@@ -113,7 +119,7 @@ class Verification:
         """Yield what is known of where and why it differs, a sentence each."""
         result = self.result
         if result.error:
-            yield f"the replay ended early: {result.error}"
+            yield result.error if result.step is None else f"the replay ended early: {result.error}"
         if result.step is not None:
             yield f"no difference up to step {result.after:,}, one at step {result.step:,} (action {result.action})"
         if result.deterministic is False:
@@ -121,6 +127,18 @@ class Verification:
             yield f"the simulation is not deterministic{where}"
         elif result.deterministic:
             yield "two replays agree with each other: something that is no action has changed the node"
+
+
+def _of_part(recording: Recording | None, part: list[Action], chosen: list[int], whole: range) -> Recording | None:
+    """Return what a part of a recording is of: it begins and ends elsewhere."""
+    if recording is None or not part or chosen != list(range(chosen[0], chosen[-1] + 1)):
+        return None
+    of = copy(recording)
+    if chosen[0] > 0:
+        of.step, of.start = part[0].step, {}
+    if chosen[-1] + 1 < len(whole):
+        of.last_step, of.end = None, {}
+    return of
 
 
 def describe_action(action: Action) -> str:

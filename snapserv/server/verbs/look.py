@@ -11,6 +11,7 @@ from snapserv_client.wire import MAX_MESSAGE_BYTES
 from ...errors import BadRequestError
 from ...memory.regions import resolve_region
 from ...nodes.turns import Turn
+from ...operations.comparing import compare
 from ...operations.verifying import Verifier
 from ...outside import fields
 from ...outside.pages import inspect
@@ -39,19 +40,11 @@ async def read(call: Call, args: protocol.ReadArgs) -> protocol.ReadResult:
 async def diff(call: Call, args: protocol.DiffArgs) -> protocol.DiffResult:
     await call.service.planted()
     nodes = call.service.nodes
-    a, b = nodes.find(call.reference), nodes.find(args.other)
-    plan, other = nodes.plan(a), nodes.plan(b)
-    if plan.places != other.places:
-        raise BadRequestError(
-            f"{a.path} and {b.path} cannot be compared: their fields differ",
-            hint="compare nodes of one tree, or of trees made with the same shapes",
-        )
-    wanted = [place.name for place in plan.places] if args.fields is None else args.fields
-    places = [fields.place_of(plan.places, name) for name in wanted]
-    segments = plan.segments if plan.segments == other.segments else None
-    async with Turn(shared=[nodes.queue(a), nodes.queue(b)]):
-        pids = nodes.cell(a).pid, nodes.cell(b).pid
-        return await call.service.in_thread(fields.compare, places, *pids, segments)
+    a = nodes.find(call.reference)
+    if args.other is None and a.parent is None:
+        raise BadRequestError(f"{a.path} has no parent to compare it with", hint="name another node")
+    other = args.other if args.other is not None else a.parent
+    return await compare(nodes, call.service.in_thread, a, nodes.find(other or 0), args.fields)
 
 
 @handles("pages")

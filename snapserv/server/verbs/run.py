@@ -18,6 +18,7 @@ from ...nodes.turns import Turn
 from ...operations import stepping
 from ...operations.atomic import atomically
 from ...operations.expansion import Expansion
+from ...operations.recording import refuse_another, refuse_elsewhere
 from ...operations.replaying import replay
 from ...operations.stepping import Stepping
 from ...outside.fields import place_of
@@ -204,9 +205,14 @@ async def replay_actions(call: Call, args: protocol.ReplayArgs) -> protocol.Node
             await replay(cell, args.actions, before=about_to)
         finally:
             call.stepping = None
+        if recording is not None:
+            await refuse_elsewhere(nodes, call.service.in_thread, recording, start, cell)
 
+    recording = None if args.force else args.recording
     async with Turn(shared=[nodes.queue(start)]):
         refuse_faulted(start)
+        if recording is not None:
+            await refuse_another(nodes, call.service.in_thread, recording, start)
         made = await nodes.make_branch(start, name=args.name, rng="same", silent=begins, prepare=prepare)
         return protocol.NodeResult(nodes.info(made))
 

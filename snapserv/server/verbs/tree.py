@@ -13,6 +13,7 @@ from ...nodes.nodes import Nodes
 from ...nodes.seeds import Reseeding
 from ...nodes.tree import Node
 from ...nodes.turns import Turn
+from ...operations.recording import recording_of
 from ...outside import accounting
 from ..service import Call, Service
 from .registry import handles
@@ -67,10 +68,17 @@ async def log(call: Call, args: protocol.LogArgs) -> protocol.LogResult:
     entries = [nodes.info(each) for each in nodes.forest.ancestors(node, args.limit)]
     if not args.actions:
         return protocol.LogResult(entries)
-    queue = nodes.queue(node)
-    async with Turn(queue) if node.kind == "branch" else Turn(shared=[queue]), nodes.awake(node) as cell:
+    queue, recording = nodes.queue(node), None
+    root = [nodes.queue(nodes.find(node.tree.root))] if args.recording else []  # for what the recording began with
+    async with (
+        Turn(queue, shared=root) if node.kind == "branch" else Turn(shared=[queue, *root]),
+        nodes.awake(node) as cell,
+    ):
         page = await cell.ask("history", start=args.start)
-    return protocol.LogResult(entries, msgspec.convert(page["actions"], list[protocol.Action]), page["next"])
+        if args.recording and page["next"] is None:
+            recording = await recording_of(nodes, call.service.in_thread, node, cell)
+    actions = msgspec.convert(page["actions"], list[protocol.Action])
+    return protocol.LogResult(entries, actions, page["next"], recording)
 
 
 @handles("snapshot")

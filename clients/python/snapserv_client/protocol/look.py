@@ -41,9 +41,9 @@ class ReadResult(msgspec.Struct):
 
 
 class DiffArgs(Arguments):
-    """The node to compare with, and which fields (all by default)."""
+    """The node to compare with, its parent by default; which fields, by default all, and what there is besides."""
 
-    other: str | int
+    other: str | int | None = None
     fields: list[str] | None = None
 
 
@@ -51,6 +51,10 @@ class FieldDiff(msgspec.Struct):
     """How one field differs: elements whose bytes do, their bounding box and the indices of the first 16 of them.
 
     ``box`` has ``[start, stop]`` for each axis, without ``stop`` itself, and is empty where nothing differs.
+
+    Of numbers also by how much: ``largest`` and ``mean`` of the absolute differences, the mean over all elements.
+    Of ``undefined`` elements one alone is NaN, and they count in neither. Both are null where elements are no
+    numbers.
     """
 
     name: str
@@ -58,13 +62,31 @@ class FieldDiff(msgspec.Struct):
     total: int
     box: list[tuple[int, int]]
     first: list[list[int]]
+    largest: float | None = None
+    mean: float | None = None
+    undefined: int = 0
 
 
 class DiffResult(msgspec.Struct):
-    """How two nodes differ, field by field; only ``compared_bytes`` of each had to be read."""
+    """How two nodes differ, field by field; only ``compared_bytes`` of each had to be read.
+
+    ``same`` is true where all that was asked for was compared and is equal, false where something differs, and null
+    where nothing is known to differ and not all could be told. Where fields were named, it is about them alone;
+    otherwise about all fields and the steps. A simulation without fields is compared by its steps, by ``outputs``
+    (whether the last steps put out the same; null where none has put out anything) and by ``other_pages``: so many
+    pages of 4 KiB of the rest of its memory differ. Pages hold reference counts as well, so that they differ where
+    no state does: that some do is no proof, and that none does is one. Both are null where they were not looked at.
+    ``other`` is the node that it was compared with.
+    """
 
     fields: list[FieldDiff]
     compared_bytes: int
+    same: bool | None = None
+    step: int | None = None
+    other_step: int | None = None
+    outputs: bool | None = None
+    other_pages: int | None = None
+    other: str = ""
 
 
 PAGE_CLASSES = ("absent", "base", "shared", "elsewhere", "unproven", "private")
@@ -153,8 +175,9 @@ class FieldVerdict(msgspec.Struct):
 class VerifyResult(msgspec.Struct):
     """Whether a node's own actions, done again, lead to the same state.
 
-    ``ok`` is about the fields; of a simulation without fields, about what its actions put out. ``outputs`` says of
-    any simulation whether all of that was the same. Where it is not ok: nothing differs up to the step ``after``,
+    ``ok`` is about the fields; of a simulation without fields, about what its actions put out, and where they put
+    out nothing it is false, since nothing was compared. ``outputs`` says of any simulation whether all of that was
+    the same. Where it is not ok: nothing differs up to the step ``after``,
     in snapshots on the way and in outputs, and something does at ``step``; ``action`` is the one in which that
     happens, counted from where the replay began; ``error`` is what stopped the replay early. ``deterministic``
     says whether two replays agree, and if they do not, ``parted`` is the first step at which they differ, where
@@ -189,10 +212,10 @@ VERBS = (
     Verb(
         "diff",
         "node",
-        "compare two nodes, field by field",
+        "compare two nodes, field by field, or by what there is",
         DiffArgs,
         DiffResult,
-        (*NODE_ERRORS, "unsupported"),
+        (*NODE_ERRORS, *FORK_ERRORS),
         reads=True,
     ),
     Verb(
@@ -211,6 +234,6 @@ VERBS = (
         VerifyArgs,
         VerifyResult,
         (*NODE_ERRORS, "simulation_error", "timeout", *FORK_ERRORS),
-        reads=True,
+        reads=False,  # the node stays as it is, but the simulation runs: what it does to the world is done again
     ),
 )

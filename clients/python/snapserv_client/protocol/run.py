@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from .limits import MAX_BRANCHES, BranchCount, Name, NonNegative, Seconds, Ticks
-from .values import Action, NodeInfo, NodeResult, Region, Rng
+from .values import Action, NodeInfo, NodeResult, Recording, Region, Rng
 from .verb import BRANCH_ERRORS, FORK_ERRORS, NODE_ERRORS, Arguments, Empty, Verb
 
 __all__ = [
@@ -192,11 +192,16 @@ class RewindResult(msgspec.Struct):
 
 
 class ReplayArgs(Arguments):
-    """What to do, as `log` lists it, the snapshot to start from (the first tree's root) and the branch's name."""
+    """What to do, as `log` lists it, the snapshot to start from (the first tree's root) and the branch's name.
+
+    Where there is a ``recording``, what it is of and where it leads are checked, unless ``force`` says to go on.
+    """
 
     actions: list[Action]
     start: str | int | None = None
     name: Name | None = None
+    recording: Recording | None = None
+    force: bool = False
 
 
 VERBS = (
@@ -285,7 +290,16 @@ VERBS = (
         "make a branch and do recorded actions again",
         ReplayArgs,
         NodeResult,
-        (*NODE_ERRORS, "faulted", "interrupted", "name_taken", "simulation_error", "timeout", *FORK_ERRORS),
+        (
+            *NODE_ERRORS,
+            "faulted",
+            "interrupted",
+            "name_taken",
+            "recording_mismatch",
+            "simulation_error",
+            "timeout",
+            *FORK_ERRORS,
+        ),
         once=True,
         reads=False,
     ),

@@ -84,6 +84,7 @@ class SpecResult(msgspec.Struct):
     """What a tree's simulation is: its fields, and JSON schemas of its inputs and parameters.
 
     ``huge_heap_bytes`` is how much of the memory outside of the arena was turned into huge pages, which fork fast.
+    ``version`` is that of the simulation's package, and ``source`` a checksum of its code.
     """
 
     tree: str
@@ -98,6 +99,8 @@ class SpecResult(msgspec.Struct):
     fork: str
     huge_heap_bytes: int
     setup_s: float
+    version: str = ""
+    source: str = ""
 
 
 class MemoryStats(msgspec.Struct):

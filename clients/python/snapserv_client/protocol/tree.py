@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from .limits import BranchCount, Name, NonNegative, PageSize
-from .values import Action, NodeInfo, NodeResult, Rng
+from .values import Action, NodeInfo, NodeResult, Recording, Rng
 from .verb import BRANCH_ERRORS, FORK_ERRORS, NODE_ERRORS, Arguments, Verb
 
 __all__ = [
@@ -61,11 +61,15 @@ class CreateArgs(Arguments):
 
 
 class LogArgs(Arguments):
-    """How many entries to list; whether to list actions too, and how many to leave out, each repetition counted."""
+    """How many entries to list; whether to list actions too, and how many to leave out, each repetition counted.
+
+    ``recording`` asks what the actions are of, with the last page of them.
+    """
 
     limit: PageSize = 1000
     actions: bool = False
     start: NonNegative = 0
+    recording: bool = False
 
 
 class LogResult(msgspec.Struct):
@@ -79,6 +83,7 @@ class LogResult(msgspec.Struct):
     entries: list[NodeInfo]
     actions: list[Action] | None = None
     next: int | None = None
+    recording: Recording | None = None
 
 
 class SnapshotArgs(Arguments):

@@ -17,6 +17,7 @@ __all__ = [
     "NodeResult",
     "Notice",
     "Progress",
+    "Recording",
     "Region",
     "RequestHeader",
     "Rng",
@@ -150,3 +151,22 @@ class BeginAction(_Action, tag="begin"):
 
 Action: TypeAlias = StepAction | WriteAction | CallAction | BeginAction
 """Something that was done to a node, and that can be done again."""
+
+
+class Recording(msgspec.Struct):
+    """What recorded actions are of, and where they lead.
+
+    The simulation by its name, the ``version`` of its package and a checksum of its ``source``, both empty where
+    there is none; its parameters, as text or checksums; the ``step`` at which the actions begin. ``start`` and
+    ``end`` are hashes of the fields there and after the last of them, ``last_step`` is where they end: empty, or
+    null, where that is not to be checked.
+    """
+
+    simulation: str
+    version: str = ""
+    source: str = ""
+    params: dict[str, str] = {}
+    step: NonNegative = 0
+    start: dict[str, str] = {}
+    last_step: NonNegative | None = None
+    end: dict[str, str] = {}

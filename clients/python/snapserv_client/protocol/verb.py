@@ -24,10 +24,10 @@ class _Access(msgspec.Struct, frozen=True, kw_only=True):
 class Verb(_Access, frozen=True):
     """One verb: what it works on, its arguments and result, and the errors of its own.
 
-    ``on`` says what the request's ``node`` must name. ``reads`` says whether the verb leaves every node as it is:
-    then clients that may only read may ask for it. Every verb has to say. ``once`` marks a verb that changes
-    something: the reply to (client, id) is remembered, so that a retry gets the first reply again and nothing
-    happens twice.
+    ``on`` says what the request's ``node`` must name. ``reads`` says whether the verb leaves every node as it is
+    and runs none of the author's code: then clients that may only read may ask for it. Every verb has to say.
+    ``once`` marks a verb that changes something: the reply to (client, id) is remembered, so that a retry gets the
+    first reply again and nothing happens twice.
     Every verb can also be answered with one of `COMMON_ERRORS`.
     """
 

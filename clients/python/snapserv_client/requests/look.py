@@ -18,7 +18,7 @@ def read(node: str | int, field: str, region: RegionIndex) -> Request[Array]:
     return Request("read", node, args, lambda ok: np.asarray(convert(ok, ReadResult).value))
 
 
-def diff(node: str | int, other: str | int, fields: Sequence[str] | None) -> Request[DiffResult]:
+def diff(node: str | int, other: str | int | None, fields: Sequence[str] | None) -> Request[DiffResult]:
     """Ask how two nodes differ."""
     args = {"other": other, "fields": None if fields is None else list(fields)}
     return Request("diff", node, args, lambda ok: convert(ok, DiffResult), long=True)

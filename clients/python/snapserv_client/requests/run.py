@@ -7,7 +7,16 @@ from typing import Any
 
 from ..errors import BadRequestError, TooLargeError
 from ..expansion import Best, Options
-from ..protocol import CallResult, ExpandResult, InterruptResult, MarkResult, NodeInfo, RewindResult, StepResult
+from ..protocol import (
+    CallResult,
+    ExpandResult,
+    InterruptResult,
+    MarkResult,
+    NodeInfo,
+    Recording,
+    RewindResult,
+    StepResult,
+)
 from ..wire import pack
 from .message import RegionIndex, Request, convert, region_to_wire, understand_node, understand_nothing
 
@@ -103,13 +112,20 @@ def clear(node: str | int) -> Request[NodeInfo]:
     return Request("clear", node, {}, understand_node)
 
 
-def replay(actions_: Iterable[Any], start: str | int | None, name: str | None) -> Request[NodeInfo]:
+def replay(
+    actions_: Iterable[Any],
+    start: str | int | None,
+    name: str | None,
+    recording: Recording | None = None,
+    *,
+    force: bool = False,
+) -> Request[NodeInfo]:
     """Ask to do actions again.
 
     Raises:
         TooLargeError: They do not fit in one request.
     """
-    args = {"actions": list(actions_), "start": start, "name": name}
+    args = {"actions": list(actions_), "start": start, "name": name, "recording": recording, "force": force}
     try:
         pack(args)
     except TooLargeError as cause:

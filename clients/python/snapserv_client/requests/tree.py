@@ -37,7 +37,7 @@ def actions(node: str | int, start: int) -> Request[LogResult]:
     return Request(
         "log",
         node,
-        {"limit": 1, "actions": True, "start": start},
+        {"limit": 1, "actions": True, "start": start, "recording": True},
         lambda ok: convert(ok, LogResult),
         long=True,
     )

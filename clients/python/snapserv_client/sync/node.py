@@ -12,7 +12,7 @@ from ..display import Diff
 from ..expansion import Keep, Options, Outcome, collected
 from ..history import Actions, Verification
 from ..pages import Pages
-from ..protocol import Action, NodeInfo, Rng
+from ..protocol import Action, NodeInfo, Recording, Rng
 from ..requests import Array, RegionIndex, Request
 from .home import Home
 from .own import OwnNode
@@ -39,14 +39,15 @@ class Node(OwnNode):
         return entries
 
     def actions(self) -> Actions:
-        """Return what was done to it since its tree's root."""
+        """Return what was done to it since its tree's root, and what it is that it was done to."""
         found: list[Action] = []
+        recording: Recording | None = None
         start: int | None = 0
         while start is not None:
             page = self._run(requests.actions(self.id, start))
             found += page.actions or []
-            start = page.next
-        return Actions(self.name, found)
+            start, recording = page.next, page.recording
+        return Actions(self.name, found, recording)
 
     def verify(self, since: Snapshot | str | int | None = None) -> Verification:
         """Do its own actions again from an ancestor, the root by default, and return how the states compare."""
@@ -159,8 +160,11 @@ class Node(OwnNode):
             outcomes[kept.index].node = self._server._wrap(kept.node)
         return outcomes
 
-    def diff(self, other: Node | str, fields: Sequence[str] | None = None) -> Diff:
-        """Return how another node differs from this one, field by field."""
+    def diff(self, other: Node | str | None = None, fields: Sequence[str] | None = None) -> Diff:
+        """Return how another node, its parent by default, differs from this one, field by field.
+
+        A simulation without fields is compared by its steps, its last outputs and the pages of its memory.
+        """
         return compare(self._server, self, other, fields)
 
     def pages(self, other: Node | str | None = None, fields: Sequence[str] | None = None) -> Pages:
@@ -198,8 +202,8 @@ def reference(node: Node | str | int) -> str | int:
     return node.id if isinstance(node, Node) else node
 
 
-def compare(server: Home, a: Node | str, b: Node | str, fields: Sequence[str] | None) -> Diff:
-    """Return how two nodes differ, field by field."""
-    result = server._run(requests.diff(reference(a), reference(b), fields))
-    first, second = (node.name if isinstance(node, Node) else node for node in (a, b))
-    return Diff(first, second, result.fields, result.compared_bytes)
+def compare(server: Home, a: Node | str, b: Node | str | None, fields: Sequence[str] | None) -> Diff:
+    """Return how two nodes differ, field by field; without ``b``, how ``a`` differs from its parent."""
+    result = server._run(requests.diff(reference(a), None if b is None else reference(b), fields))
+    second = result.other if b is None else b.name if isinstance(b, Node) else b
+    return Diff(a.name if isinstance(a, Node) else a, second, result.fields, result.compared_bytes, result)

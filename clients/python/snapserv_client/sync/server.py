@@ -12,6 +12,7 @@ from .. import requests
 from ..connection import unreachable
 from ..display import Diff, Tree
 from ..errors import BadRequestError, FrozenError, RequestTimeoutError
+from ..history import Actions
 from ..protocol import Action, HelloResult, NodeInfo, SpecResult, StatsResult
 from .branch import Branch
 from .connection import Connection
@@ -94,19 +95,26 @@ class Server(OwnServer):
         actions: Iterable[Action | Mapping[str, Any]],
         start: Snapshot | str | int | None = None,
         name: str | None = None,
+        *,
+        force: bool = False,
     ) -> Branch:
         """Make a branch and do recorded actions again, also those of a node of another server.
 
         Args:
-            actions: As `Node.actions` returns them.
+            actions: As `Node.actions` returns them. Those, and parts of them, know what they are of, and it is
+                checked; a plain list of actions does not.
             start: The snapshot to start from; the root of the first tree by default.
             name: The new branch's name.
+            force: Whether to go on where they are of something else, or lead to another state.
 
         Raises:
+            RecordingMismatchError: They are, or do; ``details["differs"]`` says in what. There is no branch then.
             SnapservError: What an action met; ``details["index"]`` says which one. There is no branch then.
         """
         origin = None if start is None else reference(start)
-        return Branch(self, self._run(requests.replay(actions, origin, name)))
+        recording = actions.recording if isinstance(actions, Actions) else None
+        asked = requests.replay(actions, origin, name, recording, force=force)
+        return Branch(self, self._run(asked))
 
     def snapshot(self, name: str | int) -> Snapshot:
         """Return a snapshot by name, id or tag.
@@ -131,8 +139,8 @@ class Server(OwnServer):
         """Make another tree and return its branch ``main``; the simulation is one that the server serves."""
         return Branch(self, self._run(requests.create(simulation, name, {**(params or {}), **named_params})))
 
-    def diff(self, a: Node | str, b: Node | str, fields: Sequence[str] | None = None) -> Diff:
-        """Return how two nodes differ, field by field."""
+    def diff(self, a: Node | str, b: Node | str | None = None, fields: Sequence[str] | None = None) -> Diff:
+        """Return how two nodes differ, field by field; without ``b``, how ``a`` differs from its parent."""
         return compare(self, a, b, fields)
 
     def shutdown(self) -> None:
