@@ -64,6 +64,11 @@ cdef class Image:
         for address in (<size_t>self.shared, <size_t>self.private):
             _advise(address, size, MADV_DONTFORK)
 
+    @property
+    def address(self) -> int:
+        """Where it is filled; 0 once it has been put in its place, or given up."""
+        return <uintptr_t>self.shared
+
     def __dealloc__(self):
         self.abandon()
 

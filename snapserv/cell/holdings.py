@@ -101,14 +101,14 @@ class Holdings:
         self._ledger = ledger
         self._known: dict[int, Descriptor] = {}
 
-    def refuse(self, ours: Collection[int], *, whole: bool = False) -> None:
+    def refuse(self, ours: Collection[int], *, building: int = 0, whole: bool = False) -> None:
         """Make private what can be, and check that the rest can be cloned.
 
         Raises:
             NotBranchableError: Something cannot; ``details["held"]`` lists each with its kind, what it is, where,
                 whose, and what to do.
         """
-        held = self.look(ours, whole=whole)
+        held = self.look(ours, building=building, whole=whole)
         if held:
             raise NotBranchableError(
                 f"a clone would share or lose {'; '.join(map(str, held))}",
@@ -117,14 +117,15 @@ class Holdings:
                 details={"held": [{**each._asdict(), "advice": ADVICE[each.kind]} for each in held]},
             )
 
-    def look(self, ours: Collection[int], *, whole: bool = False) -> list[Held]:
+    def look(self, ours: Collection[int], *, building: int = 0, whole: bool = False) -> list[Held]:
         """Make private what can be, and return what cannot be cloned and is not allowed.
 
         Args:
             ours: Descriptors that are no part of the simulation's, besides the ledger: ends of links.
+            building: Where the arena's next base image is being filled, which is shared with its file meanwhile.
             whole: Look at what takes milliseconds as well: memory that a fork leaves out, timers, and locks.
         """
-        found = [*self._shared_memory(), *self._descriptors(ours, whole)]
+        found = [*self._shared_memory(building), *self._descriptors(ours, whole)]
         if whole:
             found += [*_lost_memory(), *_timers()]
         for each in found:
@@ -134,8 +135,8 @@ class Holdings:
 
     # ------------------------------------------------------------------------------------------------ memory
 
-    def _shared_memory(self) -> Iterator[Held]:
-        areas = _shared_areas(self._ledger)
+    def _shared_memory(self, building: int) -> Iterator[Held]:
+        areas = [area for area in _shared_areas(self._ledger) if not (area.start <= building < area.end)]
         for area in areas:
             held = self._judge(area, areas)
             if held is not None:

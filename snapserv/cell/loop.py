@@ -225,7 +225,7 @@ class Cell:
         told = {"step": self._step, "ticks": done, "outputs": outputs, "elapsed_us": elapsed_us}
         if done and not self._looked_after_a_tick:
             self._looked_after_a_tick = True  # by the branches of this one as well
-            told["held"] = [_told(each) for each in self._holdings.look([self._control.fileno()])]
+            told["held"] = [_told(each) for each in self._look_around()]
         return told
 
     def _first_tick(self, inputs: Any) -> Any:
@@ -392,8 +392,12 @@ class Cell:
             self._simulation.on_snapshot()
         flush_all()  # before folders are copied
 
+    def _look_around(self) -> list[Held]:
+        return self._holdings.look([self._control.fileno()], building=self._rebaser.building)
+
     def _refuse_what_cannot_be_cloned(self, *ours: int) -> None:
-        self._holdings.refuse([self._control.fileno(), *ours], whole=not self._looked_whole)
+        own = [self._control.fileno(), *ours]
+        self._holdings.refuse(own, building=self._rebaser.building, whole=not self._looked_whole)
         self._looked_whole = True
 
     def _freeze(self, _: Mapping[str, Any], descriptor: int | None) -> NoReturn:

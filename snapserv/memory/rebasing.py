@@ -61,6 +61,11 @@ class Rebaser:
 
     # ------------------------------------------------------------------------------------------------ re-basing
 
+    @property
+    def building(self) -> int:
+        """Where a new base image is being filled: shared with its file until it is whole; 0 where none is."""
+        return 0 if self._image is None else self._image.address
+
     def cloned(self, clone_ns: int) -> None:
         """Take note that this cell was cloned, and how long that took."""
         self.first_tick = True
