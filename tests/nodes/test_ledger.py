@@ -119,6 +119,6 @@ def test_replies_outlive_the_server_but_for_large_ones_and_nothing_is_done_twice
     assert restored.recall(301) is None
     with pytest.raises(Exception, match="too old"):
         restored.recall(1)
-    with pytest.raises(Exception, match="too large to outlive"):
+    with pytest.raises(Exception, match="too large to be kept"):
         restored.recall(300)
     again.close()
