@@ -14,15 +14,7 @@ from .layers import copy_data
 
 O_PATH = 0o10000000
 KEPT_FLAGS = (
-    os.O_ACCMODE
-    | os.O_APPEND
-    | os.O_DIRECT
-    | os.O_DIRECTORY
-    | os.O_DSYNC
-    | os.O_NOATIME
-    | os.O_NONBLOCK
-    | os.O_SYNC
-    | O_PATH
+    os.O_ACCMODE | os.O_APPEND | os.O_DIRECT | os.O_DSYNC | os.O_NOATIME | os.O_NONBLOCK | os.O_SYNC | O_PATH
 )
 """What belongs to an open file and not to the making of it, as in ext/cells/frozen.c."""
 ROOM = 16
@@ -76,7 +68,9 @@ def find(folders: Sequence[str], store: str) -> list[OpenFile]:
                 found[at] = OpenFile((*other.descriptors, descriptor), other.folder, other.path, other.flags)
                 break
         else:
-            flags = fcntl.fcntl(descriptor, fcntl.F_GETFL) & KEPT_FLAGS
+            # O_DIRECTORY is told of a file that was made without a name as well: O_TMPFILE contains it.
+            folder = os.O_DIRECTORY if is_folder else 0
+            flags = fcntl.fcntl(descriptor, fcntl.F_GETFL) & KEPT_FLAGS | folder
             found.append(OpenFile((descriptor,), index, path, flags))
             identities.append(identity)
     return found

@@ -149,6 +149,15 @@ def test_what_is_allowed_is_cloned_and_said_of_each_node(serve: Serve, tmp_path:
         start_server(tmp_path, HOLDS, params={"what": "nothing"}, options=("--allow", "pips"))
 
 
+def test_a_temporary_file_of_a_branched_folder_is_each_branchs_own(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    process = serve(HOLDS, params={"what": "temporary"}, options=("--branch-dir", str(tmp_path)))
+    with process.connect() as server:
+        check_siblings(server, [1, 3])
+
+
 def test_memory_that_is_meant_to_be_shared_stays_so(serve: Serve) -> None:
     with serve(HOLDS, params={"what": "map"}, options=("--allow", "shared_memory")).connect() as server:
         main = server.branch("main")
