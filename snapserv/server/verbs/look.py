@@ -12,13 +12,13 @@ from ...errors import BadRequestError
 from ...memory.regions import resolve_region
 from ...nodes.turns import Turn
 from ...operations.verifying import Verifier
-from ...outside import fields
+from ...outside import comparing, fields
 from ...outside.pages import inspect
 from ..service import Call
 from .registry import handles
 
 INLINE_BYTES = 1 << 18
-"""A copy below this size takes less time than handing it to a worker thread."""
+"""A copy that costs less takes less time than handing it to a worker thread; many small runs cost as well."""
 
 
 @handles("read")
@@ -30,7 +30,7 @@ async def read(call: Call, args: protocol.ReadArgs) -> protocol.ReadResult:
     region = resolve_region(args.region, place.shape, what=place.name)
     async with Turn(shared=[nodes.queue(node)]):
         pid = nodes.cell(node).pid
-        copy = call.service.in_thread if place.nbytes > INLINE_BYTES else _inline
+        copy = call.service.in_thread if fields.cost_of(place, region) > INLINE_BYTES else _inline
         value = await copy(fields.read_region, pid, place, region, most_bytes=MAX_MESSAGE_BYTES)
         return protocol.ReadResult(value, nodes.look(node))
 
@@ -51,7 +51,7 @@ async def diff(call: Call, args: protocol.DiffArgs) -> protocol.DiffResult:
     segments = plan.segments if plan.segments == other.segments else None
     async with Turn(shared=[nodes.queue(a), nodes.queue(b)]):
         pids = nodes.cell(a).pid, nodes.cell(b).pid
-        return await call.service.in_thread(fields.compare, places, *pids, segments)
+        return await call.service.in_thread(comparing.compare, places, *pids, segments)
 
 
 @handles("pages")
