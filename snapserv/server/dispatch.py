@@ -168,12 +168,13 @@ class Dispatcher:
         if len(session.running) >= MAX_IN_FLIGHT:
             raise BusyError(f"{MAX_IN_FLIGHT} requests of this client are in flight", hint="wait for replies first")
         args = convert(header.args, verb.args, what=verb.name)
-        call = Call(self._service, client, header.id, verb, header.node)
+        request_id = header.id  # by itself: whoever has the header has all that was sent
+        call = Call(self._service, client, request_id, verb, header.node)
         call.progress = lambda done, total: self._send(
-            client, pack({"id": header.id, "progress": Progress(done, total)})
+            client, pack({"id": request_id, "progress": Progress(done, total)})
         )
-        call.outcome = lambda outcome: self._send_outcome(client, header.id, outcome)
-        session.running.add(header.id)
+        call.outcome = lambda outcome: self._send_outcome(client, request_id, outcome)
+        self._service.sessions.begin(session, header.id)
         self._service.calls[client, header.id] = call
         call.task = self._loop.create_task(self._run(call, session, args))
 
@@ -185,10 +186,11 @@ class Dispatcher:
         with self._ledger.gathering():
             frames = await self._handle(call, args)
             if call.verb.once:
-                session.remember(call.id, frames)
+                self._service.sessions.remember(session, call.id, frames)
                 self._service.nodes.answered(call.key)
-        session.running.discard(call.id)
+        self._service.sessions.end(session, call.id)
         self._service.calls.pop((call.client, call.id), None)
+        call.task = None  # whose context names the call: it would be garbage that only the collector finds
         self._reply(call.client, call.id, frames)
         elapsed_s = time.monotonic() - began
         self._service.counts.add(call.verb.name, call.code, elapsed_s)

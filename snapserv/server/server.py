@@ -148,6 +148,7 @@ class Server:
                 nodes=self.nodes,
                 events=self.events,
                 sessions=Sessions(self.ledger),
+                connected=door.connected,
                 stop=self.stop,
             )
             self._dispatcher = Dispatcher(router, door, self.service, self.ledger, rate=options.rate)
