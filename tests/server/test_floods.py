@@ -164,7 +164,7 @@ def test_a_flood_that_breaks_off_unread_does_not_end_the_process() -> None:
     """With heartbeats libzmq would end it, after the ten seconds that lay between two of them."""
     broken_off = r"""
 import socket, struct, time, zmq
-from snapserv.listening import watch_peers
+from snapserv.server.listening import watch_peers
 
 router = zmq.Context().socket(zmq.ROUTER)
 router.setsockopt(zmq.RCVHWM, 2)
