@@ -47,6 +47,10 @@ cdef extern from "cells/reset_in_place.h":
     const char *snapserv_reset_in_place(const void *note, size_t size)
     const void *snapserv_reset_note(size_t *size)
 
+cdef extern from "cells/helpers.h":
+    int snapserv_keep_from_children(int ledger)
+    int snapserv_control_is(int control)
+
 cdef extern from "cells/orphan.h":
     int snapserv_orphan_configure(const char *path, int64_t grace_ns, int ledger)
     enum:
@@ -175,6 +179,26 @@ def stay_frozen(control: int) -> int:
     cdef int thawed = snapserv_stay_frozen(control)
     _after_thaw()
     return thawed
+
+
+def keep_from_children(ledger: int) -> None:
+    """Have processes that a simulator forks hold neither the ledger nor the control socket: they are no cells.
+
+    Raises:
+        OSError: It is no open descriptor.
+    """
+    if snapserv_keep_from_children(ledger) < 0:
+        PyErr_SetFromErrno(OSError)
+
+
+def control_is(control: int) -> None:
+    """Say on which socket the server talks to this process from now on; see `keep_from_children`.
+
+    Raises:
+        OSError: It is no open descriptor.
+    """
+    if snapserv_control_is(control) < 0:
+        PyErr_SetFromErrno(OSError)
 
 
 def wait_for_servers(path: str, grace_s: float, ledger: int) -> None:

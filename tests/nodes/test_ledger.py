@@ -108,6 +108,20 @@ def test_a_ledger_that_is_written_anew_says_the_same(changes: list[tuple[int, by
         ledger.close()
 
 
+def test_nobody_that_holds_it_can_cut_it_off(ledger: Ledger) -> None:
+    with pytest.raises(PermissionError):
+        os.ftruncate(ledger.descriptor, 0)
+    ledger.put("node", 1, lambda: {"name": "x" * (5 << 20)})
+    assert entries(ledger) == {1: {"name": "x" * (5 << 20)}}, "and it grows"
+
+
+def test_what_cannot_be_a_ledger_of_this_users_is_refused() -> None:
+    unsealed = os.memfd_create(ledgers.NAME)
+    with pytest.raises(PermissionError, match="not sealed"):
+        Ledger(unsealed)
+    os.close(unsealed)
+
+
 def test_replies_outlive_the_server_but_for_large_ones_and_nothing_is_done_twice(ledger: Ledger) -> None:
     sessions = Sessions(ledger)
     session = sessions.of(b"one")

@@ -15,6 +15,7 @@ from . import protocol
 from .errors import BadRequestError, RequestTimeoutError, UnreachableError
 from .keys import ClientKeys
 from .transport import routing_id
+from .trust import refuse_strangers
 
 Progress = Callable[[int, int], None]
 OnOutcome = Callable[[protocol.Outcome], None]
@@ -61,7 +62,12 @@ def timed_out(verb: str, timeout_s: float | None) -> RequestTimeoutError:
 
 
 def connect_again(socket: zmq.Socket[bytes], endpoint: str) -> None:
-    """Give a socket a fresh connection in the place of the one that it has, or has lost."""
+    """Give a socket a fresh connection in the place of the one that it has, or has lost.
+
+    Raises:
+        UntrustedError: An ipc endpoint that may be a stranger's by now.
+    """
+    refuse_strangers(endpoint)
     with contextlib.suppress(zmq.ZMQError):  # it was given up already
         socket.disconnect(endpoint)
     socket.connect(endpoint)
@@ -126,6 +132,7 @@ class Line:
 
     Raises:
         UnreachableError: An ipc endpoint that is not there.
+        UntrustedError: An ipc endpoint that may be a stranger's.
         BadRequestError: No endpoint.
     """
 
@@ -135,6 +142,7 @@ class Line:
         self.keys = keys
         self.closed = True  # until there is something to close
         refuse_missing_socket(endpoint)
+        refuse_strangers(endpoint)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._dealer = self._context.socket(zmq.DEALER)
         # Whether closed or forgotten, and whether an event loop still runs: first the socket goes, then the
@@ -155,7 +163,12 @@ class Line:
         self.closed = False
 
     def subscribe(self, endpoint: str) -> zmq.Socket[bytes]:
-        """Return a SUB socket on the server's events, which the caller closes."""
+        """Return a SUB socket on the server's events, which the caller closes.
+
+        Raises:
+            UntrustedError: An ipc endpoint that may be a stranger's.
+        """
+        refuse_strangers(endpoint)
         socket = self._context.socket(zmq.SUB)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.SUBSCRIBE, b"")

@@ -32,6 +32,7 @@ __all__ = [
     "UnauthorizedError",
     "UnreachableError",
     "UnsupportedError",
+    "UntrustedError",
     "VersionMismatchError",
     "error_from_wire",
 ]
@@ -231,6 +232,13 @@ class KeysError(SnapservError):
     fault: ClassVar[Fault] = "caller"
 
 
+class UntrustedError(SnapservError):
+    """The ipc socket, or its folder, may be a stranger's; raised by clients before they connect, never sent."""
+
+    code = "untrusted"
+    fault: ClassVar[Fault] = "caller"
+
+
 ERRORS: dict[str, type[SnapservError]] = {
     error.code: error
     for error in (
@@ -254,6 +262,7 @@ ERRORS: dict[str, type[SnapservError]] = {
         RequestTimeoutError,
         FaultedError,
         KeysError,
+        UntrustedError,
     )
 }
 """Every error class by its code."""

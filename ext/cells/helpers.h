@@ -1,0 +1,13 @@
+/* What a simulator forks is no cell: it is given nothing that only cells hold. */
+#ifndef SNAPSERV_HELPERS_H
+#define SNAPSERV_HELPERS_H
+
+/* Have what this process, or a clone of it, forks from now on let go of two descriptors: the server's ledger, by which
+ * the next server knows cells, and the socket on which the server talks to this one. In their places it gets /dev/null:
+ * the numbers stay taken, so that whatever closes them there closes nothing else. Returns -1 with errno. */
+int snapserv_keep_from_children(int ledger);
+
+/* Say which the socket is, now that it is another one. Returns -1 with errno. */
+int snapserv_control_is(int control);
+
+#endif
