@@ -50,6 +50,7 @@ cdef extern from "cells/reset_in_place.h":
 cdef extern from "cells/helpers.h":
     int snapserv_keep_from_children(int ledger)
     int snapserv_control_is(int control)
+    void snapserv_answer_for_children()
 
 cdef extern from "cells/orphan.h":
     int snapserv_orphan_configure(const char *path, int64_t grace_ns, int ledger)
@@ -189,6 +190,14 @@ def keep_from_children(ledger: int) -> None:
     """
     if snapserv_keep_from_children(ledger) < 0:
         PyErr_SetFromErrno(OSError)
+
+
+def answer_for_children() -> None:
+    """Have what this process leaves behind stay with it, so that it is found when it has ended.
+
+    Branches do so as they begin; only the first process of a tree has to be told.
+    """
+    snapserv_answer_for_children()
 
 
 def control_is(control: int) -> None:

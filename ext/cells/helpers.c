@@ -54,6 +54,14 @@ static void in_child(void)
     prctl(PR_SET_NAME, "snap-helper", 0, 0, 0);
 }
 
+void snapserv_answer_for_children(void)
+{
+    const char *refused;
+    setpgid(0, 0);
+    if (snapserv_fork_mode(&refused) == SNAPSERV_CLONE3)
+        prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+}
+
 int snapserv_control_is(int descriptor)
 {
     return keep(&control, descriptor);

@@ -82,6 +82,8 @@ class CellProcess:
         self.stacks: Stacks | None = None
         self.shares_with: list[CellProcess] = []
         """The one that it was cloned of, and the last one that was cloned of it: while all of them live."""
+        self.runs_code = False
+        """Whether a simulation runs in it, which may start processes: a frozen one never does."""
         self.child = True
         """Whether it is this server's own, which alone can reap it: what is cloned of it is too."""
         self._table = table

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable
 
 from snapserv.cell.link import LEDGER_DESCRIPTOR
 
+from ..conftest import assert_settles
 from .conftest import Phoenix, comm, zombie
 
 
@@ -28,7 +28,8 @@ def test_a_branchs_helper_lives_on_under_the_next_server(phoenix: Callable[..., 
             assert main.step().outputs["helper"] == helper
         assert not zombie(helper)
         assert main.step().outputs["value"] == 6
-        os.kill(helper, signal.SIGKILL)
+    server.process.end()
+    assert_settles(lambda: zombie(helper), True)
 
 
 def test_a_helper_holds_neither_the_ledger_nor_the_branchs_own_socket(phoenix: Callable[..., Phoenix]) -> None:
@@ -39,4 +40,3 @@ def test_a_helper_holds_neither_the_ledger_nor_the_branchs_own_socket(phoenix: C
         assert held[LEDGER_DESCRIPTOR] == "/dev/null"
         shared = {link for link in held.values() if link.startswith("socket:")} & set(of_branch.values())
         assert len(shared) == 1, "but for the pipe between the two"
-        os.kill(told["helper"], signal.SIGKILL)
