@@ -51,17 +51,21 @@ class Leftovers:
         loop: Where it is looked for, each time a while after a node has ended.
         cells: The processes that are cells, by number.
         mark: What this server's cells have as `MARK_VARIABLE`.
+        daemons: Whether cells are subreapers, so that a daemon that is the server's child is one of a dead node.
 
     ``sessions`` are those of the masters. ``heirs`` are branches that go on from a frozen copy of themselves, by
     the number of the process that they had before, None where that is not decided yet: they keep what it started.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, cells: Mapping[int, Any], mark: str) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, cells: Mapping[int, Any], mark: str, *, daemons: bool
+    ) -> None:
         self.sessions: set[int] = set()
         self.heirs: dict[int, Any] = {}
         self._loop = loop
         self._cells = cells
         self._mark = f"{MARK_VARIABLE}={mark}".encode()
+        self._daemons = daemons
         self._told: dict[int, float] = {}
         self._planned = False
         self._not_before = 0.0
@@ -112,8 +116,10 @@ class Leftovers:
             state, parent, group, session = fields[0], *map(int, fields[1:4])
             if state in "ZX" or parent != os.getpid() or NAME in _held(pid):
                 return False  # it has ended, or it is a clone that has not said who it is
+            if group in self._cells:
+                return False  # where cells are no subreapers: an orphan of a branch that lives
             environment = _environment(pid)
-            ours = session in self.sessions or self._mark in environment
+            ours = session in self.sessions or (self._daemons and self._mark in environment)
             if not ours or any(entry.startswith(f"{KEEP_VARIABLE}=".encode()) for entry in environment):
                 return False
             command = Path(f"/proc/{pid}/cmdline").read_bytes()

@@ -19,6 +19,7 @@ import structlog
 
 from ..cell.link import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR
 from ..errors import SnapservError
+from ..ext import fork
 from ..machine.descriptors import raise_limit, socket_pair
 from ..machine.endings import Ending
 from ..machine.limits import cannot_clone, exhausted
@@ -90,7 +91,7 @@ class ProcessTable:
         self._stores = Stores()
         self._stores.sweep()
         self._mark = ledger.name.removeprefix("/memfd:").partition(" ")[0]
-        self.leftovers = Leftovers(self.loop, self.cells, self._mark)
+        self.leftovers = Leftovers(self.loop, self.cells, self._mark, daemons=fork.mode()[0] == "clone3")
 
     def watch(self, what: socket.socket | int, then: Callable[[], None], *, writable: bool = False) -> None:
         """Have the loop call ``then`` whenever a descriptor is ready, on nobody's behalf.

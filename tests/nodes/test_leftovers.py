@@ -13,6 +13,7 @@ from snapserv_client import Branch, Server
 from snapserv_client.errors import NodeDiedError, SimulationError
 
 from ..conftest import ServerProcess, assert_settles
+from ..refuse import REFUSE
 
 Serve = Callable[..., ServerProcess]
 TARGET = "tests.simulations.leaving:Leaving"
@@ -112,6 +113,19 @@ def test_a_branch_that_is_rolled_back_keeps_what_it_had_started(leaving: Server,
     assert alive(started)
     branch.drop()
     assert_settles(lambda: alive(started), False)
+
+
+def test_where_cells_are_forked_twice_a_living_branch_keeps_what_it_has_started(serve: Serve) -> None:
+    process = serve(TARGET, prefix=(*REFUSE, "clone3", "--"))
+    with process.connect() as server:
+        one, other = server.branch("main").snapshot().branch(2)
+        staying = start_each(one)
+        ending, daemon = [other.call("start"), other.call("fork")], other.call("daemon")
+        other.drop()
+        assert_settles(lambda: [pid for pid in ending if alive(pid)], [])
+        assert all(map(alive, staying))
+    for pid in (daemon, staying[-1]):
+        os.kill(pid, signal.SIGKILL)
 
 
 def test_children_that_the_server_had_before_are_none_of_its_affair(serve: Serve) -> None:
