@@ -110,8 +110,8 @@ def test_what_the_kernel_holds_does_not_go_back_so_children_are_clones(serve: Se
     with process.connect() as server:
         before = server.branch("main").snapshot()
         inputs = [{"how": how}, {}] * 20
+        alive = len(cells(server))  # before: what a child leaves behind is the server's until it is reaped
         right = cloned(before, inputs[:2])
-        alive = len(cells(server))
         for number, outcome in enumerate(before.expand(inputs)):
             assert outcome.outputs == right[number % 2].outputs, number
         assert len(reasons(process)) == 1
