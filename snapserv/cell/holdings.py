@@ -138,13 +138,19 @@ class Holdings:
     def _shared_memory(self, building: int) -> Iterator[Held]:
         areas = [area for area in _shared_areas(self._ledger) if not (area.start <= building < area.end)]
         for area in areas:
-            held = self._judge(area, areas)
+            held = self._judge(area, areas) or self._left_shared(area)
             if held is not None:
                 yield held
                 continue
             device = os.makedev(area.major, area.minor)
             fork.make_private(area.start, area.end, area.executable, device, area.inode)
             self.made_private.append(area.name or "anonymous shared memory")
+
+    def _left_shared(self, area: _Area) -> Held | None:
+        """Return it where it could be made private, and is meant to stay shared."""
+        if "shared_memory" not in self._kinds:
+            return None
+        return Held("shared_memory", area.name or "anonymous shared memory", f"{area.start:#x}-{area.end:#x}")
 
     def _judge(self, area: _Area, areas: Sequence[_Area]) -> Held | None:
         """Return why an area cannot be made private; None where it can."""

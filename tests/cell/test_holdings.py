@@ -149,6 +149,14 @@ def test_what_is_allowed_is_cloned_and_said_of_each_node(serve: Serve, tmp_path:
         start_server(tmp_path, HOLDS, params={"what": "nothing"}, options=("--allow", "pips"))
 
 
+def test_memory_that_is_meant_to_be_shared_stays_so(serve: Serve) -> None:
+    with serve(HOLDS, params={"what": "map"}, options=("--allow", "shared_memory")).connect() as server:
+        main = server.branch("main")
+        (branch,) = main.snapshot().branch(1)
+        assert [*outputs(main, 1), *outputs(branch, 1), *outputs(main, 1)] == [1, 2, 3]
+        assert len(main.info().shared) == 1
+
+
 def test_a_branch_that_is_killed_with_a_lock_of_multiprocessing_holds_nobody_up(serve: Serve) -> None:
     with serve(HOLDS, params={"what": "value"}).connect() as server:
         main = server.branch("main")

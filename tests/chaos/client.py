@@ -158,7 +158,7 @@ class Client:
 
     async def restore(self, branch: ModelNode, snapshot: ModelNode) -> None:
         """Put a branch back to a snapshot."""
-        told = await self.ask(requests.restore(branch.id, snapshot.id, "same"))
+        told = (await self.ask(requests.restore(branch.id, snapshot.id, "same"))).node
         self.model.restored(branch, snapshot)
         self.check(told.state != "dead", f"{branch.name} was restored, and is dead")
         self.check(told.step == branch.step, f"{branch.name} was restored to {told.step}, not {branch.step}")

@@ -28,7 +28,7 @@ def test_what_is_rolled_back_leaves_no_file_and_no_layer(ledger: Server, tmp_pat
     for step in range(1, 31):
         if step % 3 == 0:
             with pytest.raises(SimulationError, match="rolled back"):
-                main.call("fill", "too much", atomic=True)  # which has made its file by then
+                main.call("fill", -1, atomic=True)  # which has made its file by then
             assert look(main) == seen
         if step % 10 == 0:
             pid = main.info().pid

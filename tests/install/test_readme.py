@@ -26,7 +26,9 @@ class Command:
 
     @property
     def status(self) -> int:
-        """What it exits with: an error is shown by its code."""
+        """What it exits with: an error is shown by its code, and two nodes that differ are told as diff(1) does."""
+        if self.line.startswith("snapserv diff "):
+            return 1
         return 2 if self.shown and self.shown[0].startswith("bad_request ") else 0
 
 

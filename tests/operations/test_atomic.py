@@ -113,6 +113,7 @@ def test_an_atomic_step_that_is_interrupted_by_force_is_rolled_back(
     with elsewhere(process, lambda own: own.branch("main").step(how="hang", at=3, atomic=True)) as raised:
         assert_settles(lambda: main.info().state, "busy")
         assert_settles(lambda: len(session_processes(process.pid)), 3)  # the root, main and its backup
+        assert_settles(lambda: asleep(main.info().pid), True)  # it hangs, and is not freezing
         assert main.interrupt(force=True)
     assert [(error.code, error.details["rolled_back_to"]) for error in raised] == [("node_died", 2)]
     assert main.step().step == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,20 @@ from snapserv.adapters.object import adapt
 from snapserv.simulation.base import Simulation
 from snapserv.simulation.reseeding import Streams
 
-from ..conftest import ServerProcess
+from ..conftest import ROOT, ServerProcess
 
 Serve = Callable[..., ServerProcess]
 
 
 def built(name: str) -> Any:
-    """Return a simulation as it is at the end of a master's setup."""
-    simulation = adapt(f"tests.simulations.drawing:{name}").build()
+    """Return a simulation as it is at the end of a master's setup.
+
+    Its module goes by a name of its own: as a part of the package ``tests`` it would own what all other tests hold.
+    """
+    folder = str(ROOT / "tests" / "simulations")
+    if folder not in sys.path:
+        sys.path.append(folder)
+    simulation = adapt(f"drawing:{name}").build()
     simulation.find_streams()
     return simulation
 
@@ -47,7 +54,7 @@ def test_a_seed_reaches_a_stream_wherever_it_hangs_and_everybody_who_was_handed_
     assert {
         "Slotted.stream (Generator) × 2",
         "Holder.bound (Generator)",
-        "tests.simulations.drawing.GLOBAL (Generator)",
+        "drawing.GLOBAL (Generator)",
     } <= set(names)
     assert not any("System" in name for name in names)
 

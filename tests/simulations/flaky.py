@@ -19,6 +19,7 @@ class Flaky(Simulation):
 
     count = Field("i8")
     pages = Field("u1", shape=(16, 4096))
+    allow = ("shared_memory",)
 
     class Inputs(msgspec.Struct):
         scatter: bool = False

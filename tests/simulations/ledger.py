@@ -124,6 +124,8 @@ class Ledger(Simulation):
     def fill(self, mebibytes: int) -> None:
         """Write a large file."""
         with open("large", "wb") as file:
+            if mebibytes < 0:
+                raise ValueError("no file is as large as that")
             for _ in range(mebibytes):
                 file.write(os.urandom(1 << 20))
 

@@ -53,9 +53,6 @@ class Trouble(Simulation):
                 time.sleep(1000)
             case "exit":
                 raise SystemExit(7)
-            case "hang":
-                while True:
-                    pass
             case "sleep":
                 time.sleep(3600)
             case "threads":
