@@ -23,7 +23,7 @@ def add(pipe: Connection) -> None:
 class Helped(Simulation):
     """Counts, with the help of a process that each branch starts for itself."""
 
-    allow = ("sockets",)
+    allow = ("sockets", "pipes")
     value = Field("i8")
 
     class Inputs(msgspec.Struct):
