@@ -58,6 +58,7 @@ setup(
                 "fork",
                 "cells/fork.pyx",
                 "cells/frozen.c",
+                "cells/helpers.c",
                 "cells/orphan.c",
                 "cells/messages.c",
                 "cells/reopening.c",

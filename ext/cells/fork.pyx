@@ -73,6 +73,11 @@ cdef extern from "cells/holdings.h":
     int snapserv_make_private(uint64_t start, uint64_t end, int is_executable)
     int snapserv_list_descriptors(snapserv_descriptor *into, int most)
 
+cdef extern from "cells/helpers.h":
+    int snapserv_keep_from_children(int ledger)
+    int snapserv_control_is(int control)
+    void snapserv_answer_for_children()
+
 cdef extern from "cells/orphan.h":
     int snapserv_orphan_configure(const char *path, int64_t grace_ns, int ledger)
     enum:
@@ -201,6 +206,34 @@ def stay_frozen(control: int) -> int:
     cdef int thawed = snapserv_stay_frozen(control)
     _after_thaw()
     return thawed
+
+
+def keep_from_children(ledger: int) -> None:
+    """Have processes that a simulator forks hold neither the ledger nor the control socket: they are no cells.
+
+    Raises:
+        OSError: It is no open descriptor.
+    """
+    if snapserv_keep_from_children(ledger) < 0:
+        PyErr_SetFromErrno(OSError)
+
+
+def answer_for_children() -> None:
+    """Have what this process leaves behind stay with it, so that it is found when it has ended.
+
+    Branches do so as they begin; only the first process of a tree has to be told.
+    """
+    snapserv_answer_for_children()
+
+
+def control_is(control: int) -> None:
+    """Say on which socket the server talks to this process from now on; see `keep_from_children`.
+
+    Raises:
+        OSError: It is no open descriptor.
+    """
+    if snapserv_control_is(control) < 0:
+        PyErr_SetFromErrno(OSError)
 
 
 def wait_for_servers(path: str, grace_s: float, ledger: int) -> None:

@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "helpers.h"
 #include "messages.h"
 #include "orphan.h"
 #include "processes/clone.h"
@@ -88,6 +89,7 @@ int snapserv_stay_frozen(int control)
             /* 2. Own file offsets, so that the branch does not move the snapshot's. */
             reopen_or_fail(branch_control);
             prctl(PR_SET_NAME, "snap-branch", 0, 0, 0);
+            snapserv_answer_for_children();
             snapserv_let_read();
             /* 3. Tell the server who is there; from here on the caller runs Python. */
             say_hello(branch_control, since);
@@ -123,6 +125,8 @@ int snapserv_freeze(int control, int child_control, struct snapserv_spares spare
     /* And of what it has got ready for itself. Where the kernel has no such call, they stay open and unused. */
     if (spares.count > 0)
         syscall(SYS_close_range, spares.first, spares.first + spares.count - 1, 0);
+    /* Out of the parent's process group: a simulation that signals its own means its helpers. */
+    setpgid(0, 0);
     /* 2. Own file offsets before anybody can move them: the parent goes on as soon as it is scheduled. */
     reopen_or_fail(child_control);
     if (begun != NULL)

@@ -59,15 +59,30 @@ static pid_t raw_clone(uint64_t flags, uint64_t exit_signal)
     return (pid_t)pid;
 }
 
+static int cloning;
+
+int snapserv_cloning(void)
+{
+    return cloning;
+}
+
+static pid_t own_fork(void)
+{
+    cloning = 1;
+    pid_t pid = fork();
+    cloning = 0;
+    return pid;
+}
+
 pid_t snapserv_clone_child(void)
 {
     const char *refused;
-    return snapserv_fork_mode(&refused) == SNAPSERV_CLONE3 ? raw_clone(0, SIGCHLD) : fork();
+    return snapserv_fork_mode(&refused) == SNAPSERV_CLONE3 ? raw_clone(0, SIGCHLD) : own_fork();
 }
 
 static pid_t fork_twice(void)
 {
-    pid_t middle = fork();
+    pid_t middle = own_fork();
     if (middle != 0) {
         int status = 0;
         if (middle < 0)
@@ -80,7 +95,7 @@ static pid_t fork_twice(void)
         return -1;
     }
     pid_t self = getpid();
-    pid_t child = fork();
+    pid_t child = own_fork();
     if (child != 0)
         _exit(child > 0 ? 0 : errno);
     /* Not before it is the server's child may it say that it is there: the server would not be told of its end. */

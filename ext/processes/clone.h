@@ -20,4 +20,7 @@ pid_t snapserv_clone_child(void);
  * child, -1 with errno. The number is the child's pid only under SNAPSERV_CLONE3. */
 pid_t snapserv_clone_sibling(void);
 
+/* Whether one of these is forking now, in the parent or in what it makes: then it is no fork of the simulator's. */
+int snapserv_cloning(void);
+
 #endif

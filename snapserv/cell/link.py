@@ -89,6 +89,7 @@ class CellEnd:
 
     def _take(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
+        fork.control_is(descriptor)
         self._socket.setblocking(True)
         self._rest = b""
         self._stashed: deque[Message] = deque()

@@ -43,6 +43,8 @@ def main() -> NoReturn:
     os.closerange(LEDGER_DESCRIPTOR + 1, 1 << 20)  # whatever else a server was started with is not for its cells
     scoreboard = Scoreboard(LEDGER_DESCRIPTOR)  # which stays open: the next server finds it here
     os.set_inheritable(LEDGER_DESCRIPTOR, False)
+    fork.answer_for_children()
+    fork.keep_from_children(LEDGER_DESCRIPTOR)  # by it cells are known: nothing that a simulation forks is one
     os.set_inheritable(CONTROL_DESCRIPTOR, False)
     control = CellEnd(CONTROL_DESCRIPTOR)
     try:

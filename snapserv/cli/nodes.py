@@ -178,7 +178,7 @@ def mark_(
     with connected(endpoint, as_json=as_json) as server:
         marked = live(server, node).mark(remove=remove)
     text = f"{node} · no mark" if remove else f"{node} · marked at step {marked.step:,}"
-    show(marked, as_json=as_json, people=lambda: print(text))
+    show(marked, as_json=as_json, people=lambda: text)
 
 
 def rewind(node: BranchName, endpoint: Endpoint = None, as_json: Json = False) -> None:
@@ -186,7 +186,7 @@ def rewind(node: BranchName, endpoint: Endpoint = None, as_json: Json = False) -
     with connected(endpoint, as_json=as_json) as server:
         gone = live(server, node).rewind()
     text = f"{node} · step {gone.step:,} · {gone.pages:,} pages in {gone.elapsed_us / 1000:.2f} ms"
-    show(gone, as_json=as_json, people=lambda: print(text))
+    show(gone, as_json=as_json, people=lambda: text)
 
 
 def drop(

@@ -8,17 +8,19 @@ from __future__ import annotations
 import base64
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from snapserv.errors import SnapservError, SnapservWarning
+from snapserv.machine.terminal import pictured
 
 EXIT_CODES = {"unreachable": 3, "timeout": 3, "simulation": 1, "caller": 2, "machine": 4, "server": 5}
 """What a command exits with after an error: by its code where that is listed, by whose fault it was otherwise."""
@@ -27,8 +29,20 @@ NOT_THE_SAME = 1
 EXIT_CTRL_C = 130
 
 MOST_LISTED = 10_000
-errors = Console(stderr=True)
-results = Console()
+
+
+class ShowingConsole(Console):
+    """A console that shows control characters in what it prints: only its own styles reach the terminal as such."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yield the segments of what is printed."""
+        for segment in super().render(renderable, options):
+            shown = segment.text if segment.control else pictured(segment.text)
+            yield segment if shown == segment.text else Segment(shown, segment.style)
+
+
+errors = ShowingConsole(stderr=True)
+results = ShowingConsole()
 
 
 def show(value: Any, *, as_json: bool, people: Callable[[], Any]) -> None:

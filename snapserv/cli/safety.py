@@ -31,7 +31,7 @@ def autosnap(
     with connected(endpoint, as_json=as_json) as server:
         found = live(server, node)
         found.autosnap(every_steps=every_steps, every_s=every_s, keep=keep, off=off)
-    show(found.last, as_json=as_json, people=lambda: print(_told(found.last)))
+    show(found.last, as_json=as_json, people=lambda: _told(found.last))
 
 
 def clear(node: BranchName, endpoint: Endpoint = None, as_json: Json = False) -> None:

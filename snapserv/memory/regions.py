@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ..errors import BadRequestError
 
-Array = np.ndarray[Any, Any]
+GAP_BYTES = 4096
+"""Two runs that are no further apart are read as one: a call takes about as long as copying a page."""
 
 
 class ResolvedRegion(NamedTuple):
     """A region against the shape of its field.
 
-    ``select`` is what numpy is indexed with. ``box`` is the smallest block of whole rows of memory around it: for
-    each axis the first element and how many; ``inside`` indexes the box to give the region.
+    ``select`` is what numpy is indexed with. ``taken`` says for each axis which elements those are, in memory's
+    order: ``range(3, 4)`` for the index 3. ``arrange`` indexes the block of them, an axis for each of the field's,
+    to give the region: it drops the axes of indices and turns those that are taken backwards.
     """
 
     select: tuple[int | slice, ...]
-    box: tuple[tuple[int, int], ...]
-    inside: tuple[int | slice, ...]
+    taken: tuple[range, ...]
+    arrange: tuple[int | slice, ...]
 
 
 def resolve_region(region: Sequence[Any] | None, shape: tuple[int, ...], *, what: str) -> ResolvedRegion:
@@ -39,8 +40,8 @@ def resolve_region(region: Sequence[Any] | None, shape: tuple[int, ...], *, what
         )
     given += [(None, None, None)] * (len(shape) - len(given))
     index: list[int | slice] = []
-    box: list[tuple[int, int]] = []
-    inside: list[int | slice] = []
+    taken: list[range] = []
+    arrange: list[int | slice] = []
     for axis, (part, size) in enumerate(zip(given, shape, strict=True)):
         if isinstance(part, int):
             if not -size <= part < size:
@@ -48,45 +49,61 @@ def resolve_region(region: Sequence[Any] | None, shape: tuple[int, ...], *, what
                     f"{what}: index {part} is out of range on axis {axis}", hint=f"allowed: {-size} to {size - 1}"
                 )
             index.append(part)
-            box.append((part % size, 1))
-            inside.append(0)
+            taken.append(range(part % size, part % size + 1))
+            arrange.append(0)
             continue
         if part[2] == 0:
             raise BadRequestError(f"{what}: a slice on axis {axis} has step 0")
         wanted = range(*slice(*part).indices(size))
+        backwards = wanted.step < 0
         index.append(slice(*part))
-        if not wanted:
-            box.append((0, 0))
-            inside.append(slice(0, 0))
-            continue
-        low, high = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1])
-        box.append((low, high - low + 1))
-        inside.append(slice(None, None, wanted.step))
-    return ResolvedRegion(tuple(index), tuple(box), tuple(inside))
+        taken.append(wanted[::-1] if backwards else wanted)
+        arrange.append(slice(None, None, -1 if backwards else 1))
+    return ResolvedRegion(tuple(index), tuple(taken), tuple(arrange))
 
 
-def runs_of(box: Sequence[tuple[int, int]], shape: tuple[int, ...], itemsize: int) -> tuple[Array, int]:
-    """Return where the elements of ``box`` lie in a C-ordered field, as contiguous runs.
+class Axis(NamedTuple):
+    """Elements at equal distances in memory: how many, and the bytes from one to the next."""
+
+    length: int
+    distance: int
+
+
+def axes_of(taken: Sequence[range], shape: Sequence[int], itemsize: int) -> tuple[int, list[Axis]]:
+    """Return where the elements that are taken of a C-ordered field lie.
 
     Returns:
-        Offsets in bytes from the field's start (uint64, one a run), and the bytes in each run.
+        Bytes from the field's start to the first of them, and an `Axis` for each of the field's.
     """
-    counts = [count for _, count in box]
-    if 0 in counts:
-        return np.empty(0, np.uint64), 0
-    # The trailing axes that are taken whole, and one more, make a run.
-    split = len(shape)
-    run = itemsize
-    while split > 0:
+    first, stride, axes = 0, itemsize, []
+    for chosen, size in zip(reversed(taken), reversed(shape), strict=True):
+        first += chosen.start * stride if chosen else 0
+        axes.append(Axis(len(chosen), chosen.step * stride))
+        stride *= size
+    return first, axes[::-1]
+
+
+class Covering(NamedTuple):
+    """Runs of bytes that cover elements, for who can read runs only: gaps within a run are read along.
+
+    The axes before ``split`` say where the runs begin, ``runs`` of them, each of ``run_bytes``; those from it on
+    say where elements lie in a run.
+    """
+
+    split: int
+    runs: int
+    run_bytes: int
+
+    @property
+    def cost_bytes(self) -> int:
+        """What reading them costs, in bytes of one long run that would take as long."""
+        return self.runs * (self.run_bytes + GAP_BYTES)
+
+
+def cover(axes: Sequence[Axis], itemsize: int) -> Covering:
+    """Return the runs in which elements are read soonest; there is at least one element."""
+    split, run = len(axes), itemsize
+    while split and (axes[split - 1].length == 1 or axes[split - 1].distance - run <= GAP_BYTES):
         split -= 1
-        run *= counts[split]
-        if counts[split] != shape[split]:
-            break
-    strides = np.ones(len(shape), np.uint64)
-    for axis in range(len(shape) - 2, -1, -1):
-        strides[axis] = strides[axis + 1] * np.uint64(shape[axis + 1])
-    offsets = np.zeros(1, np.uint64)
-    for axis, (first, count) in enumerate(box):
-        along = np.arange(first, first + (count if axis < split else 1), dtype=np.uint64) * strides[axis]
-        offsets = (offsets[:, None] + along).reshape(-1)
-    return offsets * np.uint64(itemsize), run
+        run += (axes[split].length - 1) * axes[split].distance
+    return Covering(split, math.prod(axis.length for axis in axes[:split]), run)

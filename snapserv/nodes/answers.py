@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..cell.link import decode
-from ..errors import NotBranchableError, SimulationError, SnapservError, error_from_wire
+from ..errors import NotBranchableError, SnapservError, error_from_wire
 from ..machine.limits import cannot_clone
 
 
@@ -34,20 +33,6 @@ def failure(number: int, descriptor: int) -> SnapservError:
         hint="close it before setup and step return, or open it so that this user may open it again",
         details={"descriptor": descriptor, "errno": number},
     )
-
-
-def answer_of(header: memoryview, payload: memoryview) -> Mapping[str, Any]:
-    """Return what a cell answered, or that it cannot be read: not all keys that pack unpack again."""
-    try:
-        answer: Mapping[str, Any] = decode(header, payload)
-    except SnapservError as cause:
-        told = SimulationError(
-            f"what it returned cannot be read: {cause}",
-            details={"completed": True},
-            hint="keys of dicts must be plain values: no tuples",
-        )
-        return {"error": told.to_wire()}
-    return answer
 
 
 def resolve(reply: asyncio.Future[Any], answer: Mapping[str, Any]) -> None:

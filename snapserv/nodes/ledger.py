@@ -8,6 +8,7 @@ The next server finds the memfd in any cell and reads on from there; see `snapse
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import mmap
 import os
 import secrets
@@ -30,6 +31,11 @@ Make: TypeAlias = Callable[[], Any]
 """Gives what a record says, at the moment in which it is written; None where there is nothing to say any more."""
 
 NAME = "snapserv-ledger"
+SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+"""Of the memfd: all cells have it open, and whoever reads what was mapped and has been cut off is killed by SIGBUS.
+
+It may grow. Who else has it could seal it against that as well, so there can be no other seals.
+"""
 _HEAD = struct.Struct("=Q")
 _FRAME = struct.Struct("=II")
 _FIRST = SCOREBOARD_BYTES + mmap.PAGESIZE
@@ -69,6 +75,7 @@ class Ledger:
     """
 
     def __init__(self, descriptor: int) -> None:
+        _refuse_foreign(descriptor)
         self.descriptor = descriptor
         self.scoreboard = Scoreboard(descriptor)
         self._live: dict[tuple[Table, Key], bytes] = {}
@@ -77,17 +84,18 @@ class Ledger:
         self._begin: int
         (self._begin,) = _HEAD.unpack_from(self._head)
         self._end = self._read_all()
-        # What a record that was not finished has left behind it is zeros again.
-        os.ftruncate(descriptor, self._end)
-        self._size = 0
-        self._grow()
+        self._size = os.fstat(descriptor).st_size
+        self._clear(self._end, self._size)  # what a record that was not finished has left behind it
+        while self._end + _FRAME.size > self._size:
+            self._grow()
 
     @staticmethod
     def create() -> Ledger:
         """Return a new, empty ledger; only what is touched of it takes memory."""
-        descriptor = os.memfd_create(f"{NAME}-{secrets.token_hex(8)}", os.MFD_CLOEXEC)
-        os.ftruncate(descriptor, _FIRST)
+        descriptor = os.memfd_create(f"{NAME}-{secrets.token_hex(8)}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(descriptor, _FIRST + _GROW_BYTES)
         os.pwrite(descriptor, _HEAD.pack(_FIRST), SCOREBOARD_BYTES)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, SEALS)
         return Ledger(descriptor)
 
     @property
@@ -192,14 +200,34 @@ class Ledger:
         # Eight bytes that are written at once: whoever reads the ledger reads the old records or the new ones.
         _HEAD.pack_into(self._head, 0, begin)
         self._begin = begin
-        whole = mmap.mmap(self.descriptor, begin - _FIRST, offset=_FIRST) if begin > _FIRST else None
-        if whole is not None:
-            whole.madvise(mmap.MADV_REMOVE, former - _FIRST, begin - former)
-            whole.close()
+        self._clear(former, begin)
+
+    def _clear(self, start: int, end: int) -> None:
+        """Have bytes be zero, and their whole pages take no memory."""
+        first = min(end, -(-start // mmap.PAGESIZE) * mmap.PAGESIZE)
+        os.pwrite(self.descriptor, bytes(first - start), start)
+        last = end // mmap.PAGESIZE * mmap.PAGESIZE
+        if last > first:
+            with mmap.mmap(self.descriptor, last - first, offset=first) as pages:
+                pages.madvise(mmap.MADV_REMOVE)
 
     def _grow(self) -> None:
-        self._size = self._end + _GROW_BYTES if self._size == 0 else self._size + _GROW_BYTES
+        self._size += _GROW_BYTES
         os.ftruncate(self.descriptor, self._size)
+
+
+def _refuse_foreign(descriptor: int) -> None:
+    """Refuse a memfd that another user has made, or that somebody could shorten beneath what is mapped of it.
+
+    Raises:
+        PermissionError: It is none of this user's ledgers.
+    """
+    try:
+        seals = fcntl.fcntl(descriptor, fcntl.F_GET_SEALS)
+    except OSError:
+        seals = 0  # no memfd at all
+    if os.fstat(descriptor).st_uid != os.geteuid() or seals & SEALS != SEALS:
+        raise PermissionError("a ledger that is not this user's, or is not sealed")
 
 
 def _nothing() -> None:

@@ -18,18 +18,19 @@ from typing import Any, Protocol, TypeAlias
 
 from snapserv_client.wire import Buffer
 
-from ..cell.link import FAILURE, HELLO, NUMBER, PREFIX, Prefix, decode, encode
+from ..cell.link import FAILURE, HELLO, NUMBER, PREFIX, Prefix, encode
 from ..cell.scoreboard import Scoreboard
 from ..errors import NodeDiedError, SnapservError
 from ..ext import fork
 from ..machine.endings import Ending, ending_of
 from ..machine.limits import exhausted
-from .answers import Answer, answer_of, failure, resolve
+from .answers import Answer, failure, resolve
+from .inbox import GarbledError, Inbox, answer_of, progress_of
 from .stacks import Stacks
 
 NO_SIGNAL = int(socket.MSG_NOSIGNAL)
-READ_BYTES = 1 << 18
-LARGE_BYTES = 1 << 16
+CLONING = ("freeze", "remember")
+"""Requests that are answered from C where they succeed."""
 
 
 RequestKey: TypeAlias = tuple[bytes, int]
@@ -73,16 +74,17 @@ class CellProcess:
         self.stacks: Stacks | None = None
         self.shares_with: list[CellProcess] = []
         """The one that it was cloned of, and the last one that was cloned of it: while all of them live."""
+        self.runs_code = False
+        """Whether a simulation runs in it, which may start processes: a frozen one never does."""
         self.child = True
         """Whether it is this server's own, which alone can reap it: what is cloned of it is too."""
         self.table = table
         self._control = control
         self._pidfd = -1
         self._hello: asyncio.Future[None] = table.loop.create_future()
-        self._replies: deque[asyncio.Future[Any]] = deque()
+        self._replies: deque[tuple[str, asyncio.Future[Any]]] = deque()
         self._outgoing: deque[tuple[memoryview, list[int]]] = deque()
-        self._message: tuple[Prefix, bytearray, int] | None = None
-        self._small = b""
+        self._inbox = Inbox(self._on_message)
         self._number = 0
         self._asked_to_end = False
         self._hung_up = False
@@ -129,7 +131,7 @@ class CellProcess:
         self._number += 1
         # Before a reply is waited for: what cannot be packed raises here, and no reply comes.
         parts = encode(fork.REQUEST, {"op": op, "number": self._number, **arguments})
-        self._replies.append(reply)
+        self._replies.append((op, reply))
         self._send(parts, [descriptor.detach()] if descriptor else [])
         if self.ended.done():
             self._fail(self._death())
@@ -246,8 +248,7 @@ class CellProcess:
         details: dict[str, Any] = {"pid": self.pid}
         if ending is not None:
             details |= {"signal": ending.signal, "status": ending.status}
-        if self.slot is not None:
-            details["step"] = self.table.scoreboard[self.slot]
+        details |= self._whereabouts()
         where = f" after step {details['step']:,}" if "step" in details else ""
         return NodeDiedError(
             f"the process of this node {ending or 'ended'}{where}",
@@ -255,12 +256,16 @@ class CellProcess:
             details=details,
         )
 
+    def _whereabouts(self) -> dict[str, Any]:
+        """Return which step a branch has completed last."""
+        return {} if self.slot is None else {"step": self.table.scoreboard[self.slot]}
+
     def _fail(self, error: SnapservError) -> None:
         if not self._hello.done():
             self._hello.set_exception(error)
             self._hello.exception()  # looked at, so that nobody is warned where nobody waits
         while self._replies:
-            reply = self._replies.popleft()
+            _, reply = self._replies.popleft()
             if not reply.done():
                 reply.set_exception(error)
 
@@ -337,67 +342,39 @@ class CellProcess:
             self.table.loop.remove_writer(self._control)
 
     def _on_readable(self) -> None:
-        while self._control is not None and self._control.fileno() >= 0:
-            try:
-                if self._message is None:
-                    data = self._control.recv(READ_BYTES)
-                    if data:
-                        self._take(self._small + data if self._small else data)
-                        if len(data) < READ_BYTES:
-                            return
-                        continue
-                else:
-                    prefix, body, got = self._message
-                    count = self._control.recv_into(memoryview(body)[got:])
-                    if count:
-                        self._message = (prefix, body, got + count)
-                        if got + count == len(body):
-                            self._message = None
-                            self._on_message(prefix, memoryview(body))
-                        continue
-            except BlockingIOError:
-                return
-            except ConnectionResetError:
-                pass
-            self._on_hang_up()
+        if self._control is None or self._control.fileno() < 0:
             return
+        try:
+            if not self._inbox.read(self._control):
+                self._on_hang_up()
+        except GarbledError as cause:
+            self._on_garbled(str(cause))
 
-    def _take(self, data: bytes) -> None:
-        """Split what arrived into messages; keep the start of the last one."""
-        view, at = memoryview(data), 0
-        while len(data) - at >= PREFIX.size:
-            prefix = Prefix(*PREFIX.unpack_from(data, at))
-            size = prefix.header_bytes + prefix.payload_bytes
-            start = at + PREFIX.size
-            if len(data) - start >= size:
-                self._on_message(prefix, view[start : start + size])
-                at = start + size
-            elif size <= LARGE_BYTES:
-                break
-            else:
-                body = bytearray(size)
-                got = len(data) - start
-                body[:got] = view[start:]
-                self._message = (prefix, body, got)
-                at = len(data)
-        self._small = data[at:]
+    def _on_garbled(self, what: str) -> None:
+        """End a process that has sent what is none of our messages: what it will answer, and to what, is unsure."""
+        self.verdict = NodeDiedError(
+            f"the control socket of this node carried {what}, and so its process was ended",
+            hint="the simulation writes to a descriptor that is not its own; restore or reset revives a branch",
+            details={"pid": self.pid, "signal": None, "status": None} | self._whereabouts(),
+        )
+        self._on_hang_up()
+        self._hang_up()  # nothing more of it is read
 
     def _on_message(self, prefix: Prefix, body: memoryview) -> None:
         if prefix.kind == fork.REPLY:
-            if self._replies:
-                reply = self._replies.popleft()
-                answer = answer_of(body[: prefix.header_bytes], body[prefix.header_bytes :])
-                if not reply.done():  # otherwise given up by whoever asked
-                    resolve(reply, answer)
+            answer = answer_of(body[: prefix.header_bytes], body[prefix.header_bytes :])
+            reply = self._asked_for("an answer")
+            if not reply.done():  # otherwise given up by whoever asked
+                resolve(reply, answer)
         elif prefix.kind == fork.FROZE:
             (clone_ns,) = struct.unpack("=q", body)
-            reply = self._replies.popleft()
+            reply = self._asked_for("the answer to a freeze", *CLONING)
             if not reply.done():
                 reply.set_result(clone_ns / 1000)
         elif prefix.kind == fork.PROGRESS:
+            progress = progress_of(body)
             if self.on_progress is not None:
-                progress = decode(body[: prefix.header_bytes], b"")
-                self.on_progress(progress["done"], progress["total"])
+                self.on_progress(*progress)
         elif prefix.kind == fork.HELLO:
             if self.pid:
                 return  # of an earlier server: it was known who comes
@@ -412,6 +389,14 @@ class CellProcess:
             if not self._hello.done():
                 self._hello.set_result(None)
         elif prefix.kind == fork.FAILED:
+            if self.pid:
+                raise GarbledError("the word that it could not be made")
             number, descriptor = FAILURE.unpack(body)
             self._hang_up()
             self._fail(failure(number, descriptor))
+
+    def _asked_for(self, what: str, *ops: str) -> asyncio.Future[Any]:
+        """Take the reply that is waited for next, to one of ``ops`` or to anything."""
+        if not self._replies or (ops and self._replies[0][0] not in ops):
+            raise GarbledError(f"{what} that nobody has asked for")
+        return self._replies.popleft()[1]

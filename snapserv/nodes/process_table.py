@@ -19,6 +19,7 @@ import structlog
 
 from ..cell.link import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR
 from ..errors import SnapservError
+from ..ext import fork
 from ..machine.descriptors import raise_limit, socket_pair
 from ..machine.endings import Ending
 from ..machine.limits import cannot_clone, exhausted
@@ -26,6 +27,7 @@ from ..machine.oom import SNAPSHOT, prefer, score
 from ..outside.bases import Segments
 from .answers import Answer
 from .ledger import Ledger
+from .leftovers import MARK_VARIABLE, Leftovers, descendants, end_descendants
 from .process import CellProcess, RequestKey
 from .stacks import Stacks, Stores
 
@@ -79,7 +81,8 @@ class ProcessTable:
         self._nobody = contextvars.Context()
         self.cells: dict[int, CellProcess] = {}
         self.answers: dict[RequestKey, Answer] = {}
-        self.on_end = on_end
+        self._told_of_end = on_end
+        self.on_end: Callable[[CellProcess, Ending], None] = self._note_end
         self.on_work: Callable[[CellProcess], None] = lambda cell: None
         self.admit: Callable[[str, CellProcess | None], Awaitable[None]] = _admit
         self.weigh: Callable[[CellProcess, Segments], Awaitable[None]] = _weigh
@@ -92,6 +95,8 @@ class ProcessTable:
         self._waiting: dict[str, Any] = {"adoption": adoption, "orphan_grace_s": orphan_grace_s}
         self._stores = Stores()
         self._stores.sweep()
+        self._mark = ledger.name.removeprefix("/memfd:").partition(" ")[0]
+        self.leftovers = Leftovers(self.loop, self.cells, self._mark, daemons=fork.mode()[0] == "clone3")
 
     def watch(self, what: socket.socket | int, then: Callable[[], None], *, writable: bool = False) -> None:
         """Have the loop call ``then`` whenever a descriptor is ready, on nobody's behalf.
@@ -100,6 +105,12 @@ class ProcessTable:
         """
         add = self.loop.add_writer if writable else self.loop.add_reader
         self._nobody.run(add, what, then)
+
+    def _note_end(self, cell: CellProcess, ending: Ending) -> None:
+        """Take note that a cell has ended: what it has started is left behind."""
+        if cell.runs_code and cell.child:
+            self.leftovers.look_soon()
+        self._told_of_end(cell, ending)
 
     async def spawn_master(self, request: Mapping[str, Any]) -> tuple[CellProcess, dict[str, Any]]:
         """Start a fresh interpreter, have it set a simulation up, and return its cell and its description.
@@ -115,7 +126,7 @@ class ProcessTable:
             pid = os.posix_spawn(
                 sys.executable,
                 [sys.executable, "-P", "-m", "snapserv.cell"],
-                cell_environment(),
+                {**cell_environment(), MARK_VARIABLE: self._mark},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, theirs.fileno(), away),
                     (os.POSIX_SPAWN_DUP2, self._ledger.descriptor, LEDGER_DESCRIPTOR),
@@ -130,6 +141,8 @@ class ProcessTable:
         finally:
             theirs.close()
         cell = CellProcess(self, ours)
+        cell.runs_code = True
+        self.leftovers.sessions.add(pid)
         try:
             cell.adopt(pid)
         except SnapservError:
@@ -226,6 +239,7 @@ class ProcessTable:
         branch = CellProcess(self, ours)
         branch.slot = slot
         branch.has_on_drop, branch.child = frozen.has_on_drop, frozen.child
+        branch.runs_code = True
         stacks = branch.stacks = frozen.stacks
         folders = stacks.beginning(frozen, branch) if stacks is not None else None
         try:
@@ -262,9 +276,12 @@ class ProcessTable:
             with contextlib.suppress(SnapservError, TimeoutError):
                 async with asyncio.timeout(ON_DROP_WITHIN_S):
                     await cell.ask("leave")
+        # Of a cell that is nobody's child, what it has started would become process 1's, or somebody else's.
+        started = {} if cell.child or not cell.pid else descendants(cell.pid)
         cell.kill()
         if cell.pid:
             await asyncio.shield(cell.ended)
+        end_descendants(started)
         if cell.slot is not None:
             self.scoreboard.give_back(cell.slot)
             cell.slot = None
@@ -284,6 +301,7 @@ class ProcessTable:
     async def close(self) -> None:
         """End every cell and wait until all are reaped."""
         cells = list(self.cells.values())
+        started = [descendants(cell.pid) for cell in cells if not cell.child]
         for cell in cells:
             cell.kill()
         living = {cell.ended for cell in cells}
@@ -291,6 +309,9 @@ class ProcessTable:
             ended, living = await asyncio.wait(living, timeout=END_WITHIN_S)
             if not ended:
                 break  # the kernel takes seconds for thousands; as long as it gets on, it is given more
+        for each in started:
+            end_descendants(each)
+        await self.leftovers.close()
         self.reap_strays()
         await self.loop.run_in_executor(None, self._stores.close)
 

@@ -46,8 +46,10 @@ async def atomically(
     step = nodes.look(branch)
     if deadline_s is not None and asyncio.get_running_loop().time() >= deadline_s:
         raise _too_late("its turn came too late, and nothing was begun", step)
-    backup, fork_us = await nodes.processes.freeze(nodes.cell(branch))
+    cell, heirs = nodes.cell(branch), nodes.processes.leftovers.heirs
+    backup, fork_us = await nodes.processes.freeze(cell)
     nodes.count_fork(fork_us)
+    heirs[cell.pid] = None  # what it has started goes on, with whichever process goes on from here
     keep_backup(nodes.ledger, branch, backup, step)
     try:
         async with asyncio.timeout_at(deadline_s):
@@ -63,6 +65,11 @@ async def atomically(
         ) from cause
     finally:
         forget_backup(nodes.ledger, branch)
+        successor = nodes.cell_of(branch)
+        if successor is None or successor is cell:
+            del heirs[cell.pid]
+        else:
+            heirs[cell.pid] = successor
         nodes.in_background(nodes.processes.end(backup))
 
 

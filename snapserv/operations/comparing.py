@@ -11,7 +11,7 @@ from ..errors import BadRequestError
 from ..nodes.nodes import Nodes
 from ..nodes.tree import Node
 from ..nodes.turns import Turn
-from ..outside import fields
+from ..outside import comparing, fields
 from ..outside.other_memory import differing_pages
 
 InThread = Callable[..., Awaitable[Any]]
@@ -47,7 +47,7 @@ async def compare(nodes: Nodes, in_thread: InThread, a: Node, b: Node, wanted: S
     alone = [nodes.queue(node) for node in (a, b) if blind and node.kind == "branch"]
     async with Turn(*alone, shared=queues):
         pids = nodes.cell(a).pid, nodes.cell(b).pid
-        result: DiffResult = await in_thread(fields.compare, places, *pids, segments)
+        result: DiffResult = await in_thread(comparing.compare, places, *pids, segments)
         result.step, result.other_step, result.other = nodes.look(a), nodes.look(b), b.path
         if blind:
             if a is b:

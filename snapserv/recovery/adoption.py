@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
+import stat
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 _CREDENTIALS = struct.Struct("=iII")
 _BACKLOG = 4096
+_MOST_NOTE_BYTES = 256
 
 
 @dataclass(frozen=True)
@@ -43,21 +46,47 @@ def find_survivors(path: Path, *, fresh: bool) -> Survivors:
         path: The socket; only one server at a time may ask for it.
         fresh: Whether to end the processes that there are, rather than to take them in.
     """
-    try:
-        name = _note(path).read_text()
-    except FileNotFoundError:
+    name = _read_note(_note(path))
+    ledger = None if name is None else _ledger_called(name)
+    if ledger is None:
         return Survivors(Ledger.create(), frozenset())
-    orphans = frozenset(pid for pid in _processes() if _ledger_of(pid) == name)
+    orphans = _cells_of(ledger)
     if fresh:
+        ledger.close()
         for pid in orphans:
             end(pid)
         return Survivors(Ledger.create(), frozenset())
-    for pid in orphans:
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            return Survivors(
-                Ledger(os.open(f"/proc/{pid}/fd/{LEDGER_DESCRIPTOR}", os.O_RDWR | os.O_CLOEXEC)), orphans
-            )
-    return Survivors(Ledger.create(), frozenset())
+    return Survivors(ledger, orphans)
+
+
+def _ledger_called(name: str) -> Ledger | None:
+    """Return the ledger of that name that any process has; none that another user has made under that name."""
+    for pid in _processes():
+        if _ledger_of(pid) != name:
+            continue
+        with contextlib.suppress(OSError):  # it has ended meanwhile, or may not be looked at
+            descriptor = os.open(f"/proc/{pid}/fd/{LEDGER_DESCRIPTOR}", os.O_RDWR | os.O_CLOEXEC)
+            try:
+                return Ledger(descriptor)
+            except PermissionError as cause:
+                os.close(descriptor)
+                log.warning("foreign_ledger_ignored", pid=pid, why=str(cause))
+    return None
+
+
+def _cells_of(ledger: Ledger) -> frozenset[int]:
+    """Return the cells that a server has left.
+
+    By holding its ledger cells are told from everything else. What a simulation forks lets go of it, and what it
+    executes never had it (`ext/cells/helpers.c`); so of those that hold it only what was cloned past the C library
+    could be a helper. That is the child of a cell, which no cell is: clones are made as children of the server
+    (CLONE_PARENT), or come to be its children before they say a word. So a clone that was made, and that the ledger
+    does not name since the server was killed first, is none of these, and is ended.
+    """
+    own = _identity(f"/proc/self/fd/{ledger.descriptor}")
+    holders = {pid for pid in _processes() if NAME in _ledger_of(pid)}
+    cells = {pid for pid in holders if _identity(f"/proc/{pid}/fd/{LEDGER_DESCRIPTOR}") == own}
+    return frozenset(pid for pid in cells if _parent_of(pid) not in cells)
 
 
 class AdoptionSocket:
@@ -128,6 +157,22 @@ def _note(path: Path) -> Path:
     return path.with_suffix(".ledger")
 
 
+def _read_note(path: Path) -> str | None:
+    """Return what a note says; None where there is none, or it is not this user's, or root's."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as cause:
+        if cause.errno not in (errno.ENOENT, errno.ENXIO):
+            log.warning("foreign_note_ignored", path=str(path), why=cause.strerror)
+        return None
+    with open(descriptor, "rb") as note:
+        status = os.fstat(descriptor)
+        if status.st_uid not in (os.geteuid(), 0) or not stat.S_ISREG(status.st_mode):
+            log.warning("foreign_note_ignored", path=str(path), uid=status.st_uid)
+            return None
+        return note.read(_MOST_NOTE_BYTES).decode(errors="replace")
+
+
 def _processes() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
@@ -139,8 +184,28 @@ def _ledger_of(pid: int) -> str:
         return ""
 
 
+def _identity(path: str) -> tuple[int, int] | None:
+    """Return which file a path leads to."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _parent_of(pid: int) -> int:
+    """Return a process's parent; 0 where it has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
 def _write(path: Path, text: str) -> None:
+    """Write a file whole, and never through what somebody else has put in its place."""
     made = path.with_suffix(".note")
-    made.write_text(text)
-    made.chmod(0o600)
+    made.unlink(missing_ok=True)
+    descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "w") as note:
+        note.write(text)
     made.rename(path)

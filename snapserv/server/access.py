@@ -8,7 +8,6 @@ each message.
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from pathlib import Path
 
@@ -23,11 +22,12 @@ from snapserv_client.keys import (
     read_pair,
 )
 from snapserv_client.protocol import Verb
-from snapserv_client.transport import NOBLOCK, has_input
+from snapserv_client.transport import NOBLOCK
 from zmq.auth.asyncio import AsyncioAuthenticator
 
 from ..errors import KeysError, UnauthorizedError
 from .authorized import AuthorizedClients
+from .connections import Connections
 from .listening import admit_own_user
 from .throttled_log import ThrottledLog
 
@@ -36,7 +36,6 @@ log = structlog.get_logger(__name__)
 SERVER_SECRET = "server.key_secret"
 DOMAIN = b"snapserv"
 MOST_OWNERS = 1 << 16
-REFUSED = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
 
 
 def door_of(endpoint: str, keys: str | None) -> Door:
@@ -66,12 +65,20 @@ def door_of(endpoint: str, keys: str | None) -> Door:
 class Door:
     """A door without a lock. A client is known by the routing id of its connection."""
 
+    def __init__(self) -> None:
+        self._connections: Connections | None = None
+
     def guard(self, socket: zmq.Socket[bytes]) -> None:
         """Secure a socket before it is bound: on ipc, users are told apart."""
         admit_own_user(socket)
 
     def open(self, context: zmq.Context[zmq.Socket[bytes]], router: zmq.Socket[bytes]) -> None:
         """Let clients in; a loop runs."""
+        self._connections = Connections(router, self._note_refused)
+
+    def connected(self) -> int:
+        """Return how many clients are connected."""
+        return 0 if self._connections is None else self._connections.count()
 
     def receive_client(self, router: zmq.Socket[bytes]) -> bytes:
         """Receive a message's first frame, and return what its client is called in the server."""
@@ -94,6 +101,11 @@ class Door:
 
     def close(self) -> None:
         """Let nobody in any more; before the context ends."""
+        if self._connections is not None:
+            self._connections.close()
+
+    def _note_refused(self) -> None:
+        """Note that a connection was refused."""
 
 
 class LockedDoor(Door):
@@ -109,12 +121,12 @@ class LockedDoor(Door):
     """
 
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         self._own: KeyPair = read_pair(folder / SERVER_SECRET)
         self._clients = AuthorizedClients(folder)
         self._owners: OrderedDict[bytes, bytes] = OrderedDict()
         self._refused = ThrottledLog()
         self._porter: _Porter | None = None
-        self._monitor: zmq.Socket[bytes] | None = None
 
     def guard(self, socket: zmq.Socket[bytes]) -> None:
         """Have a socket speak with known keys only, and with nobody while no one answers for keys."""
@@ -128,10 +140,7 @@ class LockedDoor(Door):
         """Answer for keys from now on, and watch for those that were refused."""
         self._porter = _Porter(context, self._clients)
         self._porter.start()
-        self._monitor = router.get_monitor_socket(REFUSED)
-        loop = asyncio.get_running_loop()
-        loop.add_reader(int(self._monitor.getsockopt(zmq.FD)), self._look_at_refused, self._monitor, self._porter)
-        self._look_at_refused(self._monitor, self._porter)
+        super().open(context, router)
 
     def receive_client(self, router: zmq.Socket[bytes]) -> bytes:
         """Receive the first frame, and note which key is at its routing id now."""
@@ -170,16 +179,13 @@ class LockedDoor(Door):
 
     def close(self) -> None:
         """Stop answering for keys."""
-        if self._monitor is not None:
-            asyncio.get_running_loop().remove_reader(int(self._monitor.getsockopt(zmq.FD)))
-            self._monitor.close(0)
+        super().close()
         if self._porter is not None:
             self._porter.stop()
 
-    def _look_at_refused(self, monitor: zmq.Socket[bytes], porter: _Porter) -> None:
-        while has_input(monitor):
-            monitor.recv_multipart(NOBLOCK)
-            self._refused.warn("strangers_refused", last_unknown_key_from=porter.stranger)
+    def _note_refused(self) -> None:
+        stranger = "" if self._porter is None else self._porter.stranger
+        self._refused.warn("strangers_refused", last_unknown_key_from=stranger)
 
 
 class _Porter(AsyncioAuthenticator):

@@ -171,12 +171,13 @@ class Dispatcher:
         if len(session.running) >= MAX_IN_FLIGHT:
             raise BusyError(f"{MAX_IN_FLIGHT} requests of this client are in flight", hint="wait for replies first")
         args = convert(header.args, verb.args, what=verb.name)
-        call = Call(self._service, client, header.id, verb, header.node)
+        request_id = header.id  # by itself: whoever has the header has all that was sent
+        call = Call(self._service, client, request_id, verb, header.node)
         call.progress = lambda done, total: self._send(
-            client, pack({"id": header.id, "progress": Progress(done, total)})
+            client, pack({"id": request_id, "progress": Progress(done, total)})
         )
-        call.stream = Stream(header.id, lambda frames: self._offer(client, frames))
-        session.running.add(header.id)
+        call.stream = Stream(request_id, lambda frames: self._offer(client, frames))
+        self._service.sessions.begin(session, header.id)
         self._service.calls[client, header.id] = call
         call.task = self._loop.create_task(self._run(call, session, args))
 
@@ -189,10 +190,12 @@ class Dispatcher:
             frames = await self._handle(call, args)
             if call.verb.once:
                 streamed = call.stream.kept if call.stream is not None and call.code == "ok" else []
-                session.remember(call.id, GONE if streamed is None else frames, streamed)
+                reply = GONE if streamed is None else frames
+                self._service.sessions.remember(session, call.id, reply, streamed or [])
                 self._service.nodes.answered(call.key)
-        session.running.discard(call.id)
+        self._service.sessions.end(session, call.id)
         self._service.calls.pop((call.client, call.id), None)
+        call.task = None  # whose context names the call: it would be garbage that only the collector finds
         self._reply(call.client, call.id, frames)
         elapsed_s = time.monotonic() - began
         self._service.counts.add(call.verb.name, call.code, elapsed_s)
@@ -219,10 +222,10 @@ class Dispatcher:
             try:
                 await stream.again()
             finally:
-                session.running.discard(request_id)
+                self._service.sessions.end(session, request_id)
             self._reply(client, request_id, reply)
 
-        session.running.add(request_id)  # a further retry meanwhile is ignored
+        self._service.sessions.begin(session, request_id)  # a further retry meanwhile is ignored
         self._service.nodes.in_background(tell())
 
     async def _handle(self, call: Call, args: msgspec.Struct) -> Frames:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import zmq
 from snapserv_client.endpoint import socket_folder
+from snapserv_client.trust import others_may_replace
 
 from ..errors import AddressError, BadRequestError
 
@@ -148,17 +148,17 @@ def bind(socket: zmq.Socket[bytes], endpoint: str) -> str:
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = folder.stat()
+        why = others_may_replace(folder, {os.geteuid(), 0})
     except (PermissionError, FileExistsError, NotADirectoryError) as cause:
         raise _no_permission(folder) from cause
+    if why:
+        raise AddressError(
+            f"a socket in {folder} could be anybody's: {why}",
+            hint=f"choose a folder of your own with --endpoint: ipc://{folder}/NAME/s.sock",
+            details={"folder": str(folder)},
+        )
     if not os.access(folder, os.W_OK | os.X_OK):
         raise _no_permission(folder)
-    shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
-    if status.st_uid not in (os.getuid(), 0) or shared:
-        raise AddressError(
-            f"others may replace files in {folder}, and a socket there could be anybody's",
-            hint=f"chmod 700 {folder}, or choose another folder with --endpoint",
-        )
 
 
 def _no_permission(folder: Path) -> AddressError:

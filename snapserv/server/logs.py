@@ -20,6 +20,8 @@ from typing import Any, TextIO, cast
 
 import structlog
 
+from ..machine.terminal import escaped
+
 log = structlog.get_logger(__name__)
 
 cause: ContextVar[Callable[[], dict[str, Any]] | None] = ContextVar("cause", default=None)
@@ -104,7 +106,7 @@ def configure(*, as_json: bool, quiet: bool = False, verbose: bool = False) -> N
     shape: list[structlog.typing.Processor] = (
         [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
         if as_json
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [_show_controls, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     )
     least = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     stream = _stream()
@@ -124,6 +126,11 @@ def configure(*, as_json: bool, quiet: bool = False, verbose: bool = False) -> N
 def _name_cause(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     asked = cause.get()
     return event if asked is None else {**asked(), **event}
+
+
+def _show_controls(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Have what a simulation says of itself be shown by a terminal and not obeyed, and stay on its line."""
+    return {name: escaped(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def _stream() -> TextIO:

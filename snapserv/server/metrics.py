@@ -125,7 +125,7 @@ def take_sample(service: Service) -> Sample:
         steps=nodes.counters.steps,
         in_flight=len(service.calls),
         longest_queue=nodes.traffic.longest,
-        clients=len(service.sessions),
+        clients=service.connected(),
         memory=service.budget.statistics(),
     )
 
@@ -173,7 +173,7 @@ def _families(sample: Sample) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "snapserv_longest_lane_requests", "Requests at the node that has most of them.", sample.longest_queue
     )
-    yield GaugeMetricFamily("snapserv_clients", "Clients that are remembered.", sample.clients)
+    yield GaugeMetricFamily("snapserv_clients", "Clients that are connected.", sample.clients)
 
     nodes = GaugeMetricFamily("snapserv_nodes", "Nodes by kind and state.", labels=("kind", "state"))
     for kind in KINDS:

@@ -69,6 +69,6 @@ def replies_wait() -> BusyError:
     """Return the error in the place of a reply to a client that has not taken what was sent before."""
     return BusyError(
         f"this client has not taken its replies, and {MOST_WAITING_BYTES:,} bytes of them may wait",
-        hint="receive replies before asking for more; a retry of this request gets its reply",
+        hint="receive replies before asking for more; a retry gets this one for as long as it is remembered",
         details={"most_bytes": MOST_WAITING_BYTES},
     )

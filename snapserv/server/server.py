@@ -26,7 +26,6 @@ from snapserv_client.endpoint import default_endpoint
 from snapserv_client.wire import MAX_MESSAGE_BYTES
 
 from ..errors import BadRequestError, InternalError, SnapservError
-from ..ext import fork
 from ..nodes.ledger import Ledger
 from ..nodes.nodes import Nodes
 from ..recovery.adoption import AdoptionSocket, end, find_survivors
@@ -152,6 +151,7 @@ class Server:
                 nodes=self.nodes,
                 events=self.events,
                 sessions=Sessions(self.ledger),
+                connected=door.connected,
                 stop=self.stop,
             )
             self._dispatcher = Dispatcher(router, door, self.service, self.ledger, rate=options.rate)
@@ -180,8 +180,7 @@ class Server:
             signal.signal(number, self._on_signal)
         if self.options.exit_with_stdin:
             self._loop.add_reader(sys.stdin.fileno(), self._on_stdin)
-        if fork.mode()[0] == "fork":
-            _become_subreaper()
+        _become_subreaper()
         self._dispatcher.open()
         self._loop.call_later(SWEEP_EVERY_S, self._sweep)
         self._adoption_socket.open(self.nodes.processes.take)

@@ -35,7 +35,8 @@ WORKERS = 2
 class Service:
     """The parts of a running server that verbs use.
 
-    ``calls`` are the requests that run or wait, by client and id; ``stop`` has the server end, for a reason.
+    ``calls`` are the requests that run or wait, by client and id; ``connected`` says how many clients there are;
+    ``stop`` has the server end, for a reason.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Service:
         nodes: Nodes,
         events: Events,
         sessions: Sessions,
+        connected: Callable[[], int],
         stop: Callable[[str], None],
     ) -> None:
         self.options = options
@@ -53,6 +55,7 @@ class Service:
         self.nodes = nodes
         self.events = events
         self.sessions = sessions
+        self.connected = connected
         self.stop = stop
         self.recovery = Recovery(nodes)
         self.budget = Budget(nodes, options.memory_bytes)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from snapserv_client.trust import TRUSTED_VARIABLE
 
 from snapserv.folders.probe import Probed
 from snapserv.nodes.process_table import ONE_THREAD
@@ -59,8 +60,9 @@ def test_with_copies_the_run_that_is_snapshotted_goes_on_with_its_open_database(
 
 
 @pytest.mark.parametrize("how", ["overlay", "copies"])
-def test_an_ordinary_user_branches_folders_too(how: str) -> None:
+def test_an_ordinary_user_branches_folders_too(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a user namespace, whose memory and files the server outside can still read and remove."""
+    monkeypatch.setenv(TRUSTED_VARIABLE, "65534")
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("only root can become nobody, by setpriv, and the others are that already")
     with tempfile.TemporaryDirectory() as work:

@@ -17,6 +17,9 @@ from snapserv_client.errors import (
     ThreadsRunningError,
 )
 
+from snapserv.cell.link import PREFIX
+from snapserv.ext import fork
+
 from ..conftest import ServerProcess, assert_settles
 
 Serve = Callable[..., ServerProcess]
@@ -202,6 +205,30 @@ def test_a_simulation_with_threads_is_refused_by_name_and_count(trouble: Server)
 def test_a_cell_that_closes_our_socket_is_a_death_and_not_a_hang(trouble: Server) -> None:
     with pytest.raises(NodeDiedError):
         trouble.branch("main").call("fail", "close-everything")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"x" * 100, id="text"),
+        pytest.param(b"x" * 5, id="less than a prefix"),
+        pytest.param(PREFIX.pack(77, 0, 0), id="unknown kind"),
+        pytest.param(PREFIX.pack(fork.REPLY, 20, 3 << 40), id="impossible length"),
+        pytest.param(PREFIX.pack(fork.REPLY, 6, 0) + b"\0\0\0\0\x81\xa2", id="cut off"),
+        pytest.param(PREFIX.pack(fork.REPLY, 0, 0), id="empty"),
+        pytest.param(PREFIX.pack(fork.FROZE, 0, 8) + bytes(8), id="answer to another question"),
+    ],
+)
+def test_what_is_no_message_of_ours_ends_its_cell_and_says_so(trouble: Server, content: bytes) -> None:
+    main, other = trouble.branch("main"), bystander(trouble)
+    with pytest.raises(NodeDiedError, match="control socket of this node carried") as caught:
+        main.call("garble", content)
+    assert "descriptor that is not its own" in caught.value.hint
+    with pytest.raises(NodeDiedError, match="control socket"):
+        main.step()
+    assert other.step().step == 1
+    main.reset()
+    assert main.step().step == 1
 
 
 def test_a_result_that_cannot_be_sent_is_the_simulations_error(trouble: Server) -> None:

@@ -108,17 +108,32 @@ def test_a_ledger_that_is_written_anew_says_the_same(changes: list[tuple[int, by
         ledger.close()
 
 
+def test_nobody_that_holds_it_can_cut_it_off(ledger: Ledger) -> None:
+    with pytest.raises(PermissionError):
+        os.ftruncate(ledger.descriptor, 0)
+    ledger.put("node", 1, lambda: {"name": "x" * (5 << 20)})
+    assert entries(ledger) == {1: {"name": "x" * (5 << 20)}}, "and it grows"
+
+
+def test_what_cannot_be_a_ledger_of_this_users_is_refused() -> None:
+    unsealed = os.memfd_create(ledgers.NAME)
+    with pytest.raises(PermissionError, match="not sealed"):
+        Ledger(unsealed)
+    os.close(unsealed)
+
+
 def test_replies_outlive_the_server_but_for_large_ones_and_nothing_is_done_twice(ledger: Ledger) -> None:
-    session = Sessions(ledger).of(b"one")
+    sessions = Sessions(ledger)
+    session = sessions.of(b"one")
     for number in range(1, 300):
-        session.remember(number, [b"reply %d" % number])
-    session.remember(300, [bytes(MOST_LASTING_BYTES + 1)])
+        sessions.remember(session, number, [b"reply %d" % number])
+    sessions.remember(session, 300, [bytes(MOST_LASTING_BYTES + 1)])
     again = opened_again(ledger)
     restored = Sessions(again).of(b"one")
     assert restored.recall(299) == [b"reply 299"]
     assert restored.recall(301) is None
     with pytest.raises(Exception, match="too old"):
         restored.recall(1)
-    with pytest.raises(Exception, match="too large to be kept"):
+    with pytest.raises(Exception, match="was done"):
         restored.recall(300)
     again.close()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from snapserv_client.errors import BadRequestError, NodeDiedError
+from snapserv_client.trust import TRUSTED_VARIABLE
 
 from ..conftest import as_nobody, assert_settles
 from .conftest import Phoenix, comm, zombie
@@ -182,8 +183,9 @@ def test_over_tcp_the_server_comes_back_on_its_port_and_its_events_too(
 
 
 def test_an_ordinary_users_nodes_are_taken_in_also_from_namespaces_of_their_own(
-    open_to_nobody: Path, phoenix: Callable[..., Phoenix]
+    open_to_nobody: Path, phoenix: Callable[..., Phoenix], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv(TRUSTED_VARIABLE, "65534")
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("only root can become nobody, by setpriv, and the others are that already")
     game, folder = open_to_nobody / "game", open_to_nobody / "run"

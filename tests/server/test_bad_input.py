@@ -176,7 +176,7 @@ def test_a_folder_that_others_may_write_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "open"
     folder.mkdir()
     folder.chmod(0o777)
-    with pytest.raises(AddressError, match="others may replace"):
+    with pytest.raises(AddressError, match="others may write"):
         prepare(f"ipc://{folder}/s.sock")
 
 

@@ -16,6 +16,7 @@ from .errors import BadRequestError, RequestTimeoutError, UnreachableError
 from .handles import Handle
 from .keys import ClientKeys
 from .transport import routing_id
+from .trust import refuse_strangers
 
 Progress = Callable[[int, int], None]
 OnOutcome = Callable[[protocol.Outcome], None]
@@ -64,7 +65,12 @@ def timed_out(verb: str, timeout_s: float | None) -> RequestTimeoutError:
 
 
 def connect_again(socket: zmq.Socket[bytes], endpoint: str) -> None:
-    """Give a socket a fresh connection in the place of the one that it has, or has lost."""
+    """Give a socket a fresh connection in the place of the one that it has, or has lost.
+
+    Raises:
+        UntrustedError: An ipc endpoint that may be a stranger's by now.
+    """
+    refuse_strangers(endpoint)
     with contextlib.suppress(zmq.ZMQError):  # it was given up already
         socket.disconnect(endpoint)
     socket.connect(endpoint)
@@ -157,6 +163,7 @@ class Line(Handle):
 
     Raises:
         UnreachableError: An ipc endpoint that is not there.
+        UntrustedError: An ipc endpoint that may be a stranger's.
         BadRequestError: No endpoint.
     """
 
@@ -166,6 +173,7 @@ class Line(Handle):
         self.keys = keys
         self.closed = True  # until there is something to close
         refuse_missing_socket(endpoint)
+        refuse_strangers(endpoint)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._dealer = self._context.socket(zmq.DEALER)
         # Whether closed or forgotten, and whether an event loop still runs: first the socket goes, then the
@@ -186,7 +194,12 @@ class Line(Handle):
         self.closed = False
 
     def subscribe(self, endpoint: str) -> zmq.Socket[bytes]:
-        """Return a SUB socket on the server's events, which the caller closes."""
+        """Return a SUB socket on the server's events, which the caller closes.
+
+        Raises:
+            UntrustedError: An ipc endpoint that may be a stranger's.
+        """
+        refuse_strangers(endpoint)
         socket = self._context.socket(zmq.SUB)
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.SUBSCRIBE, b"")

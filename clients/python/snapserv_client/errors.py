@@ -34,6 +34,7 @@ __all__ = [
     "UnauthorizedError",
     "UnreachableError",
     "UnsupportedError",
+    "UntrustedError",
     "VersionMismatchError",
     "error_from_wire",
 ]
@@ -250,6 +251,13 @@ class RecordingMismatchError(SnapservError):
     fault: ClassVar[Fault] = "caller"
 
 
+class UntrustedError(SnapservError):
+    """The ipc socket, or its folder, may be a stranger's; raised by clients before they connect, never sent."""
+
+    code = "untrusted"
+    fault: ClassVar[Fault] = "caller"
+
+
 ERRORS: dict[str, type[SnapservError]] = {
     error.code: error
     for error in (
@@ -275,6 +283,7 @@ ERRORS: dict[str, type[SnapservError]] = {
         KeysError,
         NotBranchableError,
         RecordingMismatchError,
+        UntrustedError,
     )
 }
 """Every error class by its code."""

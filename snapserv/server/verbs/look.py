@@ -19,7 +19,7 @@ from ..service import Call
 from .registry import handles
 
 INLINE_BYTES = 1 << 18
-"""A copy below this size takes less time than handing it to a worker thread."""
+"""A copy that costs less takes less time than handing it to a worker thread; many small runs cost as well."""
 
 
 @handles("read")
@@ -31,7 +31,7 @@ async def read(call: Call, args: protocol.ReadArgs) -> protocol.ReadResult:
     region = resolve_region(args.region, place.shape, what=place.name)
     async with Turn(shared=[nodes.queue(node)]):
         pid = nodes.cell(node).pid
-        copy = call.service.in_thread if place.nbytes > INLINE_BYTES else _inline
+        copy = call.service.in_thread if fields.cost_of(place, region) > INLINE_BYTES else _inline
         value = await copy(fields.read_region, pid, place, region, most_bytes=MAX_MESSAGE_BYTES)
         return protocol.ReadResult(value, nodes.look(node))
 

@@ -61,7 +61,7 @@ async def stats(call: Call, args: protocol.Empty) -> protocol.StatsResult:
         snapshots=kinds["snapshot"],
         branches=kinds["branch"],
         dead=service.nodes.dead,
-        clients=len(service.sessions),
+        clients=service.connected(),
         requests=service.counts.requests,
         errors=service.counts.errors,
         steps=counters.steps,

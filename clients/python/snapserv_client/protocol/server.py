@@ -140,7 +140,8 @@ class StatsResult(msgspec.Struct):
 
     ``states`` count nodes by what they are doing, ``deaths`` those whose process ended unasked, by signal, ``none``
     where it exited. ``longest_lane`` is how many requests there are at the node that has most of them. ``active``
-    are the few nodes that requests came to last, the latest first. ``bounds_s`` are the upper ends, in seconds, of
+    are the few nodes that requests came to last, the latest first. ``clients`` are those that are connected.
+    ``bounds_s`` are the upper ends, in seconds, of
     the buckets of ``verbs``; what took longer is in one more.
     """
 

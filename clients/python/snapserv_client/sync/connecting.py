@@ -36,6 +36,7 @@ def connect(
         UnreachableError: Nobody answers there; says how to start a server. A server that does not know the key
             does not answer either.
         KeysError: A key file is missing, or others may use the secret one.
+        UntrustedError: An ipc socket or its folder is another user's, or others may write to the folder.
         VersionMismatchError: The server speaks another version of the protocol.
     """
     chosen = chosen_endpoint(endpoint)
