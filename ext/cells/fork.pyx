@@ -72,6 +72,7 @@ cdef extern from "cells/holdings.h":
     int snapserv_next_shared(int maps, uint64_t start, snapserv_shared *into)
     int snapserv_make_private(uint64_t start, uint64_t end, int is_executable)
     int snapserv_list_descriptors(snapserv_descriptor *into, int most)
+    int snapserv_glance(const int *ours, int count, int ledger, uint64_t building, uint64_t *sum)
 
 cdef extern from "cells/helpers.h":
     int snapserv_keep_from_children(int ledger)
@@ -308,6 +309,24 @@ def shared_areas(maps: int) -> list[tuple[int, int, int, int, int, int, bool, st
             (area.start, area.end, area.offset, area.inode, area.major, area.minor, area.is_executable != 0, name)
         )
         at = area.end
+
+
+def glance(ours: tuple[int, ...], ledger: int, building: int) -> int | None:
+    """Return a number that is another one where this process's descriptors have changed.
+
+    None where they must be looked at: something is shared that is not snapserv's, there are very many of them, or the
+    kernel has no quick way to tell. ``ours`` are descriptors that do not count, at most 8; ``ledger`` is -1 without one.
+    """
+    cdef int numbers[8]
+    cdef int count = 0
+    cdef uint64_t total = 0
+    for number in ours:
+        numbers[count] = number
+        count += 1
+    cdef int found = snapserv_glance(numbers, count, ledger, building, &total)
+    if found < 0 and errno != ENOTTY:
+        PyErr_SetFromErrno(OSError)
+    return total if found == 0 else None
 
 
 def make_private(start: int, end: int, executable: bool, device: int, inode: int) -> None:

@@ -100,6 +100,7 @@ class Holdings:
         self._branched = [f"{os.path.realpath(folder)}/" for folder in branched]
         self._ledger = ledger
         self._known: dict[int, Descriptor] = {}
+        self._glance: int | None = None
 
     def refuse(self, ours: Collection[int], *, building: int = 0, whole: bool = False) -> None:
         """Make private what can be, and check that the rest can be cloned.
@@ -125,13 +126,19 @@ class Holdings:
             building: Where the arena's next base image is being filled, which is shared with its file meanwhile.
             whole: Look at what takes milliseconds as well: memory that a fork leaves out, timers, and locks.
         """
+        glance = fork.glance(tuple(ours), -1 if self._ledger is None else self._ledger, building)
+        if glance is not None and glance == self._glance and not whole:
+            return []
         found = [*self._shared_memory(building), *self._descriptors(ours, whole)]
         if whole:
             found += [*_lost_memory(), *_timers()]
         for each in found:
             if each.kind in self._kinds and each not in self.allowed:
                 self.allowed.append(each)
-        return [each for each in found if each.kind not in self._kinds]
+        held = [each for each in found if each.kind not in self._kinds]
+        # What is held is found again each time; so is what was shared, unless it is private now.
+        self._glance = None if held or glance is None else glance
+        return held
 
     # ------------------------------------------------------------------------------------------------ memory
 
