@@ -28,7 +28,7 @@ cdef extern from "processes/clone.h":
         SNAPSERV_FORK
     snapserv_fork_mode fork_mode "snapserv_fork_mode"(const char **refused)
 
-cdef extern from "cells/messages.h":
+cdef extern from "processes/messages.h":
     cdef enum snapserv_kind:
         SNAPSERV_REQUEST
         SNAPSERV_REPLY

@@ -1,4 +1,5 @@
-/* A frozen snapshot: a process that blocks in C and knows one command, "clone a branch". */
+/* A frozen snapshot: a process that blocks in C and knows four commands: clone a branch, tell what the kernel holds for
+ * it, clone what a script makes of it, and have another server. */
 #ifndef SNAPSERV_FROZEN_H
 #define SNAPSERV_FROZEN_H
 
@@ -19,7 +20,7 @@ struct snapserv_spares {
 int snapserv_freeze(int control, int child_control, struct snapserv_spares spares, void (*begun)(void), int *thawed,
                     int64_t *clone_ns);
 
-/* Be frozen: answer clone commands on `control`, and where that is closed, of the next server (see orphan.h); exit
+/* Be frozen: answer commands on `control`, and where that is closed, of the next server (see orphan.h); exit
  * where there is none. Returns only in a branch: its control socket. */
 int snapserv_stay_frozen(int control);
 

@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "messages.h"
+#include "processes/messages.h"
 
 #ifndef PR_SET_PTRACER
 #define PR_SET_PTRACER 0x59616d61
@@ -35,6 +35,12 @@ int snapserv_orphan_configure(const char *path, int64_t grace_ns, int ledger)
     next_server.grace_ns = grace_ns;
     next_server.ledger = ledger;
     return 0;
+}
+
+int snapserv_orphan_settle(const char *path, int64_t grace_ns)
+{
+    next_server.pid = 0;
+    return snapserv_orphan_configure(path, grace_ns, next_server.ledger);
 }
 
 int snapserv_ledger(void)

@@ -8,6 +8,9 @@
  * every cell holds for it. To be called once, before the first clone. Returns -1 with errno ENAMETOOLONG. */
 int snapserv_orphan_configure(const char *path, int64_t grace_ns, int ledger);
 
+/* Wait for others than before: this process has another server. */
+int snapserv_orphan_settle(const char *path, int64_t grace_ns);
+
 /* The ledger's descriptor; -1 without one. */
 int snapserv_ledger(void);
 

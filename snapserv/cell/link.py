@@ -1,6 +1,6 @@
 """The link between the server and a cell: messages over a Unix stream socket.
 
-A message is a prefix (kind, header bytes, payload bytes; see ``ext/cells/messages.h``), a header and a payload. The
+A message is a prefix (kind, header bytes, payload bytes; see ``ext/processes/messages.h``), a header and a payload. The
 header is the number of buffers, their sizes, and the same msgpack that clients are sent; the payload is the
 buffers. The functions here turn values into bytes and back; who blocks and who does not is the callers' affair.
 """

@@ -22,6 +22,21 @@ enum snapserv_kind {
     SNAPSERV_FAILED = 6,    /* on the socket meant for a new process: struct snapserv_failure; there is no process */
     SNAPSERV_INTERRUPT = 7, /* server to a live cell: uint64_t number of the request to stop */
     SNAPSERV_FROZE = 8,     /* cell to server: the answer to "freeze": int64_t nanoseconds of the clone */
+    SNAPSERV_DESCRIBE = 9,  /* server to a frozen cell: prefix only */
+    SNAPSERV_RECORD = 10,   /* its answer: struct snapserv_record, see record.h */
+    SNAPSERV_BECOME = 11,   /* server to a frozen cell: struct snapserv_becoming, with a socket and a script attached */
+    SNAPSERV_SETTLE = 12,   /* server to a frozen cell: struct snapserv_settlement */
+};
+
+/* A clone is to become what a script says, and answers on the socket that came along. */
+struct snapserv_becoming {
+    uint64_t above; /* the descriptors that came along must be out of the script's way: at least this */
+};
+
+/* A cell of another server is this one's from now on, and where this one is killed waits for the next one there. */
+struct snapserv_settlement {
+    int64_t grace_ns;
+    char adoption[108];
 };
 
 struct snapserv_hello {
