@@ -1,8 +1,8 @@
 """What lies in a store: every kind of object, as msgpack carries it. See docs/store.md for the layout of keys.
 
-An image is what a frozen process is: where its areas of memory lie, which pages of which packs they hold, which files
-it stands on, and what the kernel holds for it. Whoever has an image and its packs can bring the process back, on a
-machine like the one it was taken on; and anybody, anywhere, can read the fields out of it.
+An image is what a frozen process is: where its areas of memory lie, which pages of which packs they hold, which
+files it stands on, and what the kernel holds for it. Whoever has an image and its packs can bring the process back,
+on a machine like the one it was taken on; and anybody, anywhere, can read the fields out of it.
 
 Columns are NumPy arrays as bytes, little-endian, one element for each row of a table.
 """
@@ -24,6 +24,20 @@ ZERO = 0xFFFFFFFF
 
 class _Object(msgspec.Struct, omit_defaults=True):
     """An object of a store: a map by field name; unknown fields are ignored, so that some can be added."""
+
+
+class Marker(_Object):
+    """What makes a folder, or a prefix of an object store, a store; it is written first.
+
+    Attributes:
+        uid: 32 hexadecimal digits.
+        created: When it was made, in seconds since 1970.
+        by: The version of snapserv that made it.
+    """
+
+    uid: str
+    created: float
+    by: str
 
 
 class Pack(_Object):
@@ -76,8 +90,8 @@ class Area(_Object):
         start: Its first address.
         end: The first address behind it.
         protection: PROT_READ, PROT_WRITE and PROT_EXEC, or-ed.
-        kind: ``anonymous``; of a ``file`` or a ``base``, mapped privately; of the server's ``ledger``, shared; or the
-            kernel's.
+        kind: ``anonymous``; of a ``file`` or a ``base``, mapped privately; of the server's ``ledger``, shared; or
+            the kernel's.
         of: Which of the image's files or bases.
         offset: Where in it the area begins.
         advice: MADV_* numbers that hold for it.
@@ -191,7 +205,7 @@ class Image(_Object):
 
 
 class Layer(_Object):
-    """A layer of branched folders: a tar archive, compressed with zstd, named by the SHA-256 of the compressed bytes."""
+    """A layer of branched folders: a tar archive, as zstd, named by the SHA-256 of the compressed bytes."""
 
     sha256: bytes
     size: int
@@ -242,7 +256,7 @@ class Tree(_Object):
 
 
 class Node(_Object):
-    """A snapshot that lasts. Its key is that of its tree and its ``uid``; it is written last, and may be written anew.
+    """A snapshot that lasts, written last and maybe anew. Its key has its tree's and its own ``uid``.
 
     Attributes:
         uid: 32 hexadecimal digits, made when it is saved first.
@@ -259,7 +273,7 @@ class Node(_Object):
         automatic: Whether nobody asked for it.
         faulted: What its simulation raised, if it did.
         outputs: What the last step before it returned, if it is known.
-        bytes: How many bytes were written for it.
+        size: How many bytes were written for it.
         layers: Of its branched folders, the topmost first.
         facts: Further plain values that the server keeps.
     """
@@ -278,7 +292,7 @@ class Node(_Object):
     automatic: bool = False
     faulted: str | None = None
     outputs: Any = None
-    bytes: int = 0
+    size: int = 0
     layers: list[Layer] = []
     facts: dict[str, Any] = {}
 
