@@ -25,7 +25,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
 }
 """What is sent, by its kind: for replies that is the key beside ``id``."""
 
-NEVER_SENT = ("address_unavailable", "unreachable", "keys", "untrusted")
+NEVER_SENT = ("address_unavailable", "unreachable", "keys")
 """Codes of errors that are raised on the side where they happen."""
 
 

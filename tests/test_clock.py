@@ -32,6 +32,7 @@ TOLD = {
     ("snapserv/nodes/nodes.py", "make_branch"),  # NodeInfo.created
     ("snapserv/nodes/nodes.py", "_settle"),  # the same
     ("snapserv/server/events.py", "publish"),  # Event.time
+    ("snapserv/store/writing.py", "_found"),  # Marker.created
 }
 """Where a moment is noted for people. Nothing subtracts, compares or waits for any of them."""
 

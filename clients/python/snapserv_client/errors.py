@@ -18,10 +18,12 @@ __all__ = [
     "FrozenError",
     "InternalError",
     "KeysError",
+    "MachineDiffersError",
     "NameTakenError",
     "NodeDiedError",
     "NotBranchableError",
     "NotFoundError",
+    "NotPortableError",
     "OverBudgetError",
     "RecordingMismatchError",
     "RequestTimeoutError",
@@ -29,6 +31,8 @@ __all__ = [
     "SnapservError",
     "SnapservWarning",
     "StepInterruptedError",
+    "StoreDamagedError",
+    "StoreUnavailableError",
     "ThreadsRunningError",
     "TooLargeError",
     "UnauthorizedError",
@@ -176,7 +180,7 @@ class UnauthorizedError(SnapservError):
 
 
 class VersionMismatchError(SnapservError):
-    """Client and server speak different versions of the protocol."""
+    """Client and server speak different versions of the protocol; or a store is of a newer format."""
 
     code = "version_mismatch"
     fault: ClassVar[Fault] = "caller"
@@ -252,10 +256,41 @@ class RecordingMismatchError(SnapservError):
 
 
 class UntrustedError(SnapservError):
-    """The ipc socket, or its folder, may be a stranger's; raised by clients before they connect, never sent."""
+    """An ipc socket, or a store's folder, may be a stranger's: another user's, or others may write to it."""
 
     code = "untrusted"
     fault: ClassVar[Fault] = "caller"
+
+
+class StoreDamagedError(SnapservError):
+    """An object of a store is missing, or not what was written; ``details["key"]`` names it."""
+
+    code = "store_damaged"
+    fault: ClassVar[Fault] = "machine"
+
+
+class StoreUnavailableError(SnapservError):
+    """A store cannot be read or written now; nothing that was in it has changed.
+
+    ``details["reason"]`` is ``full``, ``refused``, ``network``, ``input_output`` or ``in_use``.
+    """
+
+    code = "store_unavailable"
+    fault: ClassVar[Fault] = "machine"
+
+
+class NotPortableError(SnapservError):
+    """The process holds what no store can keep; ``details["held"]`` lists it, where it is known."""
+
+    code = "not_portable"
+    fault: ClassVar[Fault] = "simulation"
+
+
+class MachineDiffersError(SnapservError):
+    """A stored process relies on what is otherwise here; ``details["differs"]`` says in what."""
+
+    code = "machine_differs"
+    fault: ClassVar[Fault] = "machine"
 
 
 ERRORS: dict[str, type[SnapservError]] = {
@@ -284,6 +319,10 @@ ERRORS: dict[str, type[SnapservError]] = {
         NotBranchableError,
         RecordingMismatchError,
         UntrustedError,
+        StoreDamagedError,
+        StoreUnavailableError,
+        NotPortableError,
+        MachineDiffersError,
     )
 }
 """Every error class by its code."""

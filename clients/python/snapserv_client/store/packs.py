@@ -1,0 +1,199 @@
+"""Packs: pages in compressed frames, and an index that says where each frame is and how each page hashes.
+
+    pack   = header, frame…, index, footer
+    header = magic (8), format uint32, pages in a frame uint32
+    frame  = up to 64 pages, as one zstd frame, or as they are where that is no longer
+    index  = size of each frame, uint32 each; XXH3-128 of each page, 16 bytes each
+    footer = where the index begins uint64, slots uint64, XXH3-128 of the index and these 16 bytes,
+             format uint32, pages in a frame uint32, magic (8)
+
+All is little-endian. Its name is the SHA-256 of all of its bytes; a page that is read is checked against its hash.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import xxhash
+import zstandard
+
+from . import framing
+from .blobs import Blobs, Buffer
+from .format import FORMAT, FRAME_PAGES, PAGE, Pack
+from .keys import PACKS, of_content
+
+MAGIC = b"\x89snappck"
+HEADER = struct.Struct("<8sII")
+FOOTER = struct.Struct("<QQ16sII8s")
+HASHED = 16
+DIGEST = np.dtype("V16")
+BATCH_BYTES = 16 << 20
+"""How much of a pack is asked for at a time."""
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+
+class Index(NamedTuple):
+    """What a pack says of itself.
+
+    Attributes:
+        starts: Where each frame begins and, as one more, where the last one ends; int64, shape (frames + 1,).
+        digests: XXH3-128 of each page, by slot; V16, shape (slots,).
+    """
+
+    starts: Array
+    digests: Array
+
+    @property
+    def nbytes(self) -> int:
+        """How much memory it takes."""
+        return int(self.starts.nbytes + self.digests.nbytes)
+
+
+def pack_index(sizes: list[int], digests: bytes, begins: int) -> bytes:
+    """Return the index and the footer of a pack.
+
+    Args:
+        sizes: Of each frame, in bytes.
+        digests: Of each page, 16 bytes each.
+        begins: Where the index begins.
+    """
+    index = np.array(sizes, "<u4").tobytes() + digests
+    numbers = struct.pack("<QQ", begins, len(digests) // DIGEST.itemsize)
+    digest = xxhash.xxh3_128_digest(index + numbers)
+    return index + FOOTER.pack(*struct.unpack("<QQ", numbers), digest, FORMAT, FRAME_PAGES, MAGIC)
+
+
+def read_index(blobs: Blobs, pack: Pack) -> Index:
+    """Return the index of a pack.
+
+    Raises:
+        StoreDamagedError: It is not what was written.
+        VersionMismatchError: It is of a newer format.
+        NotFoundError: It is not there.
+    """
+    key = of_content(PACKS, pack.sha256)
+    (data,) = blobs.get_ranges(key, [(pack.index, pack.size - pack.index)])
+    return unpack_index(key, data, pack)
+
+
+def unpack_index(key: str, data: Buffer, pack: Pack) -> Index:
+    """Return the index of a pack, whose bytes these are with the footer; see `read_index`."""
+    if len(data) != pack.size - pack.index or len(data) < FOOTER.size:
+        raise framing.damaged(key, "it is cut short")
+    begins, slots, digest, version, frame_pages, magic = FOOTER.unpack_from(data, len(data) - FOOTER.size)
+    index = memoryview(data)[: -FOOTER.size]
+    if magic != MAGIC:
+        raise framing.damaged(key, "it does not end as a pack does")
+    framing.refuse_newer(key, version)
+    hashed = xxhash.xxh3_128(index)
+    hashed.update(struct.pack("<QQ", begins, slots))
+    frames = -(-slots // FRAME_PAGES)
+    if digest != hashed.digest() or frame_pages != FRAME_PAGES or len(index) != 4 * frames + 16 * slots:
+        raise framing.damaged(key, "its index has changed")
+    if begins != pack.index or slots != pack.slots:
+        raise framing.damaged(key, "it is not the one that is referred to")
+    sizes = np.frombuffer(index, "<u4", frames)
+    starts = np.zeros(frames + 1, np.int64)
+    np.cumsum(sizes, out=starts[1:])
+    starts += HEADER.size
+    if starts[-1] != begins:
+        raise framing.damaged(key, "its frames do not end where its index begins")
+    return Index(starts, np.frombuffer(index, DIGEST, slots, 4 * frames))
+
+
+def read_footer(blobs: Blobs, key: str, size: int) -> tuple[int, int]:
+    """Return where the index of a pack begins and how many slots there are, as the pack itself says.
+
+    Raises:
+        StoreDamagedError: It does not end as a pack does.
+        VersionMismatchError: It is of a newer format.
+        NotFoundError: It is not there.
+    """
+    (data,) = blobs.get_ranges(key, [(max(size - FOOTER.size, 0), FOOTER.size)])
+    if len(data) < FOOTER.size or bytes(data[-len(MAGIC) :]) != MAGIC:
+        raise framing.damaged(key, "it does not end as a pack does")
+    begins, slots, _, version, _, _ = FOOTER.unpack(data)
+    framing.refuse_newer(key, version)
+    return begins, slots
+
+
+def read_pages(blobs: Blobs, pack: Pack, index: Index, slots: Array, rows: Array, out: Array) -> None:
+    """Read pages of a pack, each of them checked.
+
+    Args:
+        blobs: What the pack lies in.
+        pack: The pack.
+        index: Its index.
+        slots: Which pages; shape (n,).
+        rows: Where in ``out`` each belongs; shape (n,).
+        out: uint8, shape (rows, 4096); only the rows that are named are written.
+
+    Raises:
+        StoreDamagedError: A page is not what was written.
+        NotFoundError: The pack is not there.
+    """
+    key = of_content(PACKS, pack.sha256)
+    if slots.size and int(slots.max()) >= pack.slots:
+        raise framing.damaged(key, f"it has {pack.slots} pages, and page {int(slots.max())} is referred to")
+    order = np.argsort(slots, kind="stable")
+    slots, rows = slots[order].astype(np.int64), rows[order]
+    frames, first = np.unique(slots // FRAME_PAGES, return_index=True)
+    bounds = np.append(first, slots.size)
+    for begin, end in _batches(index.starts, frames):
+        stretches = _stretches(index.starts, frames[begin:end], blobs.gap)
+        buffers = blobs.get_ranges(key, [(start, stop - start) for start, stop in stretches])
+        pieces = zip(stretches, buffers, strict=True)
+        (start, stop), data = next(pieces)
+        for number in range(begin, end):
+            frame = int(frames[number])
+            place, behind = int(index.starts[frame]), int(index.starts[frame + 1])
+            if place >= stop:
+                (start, stop), data = next(pieces)
+            held = min(FRAME_PAGES, pack.slots - frame * FRAME_PAGES)
+            pages = _frame(key, memoryview(data)[place - start : behind - start], behind - place, held)
+            some = slice(bounds[number], bounds[number + 1])
+            _deal(key, pages, index.digests, slots[some], frame * FRAME_PAGES, rows[some], out)
+
+
+def _batches(starts: Array, frames: Array) -> list[tuple[int, int]]:
+    """Return stretches of ``frames`` of which each takes about `BATCH_BYTES`."""
+    filled = np.cumsum(starts[frames + 1] - starts[frames]) // BATCH_BYTES
+    edges = [0, *(np.flatnonzero(np.diff(filled)) + 1).tolist(), len(frames)] if len(frames) else []
+    return list(itertools.pairwise(edges))
+
+
+def _stretches(starts: Array, frames: Array, gap: int) -> list[tuple[int, int]]:
+    """Return from where to where to read, so that all ``frames`` are read and no more than ``gap`` for nothing."""
+    begins, ends = starts[frames], starts[frames + 1]
+    cuts = np.flatnonzero(begins[1:] - ends[:-1] > gap) + 1
+    firsts = begins[np.concatenate(([0], cuts))].tolist()
+    lasts = ends[np.concatenate((cuts - 1, [len(frames) - 1]))].tolist()
+    return list(zip(firsts, lasts, strict=True))
+
+
+def _frame(key: str, data: memoryview, size: int, pages: int) -> memoryview:
+    if len(data) != size:
+        raise framing.damaged(key, "it is cut short")
+    if size == pages * PAGE:
+        return data
+    try:
+        return memoryview(framing.unzstd(data, pages * PAGE))
+    except zstandard.ZstdError as cause:
+        raise framing.damaged(key, f"a frame cannot be unpacked: {cause}") from cause
+
+
+def _deal(key: str, pages: memoryview, digests: Array, slots: Array, first: int, rows: Array, out: Array) -> None:
+    """Put the pages of a frame where they belong, if they are what was written."""
+    found = b"".join([xxhash.xxh3_128_digest(pages[at : at + PAGE]) for at in ((slots - first) * PAGE).tolist()])
+    if found != digests[slots].tobytes():
+        wrong = np.flatnonzero(np.frombuffer(found, DIGEST) != digests[slots])
+        raise framing.damaged(key, f"page {int(slots[wrong[0]])} has changed")
+    held = np.frombuffer(pages, np.uint8).reshape(-1, PAGE)
+    if rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all() and (np.diff(slots) == 1).all():
+        out[rows[0] : rows[-1] + 1] = held[slots[0] - first : slots[-1] - first + 1]
+    else:
+        out[rows] = held[slots - first]

@@ -1,0 +1,277 @@
+"""A store, as anybody reads it: nodes with their lineage, parameters and outputs, and what was in their memory."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..errors import BadRequestError, NotFoundError
+from . import framing, keys, memory, packs
+from .blobs import TIMEOUT_S, Blobs, Buffer
+from .columns import Array, Columns, Pages, columns, within
+from .format import PAGE, ZERO, Base, Image, Marker, Node, Pack, Runs, Session, Tree
+from .places import open_blobs
+
+INDEX_BYTES = 64 << 20
+"""How much memory indexes of packs are kept in."""
+OBJECTS_KEPT = 32
+"""How many images and bases are kept."""
+
+_Head = TypeVar("_Head", Tree, Node, Session)
+_Content = TypeVar("_Content", Image, Base)
+
+
+class Store:
+    """A store that is read; threads may share it.
+
+    Args:
+        blobs: What it lies in.
+
+    Raises:
+        NotFoundError: It is no store.
+        StoreDamagedError: What makes it one has changed.
+        VersionMismatchError: It is of a newer format.
+    """
+
+    def __init__(self, blobs: Blobs) -> None:
+        self.blobs = blobs
+        self._lock = threading.Lock()
+        self._indexes: OrderedDict[bytes, packs.Index] = OrderedDict()
+        self._objects: OrderedDict[str, Any] = OrderedDict()
+        try:
+            self.marker = framing.unpack_object(keys.MARKER, blobs.get(keys.MARKER), Marker)
+        except NotFoundError as cause:
+            raise NotFoundError(f"{blobs.url} is no store", details={"store": blobs.url}) from cause
+
+    def trees(self) -> list[Tree]:
+        """Return all trees, in order of their names."""
+        return sorted(self._heads(keys.TREES, Tree), key=lambda tree: (tree.name, tree.uid))
+
+    def tree(self, uid: str) -> Tree:
+        """Return a tree.
+
+        Raises:
+            NotFoundError: There is none of that ``uid``.
+            StoreDamagedError: It is not what was written.
+        """
+        return self._head(keys.of_tree(uid), Tree)
+
+    def nodes(self, tree: str | None = None) -> list[Node]:
+        """Return the nodes of the tree with that ``uid``, or of all trees, in order of when they were taken."""
+        found = self._heads(keys.nodes_of(tree) if tree is not None else keys.NODES, Node)
+        return sorted(found, key=lambda node: (node.created, node.uid))
+
+    def node(self, reference: str) -> Node:
+        """Return a node.
+
+        Args:
+            reference: Its ``uid``, its name or a tag of it; or ``tree/name``, with the tree's name or ``uid``.
+
+        Raises:
+            NotFoundError: There is none.
+            BadRequestError: There are several of that name.
+        """
+        if keys.is_uid(reference):
+            for entry in self.blobs.entries(keys.NODES):
+                if entry.key.endswith("/" + reference):
+                    return self._head(entry.key, Node)
+        of, slash, name = reference.rpartition("/")
+        trees = {tree.uid for tree in self.trees() if not slash or of in (tree.name, tree.uid)}
+        found = [each for each in self.nodes() if each.tree in trees and name in (each.name, each.uid, *each.tags)]
+        if not found:
+            raise NotFoundError(f"there is no node {reference!r} in {self.blobs.url}")
+        if len(found) > 1:
+            raise BadRequestError(
+                f"{len(found)} nodes are called {reference!r}",
+                hint="name one of them by its uid",
+                details={"uids": [node.uid for node in found]},
+            )
+        return found[0]
+
+    def lineage(self, node: Node) -> list[Node]:
+        """Return a node and its ancestors, the root last; it ends where an ancestor is no longer there."""
+        there = {each.uid: each for each in self.nodes(node.tree)}
+        line = [node]
+        while (parent := there.pop(line[-1].parent or "", None)) is not None:
+            line.append(parent)
+        return line
+
+    def sessions(self) -> list[Session]:
+        """Return all sessions of servers, the latest first."""
+        return sorted(self._heads(keys.SESSIONS, Session), key=lambda session: -session.began)
+
+    def image(self, sha256: bytes) -> Image:
+        """Return an image.
+
+        Raises:
+            StoreDamagedError: It is missing, or not what was written.
+        """
+        return self._content(keys.of_content(keys.IMAGES, sha256), Image)
+
+    def base(self, sha256: bytes) -> Base:
+        """Return a base image, or the content of a file.
+
+        Raises:
+            StoreDamagedError: It is missing, or not what was written.
+        """
+        return self._content(keys.of_content(keys.BASES, sha256), Base)
+
+    def digests(self, pack: Pack) -> Array:
+        """Return XXH3-128 of each page of a pack, by slot; dtype V16, shape (slots,).
+
+        Raises:
+            StoreDamagedError: The pack is missing, or its index is not what was written.
+        """
+        return self._index(pack).digests
+
+    def pages(self, of: Sequence[Pack], pack: Array, slot: Array, into: Any = None) -> Array:
+        """Return pages of packs, each of them checked.
+
+        Args:
+            of: The packs.
+            pack: Which of them each page is of, or `ZERO` for zeros; shape (n,).
+            slot: Where in its pack each page is; shape (n,).
+            into: Where to put them, a writable buffer of n * 4096 bytes; by default a new array.
+
+        Returns:
+            uint8, shape (n, 4096); a view of ``into``, where that is given.
+
+        Raises:
+            StoreDamagedError: A pack is missing, or a page is not what was written.
+        """
+        out = np.empty((len(pack), PAGE), np.uint8) if into is None else _rows(into)
+        if len(out) != len(pack):
+            raise BadRequestError(f"there is room for {len(out)} pages, not for {len(pack)}")
+        self._scatter(of, Pages(np.arange(len(pack)), np.asarray(pack), np.asarray(slot, np.int64)), out)
+        return out
+
+    def fill(self, of: Sequence[Pack], runs: Runs | Columns, into: Any, start: int = 0) -> None:
+        """Put the pages of runs where they belong in a buffer; what no run names is left as it is.
+
+        Args:
+            of: The packs that the runs name.
+            runs: Of an image or a base.
+            into: A writable buffer of whole pages, such as a memory map.
+            start: The address, or the offset, that its first byte stands for.
+
+        Raises:
+            StoreDamagedError: A pack is missing, or a page is not what was written.
+        """
+        out = _rows(into)
+        table = columns("runs", runs, len(of)) if isinstance(runs, Runs) else runs
+        self._scatter(of, within(table, start, out.nbytes), out)
+
+    def read(self, node: Node, address: int, size: int) -> bytes:
+        """Return what a node's memory holds.
+
+        Raises:
+            NotFoundError: It has no memory there.
+            NotPortableError: It is of a file that is not in the store, or of the kernel's or the server's.
+            StoreDamagedError: Something is missing, or not what was written.
+        """
+        return memory.read(self, node.image, address, size).tobytes()
+
+    def field(self, node: Node, name: str) -> Array:
+        """Return a field of a node, as it was when it was taken; an array of its own.
+
+        Raises:
+            NotFoundError: There is no such field.
+            StoreDamagedError: Something is missing, or not what was written.
+        """
+        fields = {field.name: field for field in self.tree(node.tree).fields}
+        if name not in fields:
+            raise NotFoundError(f"there is no field {name!r}", hint=f"fields: {', '.join(fields) or 'none'}")
+        return memory.field(self, node.image, fields[name])
+
+    def layer(self, sha256: bytes) -> Any:
+        """Return a layer of branched folders as a file, to be read from its beginning: a tar archive.
+
+        Raises:
+            StoreDamagedError: It is missing, or not what was written.
+        """
+        return memory.layer(self.blobs, sha256)
+
+    def _head(self, key: str, kind: type[_Head]) -> _Head:
+        return _placed(key, framing.unpack_object(key, self.blobs.get(key), kind))
+
+    def _heads(self, prefix: str, kind: type[_Head]) -> Iterable[_Head]:
+        for key, data in self.blobs.get_all(entry.key for entry in self.blobs.entries(prefix)):
+            if data is not None:  # or somebody has removed it since
+                yield _placed(key, framing.unpack_object(key, data, kind))
+
+    def _content(self, key: str, kind: type[_Content]) -> _Content:
+        with self._lock:
+            kept = self._objects.get(key)
+            if isinstance(kept, kind):
+                self._objects.move_to_end(key)
+                return kept
+        made = framing.unpack_object(key, memory.content(self.blobs, key), kind)
+        with self._lock:
+            self._objects[key] = made
+            while len(self._objects) > OBJECTS_KEPT:
+                self._objects.popitem(last=False)
+        return made
+
+    def _index(self, pack: Pack) -> packs.Index:
+        with self._lock:
+            if pack.sha256 in self._indexes:
+                self._indexes.move_to_end(pack.sha256)
+                return self._indexes[pack.sha256]
+        try:
+            index = packs.read_index(self.blobs, pack)
+        except NotFoundError as cause:
+            raise framing.missing(keys.of_content(keys.PACKS, pack.sha256)) from cause
+        with self._lock:
+            self._indexes[pack.sha256] = index
+            while len(self._indexes) > 1 and sum(each.nbytes for each in self._indexes.values()) > INDEX_BYTES:
+                self._indexes.popitem(last=False)
+        return index
+
+    def _scatter(self, of: Sequence[Pack], pages: Pages, out: Array) -> None:
+        out[pages.row[pages.pack == ZERO]] = 0
+        for number in np.unique(pages.pack[pages.pack != ZERO]).tolist():
+            here = np.flatnonzero(pages.pack == number)
+            pack = of[number]
+            try:
+                packs.read_pages(self.blobs, pack, self._index(pack), pages.slot[here], pages.row[here], out)
+            except NotFoundError as cause:
+                raise framing.missing(keys.of_content(keys.PACKS, pack.sha256)) from cause
+
+
+def open_store(place: str | os.PathLike[str] | None = None, *, timeout_s: float = TIMEOUT_S) -> Store:
+    """Open a store to read it.
+
+    Args:
+        place: A folder, or a URL such as ``s3://bucket/prefix``; by default that of the environment's
+            SNAPSERV_STORE, or else this user's own.
+        timeout_s: How long to wait for an object store that does not answer.
+
+    Raises:
+        NotFoundError: There is none.
+        UntrustedError: The folder is somebody else's, a link, or others may write to it.
+        StoreUnavailableError: It cannot be reached.
+        StoreDamagedError: What makes it a store has changed.
+        VersionMismatchError: It is of a newer format.
+    """
+    return Store(open_blobs(place, timeout_s=timeout_s))
+
+
+def _placed(key: str, head: _Head) -> _Head:
+    """Return a head, if it lies where it belongs."""
+    wanted = keys.of_node(head.tree, head.uid) if isinstance(head, Node) else None
+    wanted = wanted or (keys.of_tree(head.uid) if isinstance(head, Tree) else keys.of_session(head.uid))
+    if wanted != key:
+        raise framing.damaged(key, f"it belongs at {wanted}")
+    return head
+
+
+def _rows(into: Buffer | Array) -> Array:
+    flat = np.frombuffer(into, np.uint8)
+    if flat.nbytes % PAGE or not flat.flags.writeable:
+        raise BadRequestError("a writable buffer of whole pages is needed")
+    return flat.reshape(-1, PAGE)
