@@ -38,6 +38,10 @@ cdef extern from "processes/messages.h":
         SNAPSERV_FAILED
         SNAPSERV_INTERRUPT
         SNAPSERV_FROZE
+        SNAPSERV_DESCRIBE
+        SNAPSERV_RECORD
+        SNAPSERV_BECOME
+        SNAPSERV_SETTLE
 
 cdef extern from "cells/frozen.h":
     struct snapserv_spares:
@@ -47,6 +51,10 @@ cdef extern from "cells/frozen.h":
                         int64_t *clone_ns)
     int snapserv_stay_frozen(int control)
     int snapserv_count_threads()
+
+cdef extern from "cells/record.h":
+    struct snapserv_record:
+        pass
 
 cdef extern from "cells/nameless.h":
     void snapserv_disown(uint64_t device, uint64_t inode)
@@ -94,6 +102,11 @@ HELLO = SNAPSERV_HELLO
 FAILED = SNAPSERV_FAILED
 INTERRUPT = SNAPSERV_INTERRUPT
 FROZE = SNAPSERV_FROZE
+DESCRIBE = SNAPSERV_DESCRIBE
+RECORD = SNAPSERV_RECORD
+RECORD_BYTES = sizeof(snapserv_record)
+BECOME = SNAPSERV_BECOME
+SETTLE = SNAPSERV_SETTLE
 NEVER = SNAPSERV_NEVER
 """What stands for a server that will never come: the last one ended as it should, or the time is over."""
 

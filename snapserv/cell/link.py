@@ -1,7 +1,7 @@
 """The link between the server and a cell: messages over a Unix stream socket.
 
-A message is a prefix (kind, header bytes, payload bytes; see ``ext/processes/messages.h``), a header and a payload. The
-header is the number of buffers, their sizes, and the same msgpack that clients are sent; the payload is the
+A message is a prefix (kind, header bytes, payload bytes; see ``ext/processes/messages.h``), a header and a payload.
+The header is the number of buffers, their sizes, and the same msgpack that clients are sent; the payload is the
 buffers. The functions here turn values into bytes and back; who blocks and who does not is the callers' affair.
 """
 
@@ -28,6 +28,7 @@ HELLO = struct.Struct("=qq")
 FAILURE = struct.Struct("=qq")
 NUMBER = struct.Struct("=Q")
 DESCRIPTOR = struct.Struct("=i")
+SETTLEMENT = struct.Struct("=q108s")
 USUAL_BYTES = 4096
 
 # Numbers, not enums, whose operators are Python code: a cell should touch as little memory as it can.

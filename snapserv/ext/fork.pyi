@@ -8,6 +8,11 @@ HELLO: int
 FAILED: int
 INTERRUPT: int
 FROZE: int
+DESCRIBE: int
+RECORD: int
+RECORD_BYTES: int
+BECOME: int
+SETTLE: int
 NEVER: int
 
 class CannotResetError(Exception): ...

@@ -22,7 +22,12 @@ READ_BYTES = 1 << 18
 LARGE_BYTES = 1 << 16
 """A message above this size is received into memory of its own."""
 
-_FIXED: Final = {fork.HELLO: HELLO.size, fork.FAILED: FAILURE.size, fork.FROZE: NUMBER.size}
+_FIXED: Final = {
+    fork.HELLO: HELLO.size,
+    fork.FAILED: FAILURE.size,
+    fork.FROZE: NUMBER.size,
+    fork.RECORD: fork.RECORD_BYTES,
+}
 """Messages that are sent from C: no header, and so many bytes."""
 _COUNT = struct.Struct("=I")
 _MOST_TABLE_BYTES = _COUNT.size + 8 * MAX_BUFFERS

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeAlias
 
 from snapserv_client.wire import Buffer
 
-from ..cell.link import FAILURE, HELLO, NUMBER, PREFIX, Prefix, encode
+from ..cell.link import FAILURE, HELLO, NUMBER, PREFIX, SETTLEMENT, Prefix, encode
 from ..cell.scoreboard import Scoreboard
 from ..errors import NodeDiedError, SnapservError
 from ..ext import fork
@@ -78,6 +78,8 @@ class CellProcess:
         """Whether a simulation runs in it, which may start processes: a frozen one never does."""
         self.child = True
         """Whether it is this server's own, which alone can reap it: what is cloned of it is too."""
+        self.explain: Callable[[int, int], SnapservError] = failure
+        """What it means that there could be no process: the error's number, and what it was about."""
         self.table = table
         self._control = control
         self._pidfd = -1
@@ -156,6 +158,25 @@ class CellProcess:
         """Tell a frozen cell to clone a branch that listens on ``control``, which is closed here."""
         self._send([PREFIX.pack(fork.CLONE, 0, 0)], [control.detach()])
 
+    def describe(self) -> asyncio.Future[bytes]:
+        """Ask a frozen cell what the kernel holds for it; return its answer to come: see `snapserv.images.record`."""
+        reply: asyncio.Future[bytes] = self.table.loop.create_future()
+        self._replies.append(("describe", reply))
+        self._send([PREFIX.pack(fork.DESCRIBE, 0, 0)], [])
+        if self.ended.done():
+            self._fail(self._death())
+        return reply
+
+    def ask_to_become(self, control: socket.socket, script: int, above: int) -> None:
+        """Tell a frozen cell to clone what a script says, which listens on ``control``; both are closed here."""
+        message = PREFIX.pack(fork.BECOME, 0, NUMBER.size) + NUMBER.pack(above)
+        self._send([message], [control.detach(), script])
+
+    def settle(self, adoption: str, grace_s: float) -> None:
+        """Tell a frozen cell that was brought back where it finds this server's successor."""
+        told = SETTLEMENT.pack(int(grace_s * 1e9), os.fsencode(adoption))
+        self._send([PREFIX.pack(fork.SETTLE, 0, len(told)) + told], [])
+
     async def introduced(self) -> None:
         """Wait until the process has said who it is.
 
@@ -164,6 +185,11 @@ class CellProcess:
             NodeDiedError: Its parent died first.
         """
         await asyncio.shield(self._hello)
+
+    def greet(self) -> None:
+        """Take note that the process has said hello."""
+        if not self._hello.done():
+            self._hello.set_result(None)
 
     def kill(self) -> None:
         """End the process now; `ended` follows."""
@@ -371,13 +397,18 @@ class CellProcess:
             reply = self._asked_for("the answer to a freeze", *CLONING)
             if not reply.done():
                 reply.set_result(clone_ns / 1000)
+        elif prefix.kind == fork.RECORD:
+            reply = self._asked_for("a record", "describe")
+            if not reply.done():
+                reply.set_result(bytes(body))
         elif prefix.kind == fork.PROGRESS:
             progress = progress_of(body)
             if self.on_progress is not None:
                 self.on_progress(*progress)
         elif prefix.kind == fork.HELLO:
-            if self.pid:
-                return  # of an earlier server: it was known who comes
+            if self.pid:  # of an earlier server, or a new process of ours: it was known who comes
+                self.greet()
+                return
             pid, clone_ns = HELLO.unpack(body)
             self.clone_us = clone_ns / 1000
             try:
@@ -386,14 +417,13 @@ class CellProcess:
                 self._hang_up()
                 self._fail(error)
                 return
-            if not self._hello.done():
-                self._hello.set_result(None)
+            self.greet()
         elif prefix.kind == fork.FAILED:
-            if self.pid:
+            if self.pid and self._hello.done():
                 raise GarbledError("the word that it could not be made")
             number, descriptor = FAILURE.unpack(body)
             self._hang_up()
-            self._fail(failure(number, descriptor))
+            self._fail(self.explain(number, descriptor))
 
     def _asked_for(self, what: str, *ops: str) -> asyncio.Future[Any]:
         """Take the reply that is waited for next, to one of ``ops`` or to anything."""

@@ -9,10 +9,12 @@ import asyncio
 import contextlib
 import contextvars
 import errno
+import fcntl
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -44,6 +46,7 @@ ONE_THREAD = {
 }
 
 STALLED_AFTER_S = 300.0
+LOADER = str(Path(__file__).parent.parent / "ext" / "loader")
 ON_DROP_WITHIN_S = 5.0
 END_WITHIN_S = 5.0
 
@@ -266,6 +269,66 @@ class ProcessTable:
             raise
         return branch
 
+    async def revive(
+        self, script: int, above: int, explain: Callable[[int, int], SnapservError], relative: CellProcess | None
+    ) -> CellProcess:
+        """Make a frozen cell of a script that brings one back from its image.
+
+        Args:
+            script: The script's memfd, closed here.
+            above: The least number that it and the socket may have in the new process.
+            explain: Says what it means that one of its operations failed: the error's number, and which one.
+            relative: A frozen cell that becomes it in a clone; None where a new process does.
+
+        Raises:
+            SnapservError: What ``explain`` says, or the kernel made no process.
+        """
+        try:
+            await self.admit("a node that is brought back", relative)
+            ours, theirs = socket_pair()
+        except BaseException:
+            os.close(script)
+            raise
+        cell = CellProcess(self, ours)
+        cell.explain = explain
+        try:
+            if relative is None:
+                cell.adopt(self._load(script, theirs, above))
+            else:
+                relative.ask_to_become(theirs, script, above)
+            await cell.introduced()
+            if relative is not None:
+                cell.shares_with, cell.child = [relative], relative.child
+            with contextlib.suppress(OSError):
+                prefer(cell.pid, SNAPSHOT, self.own_score)
+            cell.settle(self._waiting["adoption"], self._waiting["orphan_grace_s"])
+            cell.rest()
+        except BaseException:
+            cell.kill()
+            raise
+        return cell
+
+    def _load(self, script: int, control: socket.socket, above: int) -> int:
+        """Start the loader, and close what it was given here."""
+        try:
+            with _moved(script, control.fileno(), self._ledger.descriptor, above=above + 2) as given:
+                return os.posix_spawn(
+                    LOADER,
+                    [LOADER, str(above), str(above + 1)],
+                    {},
+                    file_actions=[
+                        (os.POSIX_SPAWN_DUP2, given[0], above),
+                        (os.POSIX_SPAWN_DUP2, given[1], above + 1),
+                        (os.POSIX_SPAWN_DUP2, given[2], LEDGER_DESCRIPTOR),
+                    ],
+                    setsid=True,
+                )
+        except OSError as cause:
+            raise cannot_clone(cause) from cause
+        finally:
+            os.close(script)
+            control.close()
+
     async def end(self, cell: CellProcess) -> None:
         """End a cell, wait until it is reaped and free its place in the scoreboard.
 
@@ -314,6 +377,17 @@ class ProcessTable:
         await self.leftovers.close()
         self.reap_strays()
         await self.loop.run_in_executor(None, self._stores.close)
+
+
+@contextlib.contextmanager
+def _moved(*descriptors: int, above: int) -> Iterator[list[int]]:
+    """Have descriptors at numbers that are out of the way of those that they are to get elsewhere."""
+    moved = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, above) for each in descriptors]
+    try:
+        yield moved
+    finally:
+        for each in moved:
+            os.close(each)
 
 
 async def _admit(_: str, __: CellProcess | None) -> None:

@@ -1,0 +1,295 @@
+"""What a frozen process is, seen from outside: its memory, its descriptors, and what cannot be brought back.
+
+Nothing of it is stopped, woken or changed. What cannot be brought back is listed before a byte is written.
+Sources: proc_pid_maps(5), proc_pid_smaps(5), proc_pid_status(5), proc_pid_fdinfo(5), proc_pid_stat(5).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from snapserv_client.store.format import Area, AreaKind, Descriptor, DescriptorKind
+
+from ..errors import NodeDiedError, NotPortableError
+
+MAP_GROWSDOWN, MAP_NORESERVE = 0x100, 0x4000
+_ADVICE = {"hg": 14, "nh": 15, "dc": 10, "dd": 16, "mg": 12, "wf": 18}
+"""Flags of smaps that advice of madvise(2) has set, and which."""
+_BY_FLAG = {
+    "ht": ("hugetlb", "memory of hugetlbfs"),
+    "um": ("userfaultfd", "memory that is watched by a userfaultfd"),
+    "uw": ("userfaultfd", "memory that is watched by a userfaultfd"),
+    "ui": ("userfaultfd", "memory that is watched by a userfaultfd"),
+    "ss": ("shadow_stack", "a shadow stack"),
+    "dp": ("droppable", "memory that the kernel may drop (MAP_DROPPABLE)"),
+    "lo": ("locked", "memory that is locked (mlock)"),
+}
+_NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
+_MAPS = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) (....) ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) (\d+) *(.*)$", re.MULTILINE)
+_FLAGS = re.compile(rb"^VmFlags:(.*)$", re.MULTILINE)
+_KEYS = re.compile(rb"^ProtectionKey: +(\d+)$", re.MULTILINE)
+_BLOCKED_IN_RECVMSG = b"47 "
+_KCMP = 312
+_LIBC = ctypes.CDLL(None)
+_MM = (26, 27, 45, 46, 47, 28, 48, 49, 50, 51)
+"""Fields of stat, in the order of struct prctl_mm_map, which has the break after the fifth."""
+
+
+class Obstacle(NamedTuple):
+    """One thing that a process holds and no image can bring back.
+
+    Attributes:
+        why: A stable word for it.
+        what: What it is, and where.
+    """
+
+    why: str
+    what: str
+
+
+@dataclass
+class Seen:
+    """A frozen process, as it is now.
+
+    Attributes:
+        areas: In order of address; ``of`` is an index into ``paths``, or into ``bases``.
+        paths: Files that areas are of.
+        bases: Files without a name that areas stand on: device and inode.
+        descriptors: In order of number.
+        mm: As struct prctl_mm_map has them, without the break.
+        auxiliary: The auxiliary vector.
+        folder: The working folder.
+        name: What it is called.
+        obstacles: What cannot be brought back.
+    """
+
+    areas: list[Area] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
+    bases: list[tuple[str, int]] = field(default_factory=list)
+    descriptors: list[Descriptor] = field(default_factory=list)
+    mm: list[int] = field(default_factory=list)
+    auxiliary: bytes = b""
+    folder: str = "/"
+    name: str = ""
+    obstacles: list[Obstacle] = field(default_factory=list)
+
+    def refuse(self) -> None:
+        """Raise NotPortableError where there is an obstacle; it lists them all."""
+        if self.obstacles:
+            raise NotPortableError(
+                "the process cannot be saved: it holds " + "; ".join(each.what for each in self.obstacles),
+                hint="have it let go of these before it is saved, or save it to be replayed (--replay)",
+                details={"held": [each._asdict() for each in self.obstacles]},
+            )
+
+
+def look(pid: int, record: dict[str, Any], ledger: str) -> Seen:
+    """Return what a frozen process is.
+
+    Args:
+        pid: The process.
+        record: What it says of itself; see `record.read_record`.
+        ledger: What the server's ledger is called in /proc/PID/fd.
+
+    Raises:
+        NodeDiedError: It has ended.
+    """
+    seen = Seen()
+    try:
+        _look_at_state(pid, record, seen)
+        _look_at_memory(pid, ledger, seen)
+        _look_at_descriptors(pid, record, ledger, seen)
+        numbers = _read(pid, "stat").rpartition(b")")[2].split()
+        seen.mm = [int(numbers[number - 3]) for number in _MM]
+        seen.auxiliary = _read(pid, "auxv")
+        seen.folder = os.readlink(f"/proc/{pid}/cwd")
+        seen.name = _read(pid, "comm").decode(errors="replace").rstrip("\n")
+    except (FileNotFoundError, ProcessLookupError) as cause:
+        raise NodeDiedError("the node ended while it was looked at") from cause
+    if seen.folder.endswith(" (deleted)"):
+        seen.obstacles.append(Obstacle("deleted_folder", f"a working folder that is gone, {seen.folder}"))
+    return seen
+
+
+def _read(pid: int, name: str) -> bytes:
+    return Path(f"/proc/{pid}/{name}").read_bytes()
+
+
+def _look_at_state(pid: int, record: dict[str, Any], seen: Seen) -> None:
+    def add(why: str, what: str) -> None:
+        seen.obstacles.append(Obstacle(why, what))
+
+    status = dict(line.split(b":\t", 1) for line in _read(pid, "status").splitlines() if b":\t" in line)
+    if (threads := int(status[b"Threads"])) != 1:
+        add("threads_running", f"{threads} threads")
+    if int(status[b"SigPnd"], 16) or int(status[b"ShdPnd"], 16):
+        add("signals_pending", "signals that wait to be delivered")
+    if int(status.get(b"Seccomp", b"0")):
+        add("seccomp", "a filter of its system calls")
+    if b"shstk" in status.get(b"x86_Thread_features", b""):
+        add("shadow_stack", "a shadow stack")
+    if record["interval_timers"] or _read(pid, "timers"):
+        add("timers", "timers that run")
+    if children := _read(pid, f"task/{pid}/children").decode().strip():
+        add("children", f"processes of its own ({children})")
+    if not _read(pid, "syscall").startswith(_BLOCKED_IN_RECVMSG):
+        add("not_frozen", "the processor")
+    for space in _NAMESPACES:
+        if os.readlink(f"/proc/{pid}/ns/{space}") != os.readlink(f"/proc/self/ns/{space}"):
+            add("namespace", f"a {space} namespace of its own")
+
+
+# ---------------------------------------------------------------------------------------------------- memory
+
+
+def _look_at_memory(pid: int, ledger: str, seen: Seen) -> None:
+    text = _read(pid, "smaps")
+    flags = _FLAGS.findall(text)
+    keys = _KEYS.findall(text) or [b"0"] * len(flags)
+    for found, flagged, key in zip(_MAPS.finditer(text), flags, keys, strict=True):
+        start, end, permissions, offset, device, inode, name = found.groups()
+        if int(start, 16) >> 63:
+            continue  # the kernel's, which every process has
+        area = Area(
+            int(start, 16),
+            int(end, 16),
+            sum(bit for bit, letter in ((1, b"r"), (2, b"w"), (4, b"x")) if letter in permissions),
+            "anonymous",
+            offset=int(offset, 16),
+        )
+        mapping = _Mapping(name.decode(errors="surrogateescape"), device.decode(), int(inode), b"s" in permissions)
+        _take_flags(flagged.decode().split(), mapping, area, seen)
+        if key != b"0":
+            seen.obstacles.append(Obstacle("protection_key", f"memory with a protection key at {area.start:#x}"))
+        _place(mapping, ledger, area, seen)
+        seen.areas.append(area)
+
+
+class _Mapping(NamedTuple):
+    name: str
+    device: str
+    inode: int
+    shared: bool
+
+    @property
+    def kernels(self) -> bool:
+        """Whether it is the kernel's own: [vdso], [vvar] and the like."""
+        return self.name.startswith("[") and not self.name.startswith(("[anon:", "[heap]", "[stack"))
+
+
+def _take_flags(flags: list[str], mapping: _Mapping, area: Area, seen: Seen) -> None:
+    area.advice = [_ADVICE[each] for each in flags if each in _ADVICE]
+    area.flags = (MAP_GROWSDOWN if "gd" in flags else 0) | (MAP_NORESERVE if "nr" in flags else 0)
+    if mapping.kernels:
+        return
+    for each in flags:
+        if each in _BY_FLAG:
+            why, what = _BY_FLAG[each]
+            seen.obstacles.append(Obstacle(why, f"{what} at {area.start:#x}"))
+    if "io" in flags or "pf" in flags:
+        seen.obstacles.append(Obstacle("device_memory", f"memory of a device, {mapping.name or hex(area.start)}"))
+    if "sl" in flags:
+        seen.obstacles.append(Obstacle("sealed", f"memory that is sealed (mseal) at {area.start:#x}"))
+
+
+def _place(mapping: _Mapping, ledger: str, area: Area, seen: Seen) -> None:
+    """Say what an area is of."""
+    name = mapping.name
+    if mapping.kernels:
+        kind: AreaKind = "vdso" if name == "[vdso]" else "vvar"
+        if not name.startswith(("[vdso]", "[vvar")):
+            seen.obstacles.append(Obstacle("device_memory", f"memory of the kernel's, {name}"))
+        area.kind = kind
+    elif mapping.inode == 0:
+        if mapping.shared:
+            seen.obstacles.append(Obstacle("shared_memory", f"shared memory at {area.start:#x}"))
+        if name.startswith("[anon:"):
+            area.name = name[len("[anon:") : -1]
+    elif name.startswith(ledger.partition(" ")[0]):
+        area.kind = "ledger"
+    elif name.startswith("/dev/") and not name.startswith(("/dev/shm/", "/dev/zero")):
+        seen.obstacles.append(Obstacle("device_memory", f"memory of a device, {name}"))
+    elif mapping.shared and area.protection & mmap.PROT_WRITE:
+        seen.obstacles.append(Obstacle("shared_memory", f"{name}, mapped shared, at {area.start:#x}"))
+    elif name.endswith(" (deleted)") or not name.startswith("/"):
+        base = (mapping.device, mapping.inode)
+        if base not in seen.bases:
+            seen.bases.append(base)
+        area.kind, area.of = "base", seen.bases.index(base)
+    else:
+        if name not in seen.paths:
+            seen.paths.append(name)
+        area.kind, area.of = "file", seen.paths.index(name)
+        if mapping.shared:
+            area.flags |= mmap.MAP_SHARED
+
+
+# ----------------------------------------------------------------------------------------------- descriptors
+
+
+def _look_at_descriptors(pid: int, record: dict[str, Any], ledger: str, seen: Seen) -> None:
+    for number in sorted(int(name) for name in os.listdir(f"/proc/{pid}/fd")):
+        place = f"/proc/{pid}/fd/{number}"
+        path, status = os.readlink(place), os.stat(place)
+        about = dict(
+            line.split(b":\t", 1) for line in _read(pid, f"fdinfo/{number}").splitlines() if b":\t" in line
+        )
+        descriptor = Descriptor(
+            number, "file", path, flags=int(about[b"flags"], 8), offset=int(about[b"pos"]), same_as=-1
+        )
+        kind = _kind_of(descriptor, status, record, ledger, locked=b"lock" in about)
+        if isinstance(kind, Obstacle):
+            seen.obstacles.append(kind)
+            continue
+        descriptor.kind = kind
+        if kind == "file" or kind == "folder":
+            descriptor.same_as = next(_sharers(pid, descriptor, seen.descriptors), -1)
+        seen.descriptors.append(descriptor)
+
+
+def _kind_of(
+    descriptor: Descriptor, status: os.stat_result, record: dict[str, Any], ledger: str, *, locked: bool
+) -> DescriptorKind | Obstacle:
+    number, path = descriptor.number, descriptor.path
+    if number == record["control"]:
+        return "control"
+    if path == ledger:
+        return "ledger"
+    if number <= 2:
+        return "standard"
+    if locked:
+        return Obstacle("file_lock", f"a lock on {path} (descriptor {number})")
+    if path.startswith("anon_inode:"):
+        return Obstacle("open_kernel_object", f"descriptor {number}, {path}")
+    if stat.S_ISSOCK(status.st_mode):
+        return Obstacle("open_socket", f"a socket (descriptor {number})")
+    if stat.S_ISFIFO(status.st_mode):
+        return Obstacle("open_pipe", f"a pipe (descriptor {number})")
+    if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+        if not status.st_nlink or path.endswith(" (deleted)"):
+            return Obstacle("deleted_file", f"a file that has no name any more, {path} (descriptor {number})")
+        return "folder" if stat.S_ISDIR(status.st_mode) else "file"
+    if stat.S_ISCHR(status.st_mode) and os.major(status.st_rdev) == 1:
+        return "device"
+    return Obstacle("open_device", f"{path} (descriptor {number})")
+
+
+def _sharers(pid: int, descriptor: Descriptor, others: list[Descriptor]) -> Iterator[int]:
+    """Yield the numbers of those that have their position in common with it."""
+    for other in others:
+        alike = other.path == descriptor.path and other.kind in ("file", "folder")
+        if alike and _is_one_description(pid, other.number, descriptor.number):
+            yield other.number
+
+
+def _is_one_description(pid: int, one: int, other: int) -> bool:
+    """Return whether two descriptors are of one open file description: kcmp(2)."""
+    return bool(_LIBC.syscall(_KCMP, pid, pid, 0, one, other) == 0)

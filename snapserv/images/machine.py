@@ -1,0 +1,108 @@
+"""What an image relies on, and whether it is here."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+from pathlib import Path
+
+import xxhash
+from snapserv_client.store.format import File, Machine
+
+import snapserv
+
+from ..errors import MachineDiffersError
+from .record import CELLS
+
+_READ_BYTES = 1 << 20
+
+
+@functools.cache
+def this_machine() -> Machine:
+    """Return what processes on this machine rely on."""
+    return Machine(
+        architecture=platform.machine(),
+        cpu=_cpu_flags(),
+        kernel=f"{platform.release()} {platform.version()}",
+        libc=" ".join(platform.libc_ver()),
+        python=platform.python_version(),
+        snapserv=snapserv.__version__,
+        cells=CELLS,
+    )
+
+
+def _cpu_flags() -> list[str]:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("flags"):
+            return sorted(line.partition(":")[2].split())
+    return []
+
+
+def refuse_other(machine: Machine) -> None:
+    """Raise MachineDiffersError where something that an image relies on is not here; says what."""
+    here = this_machine()
+    differs: dict[str, str] = {}
+    if machine.architecture != here.architecture:
+        differs["architecture"] = f"it was {machine.architecture}, and is {here.architecture}"
+    if lacking := sorted(set(machine.cpu) - set(here.cpu)):
+        differs["cpu"] = f"it lacks {', '.join(lacking)}"
+    if machine.cells != here.cells:
+        differs["snapserv"] = f"it was {machine.snapserv}, and is {here.snapserv}"
+    if differs:
+        raise MachineDiffersError(
+            "the image is of another machine: " + "; ".join(f"{name}: {how}" for name, how in differs.items()),
+            hint="load it where it was saved, or on a machine like that; or replay its actions (--replay)",
+            details={"differs": differs},
+        )
+
+
+class Files:
+    """Files by path, with a hash of each, which is kept for as long as size and time stay as they are."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int, int, int], bytes] = {}
+
+    def describe(self, path: str) -> File:
+        """Return what there is at a path now.
+
+        Raises:
+            OSError: There is nothing that can be read.
+        """
+        status = os.stat(path)
+        key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        if key not in self._known:
+            self._known[key] = _hash(path)
+        return File(path, status.st_size, status.st_mtime_ns, self._known[key])
+
+    def refuse_changed(self, files: list[File]) -> None:
+        """Raise MachineDiffersError where a file is not what it was; names each of them.
+
+        One that was only touched is hashed.
+        """
+        differs = {}
+        for file in files:
+            try:
+                status = os.stat(file.path)
+            except OSError as cause:
+                differs[file.path] = cause.strerror or "missing"
+                continue
+            if status.st_size != file.size:
+                differs[file.path] = f"it was {file.size:,} bytes, and is {status.st_size:,}"
+            elif status.st_mtime_ns != file.modified_ns and self.describe(file.path).xxh3 != file.xxh3:
+                differs[file.path] = "its content has changed"
+        if differs:
+            raise MachineDiffersError(
+                "files that the image stands on are not what they were: "
+                + "; ".join(f"{path}: {how}" for path, how in differs.items()),
+                hint="put them back as they were, or replay its actions (--replay)",
+                details={"differs": {"files": differs}},
+            )
+
+
+def _hash(path: str) -> bytes:
+    found = xxhash.xxh3_128()
+    with open(path, "rb") as file:
+        while data := file.read(_READ_BYTES):
+            found.update(data)
+    return found.digest()

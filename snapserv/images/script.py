@@ -1,0 +1,251 @@
+"""Scripts: system calls that make a process what an image says, as ``ext/images/script.h`` has them."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, TypeAlias
+
+HOME = 0x100000000000
+SCRIPT_AT = 0x100100000000
+STACK_AT = 0x100200000000
+HOME_END = 0x110000000000
+FIRST_PARKING, PARKINGS, PARKING = HOME_END, 8, 1 << 40
+"""Where the kernel's own pages are put out of the way: the first of some places of this size that is free."""
+PAGE = 4096
+MAGIC = 0x31747069726373
+POKE = 0xFFFF
+_HEAD = struct.Struct("<QQQQ")
+_OPERATION = struct.Struct("<HBB6s6x6Qq")
+_NO_SLOT = 255
+_MUST_SUCCEED, _MAY_FAIL, _MUST_EQUAL = range(3)
+
+
+class Call(IntEnum):
+    """System calls of x86-64, by their names."""
+
+    open = 2
+    close = 3
+    lseek = 8
+    mmap = 9
+    mprotect = 10
+    munmap = 11
+    brk = 12
+    rt_sigaction = 13
+    rt_sigprocmask = 14
+    pread64 = 17
+    mremap = 25
+    madvise = 28
+    recvfrom = 45
+    fcntl = 72
+    chdir = 80
+    umask = 95
+    sigaltstack = 131
+    personality = 135
+    setpriority = 141
+    prctl = 157
+    arch_prctl = 158
+    set_tid_address = 218
+    set_robust_list = 273
+    dup3 = 292
+    prlimit64 = 302
+    rseq = 334
+    close_range = 436
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A number that is known when the script runs, and what to add to it."""
+
+    number: int
+    plus: int = 0
+
+    def __add__(self, plus: int) -> Slot:
+        return Slot(self.number, self.plus + plus)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where bytes lie that go along with the operations, from the beginning of what does."""
+
+    offset: int
+
+    def __add__(self, plus: int) -> Data:
+        return Data(self.offset + plus)
+
+
+@dataclass(frozen=True)
+class InFile:
+    """Where in the script's file bytes lie that go along."""
+
+    data: Data
+
+
+@dataclass(frozen=True)
+class InPages:
+    """Where in the script's file a page lies, from the first one on."""
+
+    offset: int
+
+
+SCRIPT, CONTROL, VDSO = Slot(0), Slot(1), Slot(2)
+FIRST_FREE, LAST = 3, 15
+Argument: TypeAlias = int | Slot | Data | InFile | InPages
+
+
+class Script:
+    """A script in the making.
+
+    Attributes:
+        told: What each operation is for, by its number: for whoever reads which one failed.
+    """
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self._operations: list[tuple[int, int, int, Sequence[Argument], int]] = []
+        self._data = bytearray()
+        self._pointers: list[tuple[int, int]] = []
+        self._pages: list[tuple[int, int]] = []
+        self._page_count = 0
+        self._slot = FIRST_FREE
+
+    def slot(self) -> Slot:
+        """Return a slot of one's own; there are a few, which are used again in turn."""
+        found = Slot(self._slot)
+        self._slot = FIRST_FREE if self._slot == LAST else self._slot + 1
+        return found
+
+    def data(self, content: bytes) -> Data:
+        """Have bytes go along; return where."""
+        self._data += bytes(-len(self._data) % 16)
+        found = Data(len(self._data))
+        self._data += content
+        return found
+
+    def point(self, at: Data, to: Data) -> None:
+        """Have bytes that go along be the address of others that do."""
+        self._pointers.append((at.offset, to.offset))
+
+    def call(
+        self,
+        call: Call,
+        *arguments: Argument,
+        why: str,
+        may_fail: bool = False,
+        equals: int | None = None,
+        into: Slot | None = None,
+    ) -> None:
+        """Add a system call.
+
+        Args:
+            call: Which.
+            arguments: Its arguments; those that are missing are 0.
+            why: What it is for.
+            may_fail: Whether it is no matter where it fails.
+            equals: What it must return, where success is not enough.
+            into: The slot that takes what it returns.
+        """
+        check = _MAY_FAIL if may_fail else _MUST_SUCCEED if equals is None else _MUST_EQUAL
+        self._add(int(call), check, into, arguments, equals or 0, why)
+
+    def poke(self, address: int, value: Slot, *, why: str) -> None:
+        """Write 32 bits to an address."""
+        self._add(POKE, _MAY_FAIL, None, (address, value), 0, why)
+
+    def copy(self, address: int, source: Data, size: int, *, why: str) -> None:
+        """Copy bytes that go along to an address."""
+        self.call(Call.pread64, SCRIPT, address, size, InFile(source), why=why, equals=size)
+
+    def fill(self, address: int, pages: int) -> None:
+        """Have pages be what `content` will hold, in order of these calls.
+
+        Where one goes on behind the other in memory they are one.
+        """
+        if self._pages and sum(self._pages[-1]) == address:
+            self._pages[-1] = (self._pages[-1][0], self._pages[-1][1] + pages * PAGE)
+        else:
+            self._pages.append((address, pages * PAGE))
+
+    def filled(self) -> None:
+        """Add the reading of the pages that `fill` has named since the last time."""
+        for address, size in self._pages:
+            if size > 8 * PAGE:
+                self.call(Call.madvise, address, size, 23, why="MADV_POPULATE_WRITE", may_fail=True)
+            at = InPages(self._page_count * PAGE)
+            self.call(Call.pread64, SCRIPT, address, size, at, why=f"pages at {address:#x}", equals=size)
+            self._page_count += size // PAGE
+        self._pages.clear()
+
+    @property
+    def page_count(self) -> int:
+        """How many pages follow the operations."""
+        return self._page_count
+
+    def write(self, registers: int) -> tuple[int, int]:
+        """Write it to a memfd; return that, and where its pages begin, which the caller fills.
+
+        Args:
+            registers: Where the process goes on; 0 for one that ends.
+
+        Raises:
+            OSError: There is no memory.
+        """
+        begin = _HEAD.size + _OPERATION.size * len(self._operations)
+        begin += -begin % 16
+        mapped = -(-(begin + len(self._data)) // PAGE) * PAGE
+        for at, to in self._pointers:
+            struct.pack_into("<Q", self._data, at, SCRIPT_AT + begin + to)
+        parts = [_HEAD.pack(MAGIC, mapped, registers, len(self._operations))]
+        for call, check, into, arguments, expected in self._operations:
+            values, added = zip(*(_resolved(each, begin, mapped) for each in arguments), strict=True)
+            padding = 6 - len(values)
+            parts.append(
+                _OPERATION.pack(
+                    call, check, into, bytes(added) + bytes(padding), *values, *([0] * padding), expected
+                )
+            )
+        head = b"".join(parts)
+        descriptor = os.memfd_create("snapserv-script", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(descriptor, mapped + self._page_count * PAGE)
+            os.pwrite(descriptor, head + bytes(begin - len(head)) + bytes(self._data), 0)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor, mapped
+
+    def _add(
+        self, call: int, check: int, into: Slot | None, arguments: Sequence[Argument], expected: int, why: str
+    ) -> None:
+        slot = _NO_SLOT if into is None else into.number
+        self._operations.append((call, check, slot, arguments or (0,), expected))
+        self.told.append(why)
+
+
+def _resolved(argument: Argument, data: int, pages: int) -> tuple[int, int]:
+    """Return an argument's value, and what it is added to."""
+    if isinstance(argument, Data):
+        return argument.offset + data, 1
+    if isinstance(argument, InFile):
+        return argument.data.offset + data, 0
+    if isinstance(argument, InPages):
+        return argument.offset + pages, 0
+    if isinstance(argument, Slot):
+        return argument.plus & _ALL, argument.number + 2
+    return argument & _ALL, 0
+
+
+_ALL = (1 << 64) - 1
+
+
+def text(path: str) -> bytes:
+    """Return a path as the kernel takes it."""
+    return os.fsencode(path) + b"\0"
+
+
+def packed(layout: str, *values: Any) -> bytes:
+    """Return values as the kernel takes them."""
+    return struct.pack(layout, *values)

@@ -1,0 +1,349 @@
+"""Taking the image of a frozen process, from outside: what it is, and the pages that the store does not have."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from snapserv_client.store.columns import Array
+from snapserv_client.store.format import PAGE, ZERO, Base, Image, Pack
+from snapserv_client.store.reader import Store
+
+from ..errors import NodeDiedError, NotPortableError
+from ..ext import memory
+from ..store.packing import MOST_SLOTS, PackWriter
+from ..store.writing import Saving
+from .looking import Obstacle, Seen, look
+from .machine import Files, this_machine
+from .table import ZEROS, PageTable, digests_of, equal, joined
+
+CHUNK_BYTES = 32 << 20
+"""How much of a process is read at a time."""
+TABLES_KEPT = 16
+_END = 1 << 47
+"""The first address that no process on x86-64 has."""
+
+
+class Process(NamedTuple):
+    """A frozen process that can be read.
+
+    Attributes:
+        pid: Its number.
+        memory: /proc/PID/mem, open.
+        record: What it says of itself; see `snapserv.images.record`.
+        ledger: What its server's ledger is called in /proc/PID/fd.
+    """
+
+    pid: int
+    memory: int
+    record: Mapping[str, Any]
+    ledger: str
+
+
+@dataclass
+class Taken:
+    """An image that was taken, and what it took.
+
+    Attributes:
+        sha256: The image's name.
+        image: The image.
+        pages: How many pages it holds.
+        new_pages: How many of them were new to the store.
+        written_bytes: How many bytes were written for it.
+        seconds: How long it took.
+    """
+
+    sha256: bytes
+    image: Image
+    pages: int
+    new_pages: int
+    written_bytes: int
+    seconds: float
+
+
+class _KnownBase(NamedTuple):
+    sha256: bytes
+    table: PageTable
+    covered: Array
+    """Of each page whether its content is known; bool."""
+
+
+class Taker:
+    """Takes images of the frozen processes of one server, and remembers what makes the next ones cheaper.
+
+    Args:
+        store: What was written, to be read.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._files = Files()
+        self._bases: dict[tuple[str, int], _KnownBase] = {}
+        self._tables: OrderedDict[bytes, PageTable] = OrderedDict()
+
+    def take(
+        self, process: Process, saving: Saving, *, relative: bytes | None = None, others: Sequence[Process] = ()
+    ) -> Taken:
+        """Write the image of a process to the store.
+
+        Args:
+            process: It stays frozen for as long as this takes.
+            saving: Where to write.
+            relative: The SHA-256 of the image of a process whose pages it has for the most part.
+            others: Further frozen processes of its tree, in which base images can be seen as well.
+
+        Raises:
+            NotPortableError: It holds what no image can bring back; nothing was written.
+            NodeDiedError: It has ended.
+            StoreUnavailableError: It could not be written.
+        """
+        began = time.monotonic()
+        seen = look(process.pid, dict(process.record), process.ledger)
+        bases = self._find_bases(seen)
+        seen.refuse()
+        try:
+            files = [self._files.describe(path) for path in seen.paths]
+        except OSError as cause:
+            raise NotPortableError(
+                f"a file that it stands on is gone: {cause.filename}",
+                details={"held": [Obstacle("deleted_file", str(cause.filename))._asdict()]},
+            ) from cause
+        with _Pages(saving) as pages:
+            for base, extents in bases.items():
+                if base not in self._bases:
+                    self._bases[base] = self._save_base(base, extents, [*others, process], pages, saving)
+            table = self._save_pages(process, seen, self._table(relative), pages)
+        image = Image(
+            machine=this_machine(),
+            packs=table.packs,
+            areas=seen.areas,
+            runs=table.runs(),
+            files=files,
+            bases=[self._bases[base].sha256 for base in seen.bases],
+            descriptors=seen.descriptors,
+            kernel={
+                **process.record,
+                "mm": seen.mm,
+                "auxiliary": seen.auxiliary,
+                "mapped_below": _mapped_below(seen),
+            },
+            vdso=_vdso(process, seen),
+            folder=seen.folder,
+            name=seen.name,
+        )
+        sha256 = saving.put_image(image)
+        self._remember(sha256, table)
+        return Taken(sha256, image, len(table.address), pages.count, pages.written_bytes, time.monotonic() - began)
+
+    # --------------------------------------------------------------------------------------------------- pages
+
+    def _save_pages(self, process: Process, seen: Seen, relative: PageTable, pages: _Pages) -> PageTable:
+        packs, parts = list(relative.packs), []
+        anonymous = [area for area in seen.areas if area.kind in ("anonymous", "file", "base")]
+        starts = np.array([area.start for area in anonymous], np.uint64)
+        is_plain = np.array([area.kind == "anonymous" for area in anonymous])
+        for addresses in self._own_pages(process, seen):
+            content = _read(process, addresses)
+            digest = digests_of(content)
+            pack = np.full(len(addresses), ZERO, np.uint32)
+            slot = np.zeros(len(addresses), np.int64)
+            place = relative.find(addresses)
+            known = place >= 0
+            known[known] = equal(relative.digest[place[known]], digest[known])
+            pack[known], slot[known] = relative.pack[place[known]], relative.slot[place[known]]
+            zero = digest == ZEROS
+            pack[zero], slot[zero] = ZERO, 0
+            new = ~(known | zero)
+            if new.any():
+                numbers, slot[new] = pages.add(content[new], digest[new])
+                pack[new] = numbers + len(relative.packs)
+            # Anonymous memory is zero where nothing is said of it.
+            kept = ~(zero & is_plain[np.searchsorted(starts, addresses, side="right") - 1])
+            parts.append((addresses[kept], pack[kept], slot[kept], digest[kept]))
+        packs.extend(pages.close())
+        return joined(parts, packs)
+
+    def _own_pages(self, process: Process, seen: Seen) -> Iterator[Array]:
+        """Yield the addresses of pages that are not as a file, a base image or zeros have them, some at a time."""
+        own = memory.scan_private(process.pid, PAGE, _END).reshape(-1, 2)
+        starts, ends = own[:, 0], own[:, 1]
+        regions = []
+        for area in seen.areas:
+            if area.kind not in ("anonymous", "file", "base"):
+                continue
+            first = int(np.searchsorted(ends, np.uint64(area.start), side="right"))
+            last = int(np.searchsorted(starts, np.uint64(area.end), side="left"))
+            found = np.clip(own[first:last], np.uint64(area.start), np.uint64(area.end))
+            if area.kind == "base":
+                found = self._with_unknown(area.start, area.end, area.offset, seen.bases[area.of], found)
+            regions.append(found)
+        yield from _chunks(np.concatenate(regions) if regions else own[:0])
+
+    def _with_unknown(self, start: int, end: int, offset: int, base: tuple[str, int], found: Array) -> Array:
+        """Return regions of an area, and those of which the base image's content was never seen."""
+        covered = self._bases[base].covered[offset // PAGE : (offset + end - start) // PAGE]
+        if covered.all():
+            return found
+        own = ~covered
+        for first, last in ((found - np.uint64(start)) // np.uint64(PAGE)).tolist():
+            own[first:last] = True
+        edges = np.flatnonzero(np.diff(np.concatenate(([False], own, [False])).astype(np.int8)))
+        return (edges.reshape(-1, 2) * PAGE + start).astype(np.uint64)
+
+    def _table(self, sha256: bytes | None) -> PageTable:
+        if sha256 is None:
+            return PageTable.empty()
+        if sha256 not in self._tables:
+            self._remember(sha256, PageTable.of(self._store.image(sha256), self._store))
+        self._tables.move_to_end(sha256)
+        return self._tables[sha256]
+
+    def _remember(self, sha256: bytes, table: PageTable) -> None:
+        self._tables[sha256] = table
+        while len(self._tables) > TABLES_KEPT:
+            self._tables.popitem(last=False)
+
+    # -------------------------------------------------------------------------------------------- base images
+
+    def _find_bases(self, seen: Seen) -> dict[tuple[str, int], list[tuple[int, int, int]]]:
+        """Return the base images that areas stand on, and where: start, end and offset of each area."""
+        found: dict[tuple[str, int], list[tuple[int, int, int]]] = {base: [] for base in seen.bases}
+        for area in seen.areas:
+            if area.kind == "base":
+                found[seen.bases[area.of]].append((area.start, area.end, area.offset))
+        return found
+
+    def _save_base(
+        self,
+        base: tuple[str, int],
+        extents: list[tuple[int, int, int]],
+        processes: Sequence[Process],
+        pages: _Pages,
+        saving: Saving,
+    ) -> _KnownBase:
+        """Write a base image, as far as any of the processes shows it."""
+        size = max(offset + end - start for start, end, offset in extents)
+        covered, parts = np.zeros(size // PAGE, np.bool_), []
+        for process in processes:
+            for start, end, offset in extents:
+                if not _stands_on(process.pid, start, base, offset):
+                    continue
+                shown = np.ones((end - start) // PAGE, np.bool_)
+                for first, last in memory.scan_private(process.pid, start, end).reshape(-1, 2).tolist():
+                    shown[(first - start) // PAGE : (last - start) // PAGE] = False
+                there = covered[offset // PAGE : (offset + end - start) // PAGE]
+                wanted = np.flatnonzero(shown & ~there)
+                there[wanted] = True
+                for at in range(0, len(wanted), CHUNK_BYTES // PAGE):
+                    addresses = (wanted[at : at + CHUNK_BYTES // PAGE] * PAGE + start).astype(np.uint64)
+                    content = _read(process, addresses)
+                    digest = digests_of(content)
+                    new = digest != ZEROS
+                    numbers, slot = pages.add(content[new], digest[new])
+                    parts.append((addresses[new] - np.uint64(start - offset), numbers, slot, digest[new]))
+        table = joined(parts, pages.close())
+        order = np.argsort(table.address, kind="stable")
+        table = PageTable(
+            table.packs, table.address[order], table.pack[order], table.slot[order], table.digest[order]
+        )
+        return _KnownBase(saving.put_base(Base(size, table.packs, table.runs())), table, covered)
+
+
+class _Pages:
+    """New pages on their way into packs, for as many packs as it takes."""
+
+    def __init__(self, saving: Saving) -> None:
+        self._saving = saving
+        self._writer: PackWriter | None = None
+        self._packs: list[Pack] = []
+        self.count = self.written_bytes = 0
+
+    def add(self, content: Array, digest: Array) -> tuple[Array, Array]:
+        """Add pages; return in which pack, of those that `close` returns, and in which slot each one is."""
+        if self._writer is not None and self._writer.slots >= MOST_SLOTS:
+            self._finish()
+        if self._writer is None:
+            self._writer = self._saving.pack()
+        before = self._writer.slots
+        slots = self._writer.add(content, digest)
+        self.count += self._writer.slots - before
+        return np.full(len(slots), len(self._packs), np.uint32), slots.astype(np.int64)
+
+    def close(self) -> list[Pack]:
+        """Make what was added durable; return the packs, and begin anew."""
+        self._finish()
+        packs, self._packs = self._packs, []
+        return packs
+
+    def _finish(self) -> None:
+        if self._writer is not None:
+            pack = self._writer.close()
+            self._writer = None
+            if pack is not None:
+                self._packs.append(pack)
+                self.written_bytes += pack.size
+
+    def __enter__(self) -> _Pages:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.abandon()
+
+
+def _chunks(regions: Array) -> Iterator[Array]:
+    """Yield the addresses of the pages in regions of (start, end), at most `CHUNK_BYTES` of them at a time."""
+    if not len(regions):
+        return
+    pages = ((regions[:, 1] - regions[:, 0]) // np.uint64(PAGE)).astype(np.int64)
+    behind = np.repeat(np.cumsum(pages) - pages, pages)
+    step = np.arange(int(pages.sum()), dtype=np.int64) - behind
+    addresses = np.repeat(regions[:, 0], pages) + step.astype(np.uint64) * np.uint64(PAGE)
+    for at in range(0, len(addresses), CHUNK_BYTES // PAGE):
+        yield addresses[at : at + CHUNK_BYTES // PAGE]
+
+
+def _read(process: Process, addresses: Array) -> Array:
+    """Return pages of a process; uint8, shape (n, 4096)."""
+    content = np.empty((len(addresses), PAGE), np.uint8)
+    view = content.data.cast("B")
+    breaks = np.flatnonzero(np.diff(addresses) != PAGE) + 1
+    for first, last in zip([0, *breaks.tolist()], [*breaks.tolist(), len(addresses)], strict=True):
+        at, end, address = first * PAGE, last * PAGE, int(addresses[first]) if last > first else 0
+        while at < end:
+            got = os.preadv(process.memory, [view[at:end]], address)
+            if got <= 0:
+                raise NodeDiedError("the node ended while it was saved")
+            at, address = at + got, address + got
+    return content
+
+
+def _stands_on(pid: int, address: int, base: tuple[str, int], offset: int) -> bool:
+    """Return whether a process has that part of a base image mapped at an address."""
+    try:
+        with open(f"/proc/{pid}/maps") as maps:
+            for line in maps:
+                extent, _, where, device, inode = line.split(maxsplit=5)[:5]
+                start, end = (int(each, 16) for each in extent.split("-"))
+                if start <= address < end:
+                    return (device, int(inode)) == base and int(where, 16) + address - start == offset
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return False
+
+
+def _mapped_below(seen: Seen) -> int:
+    """Return below which address the kernel has mapped what came after: the end of the dynamic linker."""
+    linkers = [number for number, path in enumerate(seen.paths) if "/ld-" in path or "/ld.so" in path]
+    return max((area.end for area in seen.areas if area.kind == "file" and area.of in linkers), default=0)
+
+
+def _vdso(process: Process, seen: Seen) -> bytes:
+    return b"".join(
+        os.pread(process.memory, area.end - area.start, area.start) for area in seen.areas if area.kind == "vdso"
+    )
