@@ -11,6 +11,7 @@ import mmap
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,7 @@ _FLAGS = re.compile(rb"^VmFlags:(.*)$", re.MULTILINE)
 _KEYS = re.compile(rb"^ProtectionKey: +(\d+)$", re.MULTILINE)
 _BLOCKED_IN_RECVMSG = b"47 "
 _KCMP = 312
+SOON_S = 5.0
 _LIBC = ctypes.CDLL(None)
 _MM = (26, 27, 45, 46, 47, 28, 48, 49, 50, 51)
 """Fields of stat, in the order of struct prctl_mm_map, which has the break after the fifth."""
@@ -140,11 +142,21 @@ def _look_at_state(pid: int, record: dict[str, Any], seen: Seen) -> None:
         add("timers", "timers that run")
     if children := _read(pid, f"task/{pid}/children").decode().strip():
         add("children", f"processes of its own ({children})")
-    if not _read(pid, "syscall").startswith(_BLOCKED_IN_RECVMSG):
+    if not _is_blocked(pid):
         add("not_frozen", "the processor")
     for space in _NAMESPACES:
         if os.readlink(f"/proc/{pid}/ns/{space}") != os.readlink(f"/proc/self/ns/{space}"):
             add("namespace", f"a {space} namespace of its own")
+
+
+def _is_blocked(pid: int) -> bool:
+    """Return whether it waits for a command, which it may be about to do: it has just answered one."""
+    until = time.monotonic() + SOON_S
+    while not _read(pid, "syscall").startswith(_BLOCKED_IN_RECVMSG):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.0002)
+    return True
 
 
 # ---------------------------------------------------------------------------------------------------- memory

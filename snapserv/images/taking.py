@@ -25,7 +25,7 @@ from .table import ZEROS, PageTable, digests_of, equal, joined
 CHUNK_BYTES = 32 << 20
 """How much of a process is read at a time."""
 TABLES_KEPT = 16
-_END = 1 << 47
+_END = (1 << 47) - PAGE
 """The first address that no process on x86-64 has."""
 
 

@@ -159,7 +159,7 @@ class CellProcess:
         self._send([PREFIX.pack(fork.CLONE, 0, 0)], [control.detach()])
 
     def describe(self) -> asyncio.Future[bytes]:
-        """Ask a frozen cell what the kernel holds for it; return its answer to come: see `snapserv.images.record`."""
+        """Ask a frozen cell what the kernel holds for it; return its answer to come, a ``snapserv_record``."""
         reply: asyncio.Future[bytes] = self.table.loop.create_future()
         self._replies.append(("describe", reply))
         self._send([PREFIX.pack(fork.DESCRIBE, 0, 0)], [])
