@@ -21,6 +21,7 @@ from .options import Endpoint, failing, pairs
 
 if TYPE_CHECKING:
     from snapserv.nodes.tree import Autosnap
+    from snapserv.operations.saving import Durable
     from snapserv.server.options import ServeOptions
     from snapserv.server.server import Server
 
@@ -34,7 +35,10 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     context: typer.Context,
-    targets: Annotated[list[str], typer.Argument(metavar="MODULE:CLASS...", help="Or FILE.py:CLASS.")],
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="MODULE:CLASS...", help="Or FILE.py:CLASS. With --store: none to go on."),
+    ] = None,
     param: Annotated[list[str] | None, typer.Option("--param", "-p", help="NAME=VALUE for setup.")] = None,
     name: Annotated[str | None, typer.Option(help="Listen on this user's socket of that name.")] = None,
     endpoint: Endpoint = None,
@@ -70,6 +74,16 @@ def serve(
         float, typer.Option(min=0, help="Seconds for which nodes wait for another server if this one is killed.")
     ] = 60.0,
     fresh: Annotated[bool, typer.Option(help="End the nodes that wait there already.")] = False,
+    store: Annotated[
+        str | None,
+        typer.Option(metavar="STORE", help="Where snapshots last: a folder, a URL, or `default`."),
+    ] = None,
+    durable: Annotated[
+        str, typer.Option(metavar="named|all|none", help="Which snapshots are saved by themselves.")
+    ] = "named",
+    store_rate: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Write at most so much a second, as 50MiB.")
+    ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(metavar="[HOST]:PORT", help="Metrics for Prometheus; :0 is any port of loopback."),
@@ -97,7 +111,7 @@ def serve(
                 raise BadRequestError("--name and --endpoint both say where to listen", hint="give one of them")
             endpoint = _named(name)
         options = ServeOptions(
-            targets=targets,
+            targets=_targets(targets, store),
             params=pairs(param or [], "param"),
             endpoint=endpoint,
             keys=keys,
@@ -115,6 +129,9 @@ def serve(
             own_folder=own_folder,
             orphan_grace_s=0.0 if exit_with_stdin else orphan_grace,
             fresh=fresh,
+            store=_store(store),
+            durable=_durable(durable),
+            store_bytes_per_s=float(parse_size(store_rate)) if store_rate is not None else None,
             metrics=metrics,
         )
         if detach:
@@ -123,6 +140,29 @@ def serve(
         is_told = as_json or not (quiet or ready_fd is not None)
         announce = None if not is_told else lambda server: _announce(server, as_json=as_json)
         run(options, on_ready=announce, then_exit=True)
+
+
+def _targets(targets: list[str] | None, store: str | None) -> list[str]:
+    if not targets and store is None:
+        raise BadRequestError(
+            "there is nothing to serve", hint="name a simulation as MODULE:CLASS, or a --store to go on with"
+        )
+    return targets or []
+
+
+def _store(store: str | None) -> str | None:
+    if store != "default":
+        return store
+    from snapserv_client.store.places import default_path
+
+    return str(default_path())
+
+
+def _durable(durable: str) -> Durable:
+    found: dict[str, Durable] = {"named": "named", "all": "all", "none": "none"}
+    if durable not in found:
+        raise BadRequestError(f"--durable {durable}", hint=f"one of {', '.join(found)}")
+    return found[durable]
 
 
 def _detach(context: typer.Context, options: ServeOptions, *, as_json: bool) -> None:

@@ -39,6 +39,7 @@ class Call(IntEnum):
     pread64 = 17
     mremap = 25
     madvise = 28
+    sendto = 44
     recvfrom = 45
     fcntl = 72
     chdir = 80

@@ -24,7 +24,7 @@ import msgpack
 from ..cell.scoreboard import SIZE_BYTES as SCOREBOARD_BYTES
 from ..cell.scoreboard import Scoreboard
 
-Table: TypeAlias = Literal["about", "tree", "node", "backup", "reply", "answer"]
+Table: TypeAlias = Literal["about", "tree", "node", "saved", "backup", "reply", "answer"]
 Key: TypeAlias = int | str | tuple[bytes, int]
 Change: TypeAlias = tuple[Table, Key, bytes | None]
 Make: TypeAlias = Callable[[], Any]

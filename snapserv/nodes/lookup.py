@@ -15,6 +15,7 @@ from ..errors import (
 from ..outside.bases import Segments
 from .plans import Plan
 from .process import CellProcess
+from .stored import Stored
 from .tree import Autosnap, Forest, NameInUseError, Node, State, Tree
 from .turns import NodeQueue, Traffic
 
@@ -36,6 +37,7 @@ class NodeLookup:
         self._nodes_of_cells: dict[CellProcess, Node] = {}
         self._deaths: dict[int, SnapservError] = {}
         self._faulted: set[int] = set()
+        self.stored = Stored()
 
     def find(self, reference: str | int) -> Node:
         """Return the node that a client named.
@@ -77,6 +79,10 @@ class NodeLookup:
     def plan(self, node: Node) -> Plan:
         """Return what all nodes of the node's tree have in common."""
         return self._plans[node.tree.name]
+
+    def plan_of(self, tree: Tree) -> Plan:
+        """Return what all nodes of a tree have in common."""
+        return self._plans[tree.name]
 
     def spec(self, tree: Tree) -> SpecResult:
         """Return the description of a tree's simulation."""
@@ -152,6 +158,8 @@ class NodeLookup:
         """Return what a node is doing."""
         if node.death is not None:
             return "dead"
+        if node.id in self.stored.away and not self._queues[node.id].busy:
+            return "stored"
         if node.faulted is not None:
             return "faulted"
         return "busy" if self._queues[node.id].busy else "idle"
@@ -183,6 +191,7 @@ class NodeLookup:
             faulted=node.faulted,
             automatic=node.automatic,
             autosnap=_autosnap_info(node.autosnap),
+            durable=node.id in self.stored.durable,
             shared=self._plans[node.tree.name].shared if node.tree.name in self._plans else [],
         )
 

@@ -13,14 +13,14 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import structlog
-from snapserv_client.protocol import EventKind, NodeInfo, Rng
+from snapserv_client.protocol import Rng
 
-from ..errors import NameTakenError, NodeDiedError, NotFoundError, error_from_wire
+from ..errors import NameTakenError, NodeDiedError, error_from_wire
 from ..machine.endings import Ending
 from . import records
 from .counters import Counters
+from .keeping import NodeKeeping, Publish
 from .ledger import Ledger
-from .lookup import NodeLookup
 from .plans import plan_of
 from .process import CellProcess, RequestKey
 from .process_table import STALLED_AFTER_S, ProcessTable
@@ -30,10 +30,8 @@ from .turns import NodeQueue, Turn
 
 log = structlog.get_logger(__name__)
 
-Publish = Callable[[EventKind, NodeInfo | None, str], None]
 
-
-class Nodes(NodeLookup):
+class Nodes(NodeKeeping):
     """All nodes of a server.
 
     Args:
@@ -58,9 +56,8 @@ class Nodes(NodeLookup):
         stalled_after_s: float = STALLED_AFTER_S,
         autosnap: Autosnap | None = None,
     ) -> None:
-        super().__init__(ledger.scoreboard)
+        super().__init__(publish, ledger)
         self.counters = Counters()
-        self.ledger = ledger
         self.processes = ProcessTable(
             self._on_end,
             self._on_standing,
@@ -69,7 +66,6 @@ class Nodes(NodeLookup):
             orphan_grace_s=orphan_grace_s,
             stalled_after_s=stalled_after_s,
         )
-        self._publish = publish
         self._setup = setup
         self._autosnap = autosnap
         self._background: set[asyncio.Task[None]] = set()
@@ -83,7 +79,7 @@ class Nodes(NodeLookup):
         Raises:
             SnapservError: The node died, or the kernel made no process.
         """
-        cell = self.cell(node)
+        cell = await self.present(node)
         if node.kind == "branch":
             yield cell
             return
@@ -121,7 +117,7 @@ class Nodes(NodeLookup):
             log.warning("shared_by_nodes", tree=name, what=held)
         root = self._settle(tree, "snapshot", None, master, name="root", step=0)
         tree.root = root.id
-        self.ledger.put("tree", name, lambda: records.of_tree(tree, self._plans.get(name)))
+        self.note_tree(tree)
         self._publish("tree", self.info(root), tree.simulation)
         main = await self.make_branch(root, name="main", rng="same")
         main.autosnap = replace(self._autosnap) if self._autosnap is not None else None
@@ -182,7 +178,8 @@ class Nodes(NodeLookup):
         async with Turn(queue):  # whoever names it already waits until it is there
             try:
                 seed = seed_of(rng, node.id)
-                cell = await self.processes.thaw(self.cell(snapshot), step=snapshot.step, seed=seed, silent=silent)
+                frozen = await self.present(snapshot)
+                cell = await self.processes.thaw(frozen, step=snapshot.step, seed=seed, silent=silent)
                 if prepare is not None:
                     try:
                         await prepare(cell)
@@ -221,7 +218,8 @@ class Nodes(NodeLookup):
             SnapservError: The kernel made no process, the snapshot died, or ``on_branch`` raised; the branch is
                 then what it was.
         """
-        cell = await self.processes.thaw(self.cell(snapshot), step=snapshot.step, seed=seed_of(rng, branch.id))
+        frozen = await self.present(snapshot)
+        cell = await self.processes.thaw(frozen, step=snapshot.step, seed=seed_of(rng, branch.id))
         branch.faulted = snapshot.faulted
         self.forest.move(branch, snapshot)
         await self._replace_cell(branch, cell)
@@ -241,25 +239,27 @@ class Nodes(NodeLookup):
         await self._replace_cell(branch, cell)
         self._publish("restored", self.info(branch), f"step {step}, before what failed")
 
-    def rewound(self, branch: Node) -> None:
-        """Take note that a branch has gone back to its mark."""
-        branch.faulted = None  # what is faulted is not marked
-        self.note(branch)
-        self._publish("restored", self.info(branch), "its mark")
+    async def put_away(self, node: Node) -> None:
+        """Have a snapshot that lasts, whose turn the caller holds, give its process up until somebody needs it."""
+        cell = self._part(node)
+        self._went_away(node, "")
+        if cell is not None:
+            await self.processes.end(cell)
 
-    def fault(self, branch: Node, text: str) -> None:
-        """Take note that the simulation raised, and left the branch as it is now."""
-        branch.faulted = text
-        self.note(branch)
-        log.warning("node_faulted", node=branch.path, error=text)
-        self._publish("faulted", self.info(branch), text)
+    def brought(self, node: Node, cell: CellProcess) -> None:
+        """Take note that a stored node has a process again."""
+        self.stored.away.discard(node.id)
+        node.death = None
+        self._deaths.pop(node.id, None)
+        with self.ledger.at_once():
+            self._put(node, cell)
+        self._publish("revived", self.info(node), "")
 
-    def clear(self, branch: Node) -> None:
-        """Have a faulted branch go on with what there is."""
-        if branch.faulted is not None:
-            branch.faulted = None
-            self.note(branch)
-            self._publish("cleared", self.info(branch), "")
+    def _went_away(self, node: Node, text: str) -> None:
+        self.stored.away.add(node.id)
+        with self.ledger.at_once():
+            self.note(node)
+        self._publish("stored", self.info(node), text)
 
     async def drop(self, node: Node, *, event: Literal["dropped", "evicted"] = "dropped", text: str = "") -> None:
         """End a node, whose turn the caller holds; its descendants live on."""
@@ -270,6 +270,7 @@ class Nodes(NodeLookup):
         self._publish(event, self.info(node), text)
         del self._queues[node.id]
         self.traffic.forget(node.id)
+        self.stored.forget(node)
         children = list(node.children)
         self.forest.remove(node)
         self.note(node)
@@ -280,53 +281,42 @@ class Nodes(NodeLookup):
             self.forest.fell(node.tree)
             self.ledger.remove("tree", node.tree.name)
 
-    def tag(self, node: Node, name: str, *, remove: bool) -> None:
-        """Give a node a further name, or take one away.
-
-        Raises:
-            NameTakenError: The name belongs to another node.
-            NotFoundError: The tag to take away is none of the node's.
-        """
-        try:
-            if remove:
-                self.forest.untag(node, name)
-            else:
-                self.forest.tag(node, name)
-        except NameInUseError as cause:
-            raise NameTakenError(str(cause)) from cause
-        except KeyError as cause:
-            raise NotFoundError(f"{node.path} has no tag {name!r}", hint=f"tags: {node.tags}") from cause
-        self.note(node)
-        self._publish("tagged", self.info(node), name)
-
-    def pin(self, node: Node, *, pinned: bool) -> None:
-        """Protect a node from being dropped, or no longer."""
-        node.pinned = pinned
-        self.note(node)
-        self._publish("pinned", self.info(node), "")
-
     # ---------------------------------------------------------------------------------- what outlives this server
 
-    def note(self, node: Node) -> None:
-        """Have the ledger say what there is to say of a node: to be called where any of it has changed."""
-        if node.faulted is not None and node.id in self.forest.nodes:
-            self._faulted.add(node.id)
-        else:
-            self._faulted.discard(node.id)
-        self.ledger.put("node", node.id, lambda: self._record(node))
+    def put_back_tree(self, name: str, told: Mapping[str, Any]) -> Tree:
+        """Take up a tree as the ledger has it.
 
-    def _record(self, node: Node) -> dict[str, Any] | None:
-        cell = self._cells.get(node.id)
-        if node.id not in self.forest.nodes or (cell is None and node.death is None):
-            return None
-        self.look(node)
-        return records.of_node(node, cell, self._deaths.get(node.id))
-
-    def put_back_tree(self, name: str, told: Mapping[str, Any]) -> None:
-        """Take up a tree as the ledger has it."""
+        Raises:
+            NameInUseError: There is a tree of that name.
+        """
         tree = self.forest.plant(name, told["simulation"])
         tree.first, tree.root = told["first"], told["root"]
         self._plans[name] = plan_of(name, told["described"])
+        return tree
+
+    def note_tree(self, tree: Tree) -> None:
+        """Have the ledger say what there is to say of a tree."""
+        self.ledger.put("tree", tree.name, lambda: records.of_tree(tree, self._plans.get(tree.name)))
+
+    def load(self, tree: Tree, head: Mapping[str, Any], parent: Node | None) -> Node:
+        """Add a snapshot that lies in a store, under its name if that is free, or one like it.
+
+        Args:
+            tree: Where to.
+            head: What the store says of it; see `snapserv_client.store.format.Node`.
+            parent: Its nearest ancestor that is there.
+        """
+        name = head["name"]
+        while name in tree.names:
+            name += "_"
+        node = self.forest.add(tree, "snapshot", parent, name=name, step=head["step"], now=head["created"])
+        node.named, node.automatic = bool(head.get("named")), bool(head.get("automatic"))
+        node.pinned, node.faulted = bool(head.get("pinned")), head.get("faulted")
+        for tag in head.get("tags", []):
+            if tag not in tree.names:
+                self.forest.tag(node, tag)
+        self._queues[node.id] = NodeQueue(node.id, self.traffic)
+        return node
 
     def put_back(self, number: int, told: Mapping[str, Any], cell: CellProcess | None) -> Node:
         """Take up a node as the ledger has it, with its process, or dead without one."""
@@ -335,6 +325,8 @@ class Nodes(NodeLookup):
         self._queues[number] = NodeQueue(number, self.traffic)
         if cell is not None:
             self._put(node, cell)
+        elif number in self.stored.durable:
+            self.stored.away.add(number)
         elif node.death is None:
             if told["slot"] is not None:
                 node.step = self.processes.scoreboard[told["slot"]]  # it may have gone on after this was written
@@ -416,6 +408,11 @@ class Nodes(NodeLookup):
     def _on_end(self, cell: CellProcess, ending: Ending) -> None:
         node = self._nodes_of_cells.pop(cell, None)
         if node is None:
+            return
+        if node.id in self.stored.durable:
+            log.warning("process_lost", node=node.path, pid=cell.pid, why=str(ending))
+            del self._cells[node.id]
+            self._went_away(node, str(ending))
             return
         self._died(node, cell.pid, ending)
 

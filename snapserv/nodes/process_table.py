@@ -84,6 +84,7 @@ class ProcessTable:
         self._nobody = contextvars.Context()
         self.cells: dict[int, CellProcess] = {}
         self.answers: dict[RequestKey, Answer] = {}
+        self._helpers: set[int] = set()
         self._told_of_end = on_end
         self.on_end: Callable[[CellProcess, Ending], None] = self._note_end
         self.on_work: Callable[[CellProcess], None] = lambda cell: None
@@ -108,6 +109,13 @@ class ProcessTable:
         """
         add = self.loop.add_writer if writable else self.loop.add_reader
         self._nobody.run(add, what, then)
+
+    def note_helper(self, pid: int, begins: bool) -> None:
+        """Take note of a process of the server's that is no cell, which whoever started it reaps."""
+        if begins:
+            self._helpers.add(pid)
+        else:
+            self._helpers.discard(pid)
 
     def _note_end(self, cell: CellProcess, ending: Ending) -> None:
         """Take note that a cell has ended: what it has started is left behind."""
@@ -294,6 +302,7 @@ class ProcessTable:
         try:
             if relative is None:
                 cell.adopt(self._load(script, theirs, above))
+                self.leftovers.sessions.add(cell.pid)
             else:
                 relative.ask_to_become(theirs, script, above)
             await cell.introduced()
@@ -356,7 +365,7 @@ class ProcessTable:
                 found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
-            if found is None or found.si_pid in self.cells:
+            if found is None or found.si_pid in self.cells or found.si_pid in self._helpers:
                 return
             log.warning("stray_process_reaped", pid=found.si_pid, status=found.si_status)
             os.waitid(os.P_PID, found.si_pid, os.WEXITED | os.WNOHANG)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Kind = Literal["snapshot", "branch"]
-State = Literal["idle", "busy", "dead", "faulted"]
+State = Literal["idle", "busy", "dead", "faulted", "stored"]
 
 
 class NameInUseError(ValueError):

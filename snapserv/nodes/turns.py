@@ -68,6 +68,11 @@ class NodeQueue:
         """Whether a request runs or waits here."""
         return bool(self.turns)
 
+    @property
+    def shareable(self) -> bool:
+        """Whether a request that shares its turn would have it at once."""
+        return all(turn.shares(self) for turn in self.turns)
+
 
 class Turn:
     """One request's place in the queues that it needs; entered with ``async with``.
@@ -104,6 +109,10 @@ class Turn:
         self, kind: type[BaseException] | None, cause: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._leave()
+
+    def shares(self, queue: NodeQueue) -> bool:
+        """Return whether it shares its turn there with neighbours that do."""
+        return self._queues[queue]
 
     def _is_next(self) -> bool:
         for queue, shared in self._queues.items():

@@ -46,7 +46,7 @@ async def compare(nodes: Nodes, in_thread: InThread, a: Node, b: Node, wanted: S
     # Whoever is asked what it put out must not be asked anything else meanwhile.
     alone = [nodes.queue(node) for node in (a, b) if blind and node.kind == "branch"]
     async with Turn(*alone, shared=queues):
-        pids = nodes.cell(a).pid, nodes.cell(b).pid
+        pids = (await nodes.present(a)).pid, (await nodes.present(b)).pid
         result: DiffResult = await in_thread(comparing.compare, places, *pids, segments)
         result.step, result.other_step, result.other = nodes.look(a), nodes.look(b), b.path
         if blind:

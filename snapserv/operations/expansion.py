@@ -149,7 +149,7 @@ class Expansion:
                 self._end(cell)
                 raise
         nodes, resets_in_place = self._nodes, self._resets_in_place
-        frozen, step = nodes.cell(self._source), self._source.step
+        frozen, step = await nodes.present(self._source), self._source.step
         # Where it is silent, the seed has it find the random streams, for all children that it plays.
         cell = await nodes.processes.thaw(frozen, step=step, seed=seed, silent=resets_in_place)
         nodes.count_fork(cell.clone_us)

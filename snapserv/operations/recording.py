@@ -30,7 +30,7 @@ async def recording_of(nodes: Nodes, in_thread: InThread, node: Node, cell: Cell
         SnapservError: A process died.
     """
     root = nodes.find(node.tree.root)
-    began = await hashes_of(nodes, in_thread, root, nodes.cell(root)) if root.death is None else {}
+    began = await hashes_of(nodes, in_thread, root, await nodes.present(root)) if root.death is None else {}
     found = _described(nodes, node)
     found.step, found.start = root.step, began
     found.last_step, found.end = nodes.look(node), await hashes_of(nodes, in_thread, node, cell)
@@ -40,7 +40,7 @@ async def recording_of(nodes: Nodes, in_thread: InThread, node: Node, cell: Cell
 async def hashes_of(nodes: Nodes, in_thread: InThread, node: Node, cell: CellProcess) -> dict[str, str]:
     """Return the hash of each field in a cell of a node's tree, 32 hexadecimal digits each."""
     plan, root = nodes.plan(node), nodes.find(node.tree.root)
-    image = nodes.cell(root).pid if plan.file_backed and root.death is None else None
+    image = (await nodes.present(root)).pid if plan.file_backed and root.death is None else None
     found: dict[str, int] = await in_thread(
         hash_fields, plan.places, cell.pid, plan.segments, root=image, base=plan.base_hashes
     )
@@ -63,7 +63,7 @@ async def refuse_another(nodes: Nodes, in_thread: InThread, recording: Recording
     )
     differs += [f"params.{name}" for name in params]
     if recording.start and not differs:
-        here.start = await hashes_of(nodes, in_thread, start, nodes.cell(start))
+        here.start = await hashes_of(nodes, in_thread, start, await nodes.present(start))
         differs += [f"start.{name}" for name in _apart(recording.start, here.start)]
     if differs:
         raise RecordingMismatchError(

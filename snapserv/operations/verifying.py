@@ -211,7 +211,7 @@ class Verifier:
 
     async def _hashes(self, cell: CellProcess) -> dict[str, int]:
         plan, root = self._plan, self._nodes.find(self._node.tree.root)
-        image = self._nodes.cell(root).pid if plan.file_backed and root.death is None else None
+        image = (await self._nodes.present(root)).pid if plan.file_backed and root.death is None else None
         hashes: dict[str, int] = await self._in_thread(
             hash_fields, plan.places, cell.pid, plan.segments, root=image, base=plan.base_hashes
         )
@@ -272,7 +272,7 @@ class Verifier:
                 await second.advance(beat)
                 try:
                     async with self._turn(snapshot):
-                        taken = tuple((await self._hashes(self._nodes.cell(snapshot))).values())
+                        taken = tuple((await self._hashes(await self._nodes.present(snapshot))).values())
                 except (NotFoundError, NodeDiedError):
                     continue  # gone meanwhile
                 if taken != await self._state(second):

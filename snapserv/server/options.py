@@ -8,6 +8,7 @@ from typing import Any
 
 from ..nodes.process_table import STALLED_AFTER_S
 from ..nodes.tree import Autosnap
+from ..operations.saving import Durable
 from .rates import DEFAULT_PER_S
 
 ORPHAN_GRACE_S = 60.0
@@ -19,7 +20,8 @@ class ServeOptions:
 
     Args:
         targets: Simulations, as `snapserv.cell.loading.load_simulation` takes them; the first one's ``setup`` is
-            run at once, the others are there for ``create``.
+            run at once, the others are there for ``create``. Without any, what the store's last server had is
+            gone on with.
         params: Parameters of the first one's ``setup``.
         endpoint: Where to listen; the user's default ipc socket for None.
         keys: A folder of keys: only clients that it names are let in; see `snapserv_client.keys.chosen_folder`.
@@ -37,6 +39,9 @@ class ServeOptions:
         own_folder: Whether the socket's folder is this server's alone, and goes with it.
         orphan_grace_s: For how long nodes wait for another server, where this one is killed outright.
         fresh: End the nodes that wait there already, rather than to take them in.
+        store: Where snapshots last, a folder or a URL; nowhere for None.
+        durable: Which of them are saved by themselves; see `snapserv.operations.saving.Saving`.
+        store_bytes_per_s: How fast it is written at most; without a bound for None.
         metrics: Where Prometheus may read metrics, as HOST:PORT; see `snapserv.server.metrics.MetricsPage`.
     """
 
@@ -58,4 +63,7 @@ class ServeOptions:
     own_folder: bool = False
     orphan_grace_s: float = ORPHAN_GRACE_S
     fresh: bool = False
+    store: str | None = None
+    durable: Durable = "named"
+    store_bytes_per_s: float | None = None
     metrics: str | None = None

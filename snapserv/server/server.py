@@ -186,10 +186,14 @@ class Server:
         self._adoption_socket.open(self.nodes.processes.take)
         if self.ledger.entries("tree"):
             self._adopt()
-        else:
+        elif self.options.targets:
             await self._plant()
+        elif self.service.keeper is not None:
+            await self.service.keeper.go_on()
+        if self.service.keeper is not None:
+            self.service.keeper.begin()
         self.service.first_tree.set()
-        served = self.options.targets[0]
+        served = next(iter(self.nodes.forest.trees.values())).simulation
         log.info("serving", endpoint=self.endpoint, simulation=served, pid=os.getpid(), **self.where_metrics)
 
     def _adopt(self) -> None:

@@ -19,6 +19,7 @@ from ..nodes.histograms import RequestCounts
 from ..nodes.nodes import Nodes
 from ..nodes.process import RequestKey
 from ..nodes.tree import Node
+from ..operations.keeping import Keeper
 from ..operations.stepping import Stepping
 from ..recovery.resuming import Recovery
 from .events import Events
@@ -58,6 +59,11 @@ class Service:
         self.connected = connected
         self.stop = stop
         self.recovery = Recovery(nodes)
+        self.keeper = (
+            Keeper(nodes, options.store, durable=options.durable, bytes_per_s=options.store_bytes_per_s)
+            if options.store is not None
+            else None
+        )
         self.budget = Budget(nodes, options.memory_bytes)
         self.counts = RequestCounts()
         self.calls: dict[RequestKey, Call] = {}
@@ -91,7 +97,7 @@ class Service:
             NotFoundError: It is none of them: a client cannot name what the server was not started with.
         """
         targets = {target.rpartition(":")[2]: target for target in self.options.targets}
-        if simulation is None:
+        if simulation is None and targets:
             return self.options.targets[0]
         if simulation not in targets:
             raise NotFoundError(f"no simulation {simulation!r} is served", hint=f"served: {', '.join(targets)}")
@@ -105,6 +111,8 @@ class Service:
         if tasks:
             await asyncio.wait(tasks, timeout=1.0)
         self.recovery.give_up()
+        if self.keeper is not None:
+            await self.keeper.close()
         await self.budget.close()
         await self.nodes.close()
         self._workers.shutdown()

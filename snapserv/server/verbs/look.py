@@ -30,7 +30,7 @@ async def read(call: Call, args: protocol.ReadArgs) -> protocol.ReadResult:
     place = fields.place_of(nodes.plan(node).places, args.field)
     region = resolve_region(args.region, place.shape, what=place.name)
     async with Turn(shared=[nodes.queue(node)]):
-        pid = nodes.cell(node).pid
+        pid = (await nodes.present(node)).pid
         copy = call.service.in_thread if fields.cost_of(place, region) > INLINE_BYTES else _inline
         value = await copy(fields.read_region, pid, place, region, most_bytes=MAX_MESSAGE_BYTES)
         return protocol.ReadResult(value, nodes.look(node))
@@ -64,7 +64,7 @@ async def pages(call: Call, args: protocol.PagesArgs) -> protocol.PagesResult:
     wanted = [place.name for place in plan.places] if args.fields is None else args.fields
     places = [fields.place_of(plan.places, name) for name in wanted]
     async with Turn(shared=[nodes.queue(each) for each in both]):
-        pids = [nodes.cell(each).pid for each in both]
+        pids = [(await nodes.present(each)).pid for each in both]
         return await call.service.in_thread(inspect, places, pids, base=plan.file_backed)
 
 

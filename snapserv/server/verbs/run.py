@@ -218,7 +218,7 @@ async def replay_actions(call: Call, args: protocol.ReplayArgs) -> protocol.Node
 
 
 async def _expand(call: Call, source: Node, args: protocol.ExpandArgs) -> protocol.ExpandResult:
-    call.service.nodes.cell(source)  # where it has died, that is the error, and not each child's
+    await call.service.nodes.present(source)  # where it has died, that is the error, and not each child's
     on_outcome = call.stream.tell if args.stream and call.stream is not None else _forget
     call.expanding = source
     expansion = Expansion(call.service.nodes, source, args, on_outcome)

@@ -12,7 +12,7 @@ from ..connection import unreachable
 from ..display import Diff, Tree
 from ..errors import BadRequestError, FrozenError, RequestTimeoutError
 from ..history import Actions
-from ..protocol import Action, HelloResult, NodeInfo, SpecResult, StatsResult
+from ..protocol import Action, HelloResult, NodeInfo, SpecResult, StatsResult, StoredNode
 from .branch import Branch
 from .connection import Connection
 from .node import Node, Snapshot, compare, reference
@@ -88,6 +88,30 @@ class Server(OwnServer):
         if not isinstance(node, Branch):
             raise FrozenError(f"{node.name} is a snapshot, and snapshots never change", hint=FROZEN_HINT)
         return node
+
+    async def load(self, stored: str, name: str | None = None, *, tree: bool = False) -> Snapshot:
+        """Take a snapshot out of the server's store, with its ancestors.
+
+        Args:
+            stored: Its ``uid`` there, its name or a tag, or ``tree/name``.
+            name: What to call its tree here, if that is not here yet.
+            tree: Whether to take all of its tree.
+
+        Raises:
+            NotFoundError: There is none.
+            MachineDiffersError: It cannot be brought back here; ``details["differs"]`` says why.
+            StoreDamagedError: It is not what was written.
+        """
+        return Snapshot(self, (await self._run(requests.load(stored, name, tree=tree))).node)
+
+    async def stored(self) -> list[StoredNode]:
+        """Return what the server's store holds, in order of when it was taken."""
+        page = await self._run(requests.stored(0))
+        nodes = list(page.nodes)
+        while page.next is not None:
+            page = await self._run(requests.stored(page.next))
+            nodes += page.nodes
+        return nodes
 
     async def replay(
         self,

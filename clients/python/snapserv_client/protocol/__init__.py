@@ -6,12 +6,13 @@ Frames and arrays are packed by `snapserv_client.wire`.
 
 from __future__ import annotations
 
-from . import keep, look, run, server, tree
+from . import keep, look, run, server, store, tree
 from .keep import *
 from .limits import *
 from .look import *
 from .run import *
 from .server import *
+from .store import *
 from .tree import *
 from .values import *
 from .verb import *
@@ -20,11 +21,11 @@ from .verb import Verb
 _IN_THE_REFERENCE = (
     *("hello", "ping", "spec", "stats", "tree", "watch", "shutdown", "create", "log", "replay", "verify", "step"),
     *("reset", "mark", "rewind", "read", "write", "call", "snapshot", "interrupt", "branch", "expand", "restore"),
-    *("diff", "pages", "clear", "autosnap", "tag", "pin", "drop"),
+    *("diff", "pages", "clear", "autosnap", "tag", "pin", "drop", "save", "load", "stored"),
 )
 """The order in which the reference has them; a verb that is not named comes after these."""
 
-_declared = {verb.name: verb for subject in (server, tree, run, look, keep) for verb in subject.VERBS}
+_declared = {verb.name: verb for subject in (server, tree, run, look, keep, store) for verb in subject.VERBS}
 
 VERBS: dict[str, Verb] = {name: _declared[name] for name in dict.fromkeys((*_IN_THE_REFERENCE, *_declared))}
 """Every verb by name."""

@@ -67,14 +67,15 @@ class NodeInfo(msgspec.Struct):
     ``faulted`` is what the simulation raised, where it left the node as it is; ``automatic`` says that nobody asked
     for this snapshot, so that it may go again by itself, unless it is pinned or tagged. ``name`` is ``tree/name``
     in all trees but the first, and ``tags`` are bare; ``created`` is in seconds since 1970 (UTC).
-    ``shared`` is what all nodes of its tree share, or have lost, since it was allowed.
+    ``shared`` is what all nodes of its tree share, or have lost, since it was allowed. ``durable`` says that it
+    lasts: it lies in the server's store. One that is ``stored`` has no process now, and gets one when it is needed.
     """
 
     id: int
     name: str
     tree: str
     kind: Literal["snapshot", "branch"]
-    state: Literal["idle", "busy", "dead", "faulted"]
+    state: Literal["idle", "busy", "dead", "faulted", "stored"]
     parent: int | None
     step: int
     created: float
@@ -87,6 +88,7 @@ class NodeInfo(msgspec.Struct):
     automatic: bool = False
     autosnap: AutosnapInfo | None = None
     shared: list[str] = []
+    durable: bool = False
 
 
 class NodeResult(msgspec.Struct):

@@ -8,4 +8,5 @@ from .look import *
 from .message import *
 from .run import *
 from .server import *
+from .store import *
 from .tree import *  # last of all binds `tree`, the request, in the place of the module of that name

@@ -325,6 +325,7 @@ class Session(_Object):
         host: The machine.
         boot: The machine's boot id: on another one, none of its processes lives.
         pid: The server's process.
+        started: When that began, in clock ticks since the machine did (proc_pid_stat(5)).
         began: When it began, in seconds since 1970.
         written: When this was written.
         ended: Whether it ended as it should.
@@ -338,6 +339,7 @@ class Session(_Object):
     pid: int
     began: float
     written: float
+    started: int = 0
     ended: bool = False
     trees: list[str] = []
     live: list[Live] = []

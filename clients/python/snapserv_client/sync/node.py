@@ -12,7 +12,7 @@ from ..display import Diff
 from ..expansion import Keep, Options, Outcome, collected
 from ..history import Actions, Verification
 from ..pages import Pages
-from ..protocol import Action, NodeInfo, Recording, Rng
+from ..protocol import Action, NodeInfo, Recording, Rng, SaveResult
 from ..requests import Array, RegionIndex, Request
 from .home import Home
 from .own import OwnNode
@@ -180,6 +180,20 @@ class Node(OwnNode):
     def pin(self, pinned: bool = True) -> None:
         """Protect it from `drop`, or no longer."""
         self.last = self._run(requests.pin(self.id, pinned=pinned))
+
+    def save(self, name: str | None = None, *, all: bool = False) -> SaveResult:
+        """Have it last: it is in the server's store when this returns.
+
+        Args:
+            name: Of a live branch, what to call the snapshot that is taken of it first.
+            all: Whether to save all snapshots of its tree.
+
+        Raises:
+            NotPortableError: It holds what no store can keep; ``details["held"]`` lists it.
+            StoreUnavailableError: It could not be written.
+            UnsupportedError: The server has no store.
+        """
+        return self._run(requests.save(self.id, name, all=all))
 
     def drop(self, *, recursive: bool = False, force: bool = False) -> list[str]:
         """End it; return the names of what is gone. Descendants live on unless ``recursive``."""

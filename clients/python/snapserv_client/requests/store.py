@@ -1,0 +1,24 @@
+"""Requests of the store."""
+
+from __future__ import annotations
+
+from ..protocol import LoadResult, SaveResult, StoredResult
+from .message import Request, convert
+
+__all__ = ["load", "save", "stored"]
+
+
+def save(node: str | int, name: str | None, *, all: bool) -> Request[SaveResult]:
+    """Ask for a snapshot to last."""
+    return Request("save", node, {"name": name, "all": all}, lambda ok: convert(ok, SaveResult), long=True)
+
+
+def load(stored: str, name: str | None, *, tree: bool) -> Request[LoadResult]:
+    """Ask for a node out of the store."""
+    args = {"stored": stored, "name": name, "tree": tree}
+    return Request("load", None, args, lambda ok: convert(ok, LoadResult), long=True)
+
+
+def stored(offset: int) -> Request[StoredResult]:
+    """Ask for a page of what the store holds."""
+    return Request("stored", None, {"offset": offset}, lambda ok: convert(ok, StoredResult), long=True)

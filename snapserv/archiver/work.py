@@ -1,0 +1,182 @@
+"""What an archiver does: it saves frozen processes, says how to bring them back, and keeps heads up to date."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+from snapserv_client.store.format import Image, Node, Session, Tree
+
+from ..errors import BadRequestError
+from ..images import reviving
+from ..images.machine import Files, refuse_other
+from ..images.probing import find_top
+from ..images.record import read_record
+from ..images.taking import Process, Taker
+from ..store.writing import StoreWriter
+from .bases import BaseFiles
+
+Answer = tuple[dict[str, Any], int | None]
+"""What came of a request, and a descriptor to send along, which is closed then."""
+
+
+class Archive:
+    """A store in the hands of one server.
+
+    Args:
+        place: The store's folder or URL.
+        bytes_per_s: How fast it is written at most; without a bound for None.
+    """
+
+    def __init__(self, place: str, bytes_per_s: float | None) -> None:
+        self._writer = StoreWriter(place, bytes_per_s=bytes_per_s)
+        self._store = self._writer.store
+        self._taker = Taker(self._store)
+        self._bases = BaseFiles(self._store)
+        self._files = Files()
+        self._handlers: dict[str, Callable[[Mapping[str, Any], list[int]], Answer]] = {
+            "save": self._save,
+            "head": self._head,
+            "remove": self._remove,
+            "session": self._session,
+            "script": self._script,
+            "check": self._check,
+            "read": self._read,
+            "find": self._find,
+            "sessions": self._sessions,
+            "list": self._list,
+        }
+
+    def do(self, request: Mapping[str, Any], descriptors: list[int]) -> Answer:
+        """Do what is asked.
+
+        Raises:
+            SnapservError: What came in between.
+        """
+        handler = self._handlers.get(request["op"])
+        if handler is None:
+            raise BadRequestError(f"an archiver does not {request['op']!r}")
+        return handler(request, descriptors)
+
+    def _save(self, request: Mapping[str, Any], descriptors: list[int]) -> Answer:
+        """Write the image of a process, and then the head that names it."""
+        processes = [
+            Process(
+                each["pid"],
+                memory,
+                read_record(each["record"]) if each["record"] is not None else {},
+                request["ledger"],
+            )
+            for each, memory in zip(request["processes"], descriptors, strict=True)
+        ]
+        tree = msgspec.convert(request["tree"], Tree) if request["tree"] is not None else None
+        head = dict(request["head"])
+        with self._writer.saving() as saving:
+            taken = self._taker.take(processes[0], saving, relative=request["relative"], others=processes[1:])
+            if tree is not None:
+                saving.put_tree(tree)
+            head |= {"image": taken.sha256, "saved": time.time(), "size": taken.written_bytes}
+            saving.put_node(msgspec.convert(head, Node))
+        return {
+            "image": taken.sha256,
+            "size": taken.written_bytes,
+            "pages": taken.pages,
+            "new_pages": taken.new_pages,
+            "seconds": taken.seconds,
+            "saved": head["saved"],
+        }, None
+
+    def _head(self, request: Mapping[str, Any], _: list[int]) -> Answer:
+        """Write a head anew."""
+        self._writer.put_node(msgspec.convert(request["head"], Node))
+        return {}, None
+
+    def _remove(self, request: Mapping[str, Any], _: list[int]) -> Answer:
+        self._writer.remove_node(request["tree"], request["uid"])
+        return {}, None
+
+    def _session(self, request: Mapping[str, Any], _: list[int]) -> Answer:
+        """Write down what the server has live."""
+        here = {"host": socket.gethostname(), "boot": _boot(), "written": time.time()}
+        self._writer.put_session(msgspec.convert({**request["session"], **here}, Session))
+        return {}, None
+
+    def _script(self, request: Mapping[str, Any], _: list[int]) -> Answer:
+        """Return a script that brings a process back: from nothing, or from one that is another image."""
+        image = self._checked(request["image"])
+        if request["was"] is None:
+            ready = reviving.revive(image, self._store, self._bases.path, top=find_top())
+        else:
+            was = self._store.image(request["was"])
+            ready = reviving.become(image, was, self._store, self._bases.path)
+        answer = {"above": ready.above, "told": ready.told, "pages": ready.pages, "exact": ready.exact}
+        return answer, ready.descriptor
+
+    def _read(self, request: Mapping[str, Any], _: list[int]) -> Answer:
+        """Return a stretch of the memory of a stored node."""
+        node = self._store.node(request["uid"])
+        return {"content": self._store.read(node, request["address"], request["size"])}, None
+
+    def _find(self, request: Mapping[str, Any], _: list[int]) -> Answer:
+        """Return a tree with its nodes: the one that a node is of, or that of a ``uid``."""
+        node = None if request["node"] is None else self._store.node(request["node"])
+        tree = self._store.tree(request["tree"] if node is None else node.tree)
+        nodes = self._store.nodes(tree.uid) if request["all"] or node is None else self._store.lineage(node)
+        return {
+            "tree": _plain(tree),
+            "nodes": [_plain(each) for each in nodes],
+            "node": None if node is None else node.uid,
+        }, None
+
+    def _sessions(self, _: Mapping[str, Any], __: list[int]) -> Answer:
+        """Return what servers have written of themselves, the latest first."""
+        found = [_plain(each) for each in self._store.sessions()]
+        return {"sessions": found, "host": socket.gethostname(), "boot": _boot()}, None
+
+    def _list(self, request: Mapping[str, Any], _: list[int]) -> Answer:
+        """Return a page of all nodes, briefly."""
+        names = {tree.uid: tree.name for tree in self._store.trees()}
+        every = self._store.nodes()
+        page = every[request["offset"] : request["offset"] + request["limit"]]
+        kept = ("uid", "name", "step", "created", "saved", "parent", "tags", "pinned", "size")
+        return {
+            "nodes": [
+                {**{name: getattr(node, name) for name in kept}, "tree": names.get(node.tree, node.tree)}
+                for node in page
+            ],
+            "total": len(every),
+        }, None
+
+    def _check(self, request: Mapping[str, Any], _: list[int]) -> Answer:
+        """See that an image could be brought back here."""
+        self._checked(request["image"])
+        return {}, None
+
+    def _checked(self, sha256: bytes) -> Image:
+        image = self._store.image(sha256)
+        refuse_other(image.machine)
+        self._files.refuse_changed(image.files)
+        return image
+
+
+def _plain(value: Tree | Node | Session) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.to_builtins(value, builtin_types=(bytes,))
+    return found
+
+
+def _boot() -> str:
+    """Return the number of this boot of the machine."""
+    with open("/proc/sys/kernel/random/boot_id") as boot:
+        return boot.read().strip()
+
+
+def be_nice(nice: int) -> None:
+    """Have this process yield to others: its processor, and its disk (ioprio_set(2), idle class)."""
+    import ctypes
+
+    os.nice(nice)
+    ctypes.CDLL(None).syscall(251, 1, 0, 3 << 13)

@@ -1,0 +1,47 @@
+"""Snapshots that have given their process up: they lie in a store, and come back when somebody needs them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from ..errors import NotFoundError
+from .tree import Node
+
+if TYPE_CHECKING:
+    from .process import CellProcess
+
+
+class Stored:
+    """Which snapshots last, and which of them have no process now.
+
+    ``fetch`` brings the process of one back; it is set by whoever has the store.
+    """
+
+    def __init__(self) -> None:
+        self.durable: set[int] = set()
+        self.away: set[int] = set()
+        self.fetch: Callable[[Node], Awaitable[CellProcess]] = _nowhere
+        self._coming: dict[int, asyncio.Future[CellProcess]] = {}
+
+    async def bring(self, node: Node) -> CellProcess:
+        """Return the process of a stored node, once: who asks while it comes waits for the same.
+
+        Raises:
+            SnapservError: It cannot be brought back.
+        """
+        coming = self._coming.get(node.id)
+        if coming is None:
+            coming = self._coming[node.id] = asyncio.ensure_future(self.fetch(node))
+            coming.add_done_callback(lambda _: self._coming.pop(node.id, None))
+        return await asyncio.shield(coming)
+
+    def forget(self, node: Node) -> None:
+        """Take note that a node is gone."""
+        self.durable.discard(node.id)
+        self.away.discard(node.id)
+
+
+async def _nowhere(node: Node) -> CellProcess:
+    raise NotFoundError(f"{node.path} lies in a store, and this server has none")

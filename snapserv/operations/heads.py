@@ -1,0 +1,77 @@
+"""What a store says of trees and nodes, made of what the server knows, and why one does not come back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..errors import InternalError, MachineDiffersError, SnapservError
+from ..nodes.nodes import Nodes
+from ..nodes.tree import Node, Tree
+
+_CHANGES = ("parent", "name", "tags", "pinned", "named", "automatic", "facts")
+
+
+def of_tree(nodes: Nodes, tree: Tree, uid: str, *, root: str) -> dict[str, Any]:
+    """Return what is said of a tree; see `snapserv_client.store.format.Tree`."""
+    plan = nodes.plan_of(tree)
+    return {
+        "uid": uid,
+        "name": tree.name,
+        "simulation": tree.simulation,
+        "root": root,
+        "params": dict(plan.spec.param_values),
+        "fields": [
+            {
+                "name": info.name,
+                "address": place.address,
+                "dtype": info.dtype,
+                "shape": list(info.shape),
+                "doc": info.doc,
+            }
+            for info, place in zip(plan.spec.fields, plan.places, strict=True)
+        ],
+        "described": dict(plan.described),
+    }
+
+
+def of_node(node: Node, uid: str, tree: str, *, parent: str | None, kept: bool) -> dict[str, Any]:
+    """Return what is said of a node, but for its image; see `snapserv_client.store.format.Node`."""
+    return {
+        "uid": uid,
+        "tree": tree,
+        "parent": parent,
+        "name": node.name,
+        "step": node.step,
+        "created": node.created,
+        "tags": list(node.tags),
+        "pinned": node.pinned,
+        "named": node.named,
+        "automatic": node.automatic,
+        "faulted": node.faulted,
+        "facts": {"kept": kept},
+    }
+
+
+def what_changes(head: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of what is said of a node that may be another one later."""
+    return {name: head[name] for name in _CHANGES}
+
+
+def explain(node: Node, told: Sequence[str]) -> Callable[[int, int], SnapservError]:
+    """Return what says why a node was not brought back: an operation of its script has failed."""
+
+    def what(number: int, operation: int) -> SnapservError:
+        about = told[operation] if 0 <= operation < len(told) else "the script itself"
+        why = os.strerror(number) if number else "the kernel did otherwise than it was asked"
+        details = {"differs": {about: why}, "operation": operation, "errno": number}
+        if about.startswith("opening "):
+            return MachineDiffersError(
+                f"{node.path} cannot be brought back: {about}: {why}",
+                hint="put the file back as it was, or replay its actions (--replay)",
+                details=details,
+            )
+        return InternalError(f"{node.path} cannot be brought back: {about}: {why}", details=details)
+
+    return what

@@ -1,0 +1,84 @@
+"""The parts of a server that has a store, and their life together."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from ..errors import NotFoundError, SnapservError
+from ..nodes.nodes import Nodes
+from ..nodes.turns import Turn
+from .loading import Loading
+from .saving import Durable, Saving
+from .sessions import SessionRecord
+
+log = structlog.get_logger(__name__)
+
+LAST_WITHIN_S = 30.0
+"""For how long a server that ends saves what its branches have done."""
+
+
+class Keeper:
+    """What a server with a store has besides.
+
+    Args:
+        nodes: The server's nodes.
+        store: The store's folder or URL.
+        durable: Which snapshots are saved by themselves; see `Saving`.
+        bytes_per_s: How fast it is written at most; without a bound for None.
+    """
+
+    def __init__(self, nodes: Nodes, store: str, *, durable: Durable, bytes_per_s: float | None) -> None:
+        self._nodes = nodes
+        self.saving = Saving(nodes, store, durable=durable, bytes_per_s=bytes_per_s)
+        self.loading = Loading(nodes, self.saving)
+        self._session = SessionRecord(nodes, self.saving)
+        self._begun = False
+
+    async def go_on(self) -> None:
+        """Take up what the last server had.
+
+        Raises:
+            NotFoundError: The store says of no server that had anything.
+            SnapservError: It cannot be taken up.
+        """
+        if not await self.loading.go_on():
+            raise NotFoundError(
+                f"{self.saving.store} says of no server that could be gone on with",
+                hint="name a simulation to serve; its snapshots are saved there",
+            )
+
+    def begin(self) -> None:
+        """Save by itself what is to be saved, from now on."""
+        self.saving.begin()
+        self._session.begin()
+        self._begun = True
+
+    async def close(self) -> None:
+        """Save what branches have done since their newest snapshot that lasts, and end."""
+        if self._begun and self.saving.durable != "none":
+            try:
+                async with asyncio.timeout(LAST_WITHIN_S):
+                    await self._save_branches()
+                    await self.saving.finish()
+            except TimeoutError:
+                log.warning("not_all_saved", within_s=LAST_WITHIN_S, waiting=self.saving.waiting)
+        if self._begun:
+            await self._session.close()
+        await self.saving.close()
+
+    async def _save_branches(self) -> None:
+        nodes = self._nodes
+        for branch in [node for node in nodes.forest.nodes.values() if node.kind == "branch"]:
+            if branch.death is not None or nodes.queue(branch).busy:
+                continue
+            async with Turn(nodes.queue(branch)):
+                parent = nodes.forest.nodes.get(branch.parent or 0)
+                if parent is not None and parent.step == nodes.look(branch) and self.saving.saved(parent):
+                    continue
+                try:
+                    taken, _ = await nodes.take_snapshot(branch, name=None, automatic=True)
+                    await self.saving.save(taken, kept=False)
+                except SnapservError as error:
+                    log.warning("branch_not_saved", branch=branch.path, why=error.message)

@@ -1,0 +1,367 @@
+"""Snapshots that last: saved when somebody asks, or by themselves, and brought back when somebody needs them.
+
+What is written is written by a process of its own, and read by another, so that neither the server nor whoever
+needs a stored node waits for a disk that is busy with the next save. A node that is saved keeps its process; one
+that gives it up (`snapserv.budget`) is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import structlog
+
+from ..archiver.asking import Archiver
+from ..errors import NodeDiedError, NotPortableError, SnapservError, StoreUnavailableError
+from ..nodes.nodes import Nodes
+from ..nodes.process import CellProcess
+from ..nodes.tree import Node, Tree
+from ..nodes.turns import Turn
+from . import heads
+
+log = structlog.get_logger(__name__)
+
+Durable = Literal["all", "named", "none"]
+NICE = 10
+RETRY_AFTER_S, RETRY_AFTER_MOST_S = 0.5, 30.0
+RELATIVES_LOOKED_AT = 64
+FINISH_LOOK_S = 0.02
+
+
+class Saved(NamedTuple):
+    """A node, as the store has it.
+
+    Attributes:
+        uid: Its own.
+        tree: Its tree's.
+        image: The SHA-256 of its image.
+        kept: Whether it stays in the store when the node is dropped: somebody has asked for it.
+        saved: When it was written, in seconds since 1970.
+        size: How many bytes were written for it.
+    """
+
+    uid: str
+    tree: str
+    image: bytes
+    kept: bool
+    saved: float
+    size: int
+
+
+class Saving:
+    """The store of a server.
+
+    Args:
+        nodes: The server's nodes.
+        store: The store's folder or URL.
+        durable: Which snapshots are saved by themselves: all, those with a name, a tag or a pin and automatic ones,
+            or none.
+        bytes_per_s: How fast it is written at most; without a bound for None.
+    """
+
+    def __init__(self, nodes: Nodes, store: str, *, durable: Durable, bytes_per_s: float | None) -> None:
+        self.store = store
+        self.durable = durable
+        self._nodes = nodes
+        on_process: Callable[[int, bool], None] = nodes.processes.note_helper
+        self.writer = Archiver(store, nice=NICE, bytes_per_s=bytes_per_s, on_process=on_process)
+        self.reader = Archiver(store, nice=0, bytes_per_s=None, on_process=on_process)
+        self._saved = {number: Saved(*told) for number, told in nodes.ledger.entries("saved").items()}
+        self._trees: dict[str, str] = {}
+        self._written: dict[int, dict[str, Any]] = {}
+        self._in_progress: dict[int, asyncio.Task[Saved]] = {}
+        self._due: dict[int, None] = {}
+        self._gone: list[Saved] = []
+        self._refused: dict[int, SnapservError] = {}
+        self._wake = asyncio.Event()
+        self._worker: asyncio.Task[None] | None = None
+        nodes.stored.fetch = self._fetch
+        nodes.on_note = self._on_note
+
+    def begin(self) -> None:
+        """Save in the background what is to be saved by itself, from now on."""
+        for node in self._nodes.forest.nodes.values():
+            if node.id in self._saved:
+                self._trees[node.tree.name] = self._saved[node.id].tree
+            self._on_note(node)
+        self._worker = self._nodes.processes.loop.create_task(self._work())
+
+    async def finish(self) -> None:
+        """Wait until all that is due was saved."""
+        while self._due or self._gone:
+            self._wake.set()
+            await asyncio.sleep(FINISH_LOOK_S)
+
+    async def list_stored(self, offset: int, limit: int) -> tuple[list[dict[str, Any]], int]:
+        """Return a page of what the store holds, and how much it is.
+
+        Raises:
+            SnapservError: It cannot be read.
+        """
+        answer, _ = await self.reader.ask("list", offset=offset, limit=limit)
+        here = {saved.uid: self._nodes.forest.nodes.get(number) for number, saved in self._saved.items()}
+        for each in answer["nodes"]:
+            node = here.get(each["uid"])
+            each["here"] = None if node is None else node.path
+        return answer["nodes"], answer["total"]
+
+    async def close(self) -> None:
+        """End both processes; what is being written is finished first."""
+        if self._worker is not None:
+            self._worker.cancel()
+            await asyncio.wait([self._worker])
+        await asyncio.gather(self.writer.close(), self.reader.close())
+
+    # ------------------------------------------------------------------------------------------------- saving
+
+    @property
+    def waiting(self) -> int:
+        """How many snapshots are to be saved by themselves, and are not yet."""
+        return len(self._due)
+
+    def saved(self, node: Node) -> Saved | None:
+        """Return what the store has of a node; None where it has nothing."""
+        return self._saved.get(node.id)
+
+    def uid_of(self, tree: Tree) -> str | None:
+        """Return a tree's ``uid``; None where nothing of it was saved."""
+        return self._trees.get(tree.name)
+
+    async def save(self, node: Node, *, kept: bool = True) -> Saved:
+        """Save a snapshot, whose turn the caller shares, and its root before it; return when it lasts.
+
+        Args:
+            node: One that is saved already is not written again.
+            kept: Whether it stays in the store when the node is dropped.
+
+        Raises:
+            NotPortableError: It holds what no store can keep; nothing was written.
+            StoreUnavailableError: It could not be written.
+            NodeDiedError: Its process has ended.
+        """
+        root = self._nodes.find(node.tree.root)
+        if root is not node and root.id not in self._saved:
+            await self._once(root, kept=False)
+        saved = await self._once(node, kept=kept)
+        if kept and not saved.kept:
+            saved = saved._replace(kept=True)
+            self._take_note(node, saved)
+            await self._write_head(node)
+        return saved
+
+    async def _once(self, node: Node, *, kept: bool) -> Saved:
+        """Save a node, once: who asks while it is being saved waits for the same."""
+        if node.id in self._saved:
+            return self._saved[node.id]
+        task = self._in_progress.get(node.id)
+        if task is None:
+            task = self._in_progress[node.id] = asyncio.ensure_future(self._write(node, kept=kept))
+            task.add_done_callback(lambda _: self._in_progress.pop(node.id, None))
+        return await asyncio.shield(task)
+
+    async def _write(self, node: Node, *, kept: bool) -> Saved:
+        nodes = self._nodes
+        cell, root = nodes.cell(node), nodes.find(node.tree.root)
+        processes: list[dict[str, Any]] = [{"pid": cell.pid, "record": await cell.describe()}]
+        others = [] if root is node else [nodes.cell_of(root)]
+        processes += [{"pid": other.pid, "record": None} for other in others if other is not None and other.pid]
+        tree = self._trees.setdefault(node.tree.name, secrets.token_hex(16))
+        uid = secrets.token_hex(16)
+        head = heads.of_node(node, uid, tree, parent=self._parent(node), kept=kept)
+        told = heads.of_tree(nodes, node.tree, tree, root=uid) if root is node else None
+        answer, _ = await self.writer.ask(
+            "save",
+            [_open_memory(each["pid"]) for each in processes],
+            processes=processes,
+            ledger=nodes.ledger.name,
+            relative=self._relative_image(node),
+            tree=told,
+            head=head,
+        )
+        saved = Saved(uid, tree, answer["image"], kept, answer["saved"], answer["size"])
+        self._written[node.id] = heads.what_changes(head)
+        self._take_note(node, saved)
+        log.info("saved", node=node.path, bytes=saved.size, seconds=round(answer["seconds"], 3))
+        nodes.tell("saved", node, f"{saved.size:,} bytes")
+        return saved
+
+    def _take_note(self, node: Node, saved: Saved) -> None:
+        self._saved[node.id] = saved
+        self._due.pop(node.id, None)
+        self._nodes.stored.durable.add(node.id)
+        with self._nodes.ledger.at_once():
+            self._nodes.ledger.put("saved", node.id, lambda: list(saved))
+
+    def _parent(self, node: Node) -> str | None:
+        """Return the ``uid`` of a node's nearest ancestor that lasts."""
+        for each in reversed(self._nodes.forest.ancestors(node)[:-1]):
+            if each.id in self._saved:
+                return self._saved[each.id].uid
+        return None
+
+    def _relative_image(self, node: Node) -> bytes | None:
+        """Return the image of the node's nearest ancestor that lasts."""
+        for each in reversed(self._nodes.forest.ancestors(node)[:-1]):
+            if each.id in self._saved:
+                return self._saved[each.id].image
+        root = self._saved.get(node.tree.root)
+        return None if root is None else root.image
+
+    async def _write_head(self, node: Node) -> None:
+        """Have the store know of a node what there is to know now."""
+        saved = self._saved.get(node.id)
+        if saved is None or node.id not in self._nodes.forest.nodes:
+            return
+        head = heads.of_node(node, saved.uid, saved.tree, parent=self._parent(node), kept=saved.kept)
+        changes = heads.what_changes(head)
+        if self._written.get(node.id) != changes:
+            await self.writer.ask(
+                "head", head={**head, "image": saved.image, "saved": saved.saved, "size": saved.size}
+            )
+            self._written[node.id] = changes
+
+    # ---------------------------------------------------------------------------------------- in the background
+
+    def wants(self, node: Node) -> bool:
+        """Return whether a snapshot is saved by itself."""
+        if node.kind != "snapshot" or node.death is not None or self.durable == "none":
+            return False
+        named = node.named or node.tags or node.pinned or node.automatic
+        return bool(self.durable == "all" or named or node.id == node.tree.root)
+
+    def _on_note(self, node: Node) -> None:
+        if node.id not in self._nodes.forest.nodes:
+            self._due.pop(node.id, None)
+            self._refused.pop(node.id, None)
+            saved = self._saved.pop(node.id, None)
+            self._written.pop(node.id, None)
+            if saved is None:
+                return
+            self._nodes.ledger.remove("saved", node.id)
+            if not saved.kept:
+                self._gone.append(saved)
+        elif node.id not in self._saved and (node.id in self._refused or not self.wants(node)):
+            return
+        else:
+            self._due[node.id] = None
+        self._wake.set()
+
+    async def _work(self) -> None:
+        pause_s = RETRY_AFTER_S
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._catch_up()
+                pause_s = RETRY_AFTER_S
+            except StoreUnavailableError as error:
+                log.warning("not_saved_yet", why=error.message, again_s=pause_s, waiting=self.waiting)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, RETRY_AFTER_MOST_S)
+                self._wake.set()
+
+    async def _catch_up(self) -> None:
+        """Save what is due, the oldest first, and remove what is gone.
+
+        Raises:
+            StoreUnavailableError: The store cannot be written now.
+        """
+        while self._gone or self._due:
+            while self._gone:
+                with contextlib.suppress(LookupError):
+                    await self.writer.ask("remove", tree=self._gone[-1].tree, uid=self._gone[-1].uid)
+                self._gone.pop()
+            for number in list(self._due)[:1]:
+                await self._save_due(number)
+
+    async def _save_due(self, number: int) -> None:
+        node = self._nodes.forest.nodes.get(number)
+        if node is None:
+            self._due.pop(number, None)
+            return
+        try:
+            if number in self._saved:
+                self._due.pop(number, None)
+                await self._write_head(node)
+                return
+            async with Turn(shared=[self._nodes.queue(node)]):
+                if number in self._nodes.forest.nodes:
+                    await self.save(node, kept=False)
+        except StoreUnavailableError:
+            self._due[number] = None
+            raise
+        except SnapservError as error:
+            self._due.pop(number, None)
+            self._refused[number] = error
+            level = log.warning if isinstance(error, NotPortableError) else log.error
+            level("not_saved", node=node.path, code=error.code, why=error.message)
+            self._nodes.tell("not_saved", node, error.message)
+        self._due.pop(number, None)
+
+    # ------------------------------------------------------------------------------------------ bringing back
+
+    def put(self, node: Node, saved: Saved) -> None:
+        """Take up a node that was loaded: it lies in the store, and has no process yet."""
+        self._trees[node.tree.name] = saved.tree
+        self._nodes.stored.away.add(node.id)
+        self._take_note(node, saved)
+
+    async def _fetch(self, node: Node) -> CellProcess:
+        """Bring the process of a stored node back, of a relative's if there is one.
+
+        Raises:
+            SnapservError: It cannot be; see `snapserv.archiver.work`.
+        """
+        relative = self._relative(node)
+        if relative is None:
+            return await self._bring(node, None)
+        async with Turn(shared=[self._nodes.queue(relative)]):  # nobody is before: it is not dropped meanwhile
+            try:
+                return await self._bring(node, relative)
+            except NodeDiedError:
+                log.warning("relative_died", node=node.path, relative=relative.path)
+        return await self._bring(node, None)
+
+    async def _bring(self, node: Node, relative: Node | None) -> CellProcess:
+        nodes, saved = self._nodes, self._saved[node.id]
+        beside = None if relative is None else nodes.cell(relative)
+        was = None if relative is None else self._saved[relative.id].image
+        answer, descriptors = await self.reader.ask("script", image=saved.image, was=was)
+        (script,) = descriptors
+        cell = await nodes.processes.revive(script, answer["above"], heads.explain(node, answer["told"]), beside)
+        cell.has_on_drop = bool(nodes.plan(node).described["has_on_drop"])
+        nodes.brought(node, cell)
+        return cell
+
+    def _relative(self, node: Node) -> Node | None:
+        """Return a snapshot of the same tree that has a process, lasts, and is not being changed: a near one."""
+        nodes = self._nodes
+        ancestors = nodes.forest.ancestors(node, RELATIVES_LOOKED_AT)[-2::-1]
+        kin = [nodes.forest.nodes[child] for each in ancestors[:1] for child in list(each.children)]
+        recent = [nodes.forest.nodes[number] for number in nodes.traffic.recent if number in nodes.forest.nodes]
+        root = [nodes.forest.nodes[node.tree.root]] if node.tree.root in nodes.forest.nodes else []
+        for each in (*ancestors, *kin[:RELATIVES_LOOKED_AT], *reversed(recent), *root):
+            alive = each.id in self._saved and each.id not in nodes.stored.away and each.death is None
+            if each is node or each.tree is not node.tree or not alive or nodes.cell_of(each) is None:
+                continue
+            if nodes.queue(each).shareable:
+                return each
+        return None
+
+
+def _open_memory(pid: int) -> int:
+    try:
+        return os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, ProcessLookupError) as cause:
+        raise NodeDiedError("the node ended before it was saved") from cause
+
+
+def described(saved: Mapping[str, Any]) -> Saved:
+    """Return what the store has of a node, of its head."""
+    kept = bool(saved.get("facts", {}).get("kept", True))
+    return Saved(saved["uid"], saved["tree"], saved["image"], kept, saved["saved"], saved.get("size", 0))

@@ -1,0 +1,112 @@
+"""What a server has live, written down in its store now and then: for the one that goes on where it stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from ..errors import SnapservError
+from ..nodes.nodes import Nodes
+from ..nodes.tree import Node
+from .saving import Saving
+
+log = structlog.get_logger(__name__)
+
+EVERY_S = 2.0
+
+
+class SessionRecord:
+    """The session of this server in its store.
+
+    Args:
+        nodes: The server's nodes.
+        saving: Its store.
+    """
+
+    def __init__(self, nodes: Nodes, saving: Saving) -> None:
+        self._nodes = nodes
+        self._saving = saving
+        self._uid = secrets.token_hex(16)
+        self._began = time.time()
+        self._written: dict[str, Any] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Write it whenever it has changed, from now on."""
+        self._task = self._nodes.processes.loop.create_task(self._keep())
+
+    async def close(self) -> None:
+        """Write that the server has ended as it should."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+        await self._write(ended=True)
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY_S)
+            await self._write(ended=False)
+
+    async def _write(self, *, ended: bool) -> None:
+        session = {
+            "uid": self._uid,
+            "pid": os.getpid(),
+            "started": started(os.getpid()),
+            "began": self._began,
+            "ended": ended,
+            "trees": self._trees(),
+            "live": self._live(),
+        }
+        if not session["trees"] or session == self._written:
+            return
+        try:
+            await self._saving.writer.ask("session", session=session)
+            self._written = session
+        except SnapservError as error:
+            log.warning("session_not_written", why=error.message)
+
+    def _trees(self) -> list[str]:
+        trees = sorted(self._nodes.forest.trees.values(), key=lambda tree: not tree.first)
+        return [uid for tree in trees if (uid := self._saving.uid_of(tree)) is not None]
+
+    def _live(self) -> list[dict[str, Any]]:
+        found = []
+        for node in self._nodes.forest.nodes.values():
+            snapshot = self._snapshot(node) if node.kind == "branch" else None
+            tree = self._saving.uid_of(node.tree)
+            if snapshot is None or tree is None:
+                continue
+            found.append(
+                {
+                    "name": node.name,
+                    "tree": tree,
+                    "snapshot": snapshot,
+                    "step": self._nodes.look(node),
+                    "tags": list(node.tags),
+                    "facts": {"autosnap": None if node.autosnap is None else asdict(node.autosnap)},
+                }
+            )
+        return found
+
+    def _snapshot(self, branch: Node) -> str | None:
+        """Return the ``uid`` of the newest snapshot of a branch that lasts."""
+        for each in reversed(self._nodes.forest.ancestors(branch)[:-1]):
+            saved = self._saving.saved(each)
+            if saved is not None:
+                return saved.uid
+        return None
+
+
+def started(pid: int) -> int:
+    """Return when a process began, in clock ticks since boot (proc_pid_stat(5)); -1 where there is none."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return -1
