@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 NodeName = Annotated[str, typer.Argument(metavar="NODE", help="A node's name, tag or TREE/NAME.")]
 BranchName = Annotated[str, typer.Argument(metavar="BRANCH", help="A live branch.")]
-STYLES = {"dead": "red", "faulted": "yellow"}
+STYLES = {"dead": "red", "faulted": "yellow", "stored": "blue"}
 KEYWORD = re.compile(r"[A-Za-z_]\w*=")
 
 

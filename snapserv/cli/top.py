@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 LEAVING = (b"q", b"Q", b"\x1b", b"\x04", b"")
 """What the keyboard says: q, Escape alone, Ctrl-D; or that there is no keyboard any more."""
 MOST_OF_A_KEY = 64
-STATE_STYLES = {"busy": "green", "idle": "dim", "faulted": "yellow", "dead": "red"}
+STATE_STYLES = {"busy": "green", "idle": "dim", "faulted": "yellow", "dead": "red", "stored": "blue"}
 
 
 def register(app: typer.Typer) -> None:

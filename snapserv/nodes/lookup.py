@@ -151,8 +151,8 @@ class NodeLookup:
 
     @property
     def not_idle(self) -> set[int]:
-        """The ids of all nodes that are dead, faulted or busy, and perhaps of some that are gone."""
-        return {*self._deaths, *self._faulted, *self.traffic.busy}
+        """The ids of all nodes that are dead, faulted, busy or stored, and perhaps of some that are gone."""
+        return {*self._deaths, *self._faulted, *self.traffic.busy, *self.stored.away}
 
     def state(self, node: Node) -> State:
         """Return what a node is doing."""

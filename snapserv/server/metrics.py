@@ -49,7 +49,7 @@ LOOP_ANSWERS_WITHIN_S = 5.0
 READER_WITHIN_S = 2.0
 """For each word of it; the end of the server waits for it too."""
 CLOSING_LOOK_EVERY_S = 0.1
-STATES: tuple[State, ...] = ("idle", "busy", "dead", "faulted")
+STATES: tuple[State, ...] = ("idle", "busy", "dead", "faulted", "stored")
 KINDS: tuple[Kind, ...] = ("snapshot", "branch")
 
 

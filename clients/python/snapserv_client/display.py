@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from .handles import Handle
 from .protocol import DiffResult, FieldDiff, HelloResult, NodeInfo, TreeInfo
 
-STATES = {"idle": "", "busy": "busy", "dead": "dead", "faulted": "faulted"}
+STATES = {"idle": "", "busy": "busy", "dead": "dead", "faulted": "faulted", "stored": "stored"}
 MOST_INDENT = 60
 """Lines that lead to a node are cut on the left above this many characters: lineages may be thousands deep."""
 CUT = "⋯  "
@@ -74,6 +74,8 @@ def describe(node: NodeInfo) -> str:
         parts.append("pinned")
     if node.private_bytes is not None:
         parts.append(f"{node.private_bytes / (1 << 20):,.1f} MiB private")
+    if node.durable and node.state != "stored":
+        parts.append("durable")
     if node.death:
         parts.append(node.death)
     elif STATES[node.state]:
