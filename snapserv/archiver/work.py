@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import time
@@ -9,7 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+import numpy as np
+from snapserv_client.store import memory
+from snapserv_client.store.columns import Array
 from snapserv_client.store.format import Image, Node, Session, Tree
+from snapserv_client.wire import MAX_MESSAGE_BYTES, dtype_from_wire
 
 from ..errors import BadRequestError
 from ..images import reviving
@@ -17,9 +22,13 @@ from ..images.machine import Files, refuse_other
 from ..images.probing import find_top
 from ..images.record import read_record
 from ..images.taking import Process, Taker
+from ..memory.regions import resolve_region
+from ..outside.fields import FieldPlace, read_through
 from ..store.writing import StoreWriter
 from .bases import BaseFiles
 
+TOGETHER_BYTES = 1 << 20
+"""Runs that lie no further apart are read together."""
 Answer = tuple[dict[str, Any], int | None]
 """What came of a request, and a descriptor to send along, which is closed then."""
 
@@ -117,9 +126,24 @@ class Archive:
         return answer, ready.descriptor
 
     def _read(self, request: Mapping[str, Any], _: list[int]) -> Answer:
-        """Return a stretch of the memory of a stored node."""
-        node = self._store.node(request["uid"])
-        return {"content": self._store.read(node, request["address"], request["size"])}, None
+        """Return a region of a field of an image, in C order."""
+        place = FieldPlace(
+            request["name"], request["address"], dtype_from_wire(request["dtype"]), tuple(request["shape"])
+        )
+        region = resolve_region(request["region"], place.shape, what=place.name)
+        copy = functools.partial(self._copy, request["image"])
+        value = read_through(copy, place, region, most_bytes=MAX_MESSAGE_BYTES)
+        return {"content": value.tobytes(), "shape": list(value.shape)}, None
+
+    def _copy(self, sha256: bytes, addresses: Array, run: int, into: Array) -> None:
+        """Copy runs of bytes of an image, neighbours together: pages lie compressed with others."""
+        at = 0
+        for group in np.split(addresses, np.flatnonzero(np.diff(addresses.astype(np.int64)) > TOGETHER_BYTES) + 1):
+            low = int(group[0])
+            content = memory.read(self._store, sha256, low, int(group[-1]) + run - low)
+            for address in group.tolist():
+                into[at : at + run] = content[address - low : address - low + run]
+                at += run
 
     def _find(self, request: Mapping[str, Any], _: list[int]) -> Answer:
         """Return a tree with its nodes: the one that a node is of, or that of a ``uid``."""

@@ -16,8 +16,9 @@ from typing import Any
 import structlog
 from snapserv_client.protocol import MemoryStats
 
-from ..errors import OverBudgetError
+from ..errors import OverBudgetError, SnapservError
 from ..machine.limits import total_bytes
+from ..nodes.lookup import is_protected
 from ..nodes.nodes import Nodes
 from ..nodes.process import CellProcess
 from ..nodes.tree import Node
@@ -265,12 +266,17 @@ class Budget:
         cell.condemn(error)
 
     async def _reclaim(self, wanted_bytes: int, keep: CellProcess | None) -> None:
-        """Drop snapshots that nobody minds until the budget is kept; none where all of them would not be enough."""
+        """Have snapshots go that nobody minds until the budget is kept; none where all would not be enough.
+
+        Those that last give their process up, and are stored; the others are dropped.
+        """
         async with self._reclaiming:  # whoever comes meanwhile would drop others for what is being dropped already
             if self._over(wanted_bytes) > 0 and self._due:
                 await self._measure_some(MOST_CREDIT_S)  # what was charged may be shared by now, or gone
             while (over := self._over(wanted_bytes)) > 0:
-                idle = [node for node in self._nodes.idle_unnamed() if self._nodes.cell_of(node) is not keep]
+                idle = self._by_loss(
+                    [node for node in self._nodes.spare() if self._nodes.cell_of(node) is not keep]
+                )
                 sizes = [self._charged(node) for node in idle]
                 if sum(sizes) < over:
                     return
@@ -281,6 +287,17 @@ class Budget:
                     if over <= 0:
                         break
                 await asyncio.gather(*(self._evict(node, self._charged(node)) for node in doomed))
+
+    def _by_loss(self, idle: list[Node]) -> list[Node]:
+        """Return snapshots in the order in which they go: those that last before those that would be lost.
+
+        Among those that last, of the quarter that was used least recently, those go first that take most: bringing
+        one back costs little more where it is large.
+        """
+        lasting = [node for node in idle if self._nodes.stored.lasts(node)]
+        others = [node for node in idle if not self._nodes.stored.lasts(node)]
+        old = max(FEW, len(lasting) // 4)
+        return [*sorted(lasting[:old], key=self._charged, reverse=True), *lasting[old:], *others]
 
     def _charged(self, node: Node) -> int:
         cell = self._nodes.cell_of(node)
@@ -294,12 +311,29 @@ class Budget:
         async with Turn(queue):
             if node.id not in self._nodes.forest.nodes:
                 return
+            if self._nodes.stored.lasts(node) and (await self._store_away(node, size) or is_protected(node)):
+                return
             self.evictions += 1
             log.warning("snapshot_evicted", node=node.path, bytes=size, limit=self.limit_bytes)
             cell = self._nodes.cell_of(node)
             if cell is not None and (beside := self._parent_of(cell)) is not None:
                 self._due[beside] = None  # what both shared, it holds alone now
             await self._nodes.drop(node, event="evicted", text=f"{size:,} bytes, over the budget")
+
+    async def _store_away(self, node: Node, size: int) -> bool:
+        """Have a snapshot whose turn is held be stored, and saved before that; return whether it could be."""
+        try:
+            if node.id not in self._nodes.stored.durable:
+                await self._nodes.stored.save(node)
+        except SnapservError as error:
+            log.warning("not_stored", node=node.path, code=error.code, why=error.message)
+            return False
+        log.info("stored", node=node.path, bytes=size, limit=self.limit_bytes)
+        cell = self._nodes.cell_of(node)
+        if cell is not None and (beside := self._parent_of(cell)) is not None:
+            self._due[beside] = None
+        await self._nodes.put_away(node)
+        return True
 
     def _error(self, message: str) -> OverBudgetError:
         biggest: list[dict[str, Any]] = []

@@ -119,13 +119,17 @@ class NodeLookup:
         node = self._nodes_of_cells.get(cell)
         return self._plans[node.tree.name].segments if node is not None else []
 
-    def idle_unnamed(self) -> list[Node]:
-        """Return the snapshots that nobody named, tagged, pinned or is using, the least recently used first."""
+    def spare(self) -> list[Node]:
+        """Return the snapshots whose processes can be spared, the least recently used first; roots are none.
+
+        Nobody is using them, and they last, or nobody has named, tagged or pinned them.
+        """
         found = [
             node
-            for node in self.forest.nodes.values()
+            for node in self._nodes_of_cells.values()
             if node.kind == "snapshot"
-            and not ((node.named and not node.automatic) or node.tags or node.pinned)
+            and (self.stored.lasts(node) or not is_protected(node))
+            and node.id != node.tree.root
             and not self._queues[node.id].busy
         ]
         return sorted(found, key=lambda node: self._queues[node.id].used)
@@ -203,6 +207,11 @@ class NodeLookup:
             self.forest.check_free(tree, name)
         except NameInUseError as cause:
             raise NameTakenError(str(cause), hint="choose another name, or drop that node") from cause
+
+
+def is_protected(node: Node) -> bool:
+    """Return whether somebody has named, tagged or pinned a node, so that it is not dropped for want of memory."""
+    return bool((node.named and not node.automatic) or node.tags or node.pinned)
 
 
 def _autosnap_info(rule: Autosnap | None) -> AutosnapInfo | None:

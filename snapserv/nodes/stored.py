@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 class Stored:
     """Which snapshots last, and which of them have no process now.
 
-    ``fetch`` brings the process of one back; it is set by whoever has the store.
+    ``fetch`` brings the process of one back, ``save`` has one last, and ``lasts`` says whether one does, or is to;
+    they are set by whoever has the store.
     """
 
     def __init__(self) -> None:
         self.durable: set[int] = set()
         self.away: set[int] = set()
+        self.lasts: Callable[[Node], bool] = lambda node: False
+        self.save: Callable[[Node], Awaitable[object]] = _nowhere
         self.fetch: Callable[[Node], Awaitable[CellProcess]] = _nowhere
         self._coming: dict[int, asyncio.Future[CellProcess]] = {}
 

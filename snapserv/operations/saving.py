@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import structlog
 
 from ..archiver.asking import Archiver
@@ -22,6 +23,7 @@ from ..nodes.nodes import Nodes
 from ..nodes.process import CellProcess
 from ..nodes.tree import Node, Tree
 from ..nodes.turns import Turn
+from ..outside import fields
 from . import heads
 
 log = structlog.get_logger(__name__)
@@ -81,6 +83,8 @@ class Saving:
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         nodes.stored.fetch = self._fetch
+        nodes.stored.save = self._save_quietly
+        nodes.stored.lasts = self._lasts
         nodes.on_note = self._on_note
 
     def begin(self) -> None:
@@ -189,6 +193,17 @@ class Saving:
         log.info("saved", node=node.path, bytes=saved.size, seconds=round(answer["seconds"], 3))
         nodes.tell("saved", node, f"{saved.size:,} bytes")
         return saved
+
+    async def _save_quietly(self, node: Node) -> None:
+        try:
+            await self.save(node, kept=False)
+        except NotPortableError as error:
+            self._refused[node.id] = error
+            raise
+
+    def _lasts(self, node: Node) -> bool:
+        """Return whether a snapshot lasts, or will when it is saved by itself."""
+        return node.id in self._saved or (node.id not in self._refused and self.wants(node))
 
     def _take_note(self, node: Node, saved: Saved) -> None:
         self._saved[node.id] = saved
@@ -302,6 +317,27 @@ class Saving:
             level("not_saved", node=node.path, code=error.code, why=error.message)
             self._nodes.tell("not_saved", node, error.message)
         self._due.pop(number, None)
+
+    async def read(self, node: Node, field: str, region: Any) -> np.ndarray[Any, Any]:
+        """Return a region of a field of a stored node, out of its pages in the store; it stays stored.
+
+        Raises:
+            TooLargeError: It is more than a reply may be.
+            StoreDamagedError: Pages are missing, or not what was written.
+        """
+        plan, saved = self._nodes.plan(node), self._saved[node.id]
+        info = next(each for each in plan.spec.fields if each.name == field)
+        place = fields.place_of(plan.places, field)
+        answer, _ = await self.reader.ask(
+            "read",
+            image=saved.image,
+            name=field,
+            address=place.address,
+            dtype=info.dtype,
+            shape=list(place.shape),
+            region=region,
+        )
+        return np.frombuffer(answer["content"], place.dtype).reshape(answer["shape"])
 
     # ------------------------------------------------------------------------------------------ bringing back
 

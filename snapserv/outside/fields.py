@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import NodeDiedError, NotFoundError, TooLargeError, UnsupportedError
 from ..ext import memory
 from ..memory.regions import ResolvedRegion, axes_of, cover
-from .strided import gather
+from .strided import CopyRuns, gather
 
 Array = np.ndarray[Any, Any]
 
@@ -51,6 +51,16 @@ def read_region(pid: int, place: FieldPlace, region: ResolvedRegion, *, most_byt
         NodeDiedError: The process ended.
         UnsupportedError: This machine does not let one process read another.
     """
+    return read_through(functools.partial(copy_bytes, pid), place, region, most_bytes=most_bytes)
+
+
+def read_through(copy: CopyRuns, place: FieldPlace, region: ResolvedRegion, *, most_bytes: int) -> Array:
+    """Return a copy of a region of a field, in C order, of whatever memory ``copy`` copies runs of.
+
+    Raises:
+        TooLargeError: More than ``most_bytes``.
+        SnapservError: What ``copy`` meets.
+    """
     first, axes = axes_of(region.taken, place.shape, place.dtype.itemsize)
     size = math.prod(axis.length for axis in axes) * place.dtype.itemsize
     if size > most_bytes:
@@ -58,7 +68,7 @@ def read_region(pid: int, place: FieldPlace, region: ResolvedRegion, *, most_byt
             f"{place.name}: the region is {size:,} bytes, and {most_bytes:,} are allowed in one reply",
             hint="read a smaller region at a time",
         )
-    block = gather(functools.partial(copy_bytes, pid), place.address + first, axes, place.dtype)
+    block = gather(copy, place.address + first, axes, place.dtype)
     # Turned here and not where the reply is packed, which is the event loop's work. An array also where it is one
     # element: a scalar of numpy's says less.
     return np.asarray(block[(*region.arrange, ...)], order="C")
