@@ -166,14 +166,14 @@ def _look_at_memory(pid: int, ledger: str, seen: Seen) -> None:
     text = _read(pid, "smaps")
     flags = _FLAGS.findall(text)
     keys = _KEYS.findall(text) or [b"0"] * len(flags)
-    for found, flagged, key in zip(_MAPS.finditer(text), flags, keys, strict=True):
-        start, end, permissions, offset, device, inode, name = found.groups()
+    for mapped, flagged, key in zip(_MAPS.findall(text), flags, keys, strict=True):
+        start, end, permissions, offset, device, inode, name = mapped
         if int(start, 16) >> 63:
             continue  # the kernel's, which every process has
         area = Area(
             int(start, 16),
             int(end, 16),
-            sum(bit for bit, letter in ((1, b"r"), (2, b"w"), (4, b"x")) if letter in permissions),
+            (b"r" in permissions) | (b"w" in permissions) << 1 | (b"x" in permissions) << 2,
             "anonymous",
             offset=int(offset, 16),
         )

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from snapserv_client.store.columns import Array
-from snapserv_client.store.format import PAGE, ZERO, Base, Image, Pack
+from snapserv_client.store.format import PAGE, ZERO, Area, Base, Image, Pack
 from snapserv_client.store.reader import Store
 
 from ..errors import NodeDiedError, NotPortableError
@@ -171,29 +171,24 @@ class Taker:
     def _own_pages(self, process: Process, seen: Seen) -> Iterator[Array]:
         """Yield the addresses of pages that are not as a file, a base image or zeros have them, some at a time."""
         own = memory.scan_private(process.pid, PAGE, _END).reshape(-1, 2)
-        starts, ends = own[:, 0], own[:, 1]
-        regions = []
-        for area in seen.areas:
-            if area.kind not in ("anonymous", "file", "base"):
-                continue
-            first = int(np.searchsorted(ends, np.uint64(area.start), side="right"))
-            last = int(np.searchsorted(starts, np.uint64(area.end), side="left"))
-            found = np.clip(own[first:last], np.uint64(area.start), np.uint64(area.end))
-            if area.kind == "base":
-                found = self._with_unknown(area.start, area.end, area.offset, seen.bases[area.of], found)
-            regions.append(found)
-        yield from _chunks(np.concatenate(regions) if regions else own[:0])
+        known = [area for area in seen.areas if area.kind in ("anonymous", "file", "base")]
+        more = [self._unknown(area, seen) for area in known if area.kind == "base"]
+        addresses = _addresses(own)
+        if any(len(each) for each in more):
+            addresses = np.union1d(addresses, _addresses(np.concatenate(more)))
+        ends = np.array([area.end for area in known], np.uint64)
+        starts = np.array([area.start for area in known], np.uint64)
+        area = np.minimum(np.searchsorted(ends, addresses, side="right"), len(known) - 1)
+        inside = addresses[(starts[area] <= addresses) & (addresses < ends[area])]
+        for at in range(0, len(inside), CHUNK_BYTES // PAGE):
+            yield inside[at : at + CHUNK_BYTES // PAGE]
 
-    def _with_unknown(self, start: int, end: int, offset: int, base: tuple[str, int], found: Array) -> Array:
-        """Return regions of an area, and those of which the base image's content was never seen."""
-        covered = self._bases[base].covered[offset // PAGE : (offset + end - start) // PAGE]
-        if covered.all():
-            return found
-        own = ~covered
-        for first, last in ((found - np.uint64(start)) // np.uint64(PAGE)).tolist():
-            own[first:last] = True
-        edges = np.flatnonzero(np.diff(np.concatenate(([False], own, [False])).astype(np.int8)))
-        return (edges.reshape(-1, 2) * PAGE + start).astype(np.uint64)
+    def _unknown(self, area: Area, seen: Seen) -> Array:
+        """Return the regions of an area of which the base image's content was never seen; uint64, shape (n, 2)."""
+        covered = self._bases[seen.bases[area.of]].covered
+        unseen = ~covered[area.offset // PAGE : (area.offset + area.end - area.start) // PAGE]
+        edges = np.flatnonzero(np.diff(np.concatenate(([False], unseen, [False])).astype(np.int8)))
+        return (edges.reshape(-1, 2) * PAGE + area.start).astype(np.uint64)
 
     def _table(self, sha256: bytes | None) -> PageTable:
         if sha256 is None:
@@ -296,16 +291,13 @@ class _Pages:
             self._writer.abandon()
 
 
-def _chunks(regions: Array) -> Iterator[Array]:
-    """Yield the addresses of the pages in regions of (start, end), at most `CHUNK_BYTES` of them at a time."""
-    if not len(regions):
-        return
+def _addresses(regions: Array) -> Array:
+    """Return the addresses of the pages in regions of (start, end)."""
     pages = ((regions[:, 1] - regions[:, 0]) // np.uint64(PAGE)).astype(np.int64)
     behind = np.repeat(np.cumsum(pages) - pages, pages)
     step = np.arange(int(pages.sum()), dtype=np.int64) - behind
-    addresses = np.repeat(regions[:, 0], pages) + step.astype(np.uint64) * np.uint64(PAGE)
-    for at in range(0, len(addresses), CHUNK_BYTES // PAGE):
-        yield addresses[at : at + CHUNK_BYTES // PAGE]
+    addresses: Array = np.repeat(regions[:, 0], pages) + step.astype(np.uint64) * np.uint64(PAGE)
+    return addresses
 
 
 def _read(process: Process, addresses: Array) -> Array:
