@@ -59,7 +59,7 @@ class Store:
             NotFoundError: There is none of that ``uid``.
             StoreDamagedError: It is not what was written.
         """
-        return self._head(keys.of_tree(uid), Tree)
+        return self.head(keys.of_tree(uid), Tree)
 
     def nodes(self, tree: str | None = None) -> list[Node]:
         """Return the nodes of the tree with that ``uid``, or of all trees, in order of when they were taken."""
@@ -79,7 +79,7 @@ class Store:
         if keys.is_uid(reference):
             for entry in self.blobs.entries(keys.NODES):
                 if entry.key.endswith("/" + reference):
-                    return self._head(entry.key, Node)
+                    return self.head(entry.key, Node)
         of, slash, name = reference.rpartition("/")
         trees = {tree.uid for tree in self.trees() if not slash or of in (tree.name, tree.uid)}
         found = [each for each in self.nodes() if each.tree in trees and name in (each.name, each.uid, *each.tags)]
@@ -196,7 +196,13 @@ class Store:
         """
         return memory.layer(self.blobs, sha256)
 
-    def _head(self, key: str, kind: type[_Head]) -> _Head:
+    def head(self, key: str, kind: type[_Head]) -> _Head:
+        """Return the tree, node or session of a key.
+
+        Raises:
+            NotFoundError: It is not there.
+            StoreDamagedError: It is not what was written.
+        """
         return _placed(key, framing.unpack_object(key, self.blobs.get(key), kind))
 
     def _heads(self, prefix: str, kind: type[_Head]) -> Iterable[_Head]:
