@@ -102,6 +102,9 @@ class _Verification:
         image = self._read(key, node, Image)
         if isinstance(image, Image):
             self._follow_packs(key, image, node)
+            there = {"base": len(image.bases), "file": len(image.files)}
+            if any(area.kind in there and area.of >= there[area.kind] for area in image.areas):
+                self.note(key, "its areas are of what it does not name", node)
             for sha256 in bases_of(image):
                 key = keys.of_content(keys.BASES, sha256)
                 base = self._read(key, node, Base)

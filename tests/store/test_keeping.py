@@ -22,11 +22,6 @@ from . import making
 from .making import START
 
 
-@pytest.fixture
-def writer(tmp_path: Path) -> StoreWriter:
-    return StoreWriter(tmp_path / "store")
-
-
 def keys(writer: StoreWriter, prefix: str) -> set[str]:
     return {entry.key for entry in writer.blobs.entries(prefix)}
 
@@ -58,32 +53,34 @@ def line_of_three(writer: StoreWriter) -> list[Node]:
 def test_only_what_nobody_names_is_collected(writer: StoreWriter) -> None:
     root, middle, last = line_of_three(writer)
     before = everything(writer)
-    assert collect(writer).removed == []
+    assert collect(writer, grace_s=0).removed == []
     assert everything(writer) == before
     writer.remove_node(middle.tree, middle.uid)
-    would = collect(writer, dry_run=True)
+    would = collect(writer, grace_s=0, dry_run=True)
     assert len(everything(writer)) == len(before) - 1
-    done = collect(writer)
+    done = collect(writer, grace_s=0)
     assert done == would
     assert [key.partition("/")[0] for key in done.removed] == ["images", "packs"]
     assert verify(writer.store).damage == []
     for node in (root, last):
         writer.remove_node(node.tree, node.uid)
-    collect(writer)
+    collect(writer, grace_s=0)
     assert everything(writer) == {"snapserv-store"}
 
 
-def test_a_session_keeps_its_tree_and_what_killed_writers_left_goes(writer: StoreWriter) -> None:
+def test_a_session_keeps_its_tree_and_what_killed_writers_left_goes(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path / "store")
     tree = making.tree_of()
     writer.put_tree(tree)
     writer.put_session(making.session_of(tree))
     left = Path(writer.blobs.url) / "temporary" / "left"
     left.write_bytes(b"half a pack")
-    assert collect(writer).removed == ["temporary/left"]
+    assert collect(writer, grace_s=0).removed == ["temporary/left"]
     assert [each.uid for each in writer.store.trees()] == [tree.uid]
 
 
-def test_what_is_young_stays_with_all_that_it_needs(writer: StoreWriter) -> None:
+def test_what_is_young_stays_with_all_that_it_needs(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path / "store")
     generator = np.random.default_rng(2)
     with writer.saving() as saving:
         pack, slots = making.put_pages(saving, making.some_pages(generator, 2))
@@ -97,24 +94,23 @@ def test_what_is_young_stays_with_all_that_it_needs(writer: StoreWriter) -> None
     assert [key.partition("/")[0] for key in found.removed] == ["packs"]
     assert found.young > 0
     assert len(keys(writer, "packs/")) == len(keys(writer, "bases/")) == 1
-    assert len(collect(writer).removed) == 3
+    assert len(collect(writer, grace_s=0).removed) == 3
 
 
 def test_nothing_is_collected_where_it_cannot_be_told_what_a_node_needs(writer: StoreWriter) -> None:
     node = line_of_three(writer)[1]
     writer.remove_node(node.tree, node.uid)
     (one, *_) = keys(writer, "nodes/")
-    path = Path(writer.blobs.url) / one
-    data = bytearray(path.read_bytes())
+    data = bytearray(writer.blobs.get(one))
     data[40] ^= 1
-    path.write_bytes(data)
+    writer.blobs.put(one, data)
     before = everything(writer)
     with pytest.raises(StoreDamagedError):
-        collect(writer)
+        collect(writer, grace_s=0)
     assert everything(writer) == before
     _, tree, uid = one.split("/")
     writer.remove_node(tree, uid)
-    assert collect(writer).removed
+    assert collect(writer, grace_s=0).removed
 
 
 def test_saves_and_collections_wait_for_each_other(writer: StoreWriter) -> None:
@@ -133,9 +129,11 @@ def test_saves_and_collections_wait_for_each_other(writer: StoreWriter) -> None:
         assert began.wait(10)
         assert can_save(writer)  # side by side
         with pytest.raises(StoreUnavailableError) as raised:
-            collect(writer, wait_s=0.1)
+            collect(writer, grace_s=0, wait_s=0.1)
         assert raised.value.details["reason"] == "in_use"
-        collecting = threading.Thread(target=lambda: order.append(f"collected {len(collect(writer).removed)}"))
+        collecting = threading.Thread(
+            target=lambda: order.append(f"collected {len(collect(writer, grace_s=0).removed)}")
+        )
         collecting.start()
         # Who waits to collect lets no more saves begin, or would wait for ever where there is always one.
         assert_settles(lambda: can_save(writer), False)
@@ -159,12 +157,12 @@ def test_usage_tells_what_is_gained_by_removing_a_node(writer: StoreWriter) -> N
     assert usage.trees[0].nodes[0].shared == 0
     sizes = {entry.key: entry.size for entry in writer.blobs.entries("")}
     assert usage.named + usage.unnamed == sum(sizes.values())
-    assert usage.unnamed == collect(writer, dry_run=True).size > 4096
+    assert usage.unnamed == collect(writer, grace_s=0, dry_run=True).size > 4096
     each = usage.trees[1].nodes[1]
-    collect(writer)
+    collect(writer, grace_s=0)
     before = sum(sizes.values()) - usage.unnamed
     writer.remove_node(nodes[1].tree, nodes[1].uid)
-    collect(writer)
+    collect(writer, grace_s=0)
     after = sum(entry.size for entry in writer.blobs.entries(""))
     # The head of its child is written anew, with another parent.
     assert before - after == pytest.approx(each.own, abs=60)

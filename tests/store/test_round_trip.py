@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,6 @@ from snapserv.store.writing import StoreWriter
 
 from . import making
 from .making import START
-
-
-@pytest.fixture
-def writer(tmp_path: Path) -> StoreWriter:
-    return StoreWriter(tmp_path / "store")
 
 
 def test_a_node_is_read_back_with_its_lineage_fields_and_outputs(writer: StoreWriter) -> None:

@@ -31,7 +31,9 @@ REASONS = {
     errno.EHOSTDOWN: "network",
 }
 _POSIX = os.name == "posix"
-_READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_READ = os.O_RDONLY
+for _name in ("O_CLOEXEC", "O_BINARY", "O_NOFOLLOW", "O_NONBLOCK"):  # the last one for what is a pipe instead
+    _READ |= getattr(os, _name, 0)
 _WRITE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -157,17 +159,17 @@ class FolderBlobs:
         path = self._place(key)
         with _typed(key):
             try:
-                file = os.fdopen(os.open(path, _READ), "rb", buffering=0)
+                number = os.open(path, _READ)
             except OSError as cause:
                 if cause.errno == errno.ELOOP:
                     raise _untrusted(path, "it is a link") from cause
                 raise
-        try:
-            _refuse(path, os.fstat(file.fileno()), folder=False)
-        except BaseException:
-            file.close()
-            raise
-        return file
+            try:
+                _refuse(path, os.fstat(number), folder=False)
+                return os.fdopen(number, "rb", buffering=0)
+            except BaseException:
+                os.close(number)
+                raise
 
     def _place(self, key: str, *, create: bool = False) -> Path:
         """Return the path of a key, when the folders on the way to it are found to be this user's."""
