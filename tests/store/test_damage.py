@@ -138,6 +138,25 @@ def test_a_newer_format_is_no_damage(writer: StoreWriter, kind: str) -> None:
             StoreWriter(writer.blobs.url)
 
 
+def test_a_pack_of_a_newer_format_is_no_damage_and_a_flipped_byte_of_its_footer_is(writer: StoreWriter) -> None:
+    with writer.saving() as saving:
+        pack, slots = making.put_pages(saving, making.some_pages(np.random.default_rng(3), 3))
+    key = f"packs/{pack.sha256.hex()[:2]}/{pack.sha256.hex()}"
+    sound = writer.blobs.get(key)
+    for place in range(len(sound) - 48, len(sound)):
+        data = bytearray(sound)
+        data[place] ^= 2
+        writer.blobs.put(key, data)
+        with pytest.raises(StoreDamagedError):
+            open_store(writer.blobs.url).digests(pack)
+    index, footer = sound[pack.index : -48], bytearray(sound[-48:])
+    footer[32] = 2
+    footer[16:32] = xxhash.xxh3_128_digest(index + footer[:16] + footer[32:])
+    writer.blobs.put(key, sound[:-48] + footer)
+    with pytest.raises(VersionMismatchError):
+        open_store(writer.blobs.url).pages([pack], np.zeros(3, np.uint32), slots)
+
+
 def test_fields_that_were_added_are_ignored() -> None:
     import msgspec
     import zstandard
