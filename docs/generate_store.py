@@ -50,12 +50,11 @@ def _table(kind: type[msgspec.Struct]) -> str:
     doc = inspect.cleandoc(kind.__doc__ or "")
     said, _, attributes = doc.partition("Attributes:")
     number = framing.KINDS.get(kind)  # type: ignore[call-overload]
-    lines = [f"### {kind.__name__}" + (f" (kind {number})" if number else ""), "", " ".join(said.split()), ""]
-    meanings = {name: " ".join(text.split()) for name, text in _PART.findall(attributes)}
+    lines = [f"### {kind.__name__}" + (f" (kind {number})" if number else ""), "", _plain(said), ""]
+    meanings = {name: _plain(text) for name, text in _PART.findall(attributes)}
     lines += ["| key | value | meaning |", "| --- | --- | --- |"]
     for field in msgspec.structs.fields(kind):
-        meaning = meanings[field.name].replace("``", "`").replace("|", "\\|")
-        lines.append(f"| `{field.name}` | {_type(kind, field)} | {meaning} |")
+        lines.append(f"| `{field.name}` | {_type(kind, field)} | {meanings[field.name]} |")
     return "\n".join(lines)
 
 
@@ -65,7 +64,11 @@ def _type(kind: type[msgspec.Struct], field: Any) -> str:
     if hasattr(named, "__args__"):
         written = " or ".join(f'"{value}"' for value in named.__args__)
     default = "" if field.required else f"; `{_default(field)!r}`"
-    return f"`{written}`{default}"
+    return f"`{written}`{default}".replace("|", "\\|")
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).replace("``", "`").replace("|", "\\|")
 
 
 def _default(field: Any) -> Any:

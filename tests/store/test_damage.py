@@ -12,7 +12,7 @@ import pytest
 import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from snapserv_client.errors import NotFoundError, StoreDamagedError, VersionMismatchError
+from snapserv_client.errors import NotFoundError, SnapservError, StoreDamagedError, VersionMismatchError
 from snapserv_client.store import Store, open_store
 from snapserv_client.store.format import PAGE, Base, Image, Node, Tree
 from snapserv_client.store.framing import HEADER, pack_object, unpack_object
@@ -95,6 +95,31 @@ def test_what_is_missing_or_cut_short_is_named(writer: StoreWriter, kind: str) -
         assert raised.value.details.get("missing", False) == (rest is None)
         (damage,) = verify(writer.store).damage
         assert (damage.key, damage.nodes) == (key, [f"nodes/{node.tree}/{node.uid}"])
+
+
+def test_one_damaged_node_does_not_hide_the_others(writer: StoreWriter) -> None:
+    node = fill(writer)
+    tree = writer.store.tree(node.tree)
+    with writer.saving() as saving:
+        child = making.save(saving, tree, "s2", making.some_pages(np.random.default_rng(8), 1), node)
+        making.save(saving, tree, "s3", making.some_pages(np.random.default_rng(9), 1), child)
+    key = f"nodes/{child.tree}/{child.uid}"
+    data = bytearray(writer.blobs.get(key))
+    data[-1] ^= 1
+    writer.blobs.put(key, data)
+    store = open_store(writer.blobs.url)
+    with pytest.raises(StoreDamagedError):
+        store.nodes()
+    errors = list[SnapservError]()
+    assert [each.name for each in store.nodes(damaged=errors)] == ["s1", "s3"]
+    assert [error.details["key"] for error in errors] == [key]
+    assert store.node("world/s1") == node
+    assert [each.name for each in store.lineage(store.node("s3"))] == ["s3"]
+    for reference in ("s2", child.uid):
+        with pytest.raises(StoreDamagedError):
+            store.node(reference)
+    writer.remove_node(child.tree, child.uid)
+    assert [each.name for each in store.nodes()] == ["s1", "s3"]
 
 
 def test_a_head_in_the_place_of_another_is_found(writer: StoreWriter) -> None:

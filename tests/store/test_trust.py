@@ -135,7 +135,11 @@ def test_what_is_not_installed_is_said(tmp_path: Path) -> None:
     import subprocess
     import sys
 
-    code = "import sys; sys.modules['zstandard'] = None; from snapserv_client.store import open_store"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert UnsupportedError.__name__ in ran.stderr
-    assert "snapserv-client[store]" in ran.stderr
+    for what, extra in (
+        ("snapserv_client.store import open_store", "snapserv-client"),
+        ("snapserv import store", "snapserv"),
+    ):
+        code = f"import sys; sys.modules['zstandard'] = None; from {what}"
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert UnsupportedError.__name__ in ran.stderr
+        assert f"pip install '{extra}[store]'" in ran.stderr
