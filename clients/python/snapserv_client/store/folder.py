@@ -58,7 +58,10 @@ class FolderBlobs:
         self._known: set[Path] = set()
         with _typed(self.url):
             if create:
+                new = [each for each in (self.path, *self.path.parents) if not os.path.lexists(each)]
                 self.path.mkdir(0o700, parents=True, exist_ok=True)
+                for each in new:
+                    sync_folder(each.parent)
             if not os.path.lexists(self.path):
                 raise NotFoundError(f"there is no store at {self.path}", details={"store": self.url})
         _refuse_parent(self.path.parent)
@@ -185,7 +188,7 @@ class FolderBlobs:
             if create and not os.path.lexists(folder):
                 with contextlib.suppress(FileExistsError):
                     folder.mkdir(0o700)
-                    sync_folder(folder.parent)
+                sync_folder(folder.parent)
             try:
                 status = os.lstat(folder)
             except FileNotFoundError:
