@@ -58,7 +58,8 @@ def _nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
         # obstore keeps connections open
         yield
         return
-    before = (len(os.listdir("/proc/self/fd")), threading.active_count())
+    descriptors, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
     yield
     gc.collect()
-    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
+    assert len(os.listdir("/proc/self/fd")) <= descriptors  # fewer, where obstore gives up a connection meanwhile
+    assert threading.active_count() == threads
