@@ -37,8 +37,8 @@ class Mark:
     def __init__(self, blobs: Blobs, purpose: str) -> None:
         self._blobs = blobs
         self._key = f"{LOCKS}{purpose}-{secrets.token_hex(16)}"
-        self._written = 0.0
         self._ended = threading.Event()
+        self._written = _now()
         self._write()
 
     def others(self, purpose: str) -> bool:
@@ -46,8 +46,7 @@ class Mark:
         waited = _now() - self._written
         entries = {entry.key: entry for entry in self._blobs.entries(LOCKS)}
         if self._key not in entries:
-            self._write()  # somebody took it for one of a process that is no more
-            return True
+            raise self._lost()  # it was taken for one of a process that is no more
         now = entries.pop(self._key).modified + waited
         return any(
             entry.key.startswith(LOCKS + purpose) and now - entry.modified < LEASE_S for entry in entries.values()
@@ -60,11 +59,7 @@ class Mark:
             StoreUnavailableError: It was not written for so long that they may not.
         """
         if _now() - self._written > TRUSTED_S:
-            raise StoreUnavailableError(
-                f"{self._blobs.url} was out of reach for long: others may have removed what this needs",
-                hint="do it again",
-                details={"reason": "network"},
-            )
+            raise self._lost()
 
     def remove(self) -> None:
         """Take it away; where that fails it counts for `LEASE_S` more."""
@@ -89,8 +84,17 @@ class Mark:
 
     def _write(self) -> None:
         began = _now()
+        if began - self._written > TRUSTED_S:
+            return  # once it is not to be trusted, it never is again
         self._blobs.put(self._key, b"")
         self._written = began
+
+    def _lost(self) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            f"{self._blobs.url} was out of reach for long: others may have removed what this needs",
+            hint="do it again",
+            details={"reason": "network"},
+        )
 
 
 @contextlib.contextmanager

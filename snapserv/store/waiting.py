@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from snapserv.errors import StoreUnavailableError
 
-FIRST_S, MOST_S = 0.002, 0.5
+FIRST_S, MOST_S = 0.002, 0.2
 """How long to wait between two looks, at first and at most."""
 
 

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 import zstandard
 from snapserv_client.store import framing, keys
-from snapserv_client.store.blobs import TIMEOUT_S, Blobs
+from snapserv_client.store.blobs import TIMEOUT_S, Blobs, stretches
 from snapserv_client.store.format import Base, Image, Layer, Marker, Node, Session, Tree
 from snapserv_client.store.places import open_blobs
 from snapserv_client.store.reader import Store
@@ -25,6 +25,7 @@ from snapserv.errors import BadRequestError, NotFoundError, SnapservError, Store
 
 from .locks import WAIT_S, Hold, held
 from .packing import PackWriter, Rate
+from .references import named_by
 
 CHUNK_BYTES = 1 << 20
 LAYER_LEVEL = 3
@@ -56,7 +57,7 @@ class Saving:
         Raises:
             StoreDamagedError: A pack or a base that it names is not there.
         """
-        self._require(content_of(image))
+        self._require(named_by(image))
         return self._put_content(keys.IMAGES, framing.pack_object(image))
 
     def put_layer(self, archive: BinaryIO) -> Layer:
@@ -76,6 +77,36 @@ class Saving:
             spool.discard()
         self._there.add(key)
         return Layer(found.digest(), size)
+
+    def copy(self, source: Blobs, key: str) -> int:
+        """Write an object that is named by its content as it is in another store; return its size.
+
+        Raises:
+            StoreDamagedError: It is missing there, or not what was written.
+        """
+        entry = source.head(key)
+        if entry is None:
+            raise framing.missing(key)
+        found, spool = hashlib.sha256(), self._blobs.spool()
+        try:
+            for data in stretches(source, entry):
+                self._rate.take(len(data))
+                found.update(data)
+                spool.write(data)
+            if found.digest() != keys.sha256_of(key):
+                raise framing.damaged(key, "its bytes have changed")
+            spool.keep(key)
+        finally:
+            spool.discard()
+        self._there.add(key)
+        return entry.size
+
+    def absent(self, named: Iterable[str]) -> list[str]:
+        """Return those keys of which there is no object; the others stay for as long as the save goes on."""
+        asked = set(named) - self._there
+        absent = self._blobs.absent(sorted(asked))
+        self._there |= asked.difference(absent)
+        return absent
 
     def put_tree(self, tree: Tree) -> None:
         """Write a tree, in the place of what was written of it before."""
@@ -111,11 +142,9 @@ class Saving:
         return sha256
 
     def _require(self, named: Iterable[str]) -> None:
-        """Check that what is to be named is there; once in a save."""
-        asked = set(named) - self._there
-        for key in self._blobs.absent(sorted(asked)):
+        """Check that what is to be named is there."""
+        for key in self.absent(named):
             raise framing.missing(key)
-        self._there |= asked
 
 
 class StoreWriter:
@@ -209,12 +238,3 @@ class StoreWriter:
             )
         marker = Marker(secrets.token_hex(16), time.time(), by)
         self.blobs.put_new(keys.MARKER, framing.pack_object(marker))
-
-
-def content_of(image: Image) -> list[str]:
-    """Return the keys of all that an image names."""
-    bases = [*image.bases, *(file.content for file in image.files if file.content)]
-    return [
-        *(keys.of_content(keys.PACKS, pack.sha256) for pack in image.packs),
-        *(keys.of_content(keys.BASES, sha256) for sha256 in bases),
-    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,6 @@ from snapserv.store.writing import StoreWriter
 
 from . import making
 from .making import START
-
-
-@pytest.fixture
-def writer(tmp_path: Path) -> StoreWriter:
-    return StoreWriter(tmp_path / "store")
 
 
 def test_a_node_is_read_back_with_its_lineage_fields_and_outputs(writer: StoreWriter) -> None:
@@ -183,6 +179,16 @@ def test_a_removed_node_leaves_its_children_to_its_parent(writer: StoreWriter) -
     assert [node.name for node in writer.store.lineage(writer.store.node("s2"))] == ["s2", "root"]
     with pytest.raises(NotFoundError):
         writer.remove_node(tree.uid, middle.uid)
+
+
+def test_packs_are_written_no_faster_than_they_may(tmp_path: Path) -> None:
+    writer = StoreWriter(tmp_path / "store", bytes_per_s=2e6)
+    pages = np.random.default_rng(8).integers(0, 256, (200, PAGE), np.uint8)
+    began = time.monotonic()
+    with writer.saving() as saving:
+        pack, _ = making.put_pages(saving, pages)
+    assert pack.size > 800_000
+    assert time.monotonic() - began > 0.25
 
 
 def test_sessions_are_written_anew_and_removed(writer: StoreWriter) -> None:

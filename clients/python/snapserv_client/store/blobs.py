@@ -23,6 +23,10 @@ class Entry(NamedTuple):
     modified: float
 
 
+CHUNK_BYTES = 8 << 20
+"""How much of an object that is read whole is read at a time."""
+
+
 class Spool(Protocol):
     """A file that becomes an object when all of it is written, and else is gone."""
 
@@ -84,3 +88,13 @@ class Blobs(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is no matter."""
+
+
+def stretches(blobs: Blobs, entry: Entry) -> Iterator[Buffer]:
+    """Return all bytes of an object, `CHUNK_BYTES` at a time; fewer, if it is shorter than it was.
+
+    Raises:
+        NotFoundError: It is not there.
+    """
+    for start in range(0, entry.size, CHUNK_BYTES):
+        yield from blobs.get_ranges(entry.key, [(start, min(CHUNK_BYTES, entry.size - start))])

@@ -31,7 +31,9 @@ REASONS = {
     errno.EHOSTDOWN: "network",
 }
 _POSIX = os.name == "posix"
-_READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+_READ = os.O_RDONLY
+for _name in ("O_CLOEXEC", "O_BINARY", "O_NOFOLLOW", "O_NONBLOCK"):  # the last one for what is a pipe instead
+    _READ |= getattr(os, _name, 0)
 _WRITE = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -56,7 +58,10 @@ class FolderBlobs:
         self._known: set[Path] = set()
         with _typed(self.url):
             if create:
+                new = [each for each in (self.path, *self.path.parents) if not os.path.lexists(each)]
                 self.path.mkdir(0o700, parents=True, exist_ok=True)
+                for each in new:
+                    sync_folder(each.parent)
             if not os.path.lexists(self.path):
                 raise NotFoundError(f"there is no store at {self.path}", details={"store": self.url})
         _refuse_parent(self.path.parent)
@@ -157,17 +162,17 @@ class FolderBlobs:
         path = self._place(key)
         with _typed(key):
             try:
-                file = os.fdopen(os.open(path, _READ), "rb", buffering=0)
+                number = os.open(path, _READ)
             except OSError as cause:
                 if cause.errno == errno.ELOOP:
                     raise _untrusted(path, "it is a link") from cause
                 raise
-        try:
-            _refuse(path, os.fstat(file.fileno()), folder=False)
-        except BaseException:
-            file.close()
-            raise
-        return file
+            try:
+                _refuse(path, os.fstat(number), folder=False)
+                return os.fdopen(number, "rb", buffering=0)
+            except BaseException:
+                os.close(number)
+                raise
 
     def _place(self, key: str, *, create: bool = False) -> Path:
         """Return the path of a key, when the folders on the way to it are found to be this user's."""
@@ -183,7 +188,7 @@ class FolderBlobs:
             if create and not os.path.lexists(folder):
                 with contextlib.suppress(FileExistsError):
                     folder.mkdir(0o700)
-                    sync_folder(folder.parent)
+                sync_folder(folder.parent)
             try:
                 status = os.lstat(folder)
             except FileNotFoundError:

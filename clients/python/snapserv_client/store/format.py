@@ -73,7 +73,13 @@ class Runs(_Object):
 
 
 class Base(_Object):
-    """A base image, on which memory of many nodes stands; or the content of a file. What has no run is zero."""
+    """A base image, on which memory of many nodes stands; or the content of a file. What has no run is zero.
+
+    Attributes:
+        size: In bytes.
+        packs: All packs that its runs name.
+        runs: Its pages, by offset.
+    """
 
     size: int
     packs: list[Pack]
@@ -205,7 +211,12 @@ class Image(_Object):
 
 
 class Layer(_Object):
-    """A layer of branched folders: a tar archive, as zstd, named by the SHA-256 of the compressed bytes."""
+    """A layer of branched folders: a tar archive, compressed with zstd.
+
+    Attributes:
+        sha256: Of the compressed bytes, which is its name.
+        size: Of the compressed bytes.
+    """
 
     sha256: bytes
     size: int

@@ -15,11 +15,9 @@ import zstandard
 from ..errors import BadRequestError, NotFoundError, NotPortableError
 from ..wire import dtype_from_wire
 from . import framing, keys
-from .blobs import Blobs
+from .blobs import Blobs, stretches
 from .columns import Array, Columns, columns
 from .format import PAGE, Area, Base, FieldPlace, Image, Pack, Runs
-
-CHUNK_BYTES = 8 << 20
 
 
 class Source(Protocol):
@@ -87,8 +85,7 @@ def layer(blobs: Blobs, sha256: bytes) -> BinaryIO:
     with contextlib.ExitStack() as undo:
         file = undo.enter_context(tempfile.TemporaryFile())
         found = hashlib.sha256()
-        for start in range(0, entry.size, CHUNK_BYTES):
-            (data,) = blobs.get_ranges(key, [(start, min(CHUNK_BYTES, entry.size - start))])
+        for data in stretches(blobs, entry):
             found.update(data)
             file.write(data)
         if found.digest() != sha256:

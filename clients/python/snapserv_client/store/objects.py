@@ -73,10 +73,16 @@ class ObjectBlobs:
 
     def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[Buffer]:
         """See `Blobs.get_ranges`."""
-        with _typed(key):
-            found = obstore.get_ranges(
-                self._store, key, starts=[start for start, _ in ranges], lengths=[size for _, size in ranges]
-            )
+        starts, sizes = [start for start, _ in ranges], [size for _, size in ranges]
+        try:
+            with _typed(key):
+                found = obstore.get_ranges(self._store, key, starts=starts, lengths=sizes)
+        except StoreUnavailableError:
+            entry = self.head(key)
+            if entry is None or all(start + size <= entry.size for start, size in ranges):
+                raise
+            whole = self.get(key)  # it is shorter than it should be, which is an error to an object store
+            return [whole[start : start + size] for start, size in ranges]
         return [memoryview(each) for each in found]
 
     def get_all(self, keys: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
@@ -87,13 +93,13 @@ class ObjectBlobs:
 
     def put(self, key: str, data: Buffer) -> None:
         """See `Blobs.put`."""
-        with _typed(key):
+        with _typed(key, bucket=True):
             obstore.put(self._store, key, data, chunk_size=PART_BYTES)
 
     def put_new(self, key: str, data: Buffer) -> bool:
         """See `Blobs.put_new`."""
         try:
-            with _typed(key):
+            with _typed(key, bucket=True):
                 obstore.put(self._store, key, data, mode="create")
         except FileExistsError:
             return False
@@ -105,7 +111,7 @@ class ObjectBlobs:
 
     def entries(self, prefix: str) -> list[Entry]:
         """See `Blobs.entries`."""
-        with _typed(self.url):
+        with _typed(self.url, bucket=True):
             found = obstore.list(self._store, prefix or None, chunk_size=1000)
             return sorted(
                 Entry(str(each["path"]), int(each["size"]), each["last_modified"].timestamp())
@@ -135,7 +141,7 @@ class ObjectBlobs:
 
     def upload(self, key: str, file: BinaryIO) -> None:
         """Write an object from a file."""
-        with _typed(key):
+        with _typed(key, bucket=True):
             obstore.put(self._store, key, file, chunk_size=PART_BYTES, max_concurrency=4)
 
     def _get_if_there(self, key: str) -> bytes | None:
@@ -173,20 +179,23 @@ class ObjectSpool:
 
 
 @contextlib.contextmanager
-def _typed(what: str) -> Iterator[None]:
-    """Raise what obstore raises as a typed error."""
+def _typed(what: str, *, bucket: bool = False) -> Iterator[None]:
+    """Raise what obstore raises as a typed error; what is not there is the bucket, where ``bucket``."""
     try:
         yield
-    except SnapservError:
+    except (SnapservError, FileExistsError):
         raise
     except (exceptions.NotFoundError, FileNotFoundError) as cause:
+        if bucket:
+            raise _unavailable(what, cause, "refused") from cause
         raise NotFoundError(f"there is no {what} in the store", details={"key": what}) from cause
     except exceptions.AlreadyExistsError as cause:
         raise FileExistsError(what) from cause
     except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as cause:
         raise _unavailable(what, cause, "refused") from cause
     except exceptions.BaseError as cause:
-        raise _unavailable(what, cause, "network") from cause
+        said_no = "non-2xx status code: 4" in str(cause)
+        raise _unavailable(what, cause, "refused" if said_no else "network") from cause
     except OSError as cause:
         raise _unavailable(what, cause, REASONS.get(cause.errno or 0, "input_output")) from cause
 

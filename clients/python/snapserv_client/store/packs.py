@@ -4,7 +4,7 @@
     header = magic (8), format uint32, pages in a frame uint32
     frame  = up to 64 pages, as one zstd frame, or as they are where that is no longer
     index  = size of each frame, uint32 each; XXH3-128 of each page, 16 bytes each
-    footer = where the index begins uint64, slots uint64, XXH3-128 of the index and these 16 bytes,
+    footer = where the index begins uint64, slots uint64, XXH3-128 of the index and all else of the footer,
              format uint32, pages in a frame uint32, magic (8)
 
 All is little-endian. Its name is the SHA-256 of all of its bytes; a page that is read is checked against its hash.
@@ -28,7 +28,6 @@ from .keys import PACKS, of_content
 MAGIC = b"\x89snappck"
 HEADER = struct.Struct("<8sII")
 FOOTER = struct.Struct("<QQ16sII8s")
-HASHED = 16
 DIGEST = np.dtype("V16")
 BATCH_BYTES = 16 << 20
 """How much of a pack is asked for at a time."""
@@ -62,9 +61,8 @@ def pack_index(sizes: list[int], digests: bytes, begins: int) -> bytes:
         begins: Where the index begins.
     """
     index = np.array(sizes, "<u4").tobytes() + digests
-    numbers = struct.pack("<QQ", begins, len(digests) // DIGEST.itemsize)
-    digest = xxhash.xxh3_128_digest(index + numbers)
-    return index + FOOTER.pack(*struct.unpack("<QQ", numbers), digest, FORMAT, FRAME_PAGES, MAGIC)
+    footer = FOOTER.pack(begins, len(digests) // DIGEST.itemsize, b"", FORMAT, FRAME_PAGES, MAGIC)
+    return index + footer[:16] + _digest(index, footer) + footer[32:]
 
 
 def read_index(blobs: Blobs, pack: Pack) -> Index:
@@ -88,12 +86,12 @@ def unpack_index(key: str, data: Buffer, pack: Pack) -> Index:
     index = memoryview(data)[: -FOOTER.size]
     if magic != MAGIC:
         raise framing.damaged(key, "it does not end as a pack does")
-    framing.refuse_newer(key, version)
-    hashed = xxhash.xxh3_128(index)
-    hashed.update(struct.pack("<QQ", begins, slots))
-    frames = -(-slots // FRAME_PAGES)
-    if digest != hashed.digest() or frame_pages != FRAME_PAGES or len(index) != 4 * frames + 16 * slots:
+    if digest != _digest(index, memoryview(data)[-FOOTER.size :]):
         raise framing.damaged(key, "its index has changed")
+    framing.refuse_newer(key, version)
+    frames = -(-slots // FRAME_PAGES)
+    if frame_pages != FRAME_PAGES or len(index) != 4 * frames + 16 * slots:
+        raise framing.damaged(key, "its index is not of its pages")
     if begins != pack.index or slots != pack.slots:
         raise framing.damaged(key, "it is not the one that is referred to")
     sizes = np.frombuffer(index, "<u4", frames)
@@ -157,6 +155,13 @@ def read_pages(blobs: Blobs, pack: Pack, index: Index, slots: Array, rows: Array
             pages = _frame(key, memoryview(data)[place - start : behind - start], behind - place, held)
             some = slice(bounds[number], bounds[number + 1])
             _deal(key, pages, index.digests, slots[some], frame * FRAME_PAGES, rows[some], out)
+
+
+def _digest(index: Buffer, footer: Buffer) -> bytes:
+    digest = xxhash.xxh3_128(index)
+    digest.update(footer[:16])
+    digest.update(footer[32:])
+    return digest.digest()
 
 
 def _batches(starts: Array, frames: Array) -> list[tuple[int, int]]:

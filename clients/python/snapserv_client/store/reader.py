@@ -6,11 +6,11 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from ..errors import BadRequestError, NotFoundError
+from ..errors import BadRequestError, NotFoundError, SnapservError, StoreDamagedError, VersionMismatchError
 from . import framing, keys, memory, packs
 from .blobs import TIMEOUT_S, Blobs, Buffer
 from .columns import Array, Columns, Pages, columns, within
@@ -22,6 +22,7 @@ INDEX_BYTES = 64 << 20
 OBJECTS_KEPT = 32
 """How many images and bases are kept."""
 
+Damaged: TypeAlias = list[SnapservError] | None
 _Head = TypeVar("_Head", Tree, Node, Session)
 _Content = TypeVar("_Content", Image, Base)
 
@@ -48,9 +49,13 @@ class Store:
         except NotFoundError as cause:
             raise NotFoundError(f"{blobs.url} is no store", details={"store": blobs.url}) from cause
 
-    def trees(self) -> list[Tree]:
-        """Return all trees, in order of their names."""
-        return sorted(self._heads(keys.TREES, Tree), key=lambda tree: (tree.name, tree.uid))
+    def trees(self, damaged: Damaged = None) -> list[Tree]:
+        """Return all trees, in order of their names.
+
+        Args:
+            damaged: Where to put the errors of those that cannot be read; without it the first one is raised.
+        """
+        return sorted(self._heads(keys.TREES, Tree, damaged), key=lambda tree: (tree.name, tree.uid))
 
     def tree(self, uid: str) -> Tree:
         """Return a tree.
@@ -59,11 +64,16 @@ class Store:
             NotFoundError: There is none of that ``uid``.
             StoreDamagedError: It is not what was written.
         """
-        return self._head(keys.of_tree(uid), Tree)
+        return self.head(keys.of_tree(uid), Tree)
 
-    def nodes(self, tree: str | None = None) -> list[Node]:
-        """Return the nodes of the tree with that ``uid``, or of all trees, in order of when they were taken."""
-        found = self._heads(keys.nodes_of(tree) if tree is not None else keys.NODES, Node)
+    def nodes(self, tree: str | None = None, damaged: Damaged = None) -> list[Node]:
+        """Return nodes, in order of when they were taken.
+
+        Args:
+            tree: The ``uid`` of the tree that they are of; all trees by default.
+            damaged: Where to put the errors of those that cannot be read; without it the first one is raised.
+        """
+        found = self._heads(keys.nodes_of(tree) if tree is not None else keys.NODES, Node, damaged)
         return sorted(found, key=lambda node: (node.created, node.uid))
 
     def node(self, reference: str) -> Node:
@@ -75,14 +85,19 @@ class Store:
         Raises:
             NotFoundError: There is none.
             BadRequestError: There are several of that name.
+            StoreDamagedError: It is not what was written, or there is none, and one that is not might be it.
         """
+        damaged: list[SnapservError] = []
         if keys.is_uid(reference):
             for entry in self.blobs.entries(keys.NODES):
                 if entry.key.endswith("/" + reference):
-                    return self._head(entry.key, Node)
+                    return self.head(entry.key, Node)
         of, slash, name = reference.rpartition("/")
-        trees = {tree.uid for tree in self.trees() if not slash or of in (tree.name, tree.uid)}
-        found = [each for each in self.nodes() if each.tree in trees and name in (each.name, each.uid, *each.tags)]
+        trees = {tree.uid for tree in self.trees(damaged) if not slash or of in (tree.name, tree.uid)}
+        nodes = [each for each in self.nodes(damaged=damaged) if not slash or each.tree in trees]
+        found = [each for each in nodes if name in (each.name, each.uid, *each.tags)]
+        if not found and damaged:
+            raise damaged[0]
         if not found:
             raise NotFoundError(f"there is no node {reference!r} in {self.blobs.url}")
         if len(found) > 1:
@@ -94,16 +109,16 @@ class Store:
         return found[0]
 
     def lineage(self, node: Node) -> list[Node]:
-        """Return a node and its ancestors, the root last; it ends where an ancestor is no longer there."""
-        there = {each.uid: each for each in self.nodes(node.tree)}
+        """Return a node and its ancestors, the root last; it ends where an ancestor is not there, or damaged."""
+        there = {each.uid: each for each in self.nodes(node.tree, damaged=[])}
         line = [node]
         while (parent := there.pop(line[-1].parent or "", None)) is not None:
             line.append(parent)
         return line
 
-    def sessions(self) -> list[Session]:
-        """Return all sessions of servers, the latest first."""
-        return sorted(self._heads(keys.SESSIONS, Session), key=lambda session: -session.began)
+    def sessions(self, damaged: Damaged = None) -> list[Session]:
+        """Return all sessions of servers, the latest first; see `trees`."""
+        return sorted(self._heads(keys.SESSIONS, Session, damaged), key=lambda session: -session.began)
 
     def image(self, sha256: bytes) -> Image:
         """Return an image.
@@ -196,13 +211,25 @@ class Store:
         """
         return memory.layer(self.blobs, sha256)
 
-    def _head(self, key: str, kind: type[_Head]) -> _Head:
+    def head(self, key: str, kind: type[_Head]) -> _Head:
+        """Return the tree, node or session of a key.
+
+        Raises:
+            NotFoundError: It is not there.
+            StoreDamagedError: It is not what was written.
+        """
         return _placed(key, framing.unpack_object(key, self.blobs.get(key), kind))
 
-    def _heads(self, prefix: str, kind: type[_Head]) -> Iterable[_Head]:
+    def _heads(self, prefix: str, kind: type[_Head], damaged: Damaged) -> Iterable[_Head]:
         for key, data in self.blobs.get_all(entry.key for entry in self.blobs.entries(prefix)):
-            if data is not None:  # or somebody has removed it since
+            if data is None:
+                continue  # somebody has removed it since
+            try:
                 yield _placed(key, framing.unpack_object(key, data, kind))
+            except (StoreDamagedError, VersionMismatchError) as error:
+                if damaged is None:
+                    raise
+                damaged.append(error)
 
     def _content(self, key: str, kind: type[_Content]) -> _Content:
         with self._lock:

@@ -1,0 +1,58 @@
+"""What names what in a store."""
+
+from __future__ import annotations
+
+from snapserv_client.store import keys
+from snapserv_client.store.format import Image, Node
+from snapserv_client.store.reader import Store
+
+
+class References:
+    """What images name, remembered, since images never change.
+
+    Args:
+        store: The store that they are in.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._of_images: dict[bytes, frozenset[str]] = {}
+        self._of_bases: dict[bytes, frozenset[str]] = {}
+
+    def of_node(self, node: Node) -> frozenset[str]:
+        """Return the keys of all that a node needs, beside itself and its tree.
+
+        Raises:
+            StoreDamagedError: Its image or a base is missing, or not what was written.
+        """
+        layers = (keys.of_content(keys.LAYERS, layer.sha256) for layer in node.layers)
+        return self.of_image(node.image).union(layers)
+
+    def of_image(self, sha256: bytes) -> frozenset[str]:
+        """Return the keys of an image and of all that it needs; see `of_node`."""
+        if sha256 not in self._of_images:
+            image = self._store.image(sha256)
+            packs = (keys.of_content(keys.PACKS, pack.sha256) for pack in image.packs)
+            named = {keys.of_content(keys.IMAGES, sha256), *packs}
+            self._of_images[sha256] = frozenset(named.union(*map(self.of_base, bases_of(image))))
+        return self._of_images[sha256]
+
+    def of_base(self, sha256: bytes) -> frozenset[str]:
+        """Return the keys of a base image and of all that it needs; see `of_node`."""
+        if sha256 not in self._of_bases:
+            packs = (keys.of_content(keys.PACKS, pack.sha256) for pack in self._store.base(sha256).packs)
+            self._of_bases[sha256] = frozenset({keys.of_content(keys.BASES, sha256), *packs})
+        return self._of_bases[sha256]
+
+
+def bases_of(image: Image) -> list[bytes]:
+    """Return the SHA-256 of the base images of an image, and of the files that were embedded."""
+    return [*image.bases, *(file.content for file in image.files if file.content)]
+
+
+def named_by(image: Image) -> list[str]:
+    """Return the keys of what an image itself names."""
+    return [
+        *(keys.of_content(keys.PACKS, pack.sha256) for pack in image.packs),
+        *(keys.of_content(keys.BASES, sha256) for sha256 in bases_of(image)),
+    ]
