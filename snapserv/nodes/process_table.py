@@ -314,6 +314,8 @@ class ProcessTable:
             cell.rest()
         except BaseException:
             cell.kill()
+            if cell.pid:
+                await asyncio.shield(cell.ended)
             raise
         return cell
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import mmap
 import os
 import random
 import select
@@ -21,7 +20,7 @@ from snapserv import Field, Simulation
 
 
 class Rich(Simulation):
-    """Keeps its state in C, in objects, in generators, in open files, and in memory that is mapped anew each tick."""
+    """Keeps its state in C, in objects, in generators, in open files, and in memory that is mapped in each tick."""
 
     total = Field("f8")
 
@@ -90,19 +89,11 @@ def _epoll() -> object:
     return select.epoll()
 
 
-def _locked() -> object:
-    memory = mmap.mmap(-1, 4096, flags=mmap.MAP_PRIVATE)
-    if ctypes.CDLL(None).mlock(ctypes.addressof(ctypes.c_char.from_buffer(memory)), 4096):
-        raise OSError("mlock")
-    return memory
-
-
 OBSTACLES: dict[str, tuple[str, Callable[[], object]]] = {
     "pipe": ("open_pipe", os.pipe),
     "socket": ("open_socket", socket.socketpair),
     "eventfd": ("open_kernel_object", _eventfd),
     "epoll": ("open_kernel_object", _epoll),
-    "locked": ("locked", _locked),
 }
 """What can be held: the word for why it does not last, and how it is made."""
 
