@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 
+import numpy as np
 from snapserv_client.store.reader import Store
 
 from ..ext import memory
+from ..images.script import write_at
+
+CHUNK_BYTES = 32 << 20
+"""How much of one is read at a time."""
 
 
 class BaseFiles:
@@ -36,9 +40,11 @@ class BaseFiles:
         base = self._store.base(sha256)
         descriptor = _file(base.size)
         try:
-            if base.size:
-                with mmap.mmap(descriptor, base.size) as whole:
-                    self._store.fill(base.packs, base.runs, whole)
+            for at in range(0, base.size, CHUNK_BYTES):
+                content = np.zeros(min(CHUNK_BYTES, base.size - at), np.uint8)
+                self._store.fill(base.packs, base.runs, content, at)
+                if content.any():
+                    write_at(descriptor, content.data, at)
         except BaseException:
             os.close(descriptor)
             raise

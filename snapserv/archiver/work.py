@@ -90,6 +90,8 @@ class Archive:
                 saving.put_tree(tree)
             head |= {"image": taken.sha256, "saved": time.time(), "size": taken.written_bytes}
             saving.put_node(msgspec.convert(head, Node))
+        if request["session"] is not None:
+            self._session(request, [])
         return {
             "image": taken.sha256,
             "size": taken.written_bytes,

@@ -15,7 +15,7 @@ from snapserv_client.store.format import PAGE, ZERO, Area, Image
 from snapserv_client.store.reader import Store
 
 from . import kernel
-from .script import HOME, HOME_END, PARKING, PARKINGS, Call, Script, Slot, text
+from .script import HOME, HOME_END, PARKING, PARKINGS, Call, Script, Slot, text, write_at
 
 _TOP = 0x7FFFFFFFF000
 _LOWEST = 0x10000
@@ -27,6 +27,9 @@ _ABOVE = 64
 """Descriptors that come along are at least here, and above all that the image has open."""
 
 KERNELS = ("vdso", "vvar")
+
+CHUNK_PAGES = 1 << 13
+"""How many pages are read at a time."""
 
 OpenBase = Callable[[bytes], str]
 """Gives the path of a file that holds a base image, by its SHA-256."""
@@ -223,9 +226,10 @@ def _finish(
     """Return the script with its pages."""
     descriptor, begin = script.write(image.kernel["registers"])
     try:
-        if len(written):
-            with mmap.mmap(descriptor, 0) as whole, memoryview(whole) as view:
-                store.pages(image.packs, pages.pack[written], pages.slot[written], into=view[begin:])
+        for at in range(0, len(written), CHUNK_PAGES):
+            some = written[at : at + CHUNK_PAGES]
+            content = store.pages(image.packs, pages.pack[some], pages.slot[some])
+            write_at(descriptor, content.data.cast("B"), begin + at * PAGE)
     except BaseException:
         os.close(descriptor)
         raise

@@ -242,6 +242,13 @@ def _resolved(argument: Argument, data: int, pages: int) -> tuple[int, int]:
 _ALL = (1 << 64) - 1
 
 
+def write_at(descriptor: int, content: memoryview, offset: int) -> None:
+    """Write all of some bytes to a file, at an offset."""
+    while content:
+        written = os.pwrite(descriptor, content, offset)
+        content, offset = content[written:], offset + written
+
+
 def text(path: str) -> bytes:
     """Return a path as the kernel takes it."""
     return os.fsencode(path) + b"\0"

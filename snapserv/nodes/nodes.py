@@ -143,6 +143,7 @@ class Nodes(NodeKeeping):
         except NameTakenError:
             await self.processes.end(frozen)
             raise
+        snapshot.taken_of = branch.name
         # The branch goes on from here: its past is the snapshot.
         self.forest.move(branch, snapshot)
         self.note(branch)
@@ -173,7 +174,7 @@ class Nodes(NodeKeeping):
         self.check_free(snapshot.tree, name)
         # The id comes first, because a branch's own random stream is derived from it.
         node = self.forest.add(snapshot.tree, "branch", snapshot, name=name, step=snapshot.step, now=time.time())
-        node.faulted = snapshot.faulted
+        node.faulted, node.since = snapshot.faulted, node.created
         queue = self._queues[node.id] = NodeQueue(node.id, self.traffic)
         async with Turn(queue):  # whoever names it already waits until it is there
             try:
@@ -220,7 +221,7 @@ class Nodes(NodeKeeping):
         """
         frozen = await self.present(snapshot)
         cell = await self.processes.thaw(frozen, step=snapshot.step, seed=seed_of(rng, branch.id))
-        branch.faulted = snapshot.faulted
+        branch.faulted, branch.since = snapshot.faulted, time.time()
         self.forest.move(branch, snapshot)
         await self._replace_cell(branch, cell)
         self._publish("restored", self.info(branch), snapshot.path)
@@ -312,6 +313,7 @@ class Nodes(NodeKeeping):
         node = self.forest.add(tree, "snapshot", parent, name=name, step=head["step"], now=head["created"])
         node.named, node.automatic = bool(head.get("named")), bool(head.get("automatic"))
         node.pinned, node.faulted = bool(head.get("pinned")), head.get("faulted")
+        node.taken_of = head.get("facts", {}).get("taken_of", "")
         for tag in head.get("tags", []):
             if tag not in tree.names:
                 self.forest.tag(node, tag)

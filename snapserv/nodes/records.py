@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 KEPT = (
     *("name", "kind", "parent", "step", "created", "tags", "pinned"),
-    *("named", "death", "faulted", "automatic", "rungs"),
+    *("named", "death", "faulted", "automatic", "rungs", "taken_of", "since"),
 )
 """What is said of a node as it is; the rest is its tree's, or its process's."""
 

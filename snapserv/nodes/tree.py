@@ -38,7 +38,8 @@ class Node:
     ``faulted`` is what the simulation raised, where it left the node as it is. ``automatic`` says that nobody asked
     for this snapshot; ``rungs`` are the ids of a branch's automatic snapshots, each with its place in the branch's
     past (see `snapserv.operations.retention`).
-    ``named`` is whether somebody chose its name.
+    ``named`` is whether somebody chose its name; ``taken_of`` what the branch was called that a snapshot was taken
+    of, and ``since`` when a branch came to where it went on from.
     """
 
     id: int
@@ -56,6 +57,8 @@ class Node:
     automatic: bool = False
     autosnap: Autosnap | None = None
     rungs: dict[int, int] = field(default_factory=dict)
+    taken_of: str = ""
+    since: float = 0.0
     children: dict[int, None] = field(default_factory=dict)
 
     @property

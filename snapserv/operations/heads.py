@@ -50,7 +50,7 @@ def of_node(node: Node, uid: str, tree: str, *, parent: str | None, kept: bool) 
         "named": node.named,
         "automatic": node.automatic,
         "faulted": node.faulted,
-        "facts": {"kept": kept},
+        "facts": {"kept": kept, "taken_of": node.taken_of},
     }
 
 

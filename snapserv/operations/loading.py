@@ -6,7 +6,7 @@ What is loaded is stored at first: it takes its place in the tree, and gets a pr
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -92,18 +92,19 @@ class Loading:
                 hint="go on with it, or end it; or serve a simulation, which begins a tree of its own",
                 details={"pid": last["pid"], "host": last["host"]},
             )
-        by_uid: dict[str, Node] = {}
         for uid in last["trees"]:
             found, _ = await self._saving.reader.ask("find", node=None, tree=uid, all=True)
             with self._nodes.ledger.gathering():
                 tree = self._plant(found["tree"], found["tree"]["name"])
-                by_uid |= self._take(tree, found["nodes"], root=found["tree"]["root"])
-        for live in last.get("live", []):
-            await self._revive(live, by_uid)
+                taken = self._take(tree, found["nodes"], root=found["tree"]["root"])
+            taken[""] = taken[found["tree"]["root"]]
+            for live in last.get("live", []):
+                if live["tree"] == uid:
+                    await self._revive(live, taken)
         return True
 
     async def _revive(self, live: Mapping[str, Any], by_uid: Mapping[str, Node]) -> None:
-        snapshot = by_uid.get(live["snapshot"])
+        snapshot = _newest(live, by_uid.values()) or by_uid.get(live["snapshot"])
         if snapshot is None:
             log.error("branch_lost", branch=live["name"], step=live["step"], why="no snapshot of it lasts")
             return
@@ -163,6 +164,13 @@ class Loading:
 
     def _here(self, tree: Tree) -> dict[str, Node]:
         return {saved.uid: node for node in tree.names.values() if (saved := self._saving.saved(node)) is not None}
+
+
+def _newest(live: Mapping[str, Any], nodes: Iterable[Node]) -> Node | None:
+    """Return the newest snapshot that was taken of a branch since it came to where it went on from."""
+    since = live.get("facts", {}).get("since", 0.0)
+    found = [node for node in nodes if node.taken_of == live["name"] and node.created >= since]
+    return max(found, key=lambda node: (node.created, node.step), default=None)
 
 
 def _is_alive(session: Mapping[str, Any], told: Mapping[str, Any]) -> bool:

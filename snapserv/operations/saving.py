@@ -80,6 +80,8 @@ class Saving:
         self._due: dict[int, None] = {}
         self._gone: list[Saved] = []
         self._refused: dict[int, SnapservError] = {}
+        self.session_of_save: Callable[[], dict[str, Any] | None] | None = None
+        """Gives what there is to say of this server with a save, before anybody is told that it lasts."""
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         nodes.stored.fetch = self._fetch
@@ -186,6 +188,7 @@ class Saving:
             relative=self._relative_image(node),
             tree=told,
             head=head,
+            session=self.session_of_save() if self.session_of_save is not None else None,
         )
         saved = Saved(uid, tree, answer["image"], kept, answer["saved"], answer["size"])
         self._written[node.id] = heads.what_changes(head)

@@ -36,7 +36,9 @@ class SessionRecord:
         self._uid = secrets.token_hex(16)
         self._began = time.time()
         self._written: dict[str, Any] | None = None
+        self._named: object = None
         self._task: asyncio.Task[None] | None = None
+        saving.session_of_save = self._with_save
 
     def begin(self) -> None:
         """Write it whenever it has changed, from now on."""
@@ -54,8 +56,19 @@ class SessionRecord:
             await asyncio.sleep(EVERY_S)
             await self._write(ended=False)
 
-    async def _write(self, *, ended: bool) -> None:
-        session = {
+    def _with_save(self) -> dict[str, Any] | None:
+        """Return what there is to say where trees or branches have come since it was said last, or gone.
+
+        How far a branch has come is told by its snapshots: each says which branch it was taken of.
+        """
+        session = self._now(ended=False)
+        return session if self._names(session) != self._named else None
+
+    def _names(self, session: dict[str, Any]) -> object:
+        return session["trees"], sorted((live["tree"], live["name"]) for live in session["live"])
+
+    def _now(self, *, ended: bool) -> dict[str, Any]:
+        return {
             "uid": self._uid,
             "pid": os.getpid(),
             "started": started(os.getpid()),
@@ -64,11 +77,14 @@ class SessionRecord:
             "trees": self._trees(),
             "live": self._live(),
         }
+
+    async def _write(self, *, ended: bool) -> None:
+        session = self._now(ended=ended)
         if not session["trees"] or session == self._written:
             return
         try:
             await self._saving.writer.ask("session", session=session)
-            self._written = session
+            self._written, self._named = session, self._names(session)
         except SnapservError as error:
             log.warning("session_not_written", why=error.message)
 
@@ -79,29 +95,31 @@ class SessionRecord:
     def _live(self) -> list[dict[str, Any]]:
         found = []
         for node in self._nodes.forest.nodes.values():
-            snapshot = self._snapshot(node) if node.kind == "branch" else None
             tree = self._saving.uid_of(node.tree)
-            if snapshot is None or tree is None:
+            if node.kind != "branch" or tree is None:
                 continue
             found.append(
                 {
                     "name": node.name,
                     "tree": tree,
-                    "snapshot": snapshot,
+                    "snapshot": self._snapshot(node),
                     "step": self._nodes.look(node),
                     "tags": list(node.tags),
-                    "facts": {"autosnap": None if node.autosnap is None else asdict(node.autosnap)},
+                    "facts": {
+                        "autosnap": None if node.autosnap is None else asdict(node.autosnap),
+                        "since": node.since,
+                    },
                 }
             )
         return found
 
-    def _snapshot(self, branch: Node) -> str | None:
-        """Return the ``uid`` of the newest snapshot of a branch that lasts."""
+    def _snapshot(self, branch: Node) -> str:
+        """Return the ``uid`` of a branch's nearest ancestor that lasts; empty where none does yet."""
         for each in reversed(self._nodes.forest.ancestors(branch)[:-1]):
             saved = self._saving.saved(each)
             if saved is not None:
                 return saved.uid
-        return None
+        return ""
 
 
 def started(pid: int) -> int:
