@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import numpy as np
+from snapserv_client.store.format import PAGE
 from snapserv_client.store.reader import Store
 
 from ..ext import memory
@@ -41,10 +43,11 @@ class BaseFiles:
         descriptor = _file(base.size)
         try:
             for at in range(0, base.size, CHUNK_BYTES):
-                content = np.zeros(min(CHUNK_BYTES, base.size - at), np.uint8)
+                size = min(CHUNK_BYTES, base.size - at)
+                content = np.zeros(-(-size // PAGE) * PAGE, np.uint8)
                 self._store.fill(base.packs, base.runs, content, at)
                 if content.any():
-                    write_at(descriptor, content.data, at)
+                    write_at(descriptor, content.data[:size], at)
         except BaseException:
             os.close(descriptor)
             raise
@@ -53,9 +56,12 @@ class BaseFiles:
 
 def _file(size: int) -> int:
     try:
+        if size < memory.HUGE_PAGE or size % memory.HUGE_PAGE:
+            raise OSError(errno.EINVAL, "no base image of an arena")
         descriptor = memory.open_huge_tmpfs(size)
     except OSError:
         descriptor = os.memfd_create("snapserv-base", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(descriptor, size)
-    os.posix_fallocate(descriptor, 0, size)  # an error now is no SIGBUS later
+    if size:
+        os.posix_fallocate(descriptor, 0, size)  # an error now is no SIGBUS later
     return descriptor

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import resource
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from snapserv_client.store.format import Image
 
 from .script import CONTROL, FIRST_PARKING, PAGE, PARKING, PARKINGS, SCRIPT, VDSO, Call, Script, Slot, packed, text
 
+OPENED = ("file", "folder", "device", "nameless")
+"""Kinds of descriptors that are opened again."""
 _PR_SET_NAME, _PR_SET_TIMERSLACK, _PR_SET_MM, _PR_SET_CHILD_SUBREAPER = 15, 29, 35, 36
 _PR_SET_MM_MAP = 14
 _ARCH_SET_GS, _ARCH_SET_FS = 0x1001, 0x1002
@@ -33,7 +35,7 @@ _NAMES_OF_VDSO = {
 def close_files(script: Script, image: Image) -> None:
     """Close what a process has open that is the image."""
     for descriptor in image.descriptors:
-        if descriptor.kind in ("file", "folder", "device"):
+        if descriptor.kind in OPENED:
             script.call(Call.close, descriptor.number, why=f"closing {descriptor.path}", may_fail=True)
 
 
@@ -47,12 +49,16 @@ def close_strays(script: Script, image: Image, above: int) -> None:
             script.call(Call.close_range, one + 1, next_one - 1, why="closing what is not its own", may_fail=True)
 
 
-def open_files(script: Script, image: Image, above: int) -> None:
-    """Open what the image has open, and put the control socket where it was."""
+def open_files(script: Script, image: Image, above: int, open_content: Callable[[bytes], str]) -> None:
+    """Open what the image has open, and put the control socket where it was.
+
+    ``open_content`` gives the path of a file that holds what one without a name did. Relatives may open the same: a
+    frozen process writes to none, and what is cloned of it has a copy.
+    """
     control = image.kernel["control"]
     script.call(Call.dup3, CONTROL, control, os.O_CLOEXEC, why="its control socket", into=script.slot())
     for descriptor in image.descriptors:
-        if descriptor.kind not in ("file", "folder", "device"):
+        if descriptor.kind not in OPENED:
             continue
         path, cloexec = descriptor.path, descriptor.flags & os.O_CLOEXEC
         if descriptor.same_as >= 0:
@@ -60,7 +66,11 @@ def open_files(script: Script, image: Image, above: int) -> None:
             continue
         found, high = script.slot(), script.slot()
         flags = (descriptor.flags & ~(os.O_CREAT | os.O_EXCL | os.O_TRUNC)) | os.O_CLOEXEC
-        script.call(Call.open, script.data(text(path)), flags, why=f"opening {path}", into=found)
+        place = path
+        if descriptor.kind == "nameless":
+            flags &= ~(os.O_TMPFILE | os.O_NOFOLLOW)
+            place = open_content(descriptor.content)
+        script.call(Call.open, script.data(text(place)), flags, why=f"opening {path}", into=found)
         # Out of the way first: it may have got the very number that it is to have.
         script.call(Call.fcntl, found, _F_DUPFD_CLOEXEC, above, why=f"opening {path}", into=high)
         script.call(Call.close, found, why=f"opening {path}")

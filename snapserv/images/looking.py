@@ -262,7 +262,7 @@ def _look_at_descriptors(pid: int, record: dict[str, Any], ledger: str, seen: Se
             seen.obstacles.append(kind)
             continue
         descriptor.kind = kind
-        if kind == "file" or kind == "folder":
+        if kind in ("file", "folder", "nameless"):
             descriptor.same_as = next(_sharers(pid, descriptor, seen.descriptors), -1)
         seen.descriptors.append(descriptor)
 
@@ -286,8 +286,10 @@ def _kind_of(
     if stat.S_ISFIFO(status.st_mode):
         return Obstacle("open_pipe", f"a pipe (descriptor {number})")
     if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
-        if not status.st_nlink or path.endswith(" (deleted)"):
-            return Obstacle("deleted_file", f"a file that has no name any more, {path} (descriptor {number})")
+        if not status.st_nlink and stat.S_ISREG(status.st_mode):
+            return "nameless"
+        if path.endswith(" (deleted)"):
+            return Obstacle("deleted_file", f"a file that its name does not lead to, {path} (descriptor {number})")
         return "folder" if stat.S_ISDIR(status.st_mode) else "file"
     if stat.S_ISCHR(status.st_mode) and os.major(status.st_rdev) == 1:
         return "device"
@@ -297,7 +299,7 @@ def _kind_of(
 def _sharers(pid: int, descriptor: Descriptor, others: list[Descriptor]) -> Iterator[int]:
     """Yield the numbers of those that have their position in common with it."""
     for other in others:
-        alike = other.path == descriptor.path and other.kind in ("file", "folder")
+        alike = other.path == descriptor.path and other.kind in ("file", "folder", "nameless")
         if alike and _is_one_description(pid, other.number, descriptor.number):
             yield other.number
 

@@ -32,7 +32,7 @@ CHUNK_PAGES = 1 << 13
 """How many pages are read at a time."""
 
 OpenBase = Callable[[bytes], str]
-"""Gives the path of a file that holds a base image, by its SHA-256."""
+"""Gives the path of a file that holds a base image, or the content of a file without a name, by its SHA-256."""
 
 
 @dataclass
@@ -83,7 +83,7 @@ def revive(image: Image, store: Store, open_base: OpenBase, *, top: int | None, 
     kernel.put_back_kernels(script, image, parked, jumps=jumps)
     if top is not None:
         _fill_above(script, image, top)
-    kernel.open_files(script, image, above)
+    kernel.open_files(script, image, above, open_base)
     kernel.put_back(script, image)
     return _finish(script, image, store, pages, np.arange(len(pages.address)), above, exact=top is not None)
 
@@ -126,7 +126,7 @@ def become(image: Image, was: Image, store: Store, open_base: OpenBase) -> Ready
             layout.protect(now, then, start, end, written=len(written) > 0)
         layout.write(now, start, end, written)
     layout.close()
-    kernel.open_files(script, image, above)
+    kernel.open_files(script, image, above, open_base)
     kernel.put_back(script, image)
     return _finish(script, image, store, pages, np.flatnonzero(changed), above)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections import OrderedDict
@@ -117,6 +118,9 @@ class Taker:
             for base, extents in bases.items():
                 if base not in self._bases:
                     self._bases[base] = self._save_base(base, extents, [*others, process], pages, saving)
+            for descriptor in seen.descriptors:
+                if descriptor.kind == "nameless" and descriptor.same_as < 0:
+                    descriptor.content = self._save_content(process.pid, descriptor.number, pages, saving)
             table = self._save_pages(process, seen, self._table(relative), pages)
         image = Image(
             machine=this_machine(),
@@ -203,6 +207,22 @@ class Taker:
         while len(self._tables) > TABLES_KEPT:
             self._tables.popitem(last=False)
 
+    def _save_content(self, pid: int, descriptor: int, pages: _Pages, saving: Saving) -> bytes:
+        """Write the content of an open file that has no name; return the SHA-256 of its `Base`."""
+        parts = []
+        file = os.open(f"/proc/{pid}/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size = os.fstat(file).st_size
+            for offset, content in _content_of(file, size):
+                digest = digests_of(content)
+                numbers, slots = pages.add(content, digest)
+                address = np.arange(len(content), dtype=np.uint64) * np.uint64(PAGE) + np.uint64(offset)
+                parts.append((address, numbers, slots, digest))
+        finally:
+            os.close(file)
+        table = joined(parts, pages.close())
+        return saving.put_base(Base(size, table.packs, table.runs()))
+
     # -------------------------------------------------------------------------------------------- base images
 
     def _find_bases(self, seen: Seen) -> dict[tuple[str, int], list[tuple[int, int, int]]]:
@@ -247,6 +267,27 @@ class Taker:
             table.packs, table.address[order], table.pack[order], table.slot[order], table.digest[order]
         )
         return _KnownBase(saving.put_base(Base(size, table.packs, table.runs())), table, covered)
+
+
+def _content_of(file: int, size: int) -> Iterator[tuple[int, Array]]:
+    """Yield what a file holds, but for its holes: offsets, and pages from there on, padded with zeros."""
+    at = 0
+    while at < size:
+        try:
+            start = os.lseek(file, at, os.SEEK_DATA) // PAGE * PAGE
+        except OSError as cause:
+            if cause.errno == errno.ENXIO:  # a hole up to its end
+                return
+            raise
+        at = min(os.lseek(file, start, os.SEEK_HOLE), start + CHUNK_BYTES, size)
+        content = np.zeros((-(-(at - start) // PAGE), PAGE), np.uint8)
+        view, got = content.data.cast("B"), 0
+        while got < at - start:
+            more = os.preadv(file, [view[got : at - start]], start + got)
+            if not more:
+                break
+            got += more
+        yield start, content
 
 
 class _Pages:

@@ -47,7 +47,9 @@ class References:
 
 def bases_of(image: Image) -> list[bytes]:
     """Return the SHA-256 of the base images of an image, and of the files that were embedded."""
-    return [*image.bases, *(file.content for file in image.files if file.content)]
+    files = (file.content for file in image.files)
+    descriptors = (descriptor.content for descriptor in image.descriptors)
+    return [*image.bases, *(content for content in (*files, *descriptors) if content)]
 
 
 def named_by(image: Image) -> list[str]:

@@ -33,6 +33,7 @@ KINDS = {
     "simpy": Kind("simpy:snapserv.examples.machine_shop:Shop"),
     "lander": Kind("gym:LunarLander-v3", {"action": 0}),
     "pendulum": Kind("gym:Pendulum-v1", {"action": [0.5]}),
+    "nameless-file": Kind("tests.simulations.chance:Heap"),
     "dice": Kind("tests.simulations.chance:Dice"),
     "wildfire": Kind("snapserv.examples.wildfire:Wildfire"),
     **{

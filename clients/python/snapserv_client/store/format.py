@@ -134,7 +134,7 @@ class File(_Object):
     content: bytes = b""
 
 
-DescriptorKind = Literal["control", "ledger", "standard", "file", "folder", "device"]
+DescriptorKind = Literal["control", "ledger", "standard", "file", "folder", "device", "nameless"]
 
 
 class Descriptor(_Object):
@@ -143,11 +143,13 @@ class Descriptor(_Object):
     Attributes:
         number: Its number.
         kind: The cell's ``control`` socket, the server's ``ledger``, one of the ``standard`` three, a ``file`` or
-            ``folder`` by its path, or a ``device`` such as /dev/null.
-        path: What to open.
+            ``folder`` by its path, a ``device`` such as /dev/null, or a ``nameless`` file, which nobody else could
+            open, and whose content is in the store.
+        path: What to open; of one that is nameless, what it was called.
         flags: O_* flags.
         offset: Where it stands.
         same_as: The number of a descriptor of the same open file description, or -1.
+        content: The SHA-256 of a `Base` that holds the content of one that is nameless.
     """
 
     number: int
@@ -156,6 +158,7 @@ class Descriptor(_Object):
     flags: int = 0
     offset: int = 0
     same_as: int = -1
+    content: bytes = b""
 
 
 class Machine(_Object):
