@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from .chaos import schedule
+from .chaos.power import cut_power
 from .chaos.run import Run
 from .chaos.schedule import make
 from .conftest import one_at_a_time
@@ -37,3 +38,11 @@ def test_nothing_is_lost_whatever_is_killed_stopped_and_corrupted(short_path: Pa
         report = asyncio.run(Run(make(1, SECONDS), short_path).go())
     assert report.ok, report.faults
     assert report.done["operations"] == make(1, SECONDS).operations
+
+
+@pytest.mark.timeout(300)
+def test_what_was_acknowledged_lasts_whenever_the_power_is_cut(short_path: Path) -> None:
+    account = cut_power(short_path, cuts=4, snapshots=16, seed=1)
+    assert account.lost == []
+    assert account.cuts == 4
+    assert account.acknowledged > 0
