@@ -5,21 +5,22 @@ Whatever was acknowledged as saved must be there afterwards, and go on as it wou
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
-import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from snapserv_client import Branch, Server, SnapservError
+import snapserv_client as sync
+from snapserv_client.aio import Server, connect
+from snapserv_client.errors import SnapservError
 from snapserv_client.store import open_store
 
 from snapserv.store.verifying import verify
 
-from ..conftest import ServerProcess
 from ..operations.lives import Lives
 
 TREES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -63,34 +64,43 @@ class Account:
 
 
 class _Work:
-    """A client that steps, takes snapshots and has them saved until its server is gone."""
+    """A client that steps, takes snapshots and has them saved until the power is cut."""
 
-    def __init__(self, process: ServerProcess, chance: random.Random, most: int, numbers: Iterable[int]) -> None:
+    def __init__(self, endpoint: str, chance: random.Random, most: int, numbers: Iterator[int]) -> None:
         self.promises: list[Promise] = []
         self.saving = False
-        self._process, self._chance, self._most, self._numbers = process, chance, most, iter(numbers)
-        self.thread = threading.Thread(target=self._go)
-        self.thread.start()
+        self._endpoint, self._chance, self._most, self._numbers = endpoint, chance, most, numbers
 
-    def _go(self) -> None:
-        with contextlib.suppress(SnapservError), self._process.connect() as server:  # what a power cut does to it
+    async def go(self, seconds: float, cut: Callable[[], None]) -> None:
+        """Do so for some seconds, and then have the power cut."""
+        task = asyncio.ensure_future(self._save_some())
+        await asyncio.wait([task], timeout=seconds)
+        cut()
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, SnapservError):
+            await task
+
+    async def _save_some(self) -> None:
+        async with await connect(self._endpoint, timeout_s=10.0) as server:
             while len(self.promises) < self._most:
-                self._save_one(server)
+                await self._save_one(server)
 
-    def _save_one(self, server: Server) -> None:
+    async def _save_one(self, server: Server) -> None:
         tree = self._chance.choice(sorted(TREES))
         name, inputs = f"n{next(self._numbers)}", TREES[tree][1]
-        branch = server.branch("main" if tree == "default" else f"{tree}/main")
-        branch.step(self._chance.randrange(1, 4), **inputs)
-        snapshot = branch.snapshot(name)
-        outputs = _outputs(snapshot.branch(), inputs)
+        branch = await server.branch("main" if tree == "default" else f"{tree}/main")
+        await branch.step(self._chance.randrange(1, 4), **inputs)
+        snapshot = await branch.snapshot(name)
+        other = await snapshot.branch()
+        outputs = [repr((await other.step(1, **inputs)).outputs) for _ in range(TICKS)]
         self.saving = True
-        snapshot.save()
+        await snapshot.save()
         self.promises.append(Promise(snapshot.name, tree, outputs))
         self.saving = False
+        await other.drop()
 
 
-def _outputs(branch: Branch, inputs: dict[str, Any]) -> list[str]:
+def _outputs(branch: sync.Branch, inputs: dict[str, Any]) -> list[str]:
     found = [repr(branch.step(1, **inputs).outputs) for _ in range(TICKS)]
     branch.drop()
     return found
@@ -115,12 +125,10 @@ def cut_power(folder: Path, *, cuts: int, snapshots: int, seed: int) -> Account:
                 account.longest_s = max(account.longest_s, time.monotonic() - began)
                 account.lost += _check(server, chance.sample(promises, min(LOOKED_AT, len(promises))))
             assert lives.process is not None
-            work = _Work(lives.process, chance, -(-snapshots // cuts), numbers)
-            work.thread.join(chance.uniform(SHORTEST_S, LONGEST_S))
+            work = _Work(lives.process.endpoint, chance, -(-snapshots // cuts), numbers)
+            asyncio.run(work.go(chance.uniform(SHORTEST_S, LONGEST_S), lives.kill_all))
             account.saving += work.saving
-            lives.kill_all()
             account.cuts += 1
-            work.thread.join()
             promises += work.promises
         with _begin(lives, first=False) as server:
             account.lost += _check(server, promises)
@@ -132,7 +140,7 @@ def cut_power(folder: Path, *, cuts: int, snapshots: int, seed: int) -> Account:
     return account
 
 
-def _begin(lives: Lives, *, first: bool) -> Server:
+def _begin(lives: Lives, *, first: bool) -> sync.Server:
     if not first:
         return lives.begin()
     server = lives.begin(*(target for target, _ in TREES.values()))
@@ -143,7 +151,7 @@ def _begin(lives: Lives, *, first: bool) -> Server:
     return server
 
 
-def _check(server: Server, promises: Iterable[Promise]) -> list[str]:
+def _check(server: sync.Server, promises: Iterable[Promise]) -> list[str]:
     lost = []
     for promise in promises:
         try:
