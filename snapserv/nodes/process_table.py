@@ -39,6 +39,7 @@ ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "NUMEXPR_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
     # Sets and dicts of strings iterate alike in every run, so a replay can be compared.
     "PYTHONHASHSEED": "0",
 }
