@@ -15,37 +15,24 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import msgspec
 
 from ..cell.holdings import ADVICE, Holdings
-from ..cell.threads import thread_names
+from ..cell.pools import advice, owned
+from ..cell.threads import running
 from ..errors import InternalError, SimulationError, SnapservError, error_from_wire
+from ..simulation import streams
 from ..simulation.base import Simulation
 from ..simulation.modules import search
 from .chance import try_seeds
 from .machine import Finding
+from .readings import Readings
 
 ANSWER_DESCRIPTOR = 3
-MOST_PLACES = 3
-CLOCKS = {
-    time.time: "time.time",
-    time.time_ns: "time.time_ns",
-    time.monotonic: "time.monotonic",
-    time.monotonic_ns: "time.monotonic_ns",
-    time.perf_counter: "time.perf_counter",
-    time.perf_counter_ns: "time.perf_counter_ns",
-    os.urandom: "os.urandom",
-}
-METHODS = {
-    ("datetime", "now"): "datetime.now",
-    ("datetime", "utcnow"): "datetime.utcnow",
-    ("date", "today"): "today",
-}
 HELD = {
     "shared memory": ("shared_memory", "lost_memory"),
     "sockets and pipes": ("pipes", "sockets", "terminals", "events"),
@@ -91,6 +78,7 @@ def main() -> None:
     answers = int(sys.argv[1])
     request = json.load(sys.stdin)
     search(request["path"])
+    streams.watch()
     try:
         findings = [msgspec.to_builtins(finding) for finding in _examine(request, {0, 1, 2, answers})]
         answer: dict[str, Any] = {"findings": findings}
@@ -125,7 +113,7 @@ def _as_a_node(branch_dirs: Sequence[str]) -> Iterator[None]:
 
 
 def _try_out(kind: type[Simulation], request: Mapping[str, Any], known: set[int]) -> Iterator[Finding]:
-    readings = _Readings()
+    readings = Readings()
     began = time.monotonic()
     try:
         with readings:
@@ -148,7 +136,7 @@ def _try_out(kind: type[Simulation], request: Mapping[str, Any], known: set[int]
     yield readings.finding()
 
 
-def _tick(simulation: Any, readings: _Readings) -> Finding:
+def _tick(simulation: Any, readings: Readings) -> Finding:
     try:
         example = simulation.example_inputs()
         inputs = simulation.convert_inputs(example)
@@ -167,16 +155,15 @@ def _tick(simulation: Any, readings: _Readings) -> Finding:
 
 
 def _threads() -> Iterator[Finding]:
-    names = thread_names()
-    if len(names) == 1:
+    threads = [owned(task, name) for task, name in running()]
+    if len(threads) == 1:
         yield Finding("threads", "ok", "one")
         return
     yield Finding(
         "threads",
         "missing",
-        f"{len(names)}: {', '.join(names)}",
-        "a fork keeps one and is refused: OPENBLAS_NUM_THREADS=1, OMP_NUM_THREADS=1, torch.set_num_threads(1); "
-        "end threads of your own before setup and step return",
+        f"{len(threads)}: {', '.join(map(str, threads))}",
+        f"a fork keeps one and is refused: {advice(threads)}",
     )
 
 
@@ -230,59 +217,6 @@ def _each(what: str, found: list[str], improve: str, verdict: Any = "weak") -> F
     if not found:
         return Finding(what, "ok", "none")
     return Finding(what, verdict, ", ".join(sorted(set(found))), improve)
-
-
-class _Readings:
-    """Notices who reads clocks or the kernel's randomness, and where (sys.setprofile); Python code only."""
-
-    def __init__(self) -> None:
-        self._places: dict[str, set[str]] = {}
-        self._ignored = (str(Path(__file__).parent), sys.prefix, sys.base_prefix, "<frozen")
-
-    def __enter__(self) -> None:
-        sys.setprofile(self._on_event)
-
-    def __exit__(self, *_: object) -> None:
-        sys.setprofile(None)
-
-    def _on_event(self, frame: FrameType, event: str, called: Any) -> None:
-        if event != "c_call":
-            return
-        name = CLOCKS.get(called) if _hashable(called) else None
-        if name is None:
-            owner = getattr(called, "__self__", None)
-            name = METHODS.get((getattr(owner, "__name__", ""), getattr(called, "__name__", "")))
-        if name is None:
-            return
-        caller: FrameType | None = frame
-        if called is os.urandom:  # by way of secrets, uuid or numpy, and not of an import that makes a generator
-            while caller is not None and caller.f_code.co_filename.startswith(self._ignored):
-                caller = caller.f_back if "importlib" not in caller.f_code.co_filename else None
-        if caller is not None and not caller.f_code.co_filename.startswith(self._ignored):
-            place = f"{Path(caller.f_code.co_filename).name}:{caller.f_lineno}"
-            self._places.setdefault(name, set()).add(place)
-
-    def finding(self) -> Finding:
-        """Return what was noticed."""
-        if not self._places:
-            return Finding("clocks and chance", "ok", "no reading seen in setup and a tick")
-        said = [
-            f"{name} ({', '.join(sorted(places)[:MOST_PLACES])})" for name, places in sorted(self._places.items())
-        ]
-        return Finding(
-            "clocks and chance",
-            "weak",
-            ", ".join(said),
-            "what is computed from them differs in every branch: count ticks, and draw from self.rng",
-        )
-
-
-def _hashable(called: Callable[..., Any]) -> bool:
-    try:
-        hash(called)
-    except TypeError:
-        return False
-    return True
 
 
 if __name__ == "__main__":
