@@ -102,7 +102,7 @@ def _pythons(task: int) -> FrameType | None:
 
 
 def _outermost(frame: FrameType) -> str:
-    """Return the file of the function that a thread of Python's runs; "" where only `threading` is at work in it."""
+    """Return the file of the function that a thread of Python's runs; "" where only `threading` is at work."""
     found = ""
     here: FrameType | None = frame
     while here is not None:
