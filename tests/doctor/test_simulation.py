@@ -192,9 +192,8 @@ class Keyed:
         self.rng.bit_generator.state = np.random.PCG64([self.seed, self.tick]).state
         return {"drawn": self.rng.random()}
 """)
-    finding = next(
-        each for each in examine(f"object:{tmp_path}/keyed.py:Keyed", {}) if each.what == "random streams"
-    )
+    by = {finding.what: finding for finding in examine(f"object:{tmp_path}/keyed.py:Keyed", {})}
+    finding = by["random streams"]
     assert finding.verdict == "weak"
     assert "set back by what runs in a tick: Keyed.rng (Generator)" in finding.found
     assert "reseed(seed)" in finding.improve
@@ -213,10 +212,8 @@ class Shuffled:
     def step(self):
         return {"card": deal()}
 """)
-    finding = next(
-        each for each in examine(f"object:{tmp_path}/shuffled.py:Shuffled", {}) if each.what == "random streams"
-    )
-    assert finding.found == 'random; with rng="split" branches differ from tick 1 on'
+    by = {finding.what: finding for finding in examine(f"object:{tmp_path}/shuffled.py:Shuffled", {})}
+    assert by["random streams"].found == 'random; with rng="split" branches differ from tick 1 on'
 
 
 @pytest.mark.parametrize(
