@@ -23,7 +23,7 @@ WHAT = "random streams"
 
 
 class _Tried(msgspec.Struct):
-    """What a child says: what was reseeded and missed, a digest of each tick, and where the streams stood at last."""
+    """What a child says: what was reseeded and missed, a digest of each tick, and where streams stood at last."""
 
     names: list[str]
     missed: list[str]
