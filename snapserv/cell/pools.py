@@ -36,7 +36,7 @@ CURES = (
     ),
     (r"openmm", "OpenMM", ""),
     (r"polars|jemalloc_bg_thd", "Polars", ""),
-    (r"jax|xla", "XLA, which JAX runs on", ""),
+    (r"jax|xla", "XLA (JAX)", ""),
     (r"tensorflow|^tf_", "TensorFlow", ""),
     (r"libjvm|^GC Thread|^VM Thread", "the Java virtual machine", ""),
     (r"mini_racer|^V8 ", "V8", ""),

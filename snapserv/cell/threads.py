@@ -7,6 +7,7 @@ import sys
 
 from ..errors import ThreadsRunningError
 from ..ext import fork
+from ..simulation.naming import shortened
 
 
 def refuse_threads() -> None:
@@ -22,7 +23,7 @@ def refuse_threads() -> None:
     threads = [owned(task, name) for task, name in running()]
     names = [thread.name for thread in threads]
     raise ThreadsRunningError(
-        f"the simulation runs {len(names)} threads ({', '.join(map(str, threads))}), "
+        f"the simulation runs {len(names)} threads ({', '.join(shortened([str(each) for each in threads]))}), "
         "and a fork would lose all but one",
         hint=advice(threads),
         details={"threads": len(names), "names": names, "owners": [thread.owner for thread in threads]},

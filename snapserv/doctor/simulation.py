@@ -28,6 +28,7 @@ from ..errors import InternalError, SimulationError, SnapservError, error_from_w
 from ..simulation import streams
 from ..simulation.base import Simulation
 from ..simulation.modules import search
+from ..simulation.naming import shortened
 from .chance import try_seeds
 from .machine import Finding
 from .readings import Readings
@@ -162,7 +163,7 @@ def _threads() -> Iterator[Finding]:
     yield Finding(
         "threads",
         "missing",
-        f"{len(threads)}: {', '.join(map(str, threads))}",
+        f"{len(threads)}: {', '.join(shortened([str(each) for each in threads]))}",
         f"a fork keeps one and is refused: {advice(threads)}",
     )
 

@@ -103,7 +103,7 @@ def test_a_library_that_nobody_knows_is_told_by_the_package_that_brings_it(tmp_p
         ("SDLTimer", "SDL"),
         ("ZMQbg/IO/0", "ZeroMQ"),
         ("tokio-rt-worker", "a pool of Rust's"),
-        ("tf_XLAEigen/1", "XLA, which JAX runs on"),
+        ("tf_XLAEigen/1", "XLA (JAX)"),
     ],
 )
 def test_a_thread_that_is_named_for_its_pool_is_told_by_its_name(tmp_path: Path, name: str, owner: str) -> None:
