@@ -80,8 +80,10 @@ def main() -> None:
     request = json.load(sys.stdin)
     search(request["path"])
     streams.watch()
+    made: list[str] = []
+    sys.addaudithook(lambda event, said: made.append(str(said[0])) if event == "tempfile.mkdtemp" else None)
     try:
-        findings = [msgspec.to_builtins(finding) for finding in _examine(request, {0, 1, 2, answers})]
+        findings = [msgspec.to_builtins(finding) for finding in _examine(request, {0, 1, 2, answers}, made)]
         answer: dict[str, Any] = {"findings": findings}
     except SnapservError as error:
         answer = {"error": error.to_wire()}
@@ -89,12 +91,12 @@ def main() -> None:
     os._exit(0)  # a simulator's threads and exit handlers are not ours to wait for
 
 
-def _examine(request: Mapping[str, Any], known: set[int]) -> Iterator[Finding]:
+def _examine(request: Mapping[str, Any], known: set[int], made: list[str]) -> Iterator[Finding]:
     from ..cell.loading import load_simulation
 
     kind = load_simulation(request["target"])
     with _as_a_node(kind.branch_dirs):
-        yield from _try_out(kind, request, known)
+        yield from _try_out(kind, request, known, made)
 
 
 @contextlib.contextmanager
@@ -113,7 +115,9 @@ def _as_a_node(branch_dirs: Sequence[str]) -> Iterator[None]:
         folders.abolish()
 
 
-def _try_out(kind: type[Simulation], request: Mapping[str, Any], known: set[int]) -> Iterator[Finding]:
+def _try_out(
+    kind: type[Simulation], request: Mapping[str, Any], known: set[int], made: list[str]
+) -> Iterator[Finding]:
     readings = Readings()
     began = time.monotonic()
     try:
@@ -132,6 +136,7 @@ def _try_out(kind: type[Simulation], request: Mapping[str, Any], known: set[int]
     yield try_seeds(simulation)
     yield from _threads()
     yield _written(known, [os.path.realpath(folder) for folder in kind.branch_dirs])
+    yield _folders(made, [os.path.realpath(folder) for folder in kind.branch_dirs])
     yield from _held(Holdings(kind.allow, kind.branch_dirs, ledger=None), known)
     yield from _children()
     yield readings.finding()
@@ -188,6 +193,18 @@ def _written(known: set[int], branched: Sequence[str]) -> Finding:
         "files open for writing",
         written,
         "every node writes the same file, at an offset of its own: branch its folder, or open it in on_branch",
+    )
+
+
+def _folders(made: list[str], branched: Sequence[str]) -> Finding:
+    """Look for folders of its own, in which a simulator may keep what is no memory: levels of a dungeon, say."""
+    inside = tuple(f"{folder}/" for folder in branched)
+    shared = [path for path in map(os.path.realpath, made) if not path.startswith(inside)]
+    return _each(
+        "temporary folders",
+        [path for path in shared if os.path.isdir(path)],
+        "every node has the same files there: start the server with TMPDIR=FOLDER and --branch-dir FOLDER, if it "
+        "reads again what it writes",
     )
 
 

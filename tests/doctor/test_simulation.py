@@ -179,6 +179,33 @@ class Town(Simulation):
     )
 
 
+@pytest.mark.parametrize(("branched", "verdict"), [(False, "weak"), (True, "ok")])
+def test_a_temporary_folder_that_all_nodes_would_share_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, branched: bool, verdict: str
+) -> None:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    (tmp_path / "dungeon.py").write_text(f"""
+import tempfile
+from snapserv import Simulation
+
+class Dungeon(Simulation):
+    branch_dirs = {(str(folder),) if branched else ()}
+
+    def setup(self):
+        with tempfile.TemporaryDirectory():
+            self.levels = tempfile.mkdtemp(prefix="levels-")
+
+    def step(self, inputs):
+        with open(self.levels + "/1", "a") as level:
+            level.write("x")
+""")
+    finding = {each.what: each for each in examine(f"{tmp_path}/dungeon.py:Dungeon", {})}["temporary folders"]
+    assert finding.verdict == verdict
+    assert branched or (finding.found.startswith(f"{folder}/levels-") and "," not in finding.found)
+
+
 def test_streams_that_a_simulator_sets_back_itself_are_found(tmp_path: Path) -> None:
     (tmp_path / "keyed.py").write_text("""
 import numpy as np
