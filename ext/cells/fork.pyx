@@ -74,6 +74,13 @@ cdef extern from "cells/holdings.h":
     int snapserv_list_descriptors(snapserv_descriptor *into, int most)
     int snapserv_glance(const int *ours, int count, int ledger, uint64_t building, uint64_t *sum)
 
+cdef extern from "cells/temporary.h":
+    int snapserv_put_temporary(const char *path)
+    int snapserv_owns_temporary()
+    int snapserv_is_empty(const char *path)
+    void *snapserv_hold_open(int descriptor)
+    int snapserv_let_go(void *held)
+
 cdef extern from "cells/helpers.h":
     int snapserv_keep_from_children(int ledger)
     int snapserv_control_is(int control)
@@ -361,6 +368,50 @@ def descriptors() -> list[tuple[int, int, int, int, int]]:
         finally:
             free(found)
         room = count + 64
+
+
+def put_temporary(path: str) -> None:
+    """Have the variable TMPDIR say ``path``, also to C code that has kept a pointer to it since the first call.
+
+    Raises:
+        OSError: It is too long.
+    """
+    if snapserv_put_temporary(os.fsencode(path)) < 0:
+        PyErr_SetFromErrno(OSError)
+
+
+def owns_temporary() -> bool:
+    """Return whether TMPDIR is what `put_temporary` made it, and nobody has set it otherwise."""
+    return bool(snapserv_owns_temporary())
+
+
+def is_empty(path: str) -> bool:
+    """Return whether a folder has nothing in it.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    cdef int empty = snapserv_is_empty(os.fsencode(path))
+    if empty < 0:
+        raise OSError(errno, os.strerror(errno), path)
+    return bool(empty)
+
+
+def hold_open(descriptor: int) -> int:
+    """Keep a file open, and so locked, without a descriptor, here and in all clones; return what `let_go` takes.
+
+    Raises:
+        OSError: ENOMEM.
+    """
+    cdef void *held = snapserv_hold_open(descriptor)
+    if held == NULL:
+        PyErr_SetFromErrno(OSError)
+    return <size_t>held
+
+
+def let_go(held: int) -> None:
+    """Keep a file open no longer, as far as this process is concerned."""
+    snapserv_let_go(<void *><size_t>held)
 
 
 cdef _after_thaw():
