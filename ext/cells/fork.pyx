@@ -76,7 +76,7 @@ cdef extern from "cells/holdings.h":
 
 cdef extern from "cells/temporary.h":
     int snapserv_put_temporary(const char *path)
-    int snapserv_owns_temporary()
+    int snapserv_uses_temporary()
     int snapserv_is_empty(const char *path)
     void *snapserv_hold_open(int descriptor)
     int snapserv_let_go(void *held)
@@ -321,8 +321,8 @@ def shared_areas(maps: int) -> list[tuple[int, int, int, int, int, int, bool, st
 def glance(ours: tuple[int, ...], ledger: int, building: int) -> int | None:
     """Return a number that is another one where this process's descriptors have changed.
 
-    None where they must be looked at: something is shared that is not snapserv's, there are very many of them, or the
-    kernel has no quick way to tell. ``ours`` are descriptors that do not count, at most 8; ``ledger`` is -1 without one.
+    None where they must be looked at: something is shared that is not snapserv's, there are very many of them, the kernel
+    has no quick way to tell, or something has come to where temporary files were in setup. ``ours`` are descriptors that do not count, at most 8; ``ledger`` is -1 without one.
     """
     cdef int numbers[8]
     cdef int count = 0
@@ -370,19 +370,23 @@ def descriptors() -> list[tuple[int, int, int, int, int]]:
         room = count + 64
 
 
-def put_temporary(path: str) -> None:
-    """Have the variable TMPDIR say ``path``, also to C code that has kept a pointer to it since the first call.
+def put_temporary(path: str) -> bool:
+    """Have temporary files be in the folder ``path``; return whether TMPDIR says so, or a simulation has set it otherwise.
+
+    C code that has kept a pointer to the variable since the first call sees it as well.
 
     Raises:
-        OSError: It is too long.
+        OSError: The path is too long.
     """
-    if snapserv_put_temporary(os.fsencode(path)) < 0:
+    cdef int is_told = snapserv_put_temporary(os.fsencode(path))
+    if is_told < 0:
         PyErr_SetFromErrno(OSError)
+    return bool(is_told)
 
 
-def owns_temporary() -> bool:
-    """Return whether TMPDIR is what `put_temporary` made it, and nobody has set it otherwise."""
-    return bool(snapserv_owns_temporary())
+def uses_temporary() -> bool:
+    """Return whether something is in that folder, or this process works in it, so that its clones would as well."""
+    return bool(snapserv_uses_temporary())
 
 
 def is_empty(path: str) -> bool:

@@ -13,7 +13,8 @@
 enum { NAME_SIZE = sizeof "TMPDIR=" - 1, HELD_SIZE = 4096 };
 
 /* putenv(3) takes this very memory into the environment. */
-static char variable[NAME_SIZE + PATH_MAX] = "TMPDIR=";
+static char variable[NAME_SIZE + PATH_MAX] = "TMPDIR=", of_setup[PATH_MAX];
+static char *const own = variable + NAME_SIZE;
 
 int snapserv_put_temporary(const char *path)
 {
@@ -22,13 +23,28 @@ int snapserv_put_temporary(const char *path)
         errno = ENAMETOOLONG;
         return -1;
     }
-    memcpy(variable + NAME_SIZE, path, size);
-    return putenv(variable) == 0 ? 0 : -1;
+    int is_first = *own == '\0';
+    memcpy(own, path, size);
+    if (is_first) {
+        memcpy(of_setup, path, size);
+        if (putenv(variable) != 0)
+            return -1;
+    }
+    return getenv("TMPDIR") == own;
 }
 
-int snapserv_owns_temporary(void)
+int snapserv_uses_temporary(void)
 {
-    return getenv("TMPDIR") == variable + NAME_SIZE;
+    char here[PATH_MAX];
+    if (*own == '\0')
+        return 0;
+    /* Where it cannot be read, the simulation has removed it. */
+    return snapserv_is_empty(own) == 0 || (syscall(SYS_getcwd, here, sizeof here) > 0 && strcmp(here, own) == 0);
+}
+
+int snapserv_has_strays(void)
+{
+    return strcmp(own, of_setup) != 0 && snapserv_is_empty(of_setup) == 0;
 }
 
 int snapserv_is_empty(const char *path)

@@ -4,12 +4,16 @@
 
 #include <stddef.h>
 
-/* Have TMPDIR say `path`. Whoever has kept the pointer that getenv(3) returned since the first call sees each. Returns -1
- * with errno where it is too long. */
+/* Have this process's temporary files be in the folder `path`, and TMPDIR say so. Whoever has kept the pointer that
+ * getenv(3) returned since the first call sees each. Returns whether TMPDIR is that, and a simulation has not set it
+ * otherwise, or -1 with errno. */
 int snapserv_put_temporary(const char *path);
 
-/* Whether TMPDIR still is what was put there: a simulation may have set it otherwise. */
-int snapserv_owns_temporary(void);
+/* Whether something is in that folder, or this process works in it, so that its clones would as well. */
+int snapserv_uses_temporary(void);
+
+/* Whether something is in the folder of the first call, and it is another one now. */
+int snapserv_has_strays(void);
 
 /* Whether a folder has nothing in it: 1, 0, or -1 with errno. */
 int snapserv_is_empty(const char *path);

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import BadRequestError, OverBudgetError, UnsupportedError
+from ..ext import fork
 from .holdings import Held, refusal
 from .link import plain
 from .temporary import NAMED, Temporary
@@ -30,6 +31,8 @@ class Files:
     Args:
         roots: Paths at which the folders for temporary files may be.
         stores: Paths at which layers may lie.
+
+    ``branched`` is whether folders are, so that a snapshot is prepared by `prepare`.
     """
 
     def __init__(self, roots: Sequence[str], stores: Sequence[str]) -> None:
@@ -37,6 +40,7 @@ class Files:
         self._shared = False
         self._stores = stores
         self._folders: Folders | None = None
+        self.branched = False
 
     def begin_setup(self, named: Sequence[str], *, shared: bool) -> None:
         """Branch the folders that the simulation or the server names, and with them that for temporary files.
@@ -55,6 +59,7 @@ class Files:
             paths.append(temporary)
         if paths:
             self._folders = _branch(paths, self._stores)
+            self.branched = True
 
     def finish_setup(self) -> None:
         """Branch the folder for temporary files, if something is in it.
@@ -134,11 +139,6 @@ class Files:
 
     # ----------------------------------------------------------------------------------------------- for a snapshot
 
-    @property
-    def branched(self) -> bool:
-        """Whether a snapshot is prepared by `prepare`."""
-        return self._folders is not None
-
     def unknown(self) -> dict[str, Any] | None:
         """Branch the folder for temporary files, if something is in it by now.
 
@@ -150,7 +150,7 @@ class Files:
             ThreadsRunningError: Of all that is branched, threads would go on seeing what was.
         """
         if self._folders is None:
-            if self.temporary is None or not self._is_used():
+            if not fork.uses_temporary() or self._shared or self.temporary is None:
                 return None
             self._branch_temporary(self.temporary.stores)
         elif self._folders.is_prepared:
@@ -187,7 +187,7 @@ class Files:
         return self._folders is None and not self._shared
 
     def _is_used(self) -> bool:
-        return self.temporary is not None and not self._shared and self.temporary.is_used()
+        return not self._shared and fork.uses_temporary()
 
     def _branch_temporary(self, stores: Sequence[str]) -> None:
         assert self.temporary is not None
@@ -197,6 +197,7 @@ class Files:
         except UnsupportedError as cause:
             held = Held("temporary_files", f"temporary files ({_few(os.listdir(path))})", path, cause.message)
             raise refusal([held], hint=cause.hint) from cause
+        self.branched = True
 
 
 def _branch(paths: Sequence[str], stores: Sequence[str]) -> Folders:

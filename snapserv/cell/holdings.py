@@ -138,11 +138,10 @@ class Holdings:
             building: Where the arena's next base image is being filled, which is shared with its file meanwhile.
             whole: Look at what takes milliseconds as well: memory that a fork leaves out, timers, and locks.
         """
-        strays = self._strays()
         glance = fork.glance(tuple(ours), -1 if self._ledger is None else self._ledger, building)
         if glance is not None and glance == self._glance and not whole:
-            return strays
-        found = [*strays, *self._shared_memory(building), *self._descriptors(ours, whole)]
+            return []
+        found = [*self._strays(), *self._shared_memory(building), *self._descriptors(ours, whole)]
         if whole:
             found += [*_lost_memory(), *_timers()]
         for each in found:

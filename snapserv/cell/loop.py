@@ -417,14 +417,16 @@ class Cell:
             os.close(descriptor)
             return {"folders": unknown}  # and the server asks again, for a snapshot that is prepared
         try:
-            thawed, clone_ns = fork.freeze(self._control.fileno(), descriptor, files.spares)
+            spares = files.spares if files.branched else range(0)
+            thawed, clone_ns = fork.freeze(self._control.fileno(), descriptor, spares)
         except OSError as cause:
             files.abandon()
             raise cannot_clone(cause) from cause
         if thawed is not None:
             self._control.leave()
             raise _Thawed(thawed)
-        files.commit()
+        if files.branched:
+            files.commit()
         self._rebaser.cloned(clone_ns)
         raise _AnsweredError
 

@@ -72,36 +72,20 @@ class Temporary:
         self.path = f"{self.root}/{name}"
         if fresh:
             os.mkdir(self.path, 0o700)
-        if fork.owns_temporary():
-            self._have_it_found(before)
-
-    def is_used(self) -> bool:
-        """Return whether something is in it, or this process works in it, so that its clones would as well."""
-        return _is_written(self.path) or _working_folder() == self.path
+        self._have_it_found(before)
 
     def strays(self) -> list[str]:
         """Return what has come into the folder of setup, by a path that was kept since then: all nodes share it."""
-        if self.path == self._of_setup or not _is_written(self._of_setup):
+        if self.path == self._of_setup or not os.path.isdir(self._of_setup):
             return []
         return sorted(os.listdir(self._of_setup))
 
     def _have_it_found(self, before: str | None) -> None:
-        os.environ["TMPDIR"] = self.path
-        fork.put_temporary(self.path)
+        if not fork.put_temporary(self.path):
+            return  # the simulation has set TMPDIR otherwise
+        # Not `os.environ[...] = `, which would give C a copy. Few pages are written here, since each is copied.
+        told: Any = os.environ
+        told._data[b"TMPDIR"] = os.fsencode(self.path)
         tempfile: Any = sys.modules.get("tempfile")
         if tempfile is not None and tempfile.tempdir is not None and before in (None, tempfile.tempdir):
             tempfile.tempdir = self.path
-
-
-def _working_folder() -> str | None:
-    try:
-        return os.getcwd()
-    except FileNotFoundError:
-        return None
-
-
-def _is_written(path: str) -> bool:
-    try:
-        return not fork.is_empty(path)
-    except FileNotFoundError:
-        return False  # the simulation has removed it

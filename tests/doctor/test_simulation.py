@@ -16,7 +16,7 @@ from snapserv.errors import BadRequestError, NotFoundError, SimulationError
 from ..conftest import ROOT
 
 BAD = """
-import ctypes, datetime, mmap, os, random, signal, socket, subprocess, tempfile, threading, time
+import ctypes, datetime, mmap, os, random, signal, socket, subprocess, threading, time
 from snapserv import Field, Simulation
 
 class Bad(Simulation):
@@ -27,7 +27,7 @@ class Bad(Simulation):
             case "threads":
                 threading.Thread(target=threading.Event().wait, name="pool-worker", daemon=True).start()
             case "files":
-                self.log = open(tempfile.gettempdir() + "/preflight.log", "a")
+                self.log = open(os.path.dirname(__file__) + "/preflight.log", "a")
             case "reading":
                 self.data = open(__file__)
             case "sockets":
