@@ -24,7 +24,7 @@ from ..machine.locked_folders import LOCK, is_abandoned
 
 log = structlog.get_logger(__name__)
 
-LAYERS, TEMPORARY = WHAT = ("snapserv-folders", "snapserv-tmp")
+LAYERS, TEMPORARY = WHAT = ("snapserv-layers", "snapserv-tmp")
 NOTHING = Standing([], [], [])
 
 

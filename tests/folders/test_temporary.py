@@ -71,7 +71,7 @@ def test_where_nothing_is_written_nothing_is_mounted_and_no_namespace_made(start
         assert each.call("standing") == {"namespace": plain, "mounts": 0, "loaded": [], "mode": "0o700"}
         assert os.readlink(f"/proc/{each.info().pid}/ns/mnt") == plain
     assert len({places_of(each) for each in (main, branch, again)}) == 3
-    assert not list(temporary.glob("snapserv-folders-*"))
+    assert not list(temporary.glob("snapserv-layers-*"))
 
 
 def test_folders_in_which_nothing_was_written_are_used_again(start: Any, temporary: Path) -> None:
@@ -233,7 +233,7 @@ def test_a_later_layer_goes_with_the_last_node_that_stands_on_it(start: Any, tem
     assert other.call("read", "x") == "1"
     snapshot.drop()
     other.drop()
-    assert_settles(lambda: list(temporary.glob("snapserv-folders-*/*")), [])
+    assert_settles(lambda: list(temporary.glob("snapserv-layers-*/*")), [])
     assert_settles(lambda: own_files(temporary), set())
 
 
