@@ -67,6 +67,7 @@ setup(
                 "cells/reset_in_place.c",
                 "cells/standing.c",
                 "cells/settings.c",
+                "cells/temporary.c",
                 "processes/clone.c",
             ),
             extension("memory", "memory/memory.pyx", "memory/huge_tmpfs.c", "processes/clone.c"),

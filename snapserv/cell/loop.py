@@ -26,16 +26,16 @@ from ..simulation.inputs import EachTick, fresh
 from ..simulation.leaving import flush, flush_all
 from ..simulation.reseeding import MOST_OBJECTS
 from . import loops
+from .files import Files
 from .history import BEGIN, CALL, STEP, WRITE, History, Moment
 from .holdings import ADVICE, Held, Holdings
-from .link import CellEnd, encode, plain
+from .link import CellEnd, encode
 from .rollout import play, refuse_finished
 from .scoreboard import Scoreboard
 from .threads import refuse_threads
 from .writing import write_field
 
 if TYPE_CHECKING:
-    from ..folders.view import Folders
     from .rollback import BranchMark
 
 PROGRESS_EVERY_S = 0.05
@@ -52,13 +52,13 @@ class Cell:
         control: CellEnd,
         scoreboard: Scoreboard,
         holdings: Holdings,
-        folders: Folders | None = None,
+        files: Files,
         own_score: int = 0,
     ) -> None:
         self._simulation = simulation
         self._holdings = holdings
         self._looked_after_a_tick = self._looked_whole = False
-        self._folders = folders
+        self._files = files
         self._control = control
         self._scoreboard = scoreboard
         self._own_score = own_score
@@ -147,8 +147,7 @@ class Cell:
         self._scoreboard[self._slot] = self._step
         prefer("self", BRANCH, self._own_score)
         # Before any of the author's code. Where a beginning is replayed, the folders are there already.
-        folders = self._folders.begin(**request["folders"]) if self._folders and request.get("folders") else None
-        begun = {"step": self._step, "folders": plain(folders)}
+        begun = {"step": self._step, "folders": self._files.begin(request)}
         if request.get("resumes"):
             return begun
         self._begun = not request.get("silent")
@@ -285,8 +284,7 @@ class Cell:
     def _mark_moment(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         from .rollback import BranchMark  # mapped only where it is needed: what is mapped is forked
 
-        if self._folders is not None:
-            raise BadRequestError("a rewind does not take folders back", hint="take a snapshot, and restore it")
+        self._files.refuse_going_back()
         began = time.monotonic_ns()
         self._mark = None if request["remove"] else BranchMark(self._simulation, self._step)
         self._marked = None if request["remove"] else self._history.moment()
@@ -296,6 +294,7 @@ class Cell:
     def _rewind(self, _: Mapping[str, Any], __: int | None) -> dict[str, Any]:
         if self._mark is None or self._marked is None:
             raise BadRequestError("the branch has no mark", hint="mark it first")
+        self._files.refuse_going_back()
         began = time.monotonic_ns()
         pages = self._mark.rewind()
         self._history.rewind(self._marked)
@@ -309,6 +308,7 @@ class Cell:
         try:
             flush_all()  # what is buffered now would be written each time
             refuse_threads()
+            self._files.refuse_going_back()
             self._refuse_what_cannot_be_cloned(descriptor)
             self._remembers = True  # also in what is gone back to
             thawed, asked = fork.mark(self._control.fileno(), descriptor)
@@ -329,6 +329,7 @@ class Cell:
     def _reset_in_place(self, request: Mapping[str, Any]) -> NoReturn:
         if not self._remembers:
             raise BadRequestError("the process has no mark")
+        self._files.refuse_going_back()
         flush()
         try:
             fork.reset_in_place(self._history.pack({"slot": request["slot"], "seed": request["seed"]}))
@@ -364,15 +365,13 @@ class Cell:
 
     def _resume(self, _: Mapping[str, Any], __: int | None) -> dict[str, Any]:
         """Tell another server what the last one may not have heard."""
-        folders, last = self._folders, self._last
-        if folders is not None:
-            folders.abandon()  # what was got ready for a snapshot that was not taken
+        last, files = self._last, self._files.resume()
         if last is not None:
             try:
                 encode(fork.REPLY, last)
             except SnapservError as error:
                 last["reply"] = {"error": SimulationError(str(error)).to_wire()}
-        return {"last": last, "standing": plain(folders.standing) if folders is not None else None}
+        return {"last": last, **files}
 
     def _leave(self, _: Mapping[str, Any], __: int | None) -> None:
         if not self._begun:
@@ -381,11 +380,9 @@ class Cell:
             self._simulation.on_drop()
 
     def _prepare(self, request: Mapping[str, Any], _: int | None) -> Any:
-        if self._folders is None:
-            raise BadRequestError("the simulation branches no folders")
         self._tell_of_snapshot()
         self._refuse_what_cannot_be_cloned()
-        return plain(self._folders.prepare(**request["folders"]))
+        return self._files.prepare(request["folders"])
 
     def _tell_of_snapshot(self) -> None:
         with AuthorsCode(f"{type(self._simulation).__name__}.on_snapshot"):
@@ -400,33 +397,36 @@ class Cell:
         self._holdings.refuse(own, building=self._rebaser.building, whole=not self._looked_whole)
         self._looked_whole = True
 
-    def _freeze(self, _: Mapping[str, Any], descriptor: int | None) -> NoReturn:
+    def _freeze(self, _: Mapping[str, Any], descriptor: int | None) -> dict[str, Any]:
         if descriptor is None:
             raise BadRequestError("a freeze comes with the snapshot's socket")
-        folders = self._folders
+        files = self._files
         try:
-            if folders is None:
+            unknown = files.unknown()
+            if not files.branched:
                 self._tell_of_snapshot()
                 self._refuse_what_cannot_be_cloned(descriptor)
+                unknown = files.unknown()  # on_snapshot may be the first to write
             refuse_threads()
             flush_all()  # what is buffered now would be written by both
         except BaseException:
             os.close(descriptor)
-            if folders is not None:
-                folders.abandon()
+            files.abandon()
             raise
+        if unknown is not None:
+            os.close(descriptor)
+            return {"folders": unknown}  # and the server asks again, for a snapshot that is prepared
         try:
-            spares = folders.spares if folders is not None else range(0)
+            spares = files.spares if files.branched else range(0)
             thawed, clone_ns = fork.freeze(self._control.fileno(), descriptor, spares)
         except OSError as cause:
-            if folders is not None:
-                folders.abandon()
+            files.abandon()
             raise cannot_clone(cause) from cause
         if thawed is not None:
             self._control.leave()
             raise _Thawed(thawed)
-        if folders is not None:
-            folders.commit()
+        if files.branched:
+            files.commit()
         self._rebaser.cloned(clone_ns)
         raise _AnsweredError
 

@@ -6,7 +6,6 @@ itself. What is found is what a fork shares or loses: see "good fork citizens" i
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
@@ -21,10 +20,12 @@ from typing import Any
 
 import msgspec
 
-from ..cell.holdings import ADVICE, Holdings
+from ..cell.files import Files
+from ..cell.holdings import ADVICE, Held, Holdings
 from ..cell.pools import advice, owned
+from ..cell.temporary import NAMED
 from ..cell.threads import running
-from ..errors import InternalError, SimulationError, SnapservError, error_from_wire
+from ..errors import InternalError, NotBranchableError, SimulationError, SnapservError, error_from_wire
 from ..simulation import streams
 from ..simulation.base import Simulation
 from ..simulation.modules import search
@@ -40,12 +41,18 @@ HELD = {
     "locks": ("locks",),
     "timers": ("timers",),
     "devices": ("devices",),
+    "temporary files": ("temporary_files",),
 }
 """What is looked for of what no clone could have, and the kinds that it stands for."""
 
 
-def examine(target: str, params: Mapping[str, Any]) -> list[Finding]:
+def examine(target: str, params: Mapping[str, Any], branch_dirs: Sequence[str] = ()) -> list[Finding]:
     """Return what was found of the simulation that ``target`` names; an empty list does not happen.
+
+    Args:
+        target: As ``serve`` takes it.
+        params: Parameters of ``setup``.
+        branch_dirs: Folders that each node is to see as it wrote them, besides those that the simulation names.
 
     Raises:
         SnapservError: What the target, its parameters or its setup met.
@@ -53,7 +60,14 @@ def examine(target: str, params: Mapping[str, Any]) -> list[Finding]:
     from ..nodes.process_table import cell_environment
 
     reading, writing = os.pipe()
-    request = json.dumps({"target": target, "params": dict(params), "path": [os.getcwd(), *sys.path]})
+    request = json.dumps(
+        {
+            "target": target,
+            "params": dict(params),
+            "path": [os.getcwd(), *sys.path],
+            "branch_dirs": [name if name == NAMED else os.path.abspath(name) for name in branch_dirs],
+        }
+    )
     try:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "snapserv.doctor.simulation", str(writing)],
@@ -80,10 +94,8 @@ def main() -> None:
     request = json.load(sys.stdin)
     search(request["path"])
     streams.watch()
-    made: list[str] = []
-    sys.addaudithook(lambda event, said: made.append(str(said[0])) if event == "tempfile.mkdtemp" else None)
     try:
-        findings = [msgspec.to_builtins(finding) for finding in _examine(request, {0, 1, 2, answers}, made)]
+        findings = [msgspec.to_builtins(finding) for finding in _examine(request, {0, 1, 2, answers})]
         answer: dict[str, Any] = {"findings": findings}
     except SnapservError as error:
         answer = {"error": error.to_wire()}
@@ -91,32 +103,24 @@ def main() -> None:
     os._exit(0)  # a simulator's threads and exit handlers are not ours to wait for
 
 
-def _examine(request: Mapping[str, Any], known: set[int], made: list[str]) -> Iterator[Finding]:
+def _examine(request: Mapping[str, Any], known: set[int]) -> Iterator[Finding]:
     from ..cell.loading import load_simulation
+    from ..nodes.stacks import TEMPORARY, Stores
 
-    kind = load_simulation(request["target"])
-    with _as_a_node(kind.branch_dirs):
-        yield from _try_out(kind, request, known, made)
-
-
-@contextlib.contextmanager
-def _as_a_node(branch_dirs: Sequence[str]) -> Iterator[None]:
-    """Keep what is tried out from changing the user's own folders, where a node would not change them."""
-    if not branch_dirs:
-        yield
-        return
-    from ..folders.view import Folders
-    from ..nodes.stacks import Stores
-
-    folders = Folders.mount(branch_dirs, Stores().name())
+    stores = Stores()
+    files = Files(stores.name(TEMPORARY), stores.name())
     try:
-        yield
+        kind = load_simulation(request["target"])
+        named = [*kind.branch_dirs, *request["branch_dirs"]]
+        # What is tried out is not to change the user's own folders, where a node would not change them.
+        files.begin_setup(named, shared="temporary_files" in kind.allow)
+        yield from _try_out(kind, request, known, files, named)
     finally:
-        folders.abolish()
+        files.abolish()
 
 
 def _try_out(
-    kind: type[Simulation], request: Mapping[str, Any], known: set[int], made: list[str]
+    kind: type[Simulation], request: Mapping[str, Any], known: set[int], files: Files, named: Sequence[str]
 ) -> Iterator[Finding]:
     readings = Readings()
     began = time.monotonic()
@@ -132,12 +136,13 @@ def _try_out(
         ) from cause
     simulation.arena.seal()
     yield Finding("setup", "ok", f"{time.monotonic() - began:.2f} s")
+    temporary = _begin_as_a_branch(files)
     yield _tick(simulation, readings)
     yield try_seeds(simulation)
     yield from _threads()
-    yield _written(known, [os.path.realpath(folder) for folder in kind.branch_dirs])
-    yield _folders(made, [os.path.realpath(folder) for folder in kind.branch_dirs])
-    yield from _held(Holdings(kind.allow, kind.branch_dirs, ledger=None), known)
+    own = [] if files.temporary is None else [files.temporary.root]
+    yield _written(known, [os.path.realpath(folder) for folder in (*named, *own)])
+    yield from _held(Holdings(kind.allow, named, ledger=None, temporary=files.temporary), known, temporary)
     yield from _children()
     yield readings.finding()
 
@@ -196,21 +201,20 @@ def _written(known: set[int], branched: Sequence[str]) -> Finding:
     )
 
 
-def _folders(made: list[str], branched: Sequence[str]) -> Finding:
-    """Look for folders of its own, in which a simulator may keep what is no memory: levels of a dungeon, say."""
-    inside = tuple(f"{folder}/" for folder in branched)
-    shared = [path for path in map(os.path.realpath, made) if not path.startswith(inside)]
-    return _each(
-        "temporary folders",
-        [path for path in shared if os.path.isdir(path)],
-        "every node has the same files there: start the server with TMPDIR=FOLDER and --branch-dir FOLDER, if it "
-        "reads again what it writes",
-    )
+def _begin_as_a_branch(files: Files) -> list[Held]:
+    """Have temporary files where a branch has them; return those of setup that all nodes would share."""
+    try:
+        files.finish_setup()
+    except NotBranchableError as error:
+        return [Held(*(each[name] for name in Held._fields)) for each in error.details["held"]]
+    if not files.branched and files.temporary is not None:
+        files.begin({"temporary": {"name": "000001", "fresh": True}})
+    return []
 
 
-def _held(holdings: Holdings, known: set[int]) -> Iterator[Finding]:
-    """Look for what no clone could have, as a master and its branches do."""
-    held = holdings.look(known, whole=True)
+def _held(holdings: Holdings, known: set[int], temporary: Sequence[Held]) -> Iterator[Finding]:
+    """Look for what no clone could have, as a master and its branches do; ``temporary`` is known already."""
+    held = [*temporary, *holdings.look(known, whole=True)]
     for what, kinds in HELD.items():
         found = [each for each in held if each.kind in kinds]
         allowed = [each for each in holdings.allowed if each.kind in kinds]

@@ -16,7 +16,7 @@ from snapserv.errors import BadRequestError, NotFoundError, SimulationError
 from ..conftest import ROOT
 
 BAD = """
-import ctypes, datetime, mmap, os, random, signal, socket, subprocess, tempfile, threading, time
+import ctypes, datetime, mmap, os, random, signal, socket, subprocess, threading, time
 from snapserv import Field, Simulation
 
 class Bad(Simulation):
@@ -27,7 +27,7 @@ class Bad(Simulation):
             case "threads":
                 threading.Thread(target=threading.Event().wait, name="pool-worker", daemon=True).start()
             case "files":
-                self.log = open(tempfile.gettempdir() + "/preflight.log", "a")
+                self.log = open(os.path.dirname(__file__) + "/preflight.log", "a")
             case "reading":
                 self.data = open(__file__)
             case "sockets":
@@ -177,33 +177,6 @@ class Town(Simulation):
         "os.urandom (weather/__init__.py:6), random.seed without a seed (weather/__init__.py:6), "
         "time.time (weather/__init__.py:6)"
     )
-
-
-@pytest.mark.parametrize(("branched", "verdict"), [(False, "weak"), (True, "ok")])
-def test_a_temporary_folder_that_all_nodes_would_share_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, branched: bool, verdict: str
-) -> None:
-    folder = tmp_path / "own"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    (tmp_path / "dungeon.py").write_text(f"""
-import tempfile
-from snapserv import Simulation
-
-class Dungeon(Simulation):
-    branch_dirs = {(str(folder),) if branched else ()}
-
-    def setup(self):
-        with tempfile.TemporaryDirectory():
-            self.levels = tempfile.mkdtemp(prefix="levels-")
-
-    def step(self, inputs):
-        with open(self.levels + "/1", "a") as level:
-            level.write("x")
-""")
-    finding = {each.what: each for each in examine(f"{tmp_path}/dungeon.py:Dungeon", {})}["temporary folders"]
-    assert finding.verdict == verdict
-    assert branched or (finding.found.startswith(f"{folder}/levels-") and "," not in finding.found)
 
 
 def test_streams_that_a_simulator_sets_back_itself_are_found(tmp_path: Path) -> None:
