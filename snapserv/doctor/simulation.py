@@ -27,6 +27,7 @@ from ..cell.threads import thread_names
 from ..errors import InternalError, SimulationError, SnapservError, error_from_wire
 from ..simulation.base import Simulation
 from ..simulation.modules import search
+from . import garbage
 from .chance import try_seeds
 from .machine import Finding
 
@@ -140,6 +141,7 @@ def _try_out(kind: type[Simulation], request: Mapping[str, Any], known: set[int]
     simulation.arena.seal()
     yield Finding("setup", "ok", f"{time.monotonic() - began:.2f} s")
     yield _tick(simulation, readings)
+    yield garbage.look_at(simulation)
     yield try_seeds(simulation)
     yield from _threads()
     yield _written(known, [os.path.realpath(folder) for folder in kind.branch_dirs])
