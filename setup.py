@@ -61,6 +61,7 @@ setup(
                 "cells/helpers.c",
                 "cells/orphan.c",
                 "cells/messages.c",
+                "cells/descriptors.c",
                 "cells/reopening.c",
                 "cells/nameless.c",
                 "cells/holdings.c",

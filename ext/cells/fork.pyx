@@ -85,6 +85,7 @@ cdef extern from "cells/helpers.h":
     int snapserv_keep_from_children(int ledger)
     int snapserv_control_is(int control)
     void snapserv_answer_for_children()
+    int snapserv_prefer(int score)
 
 cdef extern from "cells/orphan.h":
     int snapserv_orphan_configure(const char *path, int64_t grace_ns, int ledger)
@@ -234,6 +235,18 @@ def answer_for_children() -> None:
     snapserv_answer_for_children()
 
 
+def prefer(score: int) -> None:
+    """Set this process's adjustment for the OOM killer; see `snapserv.machine.oom`.
+
+    Every branch does this as it begins: by system calls alone, for what Python touches meanwhile would be copied.
+
+    Raises:
+        OSError: It may not.
+    """
+    if snapserv_prefer(score) < 0:
+        PyErr_SetFromErrno(OSError)
+
+
 def control_is(control: int) -> None:
     """Say on which socket the server talks to this process from now on; see `keep_from_children`.
 
@@ -269,8 +282,16 @@ def find_server() -> int:
     return snapserv_find_server()
 
 
-def flush_c_files() -> None:
-    """Write what the C library's files have buffered: fflush(3)."""
+def flush_standard_files() -> None:
+    """Write what ``sys.stdout`` and ``sys.stderr`` have buffered, and the C library's files: fflush(3).
+
+    Here, since each reply does: a function of Python's has pages of its own, which a branch would copy.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            continue  # a closed or full terminal must not end a simulation
     fflush(NULL)
 
 
@@ -321,8 +342,9 @@ def shared_areas(maps: int) -> list[tuple[int, int, int, int, int, int, bool, st
 def glance(ours: tuple[int, ...], ledger: int, building: int) -> int | None:
     """Return a number that is another one where this process's descriptors have changed.
 
-    None where they must be looked at: something is shared that is not snapserv's, there are very many of them, the kernel
-    has no quick way to tell, or something has come to where temporary files were in setup. ``ours`` are descriptors that do not count, at most 8; ``ledger`` is -1 without one.
+    None where they must be looked at: something is shared that is not snapserv's, the kernel has no quick way to tell, or
+    something has come to where temporary files were in setup. ``ours`` are descriptors that do not count, at most 8;
+    ``ledger`` is -1 without one.
     """
     cdef int numbers[8]
     cdef int count = 0

@@ -119,18 +119,18 @@ class Holdings:
         self._known: dict[int, Descriptor] = {}
         self._glance: int | None = None
 
-    def refuse(self, ours: Collection[int], *, building: int = 0, whole: bool = False) -> None:
+    def refuse(self, ours: Collection[int], building: int = 0, *, whole: bool = False) -> None:
         """Make private what can be, and check that the rest can be cloned.
 
         Raises:
             NotBranchableError: Something cannot; ``details["held"]`` lists each with its kind, what it is, where,
                 whose, and what to do.
         """
-        held = self.look(ours, building=building, whole=whole)
+        held = self.look(ours, building, whole=whole)
         if held:
             raise refusal(held)
 
-    def look(self, ours: Collection[int], *, building: int = 0, whole: bool = False) -> list[Held]:
+    def look(self, ours: Collection[int], building: int = 0, *, whole: bool = False) -> list[Held]:
         """Make private what can be, and return what cannot be cloned and is not allowed.
 
         Args:

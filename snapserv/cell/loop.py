@@ -17,7 +17,7 @@ from snapserv_client.wire import unpack
 from ..errors import BadRequestError, SimulationError, StepInterruptedError, TooLargeError
 from ..ext import fork
 from ..machine.limits import cannot_clone
-from ..machine.oom import BRANCH, prefer
+from ..machine.oom import BRANCH, adjustment
 from ..memory.rebasing import Rebaser
 from ..simulation.base import Simulation
 from ..simulation.blame import AuthorsCode, blame
@@ -61,7 +61,7 @@ class Cell:
         self._files = files
         self._control = control
         self._scoreboard = scoreboard
-        self._own_score = own_score
+        self._own_score = adjustment(BRANCH, own_score)
         self._rebaser = Rebaser(simulation.arena)
         self._history = History()
         self._mark: BranchMark | None = None
@@ -112,7 +112,9 @@ class Cell:
                 continue
             except SnapservError as error:
                 reply = {"error": error.to_wire()}
-            flush()  # from here on the process may be ended at any time, and nothing is lost by it
+            begun = reply.get("ok") if request["op"] == "begin" else None
+            if begun is None or "reseeded" in begun:  # and not a branch in which no code of the author's has run
+                flush()  # from here on the process may be ended at any time, and nothing is lost by it
             if "key" in request:
                 # The server may die before it has written down that the client was told.
                 self._last = {"key": request["key"], "before": request.get("before", 0), "reply": reply}
@@ -145,13 +147,15 @@ class Cell:
             self._reset_in_place(request)
         self._slot = request["slot"]
         self._scoreboard[self._slot] = self._step
-        prefer("self", BRANCH, self._own_score)
+        fork.prefer(self._own_score)
         # Before any of the author's code. Where a beginning is replayed, the folders are there already.
         begun = {"step": self._step, "folders": self._files.begin(request)}
         if request.get("resumes"):
             return begun
         self._begun = not request.get("silent")
         simulation, seed = self._simulation, request["seed"]
+        if seed is None and not simulation.has_hook("on_branch"):
+            return begun  # none of the author's code is run
         if seed is not None and self._looked_at != self._history.trail.count:
             # What ticks have made since: once for a branch and its descendants, until they tick again.
             simulation.find_streams(MOST_OBJECTS)
@@ -160,18 +164,17 @@ class Cell:
             return begun
         with AuthorsCode(f"{type(simulation).__name__}.on_branch"):
             reseeded, missed = simulation.begin_branch(seed)
-        if seed is not None or simulation.has_hook("on_branch"):
-            self._history.add(BEGIN, self._history.pack(seed))
+        self._history.add(BEGIN, self._history.pack(seed))
         return {**begun, "reseeded": reseeded, "missed": missed}
 
     def _run_ticks(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         simulation, scoreboard, slot, rebaser = self._simulation, self._scoreboard, self._slot, self._rebaser
         if not request.get("before"):
             refuse_finished(simulation)
-        given = EachTick(simulation, request["inputs"])
+        ticks: int = request["ticks"]
+        given = EachTick(simulation, request["inputs"], ticks)
         stale = given.stale
         asked = self._history.pack(request["inputs"])
-        ticks: int = request["ticks"]
         number: int = request["number"]
         # Where a client's request comes in pieces: what was done of it before, of how much, and when to stop.
         before: int = request.get("before", 0)
@@ -224,7 +227,8 @@ class Cell:
         told = {"step": self._step, "ticks": done, "outputs": outputs, "elapsed_us": elapsed_us}
         if done and not self._looked_after_a_tick:
             self._looked_after_a_tick = True  # by the branches of this one as well
-            told["held"] = [_told(each) for each in self._look_around()]
+            found = self._holdings.look((self._control.fileno(),), self._rebaser.building)
+            told["held"] = [_told(each) for each in found]
         return told
 
     def _first_tick(self, inputs: Any) -> Any:
@@ -318,7 +322,7 @@ class Cell:
         except (SnapservError, fork.CannotResetError) as cause:
             self._remembers = False
             os.close(descriptor)
-            raise BadRequestError(f"the process cannot be taken back: {cause}") from cause
+            raise BadRequestError(f"the process cannot be reset in place: {cause}") from cause
         if thawed is not None:
             self._control.leave()
             raise _Thawed(thawed)
@@ -334,7 +338,7 @@ class Cell:
         try:
             fork.reset_in_place(self._history.pack({"slot": request["slot"], "seed": request["seed"]}))
         except fork.CannotResetError as cause:
-            raise BadRequestError(f"the process cannot be taken back: {cause}") from cause
+            raise BadRequestError(f"the process cannot be reset in place: {cause}") from cause
 
     def _list_history(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         return self._history.page(request["start"])
@@ -381,20 +385,17 @@ class Cell:
 
     def _prepare(self, request: Mapping[str, Any], _: int | None) -> Any:
         self._tell_of_snapshot()
+        flush_all()  # before folders are copied
         self._refuse_what_cannot_be_cloned()
         return self._files.prepare(request["folders"])
 
     def _tell_of_snapshot(self) -> None:
         with AuthorsCode(f"{type(self._simulation).__name__}.on_snapshot"):
             self._simulation.on_snapshot()
-        flush_all()  # before folders are copied
-
-    def _look_around(self) -> list[Held]:
-        return self._holdings.look([self._control.fileno()], building=self._rebaser.building)
 
     def _refuse_what_cannot_be_cloned(self, *ours: int) -> None:
-        own = [self._control.fileno(), *ours]
-        self._holdings.refuse(own, building=self._rebaser.building, whole=not self._looked_whole)
+        look = not self._looked_whole
+        self._holdings.refuse((self._control.fileno(), *ours), self._rebaser.building, whole=look)
         self._looked_whole = True
 
     def _freeze(self, _: Mapping[str, Any], descriptor: int | None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from ..memory.heap import use_huge_pages
 from ..simulation import streams, writers
 from ..simulation.base import Simulation
 from ..simulation.blame import AuthorsCode
+from ..simulation.calling import learn_what_is_taken
 from ..simulation.leaving import flush, flush_all, leave
 from ..simulation.modules import search
 from ..simulation.provenance import source_of, version_of
@@ -84,6 +85,7 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, Holdings, Files, dic
     seed = params.get("seed", 0)
     streams.seed_later(seed if isinstance(seed, int) and seed >= 0 else 0)
     simulation.find_streams()
+    learn_what_is_taken(simulation)
     refuse_threads()
     arena.seal()
     holdings.refuse([CONTROL_DESCRIPTOR], whole=True)

@@ -30,6 +30,7 @@ from ..simulation import streams
 from ..simulation.base import Simulation
 from ..simulation.modules import search
 from ..simulation.naming import shortened
+from . import garbage
 from .chance import try_seeds
 from .machine import Finding
 from .readings import Readings
@@ -138,6 +139,7 @@ def _try_out(
     yield Finding("setup", "ok", f"{time.monotonic() - began:.2f} s")
     temporary = _begin_as_a_branch(files)
     yield _tick(simulation, readings)
+    yield garbage.look_at(simulation)
     yield try_seeds(simulation)
     yield from _threads()
     own = [] if files.temporary is None else [files.temporary.root]

@@ -229,3 +229,44 @@ def test_it_says_whether_another_random_stream_changes_anything(target: str, wor
     by = {finding.what: finding for finding in examine(target, {})}
     assert words in by["random streams"].found
     assert by["random streams"].verdict == "ok"
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ("Plain()", None),
+        ("Ending()", None),
+        ("tied(Plain())", None),
+        ("tied(Ending())", "Ending.__del__"),
+        ("[watched.add(each) or each for each in [tied(Plain())]]", "Plain behind a weak reference that tells"),
+        ("[watched.add(each) or each for each in [Plain()]]", None),
+    ],
+)
+def test_what_ends_by_the_collector_is_named_where_somebody_would_notice(
+    tmp_path: Path, made: str, said: str | None
+) -> None:
+    (tmp_path / "ending.py").write_text(f"""
+import weakref
+from snapserv import Simulation
+
+watched = weakref.WeakSet()
+
+class Plain:
+    pass
+
+class Ending:
+    def __del__(self):
+        pass
+
+def tied(each):
+    each.other = [each]
+    return each
+
+class Ends(Simulation):
+    def step(self, inputs):
+        self.made = {made}
+""")
+    by = {finding.what: finding for finding in examine(f"{tmp_path}/ending.py:Ends", {})}
+    finding = by["what is done by the collector"]
+    assert (finding.verdict, bool(finding.improve)) == (("ok", False) if said is None else ("weak", True))
+    assert said is None or said in finding.found
