@@ -54,8 +54,17 @@ LOADER = "snapserv/ext/loader"
 LOADER_SOURCES = ["ext/images/loader.c", "ext/images/script.c"]
 # No C library, nothing that needs one, and no vector registers, which are the process's that is brought back.
 LOADER_ARGS = [
-    *("-O2", "-std=gnu11", "-Wall", "-Wextra", "-ffreestanding", "-fno-builtin", "-fno-stack-protector", "-fno-lto"),
-    *("-fno-tree-loop-distribute-patterns", "-fcf-protection=none", "-mgeneral-regs-only"),
+    *(
+        "-O2",
+        "-std=gnu11",
+        "-Wall",
+        "-Wextra",
+        "-ffreestanding",
+        "-fno-builtin",
+        "-fno-stack-protector",
+        "-fno-lto",
+    ),
+    *("-fno-tree-loop-distribute-patterns", "-fcf-protection=none", "-mgeneral-regs-only", "-fno-lto"),
     *("-fno-pic", "-fno-pie", "-mcmodel=large", "-U_FORTIFY_SOURCE"),
 ]
 LOADER_LINK_ARGS = [
@@ -98,23 +107,25 @@ setup(
     package_dir={"snapserv.examples": "examples"},
     ext_modules=cythonize(
         [
-            # Of the rooms, cells includes of images, memory and processes, images of cells' messages and registers.
+            # Of the rooms, cells includes of images, memory and processes, images and cells of processes.
             extension(
                 "fork",
                 "cells/fork.pyx",
                 "cells/frozen.c",
                 "cells/helpers.c",
                 "cells/orphan.c",
-                "processes/messages.c",
                 "cells/record.c",
-                "images/registers.c",
+                "cells/descriptors.c",
                 "cells/reopening.c",
                 "cells/nameless.c",
                 "cells/holdings.c",
                 "cells/reset_in_place.c",
                 "cells/standing.c",
                 "cells/settings.c",
+                "cells/temporary.c",
                 "processes/clone.c",
+                "processes/messages.c",
+                "images/registers.c",
                 "images/script.c",
                 # A script runs where a guard on the stack would be looked for in memory that is being replaced.
                 extra=("-fno-stack-protector",),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import time
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
 from examples.wildfire import Wildfire
-from snapserv import Field, Simulation
+from snapserv import Field, Simulation, exported
+from snapserv.cell.holdings import Holdings
+from snapserv.ext import fork
 
 PRIME = 2_654_435_761
 """Its multiples go through all numbers below a smaller one, in an order that has nothing to do with their size."""
@@ -61,3 +64,44 @@ class Nothing(Simulation):
         """Count."""
         self.count += np.int64(1)
         return {"count": int(self.count)}
+
+
+class Looked(Pages):
+    """Is looked at before every second snapshot only, and takes times: for `benchmarks.looking`."""
+
+    def setup(self, pages: int = 256) -> None:
+        """Stand between a cell and what it does before it is cloned."""
+        super().setup(pages)
+        self.bare = True
+        self.began = 0
+        self.taken: dict[str, list[float]] = {}
+        look, clone = Holdings.refuse, fork.freeze
+
+        def refuse(*args: Any, **kwargs: Any) -> None:
+            if not self.bare:
+                began = time.perf_counter_ns()
+                look(*args, **kwargs)
+                self._took("look", time.perf_counter_ns() - began)
+
+        def freeze(*args: Any) -> Any:
+            before_ns = time.perf_counter_ns() - self.began
+            thawed, clone_ns = clone(*args)
+            self._took("without" if self.bare else "with", before_ns + clone_ns)
+            return thawed, clone_ns
+
+        for owner, name, instead in ((Holdings, "refuse", refuse), (fork, "freeze", freeze)):
+            setattr(owner, name, instead)
+
+    def _took(self, what: str, nanoseconds: int) -> None:
+        self.taken.setdefault(what, []).append(nanoseconds / 1000)
+
+    def on_snapshot(self) -> None:
+        """Leave it out before every second one."""
+        self.bare = not self.bare
+        self.began = time.perf_counter_ns()
+
+    @exported
+    def looks(self) -> dict[str, list[float]]:
+        """Return the microseconds that each part took, each time."""
+        taken, self.taken = self.taken, {}
+        return taken

@@ -82,10 +82,18 @@ cdef extern from "cells/holdings.h":
     int snapserv_list_descriptors(snapserv_descriptor *into, int most)
     int snapserv_glance(const int *ours, int count, int ledger, uint64_t building, uint64_t *sum)
 
+cdef extern from "cells/temporary.h":
+    int snapserv_put_temporary(const char *path)
+    int snapserv_uses_temporary()
+    int snapserv_is_empty(const char *path)
+    void *snapserv_hold_open(int descriptor)
+    int snapserv_let_go(void *held)
+
 cdef extern from "cells/helpers.h":
     int snapserv_keep_from_children(int ledger)
     int snapserv_control_is(int control)
     void snapserv_answer_for_children()
+    int snapserv_prefer(int score)
 
 cdef extern from "cells/orphan.h":
     int snapserv_orphan_configure(const char *path, int64_t grace_ns, int ledger)
@@ -240,6 +248,18 @@ def answer_for_children() -> None:
     snapserv_answer_for_children()
 
 
+def prefer(score: int) -> None:
+    """Set this process's adjustment for the OOM killer; see `snapserv.machine.oom`.
+
+    Every branch does this as it begins: by system calls alone, for what Python touches meanwhile would be copied.
+
+    Raises:
+        OSError: It may not.
+    """
+    if snapserv_prefer(score) < 0:
+        PyErr_SetFromErrno(OSError)
+
+
 def control_is(control: int) -> None:
     """Say on which socket the server talks to this process from now on; see `keep_from_children`.
 
@@ -275,8 +295,16 @@ def find_server() -> int:
     return snapserv_find_server()
 
 
-def flush_c_files() -> None:
-    """Write what the C library's files have buffered: fflush(3)."""
+def flush_standard_files() -> None:
+    """Write what ``sys.stdout`` and ``sys.stderr`` have buffered, and the C library's files: fflush(3).
+
+    Here, since each reply does: a function of Python's has pages of its own, which a branch would copy.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            continue  # a closed or full terminal must not end a simulation
     fflush(NULL)
 
 
@@ -327,8 +355,9 @@ def shared_areas(maps: int) -> list[tuple[int, int, int, int, int, int, bool, st
 def glance(ours: tuple[int, ...], ledger: int, building: int) -> int | None:
     """Return a number that is another one where this process's descriptors have changed.
 
-    None where they must be looked at: something is shared that is not snapserv's, there are very many of them, or the
-    kernel has no quick way to tell. ``ours`` are descriptors that do not count, at most 8; ``ledger`` is -1 without one.
+    None where they must be looked at: something is shared that is not snapserv's, the kernel has no quick way to tell, or
+    something has come to where temporary files were in setup. ``ours`` are descriptors that do not count, at most 8;
+    ``ledger`` is -1 without one.
     """
     cdef int numbers[8]
     cdef int count = 0
@@ -374,6 +403,54 @@ def descriptors() -> list[tuple[int, int, int, int, int]]:
         finally:
             free(found)
         room = count + 64
+
+
+def put_temporary(path: str) -> bool:
+    """Have temporary files be in the folder ``path``; return whether TMPDIR says so, or a simulation has set it otherwise.
+
+    C code that has kept a pointer to the variable since the first call sees it as well.
+
+    Raises:
+        OSError: The path is too long.
+    """
+    cdef int is_told = snapserv_put_temporary(os.fsencode(path))
+    if is_told < 0:
+        PyErr_SetFromErrno(OSError)
+    return bool(is_told)
+
+
+def uses_temporary() -> bool:
+    """Return whether something is in that folder, or this process works in it, so that its clones would as well."""
+    return bool(snapserv_uses_temporary())
+
+
+def is_empty(path: str) -> bool:
+    """Return whether a folder has nothing in it.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    cdef int empty = snapserv_is_empty(os.fsencode(path))
+    if empty < 0:
+        raise OSError(errno, os.strerror(errno), path)
+    return bool(empty)
+
+
+def hold_open(descriptor: int) -> int:
+    """Keep a file open, and so locked, without a descriptor, here and in all clones; return what `let_go` takes.
+
+    Raises:
+        OSError: ENOMEM.
+    """
+    cdef void *held = snapserv_hold_open(descriptor)
+    if held == NULL:
+        PyErr_SetFromErrno(OSError)
+    return <size_t>held
+
+
+def let_go(held: int) -> None:
+    """Keep a file open no longer, as far as this process is concerned."""
+    snapserv_let_go(<void *><size_t>held)
 
 
 cdef _after_thaw():

@@ -1,7 +1,9 @@
 #include "helpers.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -60,6 +62,17 @@ void snapserv_answer_for_children(void)
     setpgid(0, 0);
     if (snapserv_fork_mode(&refused) == SNAPSERV_CLONE3)
         prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+}
+
+int snapserv_prefer(int score)
+{
+    int adjustment = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (adjustment < 0)
+        return -1;
+    int written = dprintf(adjustment, "%d", score), error = errno;
+    close(adjustment);
+    errno = error;
+    return written < 0 ? -1 : 0;
 }
 
 int snapserv_control_is(int descriptor)

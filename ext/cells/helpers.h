@@ -13,6 +13,9 @@ int snapserv_keep_from_children(int ledger);
  * for the server to adopt: then it is the group alone. */
 void snapserv_answer_for_children(void);
 
+/* Set the adjustment of this process for the OOM killer (proc_pid_oom_score_adj(5)). Returns -1 with errno. */
+int snapserv_prefer(int score);
+
 /* Say which the socket is, now that it is another one. Returns -1 with errno. */
 int snapserv_control_is(int control);
 

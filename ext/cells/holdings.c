@@ -1,18 +1,17 @@
 #include "holdings.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "descriptors.h"
 #include "standing.h"
+#include "temporary.h"
 
 /* As in linux/fs.h since Linux 6.11, which older headers do not have. */
 struct procmap_query {
@@ -76,38 +75,31 @@ int snapserv_make_private(uint64_t start, uint64_t end, int is_executable)
     return 0;
 }
 
-int snapserv_list_descriptors(struct snapserv_descriptor *into, int most)
+struct listing {
+    struct snapserv_descriptor *into;
+    int most, count;
+};
+
+static void list_one(int number, void *given)
 {
-    int count = 0, listing = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (listing < 0)
-        return -1;
-    _Alignas(struct dirent64) char entries[2048];
-    for (long size; (size = syscall(SYS_getdents64, listing, entries, sizeof entries)) > 0;) {
-        for (long at = 0; at < size;) {
-            struct dirent64 *entry = (struct dirent64 *)(entries + at);
-            struct stat status;
-            int number = atoi(entry->d_name);
-            at += entry->d_reclen;
-            if (number <= 2 || number == listing || fstat(number, &status) < 0)
-                continue;
-            if (count < most)
-                into[count] = (struct snapserv_descriptor){number, status.st_mode, status.st_dev, status.st_ino,
-                                                           status.st_rdev};
-            count++;
-        }
+    struct listing *listing = given;
+    struct stat status;
+    if (number < 0) {
+        listing->count = 0;
+        return;
     }
-    close(listing);
-    return count;
+    if (fstat(number, &status) < 0)
+        return;
+    if (listing->count < listing->most)
+        listing->into[listing->count] = (struct snapserv_descriptor){number, status.st_mode, status.st_dev,
+                                                                     status.st_ino, status.st_rdev};
+    listing->count++;
 }
 
-enum { GLANCED_AT = 256 };
-
-static int is_ours(int number, const int *ours, int count, int ledger)
+int snapserv_list_descriptors(struct snapserv_descriptor *into, int most)
 {
-    for (int i = 0; i < count; i++)
-        if (ours[i] == number)
-            return 1;
-    return number == ledger;
+    struct listing listing = {.into = into, .most = most};
+    return snapserv_each_descriptor(list_one, &listing) < 0 ? -1 : listing.count;
 }
 
 /* Whether something is shared that is not snapserv's: 1, 0, or -1 with errno. */
@@ -130,23 +122,39 @@ static int is_anything_shared(int ledger, uint64_t building)
     return found;
 }
 
+struct glancing {
+    const int *ours;
+    int count, ledger;
+    uint64_t sum;
+};
+
+/* FNV-1a, of whole words. */
+static void glance_at(int number, void *given)
+{
+    struct glancing *glancing = given;
+    struct stat status;
+    if (number < 0)
+        glancing->sum = 0xcbf29ce484222325ull;
+    for (int i = 0; i < glancing->count; i++)
+        if (glancing->ours[i] == number)
+            return;
+    if (number < 0 || number == glancing->ledger || fstat(number, &status) < 0)
+        return;
+    const uint64_t words[] = {number, status.st_mode, status.st_dev, status.st_ino, status.st_rdev};
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        glancing->sum = (glancing->sum ^ words[i]) * 0x100000001b3ull;
+}
+
 int snapserv_glance(const int *ours, int count, int ledger, uint64_t building, uint64_t *sum)
 {
-    struct snapserv_descriptor found[GLANCED_AT];
+    struct glancing glancing = {.ours = ours, .count = count, .ledger = ledger};
+    if (snapserv_has_strays())
+        return 1;
     int shared = is_anything_shared(ledger, building);
     if (shared != 0)
         return shared;
-    int descriptors = snapserv_list_descriptors(found, GLANCED_AT);
-    if (descriptors < 0 || descriptors > GLANCED_AT)
-        return descriptors < 0 ? -1 : 1;
-    /* FNV-1a, of whole words. */
-    *sum = 0xcbf29ce484222325ull;
-    for (int i = 0; i < descriptors; i++) {
-        const uint64_t words[] = {found[i].number, found[i].mode, found[i].device, found[i].inode, found[i].special};
-        if (is_ours(found[i].number, ours, count, ledger))
-            continue;
-        for (size_t k = 0; k < sizeof words / sizeof *words; k++)
-            *sum = (*sum ^ words[k]) * 0x100000001b3ull;
-    }
+    if (snapserv_each_descriptor(glance_at, &glancing) < 0)
+        return -1;
+    *sum = glancing.sum;
     return 0;
 }

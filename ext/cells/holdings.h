@@ -31,8 +31,7 @@ int snapserv_list_descriptors(struct snapserv_descriptor *into, int most);
 
 /* Glance at all of it, without a word of Python: each snapshot does. `ours` are descriptors that do not count, and nor do
  * the ledger and what is shared where `building` lies. Returns 0, with a number in *sum that is another one where the
- * descriptors have changed; 1 where something is shared, or there are too many descriptors to glance at; -1 with errno,
- * ENOTTY where the kernel has no quick way to tell. */
+ * descriptors have changed; 1 where something is shared; -1 with errno, ENOTTY where the kernel has no quick way to tell. */
 int snapserv_glance(const int *ours, int count, int ledger, uint64_t building, uint64_t *sum);
 
 #endif

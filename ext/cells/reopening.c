@@ -1,6 +1,5 @@
 #include "reopening.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
@@ -12,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "descriptors.h"
 #include "nameless.h"
 #include "orphan.h"
 
@@ -24,45 +24,39 @@ struct open_file {
 
 enum { FEW = 64 }; /* so many take no memory but the stack's */
 
-/* What has an offset that would be shared. stdin, stdout and stderr are meant to be: a log that several nodes write must
- * not be overwritten by each at an offset of its own. The ledger is never read or written here, and a descriptor that
- * is only a path has no offset. */
-static int has_offset(int descriptor, const struct stat *ledger, struct open_file *file)
+/* The ledger is never read or written here. */
+struct listing {
+    struct open_file *files;
+    int most, count;
+    struct stat ledger;
+};
+
+/* Take note of what has an offset that would be shared. stdin, stdout and stderr are meant to be: a log that several
+ * nodes write must not be overwritten by each at an offset of its own. A descriptor that is only a path has none. */
+static void list_one(int descriptor, void *given)
 {
+    struct listing *listing = given;
     struct stat status;
-    if (descriptor <= 2 || fstat(descriptor, &status) < 0 ||
-        (status.st_dev == ledger->st_dev && status.st_ino == ledger->st_ino) ||
+    if (descriptor < 0) {
+        listing->count = 0;
+        return;
+    }
+    if (fstat(descriptor, &status) < 0 ||
+        (status.st_dev == listing->ledger.st_dev && status.st_ino == listing->ledger.st_ino) ||
         !(S_ISREG(status.st_mode) || S_ISDIR(status.st_mode)) || fcntl(descriptor, F_GETFL) & O_PATH)
-        return 0;
-    *file = (struct open_file){descriptor, S_ISDIR(status.st_mode), status.st_dev, status.st_ino};
-    return 1;
+        return;
+    if (listing->count < listing->most)
+        listing->files[listing->count] =
+            (struct open_file){descriptor, S_ISDIR(status.st_mode), status.st_dev, status.st_ino};
+    listing->count++;
 }
 
 /* List them, at most `most`. Returns how many there are, or -1 with errno. */
 static int list(struct open_file *files, int most)
 {
-    /* Not opendir(3), which allocates: each page of the heap that is written now is a page copied. */
-    int count = 0, listing = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    struct stat ledger = {0};
-    if (listing < 0)
-        return -1;
-    fstat(snapserv_ledger(), &ledger);
-    _Alignas(struct dirent64) char entries[2048];
-    for (long size; (size = syscall(SYS_getdents64, listing, entries, sizeof entries)) > 0;) {
-        for (long at = 0; at < size;) {
-            struct dirent64 *entry = (struct dirent64 *)(entries + at);
-            struct open_file file;
-            int descriptor = atoi(entry->d_name);
-            at += entry->d_reclen;
-            if (descriptor == listing || !has_offset(descriptor, &ledger, &file))
-                continue;
-            if (count < most)
-                files[count] = file;
-            count++;
-        }
-    }
-    close(listing);
-    return count;
+    struct listing listing = {.files = files, .most = most};
+    fstat(snapserv_ledger(), &listing.ledger);
+    return snapserv_each_descriptor(list_one, &listing) < 0 ? -1 : listing.count;
 }
 
 static int is_before(const struct open_file *a, const struct open_file *b)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar
 
 import gymnasium
 import msgspec
+import numpy as np
 from gymnasium.utils import seeding
 from snapserv_client.spaces import action_from_wire, space_to_wire, value_to_wire
 
@@ -111,7 +112,7 @@ class GymSimulation(Forwarding):
         self.finished = bool(terminated or truncated)
         self.last = {
             "observation": self._seen(observation),
-            "reward": float(reward),
+            "reward": _rewarded(reward),
             "terminated": bool(terminated),
             "truncated": bool(truncated),
             "info": sendable(info),
@@ -128,6 +129,9 @@ class GymSimulation(Forwarding):
         """
         if seed is not None and (not isinstance(seed, int) or seed < 0):
             raise BadRequestError(f"seed: {seed!r} is no integer, or below 0")
+        engine: Any = getattr(self.env.unwrapped, "nethack", None)
+        if seed is not None and callable(getattr(engine, "set_initial_seeds", None)):
+            engine.set_initial_seeds(core=seed, disp=seed, reseed=False)  # of NLE, whose reset takes none
         observation, info = self.env.reset(seed=seed, options=options)
         self.finished = False
         self.last = {
@@ -202,6 +206,14 @@ class GymSimulation(Forwarding):
             names.append("NetHack")
         return names
 
+    def begin_branch(self, seed: int | None) -> tuple[list[str], list[str]]:
+        """Begin as every simulation does, and own up to what no seed reaches."""
+        names, missed = super().begin_branch(seed)
+        engine: Any = getattr(self.env.unwrapped, "ale", None)
+        if seed is not None and hasattr(engine, "getFloat") and engine.getFloat("repeat_action_probability"):
+            missed.append("which actions ALE repeats: it takes a seed only when an episode begins")
+        return names, missed
+
     def _seen(self, observation: Any) -> Any:
         try:
             return value_to_wire(self.env.observation_space, observation)
@@ -224,6 +236,11 @@ class GymSimulation(Forwarding):
 
     def _frames(self) -> str | None:
         return "rgb_array" if "rgb_array" in self.env.metadata.get("render_modes", ()) else None
+
+
+def _rewarded(reward: Any) -> Any:
+    """Return a reward as it is sent: a number, or an array of one for each objective."""
+    return np.asarray(reward) if np.ndim(reward) else float(reward)
 
 
 def _stop_timer() -> None:

@@ -17,6 +17,7 @@ from ..errors import BadRequestError, NotBranchableError
 from ..ext import fork
 from . import loops
 from .link import LEDGER_DESCRIPTOR
+from .temporary import Temporary
 
 ADVICE = {
     "shared_memory": "map it privately, let no other process have it, or put the state into fields",
@@ -28,6 +29,7 @@ ADVICE = {
     "lost_memory": "take the advice MADV_DONTFORK or MADV_WIPEONFORK back from it",
     "timers": "set it in on_branch: a fork inherits none",
     "devices": "open it in on_branch",
+    "temporary_files": 'name the folder, branch_dirs = ("$TMPDIR",), or ask for it anew each time',
 }
 """Every kind of what cannot be copied, by its name for ``allow``, and what to do about it."""
 
@@ -70,6 +72,17 @@ class _Area(NamedTuple):
     name: str
 
 
+def refusal(held: Sequence[Held], *, hint: str = "") -> NotBranchableError:
+    """Return the error that says what cannot be cloned; ``hint`` is better advice than that for its kind."""
+    kind = held[0].kind
+    return NotBranchableError(
+        f"a clone would share or lose {'; '.join(map(str, held))}",
+        hint=f"{hint or ADVICE[kind]}; allow = ({kind!r},) on the simulation, or serve --allow {kind}, "
+        "if that is meant",
+        details={"held": [{**each._asdict(), "advice": ADVICE[each.kind]} for each in held]},
+    )
+
+
 class Holdings:
     """What this process holds, judged once and then only where it has changed.
 
@@ -77,6 +90,7 @@ class Holdings:
         allowed: Kinds that the author or the server means to share or lose.
         branched: Folders of which each node has a view of its own.
         ledger: The descriptor of the server's ledger; None where this process is no cell.
+        temporary: Where its temporary files are; None where it has no folder of its own for them.
 
     ``made_private`` names what was shared memory, and is now this process's alone; ``allowed`` what was let pass.
 
@@ -90,6 +104,7 @@ class Holdings:
         branched: Sequence[str] = (),
         *,
         ledger: int | None = LEDGER_DESCRIPTOR,
+        temporary: Temporary | None = None,
     ) -> None:
         for kind in allowed:
             if kind not in ADVICE:
@@ -97,28 +112,25 @@ class Holdings:
         self.made_private: list[str] = []
         self.allowed: list[Held] = []
         self._kinds = frozenset(allowed)
-        self._branched = [f"{os.path.realpath(folder)}/" for folder in branched]
+        self._temporary = temporary
+        own = [] if temporary is None else [temporary.root]
+        self._branched = [f"{os.path.realpath(folder)}/" for folder in (*branched, *own)]
         self._ledger = ledger
         self._known: dict[int, Descriptor] = {}
         self._glance: int | None = None
 
-    def refuse(self, ours: Collection[int], *, building: int = 0, whole: bool = False) -> None:
+    def refuse(self, ours: Collection[int], building: int = 0, *, whole: bool = False) -> None:
         """Make private what can be, and check that the rest can be cloned.
 
         Raises:
             NotBranchableError: Something cannot; ``details["held"]`` lists each with its kind, what it is, where,
                 whose, and what to do.
         """
-        held = self.look(ours, building=building, whole=whole)
+        held = self.look(ours, building, whole=whole)
         if held:
-            raise NotBranchableError(
-                f"a clone would share or lose {'; '.join(map(str, held))}",
-                hint=f"{ADVICE[held[0].kind]}; allow = ({held[0].kind!r},) on the simulation, or "
-                f"serve --allow {held[0].kind}, if that is meant",
-                details={"held": [{**each._asdict(), "advice": ADVICE[each.kind]} for each in held]},
-            )
+            raise refusal(held)
 
-    def look(self, ours: Collection[int], *, building: int = 0, whole: bool = False) -> list[Held]:
+    def look(self, ours: Collection[int], building: int = 0, *, whole: bool = False) -> list[Held]:
         """Make private what can be, and return what cannot be cloned and is not allowed.
 
         Args:
@@ -129,7 +141,7 @@ class Holdings:
         glance = fork.glance(tuple(ours), -1 if self._ledger is None else self._ledger, building)
         if glance is not None and glance == self._glance and not whole:
             return []
-        found = [*self._shared_memory(building), *self._descriptors(ours, whole)]
+        found = [*self._strays(), *self._shared_memory(building), *self._descriptors(ours, whole)]
         if whole:
             found += [*_lost_memory(), *_timers()]
         for each in found:
@@ -139,6 +151,12 @@ class Holdings:
         # What is held is found again each time; so is what was shared, unless it is private now.
         self._glance = None if held or glance is None else glance
         return held
+
+    def _strays(self) -> list[Held]:
+        """Return what ticks have written to where setup's temporary files are, by a path that was kept."""
+        names = self._temporary.strays() if self._temporary is not None else []
+        place = f"in the folder that TMPDIR was in setup: {', '.join(names)}"
+        return [Held("temporary_files", "temporary files", place)] if names else []
 
     # ------------------------------------------------------------------------------------------------ memory
 

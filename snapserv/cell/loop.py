@@ -17,7 +17,7 @@ from snapserv_client.wire import unpack
 from ..errors import BadRequestError, SimulationError, StepInterruptedError, TooLargeError
 from ..ext import fork
 from ..machine.limits import cannot_clone
-from ..machine.oom import BRANCH, prefer
+from ..machine.oom import BRANCH, adjustment
 from ..memory.rebasing import Rebaser
 from ..simulation.base import Simulation
 from ..simulation.blame import AuthorsCode, blame
@@ -26,16 +26,16 @@ from ..simulation.inputs import EachTick, fresh
 from ..simulation.leaving import flush, flush_all
 from ..simulation.reseeding import MOST_OBJECTS
 from . import loops
+from .files import Files
 from .history import BEGIN, CALL, STEP, WRITE, History, Moment
 from .holdings import ADVICE, Held, Holdings
-from .link import CellEnd, encode, plain
+from .link import CellEnd, encode
 from .rollout import play, refuse_finished
 from .scoreboard import Scoreboard
 from .threads import refuse_threads
 from .writing import write_field
 
 if TYPE_CHECKING:
-    from ..folders.view import Folders
     from .rollback import BranchMark
 
 PROGRESS_EVERY_S = 0.05
@@ -52,16 +52,16 @@ class Cell:
         control: CellEnd,
         scoreboard: Scoreboard,
         holdings: Holdings,
-        folders: Folders | None = None,
+        files: Files,
         own_score: int = 0,
     ) -> None:
         self._simulation = simulation
         self._holdings = holdings
         self._looked_after_a_tick = self._looked_whole = False
-        self._folders = folders
+        self._files = files
         self._control = control
         self._scoreboard = scoreboard
-        self._own_score = own_score
+        self._own_score = adjustment(BRANCH, own_score)
         self._rebaser = Rebaser(simulation.arena)
         self._history = History()
         self._mark: BranchMark | None = None
@@ -112,7 +112,9 @@ class Cell:
                 continue
             except SnapservError as error:
                 reply = {"error": error.to_wire()}
-            flush()  # from here on the process may be ended at any time, and nothing is lost by it
+            begun = reply.get("ok") if request["op"] == "begin" else None
+            if begun is None or "reseeded" in begun:  # and not a branch in which no code of the author's has run
+                flush()  # from here on the process may be ended at any time, and nothing is lost by it
             if "key" in request:
                 # The server may die before it has written down that the client was told.
                 self._last = {"key": request["key"], "before": request.get("before", 0), "reply": reply}
@@ -145,14 +147,15 @@ class Cell:
             self._reset_in_place(request)
         self._slot = request["slot"]
         self._scoreboard[self._slot] = self._step
-        prefer("self", BRANCH, self._own_score)
+        fork.prefer(self._own_score)
         # Before any of the author's code. Where a beginning is replayed, the folders are there already.
-        folders = self._folders.begin(**request["folders"]) if self._folders and request.get("folders") else None
-        begun = {"step": self._step, "folders": plain(folders)}
+        begun = {"step": self._step, "folders": self._files.begin(request)}
         if request.get("resumes"):
             return begun
         self._begun = not request.get("silent")
         simulation, seed = self._simulation, request["seed"]
+        if seed is None and not simulation.has_hook("on_branch"):
+            return begun  # none of the author's code is run
         if seed is not None and self._looked_at != self._history.trail.count:
             # What ticks have made since: once for a branch and its descendants, until they tick again.
             simulation.find_streams(MOST_OBJECTS)
@@ -161,18 +164,17 @@ class Cell:
             return begun
         with AuthorsCode(f"{type(simulation).__name__}.on_branch"):
             reseeded, missed = simulation.begin_branch(seed)
-        if seed is not None or simulation.has_hook("on_branch"):
-            self._history.add(BEGIN, self._history.pack(seed))
+        self._history.add(BEGIN, self._history.pack(seed))
         return {**begun, "reseeded": reseeded, "missed": missed}
 
     def _run_ticks(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         simulation, scoreboard, slot, rebaser = self._simulation, self._scoreboard, self._slot, self._rebaser
         if not request.get("before"):
             refuse_finished(simulation)
-        given = EachTick(simulation, request["inputs"])
+        ticks: int = request["ticks"]
+        given = EachTick(simulation, request["inputs"], ticks)
         stale = given.stale
         asked = self._history.pack(request["inputs"])
-        ticks: int = request["ticks"]
         number: int = request["number"]
         # Where a client's request comes in pieces: what was done of it before, of how much, and when to stop.
         before: int = request.get("before", 0)
@@ -225,7 +227,8 @@ class Cell:
         told = {"step": self._step, "ticks": done, "outputs": outputs, "elapsed_us": elapsed_us}
         if done and not self._looked_after_a_tick:
             self._looked_after_a_tick = True  # by the branches of this one as well
-            told["held"] = [_told(each) for each in self._look_around()]
+            found = self._holdings.look((self._control.fileno(),), self._rebaser.building)
+            told["held"] = [_told(each) for each in found]
         return told
 
     def _first_tick(self, inputs: Any) -> Any:
@@ -285,8 +288,7 @@ class Cell:
     def _mark_moment(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         from .rollback import BranchMark  # mapped only where it is needed: what is mapped is forked
 
-        if self._folders is not None:
-            raise BadRequestError("a rewind does not take folders back", hint="take a snapshot, and restore it")
+        self._files.refuse_going_back()
         began = time.monotonic_ns()
         self._mark = None if request["remove"] else BranchMark(self._simulation, self._step)
         self._marked = None if request["remove"] else self._history.moment()
@@ -296,6 +298,7 @@ class Cell:
     def _rewind(self, _: Mapping[str, Any], __: int | None) -> dict[str, Any]:
         if self._mark is None or self._marked is None:
             raise BadRequestError("the branch has no mark", hint="mark it first")
+        self._files.refuse_going_back()
         began = time.monotonic_ns()
         pages = self._mark.rewind()
         self._history.rewind(self._marked)
@@ -309,6 +312,7 @@ class Cell:
         try:
             flush_all()  # what is buffered now would be written each time
             refuse_threads()
+            self._files.refuse_going_back()
             self._refuse_what_cannot_be_cloned(descriptor)
             self._remembers = True  # also in what is gone back to
             thawed, asked = fork.mark(self._control.fileno(), descriptor)
@@ -318,7 +322,7 @@ class Cell:
         except (SnapservError, fork.CannotResetError) as cause:
             self._remembers = False
             os.close(descriptor)
-            raise BadRequestError(f"the process cannot be taken back: {cause}") from cause
+            raise BadRequestError(f"the process cannot be reset in place: {cause}") from cause
         if thawed is not None:
             self._control.leave()
             raise _Thawed(thawed)
@@ -329,11 +333,12 @@ class Cell:
     def _reset_in_place(self, request: Mapping[str, Any]) -> NoReturn:
         if not self._remembers:
             raise BadRequestError("the process has no mark")
+        self._files.refuse_going_back()
         flush()
         try:
             fork.reset_in_place(self._history.pack({"slot": request["slot"], "seed": request["seed"]}))
         except fork.CannotResetError as cause:
-            raise BadRequestError(f"the process cannot be taken back: {cause}") from cause
+            raise BadRequestError(f"the process cannot be reset in place: {cause}") from cause
 
     def _list_history(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         return self._history.page(request["start"])
@@ -364,15 +369,13 @@ class Cell:
 
     def _resume(self, _: Mapping[str, Any], __: int | None) -> dict[str, Any]:
         """Tell another server what the last one may not have heard."""
-        folders, last = self._folders, self._last
-        if folders is not None:
-            folders.abandon()  # what was got ready for a snapshot that was not taken
+        last, files = self._last, self._files.resume()
         if last is not None:
             try:
                 encode(fork.REPLY, last)
             except SnapservError as error:
                 last["reply"] = {"error": SimulationError(str(error)).to_wire()}
-        return {"last": last, "standing": plain(folders.standing) if folders is not None else None}
+        return {"last": last, **files}
 
     def _leave(self, _: Mapping[str, Any], __: int | None) -> None:
         if not self._begun:
@@ -381,52 +384,50 @@ class Cell:
             self._simulation.on_drop()
 
     def _prepare(self, request: Mapping[str, Any], _: int | None) -> Any:
-        if self._folders is None:
-            raise BadRequestError("the simulation branches no folders")
         self._tell_of_snapshot()
+        flush_all()  # before folders are copied
         self._refuse_what_cannot_be_cloned()
-        return plain(self._folders.prepare(**request["folders"]))
+        return self._files.prepare(request["folders"])
 
     def _tell_of_snapshot(self) -> None:
         with AuthorsCode(f"{type(self._simulation).__name__}.on_snapshot"):
             self._simulation.on_snapshot()
-        flush_all()  # before folders are copied
-
-    def _look_around(self) -> list[Held]:
-        return self._holdings.look([self._control.fileno()], building=self._rebaser.building)
 
     def _refuse_what_cannot_be_cloned(self, *ours: int) -> None:
-        own = [self._control.fileno(), *ours]
-        self._holdings.refuse(own, building=self._rebaser.building, whole=not self._looked_whole)
+        look = not self._looked_whole
+        self._holdings.refuse((self._control.fileno(), *ours), self._rebaser.building, whole=look)
         self._looked_whole = True
 
-    def _freeze(self, _: Mapping[str, Any], descriptor: int | None) -> NoReturn:
+    def _freeze(self, _: Mapping[str, Any], descriptor: int | None) -> dict[str, Any]:
         if descriptor is None:
             raise BadRequestError("a freeze comes with the snapshot's socket")
-        folders = self._folders
+        files = self._files
         try:
-            if folders is None:
+            unknown = files.unknown()
+            if not files.branched:
                 self._tell_of_snapshot()
                 self._refuse_what_cannot_be_cloned(descriptor)
+                unknown = files.unknown()  # on_snapshot may be the first to write
             refuse_threads()
             flush_all()  # what is buffered now would be written by both
         except BaseException:
             os.close(descriptor)
-            if folders is not None:
-                folders.abandon()
+            files.abandon()
             raise
+        if unknown is not None:
+            os.close(descriptor)
+            return {"folders": unknown}  # and the server asks again, for a snapshot that is prepared
         try:
-            spares = folders.spares if folders is not None else range(0)
+            spares = files.spares if files.branched else range(0)
             thawed, clone_ns = fork.freeze(self._control.fileno(), descriptor, spares)
         except OSError as cause:
-            if folders is not None:
-                folders.abandon()
+            files.abandon()
             raise cannot_clone(cause) from cause
         if thawed is not None:
             self._control.leave()
             raise _Thawed(thawed)
-        if folders is not None:
-            folders.commit()
+        if files.branched:
+            files.commit()
         self._rebaser.cloned(clone_ns)
         raise _AnsweredError
 

@@ -23,7 +23,8 @@ def descriptors() -> frozenset[int]:
 
     kind = events.BaseSelectorEventLoop
     # Those from before the last clone are frozen, and not listed; they are remembered.
-    _loops.extend(each for each in gc.get_objects() if isinstance(each, kind) and each not in _loops)
+    # Only their types are asked: an object may answer for its class itself, and raise, or load something.
+    _loops.extend(each for each in gc.get_objects() if issubclass(type(each), kind) and each not in _loops)
     _loops[:] = [each for each in _loops if not each.is_closed() and _selector(each) is not None]
     return frozenset(
         number

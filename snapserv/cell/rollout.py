@@ -78,7 +78,7 @@ def _runs(
 ) -> Iterator[tuple[Mapping[str, Any], EachTick, int]]:
     """Yield inputs, as they came and as the simulation takes them, and for how many ticks they hold."""
     for raw in request["sequence"]:
-        yield raw, EachTick(simulation, raw), request["ticks"]
+        yield raw, EachTick(simulation, raw, request["ticks"]), request["ticks"]
     if request["policy"] is not None:
         for _ in range(request["policy_ticks"]):
             chosen = prepare_call(simulation, request["policy"])()
@@ -89,7 +89,7 @@ def _runs(
                 )
             record(CALL, (request["policy"], [], {}), told=chosen)
             chosen = kept(chosen)  # its parts may be the simulation's own, which the tick changes
-            yield chosen, EachTick(simulation, chosen), 1
+            yield chosen, EachTick(simulation, chosen, 1), 1
 
 
 def _read(simulation: Simulation, outputs: Mapping[str, Any], name: str, record: Callable[..., None]) -> Any:

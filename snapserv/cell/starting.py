@@ -10,7 +10,7 @@ import os
 import resource
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from snapserv_client.errors import SnapservError
 
@@ -21,19 +21,18 @@ from ..memory.heap import use_huge_pages
 from ..simulation import streams, writers
 from ..simulation.base import Simulation
 from ..simulation.blame import AuthorsCode
+from ..simulation.calling import learn_what_is_taken
 from ..simulation.leaving import flush, flush_all, leave
 from ..simulation.modules import search
 from ..simulation.provenance import source_of, version_of
 from . import loops
+from .files import Files
 from .holdings import Holdings
 from .link import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR, CellEnd, plain
 from .loading import load_simulation
 from .loop import Cell
 from .scoreboard import Scoreboard
 from .threads import refuse_threads
-
-if TYPE_CHECKING:
-    from ..folders.view import Folders
 
 
 def main() -> NoReturn:
@@ -52,7 +51,7 @@ def main() -> NoReturn:
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (request["open_files"], most))
         try:
-            simulation, holdings, folders, described = _build(request)
+            simulation, holdings, files, described = _build(request)
             flush_all()
         except SnapservError as error:
             control.send(fork.REPLY, {"error": error.to_wire()})
@@ -62,33 +61,36 @@ def main() -> NoReturn:
         fork.wait_for_servers(request["adoption"], request["orphan_grace_s"], LEDGER_DESCRIPTOR)
         thawed = fork.stay_frozen(control.leave())
         loops.renew()
-        Cell(simulation, CellEnd(thawed), scoreboard, holdings, folders, own_score).run()
+        Cell(simulation, CellEnd(thawed), scoreboard, holdings, files, own_score).run()
     except EOFError:
         leave(0)
 
 
-def _build(request: Mapping[str, Any]) -> tuple[Simulation, Holdings, Folders | None, dict[str, Any]]:
+def _build(request: Mapping[str, Any]) -> tuple[Simulation, Holdings, Files, dict[str, Any]]:
     """Return the simulation whose setup has run, what else the process holds, and the description of it all."""
     began = time.monotonic()
+    files = Files(request["temporary"], request["stores"])  # before anything can ask where temporary files are
     search(request["path"])
     streams.watch()
     writers.watch()
     kind = load_simulation(request["target"])
     params = kind.bind(request["params"])  # before anything is made: setup's own are bound alike
     named = [*kind.branch_dirs, *request["branch_dirs"]]
-    holdings = Holdings([*kind.allow, *request["allow"]], named)
-    folders = _branch_folders(named, request["stores"])
+    allowed = [*kind.allow, *request["allow"]]
+    holdings = Holdings(allowed, named, temporary=files.temporary)
+    files.begin_setup(named, shared="temporary_files" in allowed)
     with AuthorsCode(f"{kind.__name__}.setup"):
         arena = Arena(backing=request["backing"])
         simulation = kind.build(arena, **request["params"])
     seed = params.get("seed", 0)
     streams.seed_later(seed if isinstance(seed, int) and seed >= 0 else 0)
     simulation.find_streams()
+    learn_what_is_taken(simulation)
     refuse_threads()
     arena.seal()
     holdings.refuse([CONTROL_DESCRIPTOR], whole=True)
-    if folders is not None:
-        folders.note()
+    files.finish_setup()
+    files.note()
     huge_heap_bytes = use_huge_pages(arena.addresses)
     described = {
         "simulation": kind.__name__,
@@ -107,17 +109,8 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, Holdings, Folders | 
         "huge_heap_bytes": huge_heap_bytes,
         "made_private": holdings.made_private,
         "shared": [str(held) for held in holdings.allowed],
-        "folders": folders.describe() if folders is not None else None,
+        **files.describe(),
         "has_on_drop": simulation.has_hook("on_drop"),
         "setup_s": time.monotonic() - began,
     }
-    return simulation, holdings, folders, described
-
-
-def _branch_folders(named: list[str], stores: list[str]) -> Folders | None:
-    if not named:
-        return None
-    from ..folders.view import HOW_VARIABLE, Folders  # mapped only where it is needed: what is mapped is forked
-
-    refuse_threads()  # which would go on seeing the folders as they were
-    return Folders.mount(named, stores, how=os.environ.get(HOW_VARIABLE))
+    return simulation, holdings, files, described

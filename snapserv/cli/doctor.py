@@ -24,6 +24,9 @@ def register(app: typer.Typer) -> None:
 def doctor(
     target: Annotated[str | None, typer.Argument(help="MODULE:CLASS to try out; this machine by default.")] = None,
     param: Annotated[list[str] | None, typer.Option("--param", "-p", help="NAME=VALUE for its setup.")] = None,
+    branch_dir: Annotated[
+        list[str] | None, typer.Option(help="A folder that each node would see as it wrote it itself; repeatable.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Say what this machine can do and how to improve it; or what of a simulation will not branch well, and why."""
@@ -37,7 +40,7 @@ def doctor(
             if not found.runs:
                 raise typer.Exit(EXIT_CODES["machine"])
             return
-        findings = examine(target, pairs(param or [], "param"))
+        findings = examine(target, pairs(param or [], "param"), branch_dir or [])
     branches = not any(finding.verdict == "missing" for finding in findings)
     said = {"target": target, "branches": branches, "findings": findings}
     show(said, as_json=as_json, people=lambda: _table(findings))

@@ -11,8 +11,10 @@ from typing import Any
 import msgspec
 
 from ..ext import fork
+from ..simulation import streams
 from ..simulation.base import Simulation
 from ..simulation.leaving import flush
+from ..simulation.naming import shortened
 from .machine import Finding
 
 TICKS = 8
@@ -21,11 +23,12 @@ WHAT = "random streams"
 
 
 class _Tried(msgspec.Struct):
-    """What a child says: what was reseeded and missed, a digest of each tick, and what it raised."""
+    """What a child says: what was reseeded and missed, a digest of each tick, and where streams stood at last."""
 
     names: list[str]
     missed: list[str]
     ticks: list[str]
+    stood: list[tuple[str, bytes]] = []
     raised: str = ""
 
 
@@ -54,16 +57,25 @@ def try_seeds(simulation: Simulation) -> Finding:
         return Finding(WHAT, "ok", f'{listed}; with rng="split" branches differ from tick {parts} on')
     ticks = min(len(one.ticks), len(other.ticks))
     same = f'with rng="split" two branches were the same for {ticks} ticks'
-    if one.names:
-        return Finding(WHAT, "ok", f"{listed}; {same}")
+    back = [a[0] for a, b in zip(one.stood, other.stood, strict=False) if a == b]
+    if back:
+        return Finding(
+            WHAT,
+            "weak",
+            f"set back by what runs in a tick: {', '.join(shortened(back))}; {same}",
+            "what a simulator sets its streams to, it computes from a seed of its own: give that another value in "
+            "reseed(seed) or on_branch",
+        )
     return Finding(WHAT, "ok", f"{listed}; {same}: where there is chance in it, give it reseed(seed) or on_branch")
 
 
 def _child(simulation: Simulation, seed: int) -> _Tried | None:
     """Return what a forked child says that was given a seed; None where it said nothing."""
     reading, writing = os.pipe()
+    stood = streams.states()
     pid = os.fork()
     if not pid:
+        streams.put_back(stood)  # Python seeds its own anew in whatever is forked
         with contextlib.suppress(BaseException):
             os.write(writing, msgspec.json.encode(_try(simulation, seed)))
         os._exit(0)  # without what is the parent's to do
@@ -87,6 +99,7 @@ def _try(simulation: Simulation, seed: int) -> _Tried:
             digest = hashlib.sha256(repr(outputs).encode())
             for name in simulation.fields:
                 digest.update(simulation.array(name).tobytes())
+            tried.stood = simulation.streams_stand()
             tried.ticks.append(digest.hexdigest()[:16])
     except Exception as cause:  # noqa: BLE001 - whatever the author's code raises
         tried.raised = f"{type(cause).__name__}: {cause}"[:200]

@@ -6,7 +6,6 @@ itself. What is found is what a fork shares or loses: see "good fork citizens" i
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
@@ -15,49 +14,46 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import msgspec
 
-from ..cell.holdings import ADVICE, Holdings
-from ..cell.threads import thread_names
-from ..errors import InternalError, SimulationError, SnapservError, error_from_wire
+from ..cell.files import Files
+from ..cell.holdings import ADVICE, Held, Holdings
+from ..cell.pools import advice, owned
+from ..cell.temporary import NAMED
+from ..cell.threads import running
+from ..errors import InternalError, NotBranchableError, SimulationError, SnapservError, error_from_wire
+from ..simulation import streams
 from ..simulation.base import Simulation
 from ..simulation.modules import search
+from ..simulation.naming import shortened
+from . import garbage
 from .chance import try_seeds
 from .machine import Finding
+from .readings import Readings
 
 ANSWER_DESCRIPTOR = 3
-MOST_PLACES = 3
-CLOCKS = {
-    time.time: "time.time",
-    time.time_ns: "time.time_ns",
-    time.monotonic: "time.monotonic",
-    time.monotonic_ns: "time.monotonic_ns",
-    time.perf_counter: "time.perf_counter",
-    time.perf_counter_ns: "time.perf_counter_ns",
-    os.urandom: "os.urandom",
-}
-METHODS = {
-    ("datetime", "now"): "datetime.now",
-    ("datetime", "utcnow"): "datetime.utcnow",
-    ("date", "today"): "today",
-}
 HELD = {
     "shared memory": ("shared_memory", "lost_memory"),
     "sockets and pipes": ("pipes", "sockets", "terminals", "events"),
     "locks": ("locks",),
     "timers": ("timers",),
     "devices": ("devices",),
+    "temporary files": ("temporary_files",),
 }
 """What is looked for of what no clone could have, and the kinds that it stands for."""
 
 
-def examine(target: str, params: Mapping[str, Any]) -> list[Finding]:
+def examine(target: str, params: Mapping[str, Any], branch_dirs: Sequence[str] = ()) -> list[Finding]:
     """Return what was found of the simulation that ``target`` names; an empty list does not happen.
+
+    Args:
+        target: As ``serve`` takes it.
+        params: Parameters of ``setup``.
+        branch_dirs: Folders that each node is to see as it wrote them, besides those that the simulation names.
 
     Raises:
         SnapservError: What the target, its parameters or its setup met.
@@ -65,7 +61,14 @@ def examine(target: str, params: Mapping[str, Any]) -> list[Finding]:
     from ..nodes.process_table import cell_environment
 
     reading, writing = os.pipe()
-    request = json.dumps({"target": target, "params": dict(params), "path": [os.getcwd(), *sys.path]})
+    request = json.dumps(
+        {
+            "target": target,
+            "params": dict(params),
+            "path": [os.getcwd(), *sys.path],
+            "branch_dirs": [name if name == NAMED else os.path.abspath(name) for name in branch_dirs],
+        }
+    )
     try:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "snapserv.doctor.simulation", str(writing)],
@@ -91,6 +94,7 @@ def main() -> None:
     answers = int(sys.argv[1])
     request = json.load(sys.stdin)
     search(request["path"])
+    streams.watch()
     try:
         findings = [msgspec.to_builtins(finding) for finding in _examine(request, {0, 1, 2, answers})]
         answer: dict[str, Any] = {"findings": findings}
@@ -102,30 +106,24 @@ def main() -> None:
 
 def _examine(request: Mapping[str, Any], known: set[int]) -> Iterator[Finding]:
     from ..cell.loading import load_simulation
+    from ..nodes.stacks import TEMPORARY, Stores
 
-    kind = load_simulation(request["target"])
-    with _as_a_node(kind.branch_dirs):
-        yield from _try_out(kind, request, known)
-
-
-@contextlib.contextmanager
-def _as_a_node(branch_dirs: Sequence[str]) -> Iterator[None]:
-    """Keep what is tried out from changing the user's own folders, where a node would not change them."""
-    if not branch_dirs:
-        yield
-        return
-    from ..folders.view import Folders
-    from ..nodes.stacks import Stores
-
-    folders = Folders.mount(branch_dirs, Stores().name())
+    stores = Stores()
+    files = Files(stores.name(TEMPORARY), stores.name())
     try:
-        yield
+        kind = load_simulation(request["target"])
+        named = [*kind.branch_dirs, *request["branch_dirs"]]
+        # What is tried out is not to change the user's own folders, where a node would not change them.
+        files.begin_setup(named, shared="temporary_files" in kind.allow)
+        yield from _try_out(kind, request, known, files, named)
     finally:
-        folders.abolish()
+        files.abolish()
 
 
-def _try_out(kind: type[Simulation], request: Mapping[str, Any], known: set[int]) -> Iterator[Finding]:
-    readings = _Readings()
+def _try_out(
+    kind: type[Simulation], request: Mapping[str, Any], known: set[int], files: Files, named: Sequence[str]
+) -> Iterator[Finding]:
+    readings = Readings()
     began = time.monotonic()
     try:
         with readings:
@@ -139,16 +137,19 @@ def _try_out(kind: type[Simulation], request: Mapping[str, Any], known: set[int]
         ) from cause
     simulation.arena.seal()
     yield Finding("setup", "ok", f"{time.monotonic() - began:.2f} s")
+    temporary = _begin_as_a_branch(files)
     yield _tick(simulation, readings)
+    yield garbage.look_at(simulation)
     yield try_seeds(simulation)
     yield from _threads()
-    yield _written(known, [os.path.realpath(folder) for folder in kind.branch_dirs])
-    yield from _held(Holdings(kind.allow, kind.branch_dirs, ledger=None), known)
+    own = [] if files.temporary is None else [files.temporary.root]
+    yield _written(known, [os.path.realpath(folder) for folder in (*named, *own)])
+    yield from _held(Holdings(kind.allow, named, ledger=None, temporary=files.temporary), known, temporary)
     yield from _children()
     yield readings.finding()
 
 
-def _tick(simulation: Any, readings: _Readings) -> Finding:
+def _tick(simulation: Any, readings: Readings) -> Finding:
     try:
         example = simulation.example_inputs()
         inputs = simulation.convert_inputs(example)
@@ -167,16 +168,15 @@ def _tick(simulation: Any, readings: _Readings) -> Finding:
 
 
 def _threads() -> Iterator[Finding]:
-    names = thread_names()
-    if len(names) == 1:
+    threads = [owned(task, name) for task, name in running()]
+    if len(threads) == 1:
         yield Finding("threads", "ok", "one")
         return
     yield Finding(
         "threads",
         "missing",
-        f"{len(names)}: {', '.join(names)}",
-        "a fork keeps one and is refused: OPENBLAS_NUM_THREADS=1, OMP_NUM_THREADS=1, torch.set_num_threads(1); "
-        "end threads of your own before setup and step return",
+        f"{len(threads)}: {', '.join(shortened([str(each) for each in threads]))}",
+        f"a fork keeps one and is refused: {advice(threads)}",
     )
 
 
@@ -203,9 +203,20 @@ def _written(known: set[int], branched: Sequence[str]) -> Finding:
     )
 
 
-def _held(holdings: Holdings, known: set[int]) -> Iterator[Finding]:
-    """Look for what no clone could have, as a master and its branches do."""
-    held = holdings.look(known, whole=True)
+def _begin_as_a_branch(files: Files) -> list[Held]:
+    """Have temporary files where a branch has them; return those of setup that all nodes would share."""
+    try:
+        files.finish_setup()
+    except NotBranchableError as error:
+        return [Held(*(each[name] for name in Held._fields)) for each in error.details["held"]]
+    if not files.branched and files.temporary is not None:
+        files.begin({"temporary": {"name": "000001", "fresh": True}})
+    return []
+
+
+def _held(holdings: Holdings, known: set[int], temporary: Sequence[Held]) -> Iterator[Finding]:
+    """Look for what no clone could have, as a master and its branches do; ``temporary`` is known already."""
+    held = [*temporary, *holdings.look(known, whole=True)]
     for what, kinds in HELD.items():
         found = [each for each in held if each.kind in kinds]
         allowed = [each for each in holdings.allowed if each.kind in kinds]
@@ -230,59 +241,6 @@ def _each(what: str, found: list[str], improve: str, verdict: Any = "weak") -> F
     if not found:
         return Finding(what, "ok", "none")
     return Finding(what, verdict, ", ".join(sorted(set(found))), improve)
-
-
-class _Readings:
-    """Notices who reads clocks or the kernel's randomness, and where (sys.setprofile); Python code only."""
-
-    def __init__(self) -> None:
-        self._places: dict[str, set[str]] = {}
-        self._ignored = (str(Path(__file__).parent), sys.prefix, sys.base_prefix, "<frozen")
-
-    def __enter__(self) -> None:
-        sys.setprofile(self._on_event)
-
-    def __exit__(self, *_: object) -> None:
-        sys.setprofile(None)
-
-    def _on_event(self, frame: FrameType, event: str, called: Any) -> None:
-        if event != "c_call":
-            return
-        name = CLOCKS.get(called) if _hashable(called) else None
-        if name is None:
-            owner = getattr(called, "__self__", None)
-            name = METHODS.get((getattr(owner, "__name__", ""), getattr(called, "__name__", "")))
-        if name is None:
-            return
-        caller: FrameType | None = frame
-        if called is os.urandom:  # by way of secrets, uuid or numpy, and not of an import that makes a generator
-            while caller is not None and caller.f_code.co_filename.startswith(self._ignored):
-                caller = caller.f_back if "importlib" not in caller.f_code.co_filename else None
-        if caller is not None and not caller.f_code.co_filename.startswith(self._ignored):
-            place = f"{Path(caller.f_code.co_filename).name}:{caller.f_lineno}"
-            self._places.setdefault(name, set()).add(place)
-
-    def finding(self) -> Finding:
-        """Return what was noticed."""
-        if not self._places:
-            return Finding("clocks and chance", "ok", "no reading seen in setup and a tick")
-        said = [
-            f"{name} ({', '.join(sorted(places)[:MOST_PLACES])})" for name, places in sorted(self._places.items())
-        ]
-        return Finding(
-            "clocks and chance",
-            "weak",
-            ", ".join(said),
-            "what is computed from them differs in every branch: count ticks, and draw from self.rng",
-        )
-
-
-def _hashable(called: Callable[..., Any]) -> bool:
-    try:
-        hash(called)
-    except TypeError:
-        return False
-    return True
 
 
 if __name__ == "__main__":

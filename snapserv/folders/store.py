@@ -7,13 +7,12 @@ names of layers works in the store (`Store.entered`), so that they are short.
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
 
 from ..ext import mounts
+from ..machine import locked_folders
 from . import layers
 from .open_files import OpenFile
 
@@ -37,37 +36,23 @@ class Store:
         self.user_namespace = user_namespace
         self._count = count
         self._prefix = "user.overlay." if user_namespace else "trusted.overlay."
-        self._lock = -1
+        self._held: int | None = None
 
     def found(self) -> None:
-        """Make the store, and lock it for as long as any process of this tree lives."""
-        base = os.path.dirname(self.path)
-        while True:
-            os.makedirs(base, 0o700, exist_ok=True)
-            if os.lstat(base).st_uid != os.geteuid():
-                raise PermissionError(errno.EPERM, "it belongs to another user", base)
-            try:
-                os.mkdir(self.path, 0o700)
-                self._lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            except FileNotFoundError:
-                continue  # a server that has just ended took the folder away, or one that sweeps did
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-            if os.path.lexists(self.path):
-                return  # never unlocked: the clones of this process hold the lock as well
-            os.close(self._lock)
-            self._lock = -1
+        """Make the store, and have it locked for as long as any process of this tree lives."""
+        self._held = locked_folders.found(self.path)
 
     def remove(self) -> None:
         """Take it away, by the process that made it; nothing if it could not be made."""
-        if self._lock < 0:
+        if self._held is None:
             return
         for shown in self.places(ORIGINAL):
             with contextlib.suppress(OSError):
                 mounts.detach(shown)
         # Should one still show the user's folder: it does so to read, and what removes meets an error.
         layers.remove(self.path)
-        os.close(self._lock)
-        self._lock = -1
+        locked_folders.give_up(self._held)
+        self._held = None
         with contextlib.suppress(OSError):
             os.rmdir(os.path.dirname(self.path))
 

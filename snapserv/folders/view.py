@@ -174,6 +174,11 @@ class Folders:
         return prepared.after
 
     @property
+    def is_prepared(self) -> bool:
+        """Whether all is ready for a snapshot."""
+        return self._prepared is not None
+
+    @property
     def spares(self) -> range:
         """Descriptors that are ready for this process, and are nothing to the snapshot."""
         return self._prepared.spares.range if self._prepared else range(0)

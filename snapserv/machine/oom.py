@@ -24,15 +24,19 @@ def score(pid: int | str = "self") -> int:
         return int(adjustment.read())
 
 
+def adjustment(above: int, own: int) -> int:
+    """Return the adjustment that stands ``above`` the server's ``own``."""
+    return min(_MOST, own + above)
+
+
 def prefer(pid: int | str, above: int, own: int) -> None:
-    """Set the adjustment of a process to ``above`` the server's ``own``.
+    """Set the adjustment of a process to ``above`` the server's ``own``; branches do it by `ext.fork.prefer`.
 
     Raises:
         OSError: It cannot be written, or the process has ended.
     """
-    # Without Python's buffers and codecs: every branch does this first, and pays for each page that it touches.
-    adjustment = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
+    written = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.write(adjustment, b"%d" % min(_MOST, own + above))
+        os.write(written, b"%d" % adjustment(above, own))
     finally:
-        os.close(adjustment)
+        os.close(written)

@@ -17,7 +17,6 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -112,9 +111,9 @@ class Leftovers:
 
     def _left_behind(self, pid: int) -> bool:
         try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
             state, parent, group, session = fields[0], *map(int, fields[1:4])
-            if state in "ZX" or parent != os.getpid() or NAME in _held(pid):
+            if state in b"ZX" or parent != os.getpid() or NAME in _held(pid):
                 return False  # it has ended, or it is a clone that has not said who it is
             if group in self._cells:
                 return False  # where cells are no subreapers: an orphan of a branch that lives
@@ -122,7 +121,7 @@ class Leftovers:
             ours = session in self.sessions or (self._daemons and self._mark in environment)
             if not ours or any(entry.startswith(f"{KEEP_VARIABLE}=".encode()) for entry in environment):
                 return False
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            command = _read(f"/proc/{pid}/cmdline")
         except (FileNotFoundError, ProcessLookupError):
             return False
         return not any(tracker in command for tracker in TRACKERS) and not self._inherited(group)
@@ -155,7 +154,7 @@ def end_descendants(found: dict[int, int]) -> None:
     for pid, pidfd in found.items():
         with contextlib.suppress(OSError):
             kept = any(entry.startswith(f"{KEEP_VARIABLE}=".encode()) for entry in _environment(pid))
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+            command = _read(f"/proc/{pid}/cmdline")
             if not kept and not any(tracker in command for tracker in TRACKERS):
                 signal.pidfd_send_signal(pidfd, signal.SIGTERM)
         os.close(pidfd)
@@ -167,8 +166,20 @@ def _children(pid: int | None = None) -> list[int]:
     with contextlib.suppress(OSError):
         for task in os.listdir(f"/proc/{pid or 'self'}/task"):
             with contextlib.suppress(OSError):
-                found += Path(f"/proc/{pid or 'self'}/task/{task}/children").read_text().split()
+                found += _read(f"/proc/{pid or 'self'}/task/{task}/children").split()
     return [int(each) for each in found]
+
+
+def _read(path: str) -> bytes:
+    """Return what a file of /proc says: without Python's files, which take longer than the kernel does."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = []
+        while part := os.read(file, 1 << 16):
+            parts.append(part)
+        return b"".join(parts)
+    finally:
+        os.close(file)
 
 
 def _reap(pid: int) -> bool:
@@ -187,13 +198,13 @@ def _held(pid: int) -> str:
 
 def _environment(pid: int) -> list[bytes]:
     try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return _read(f"/proc/{pid}/environ").split(b"\0")
     except OSError:
         return []
 
 
 def _name(pid: int) -> str:
     try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
+        return _read(f"/proc/{pid}/comm").decode(errors="replace").strip()
     except OSError:
         return ""

@@ -27,6 +27,7 @@ from ..machine.limits import exhausted
 from .answers import Answer, failure, resolve
 from .inbox import GarbledError, Inbox, answer_of, progress_of
 from .stacks import Stacks
+from .temporaries import Temporaries
 
 NO_SIGNAL = int(socket.MSG_NOSIGNAL)
 CLONING = ("freeze", "remember")
@@ -57,7 +58,8 @@ class CellProcess:
 
     ``ended`` is done when the process is reaped. ``slot`` is the place of a branch in the scoreboard.
     ``has_on_drop`` is whether its simulation has something to do before a branch is ended. ``stacks`` are the
-    layers of its tree's folders, if it branches some. ``verdict`` is why the server ended it, if it did so unasked.
+    layers of its folders, if it branches some, and ``temporaries`` its tree's folders for temporary files, if there
+    are any. ``verdict`` is why the server ended it, if it did so unasked.
     A cell of an earlier server is without a ``control`` socket until it connects; what it is sent waits.
     """
 
@@ -72,6 +74,7 @@ class CellProcess:
         self.begun: Mapping[str, Any] = {}
         """What it answered when it began: of a branch, what was reseeded."""
         self.stacks: Stacks | None = None
+        self.temporaries: Temporaries | None = None
         self.shares_with: list[CellProcess] = []
         """The one that it was cloned of, and the last one that was cloned of it: while all of them live."""
         self.runs_code = False
@@ -263,9 +266,14 @@ class CellProcess:
         self._on_readable()  # it may have answered before it ended
         self._hang_up()
         self._fail(self._death())
-        if self.stacks is not None:
-            self.stacks.release(self)
+        self.let_go()
         self.table.on_end(self, ending)
+
+    def let_go(self) -> None:
+        """Let go of all folders that only this process has used: it has ended, or was never made."""
+        for books in (self.stacks, self.temporaries):
+            if books is not None:
+                books.release(self)
 
     def _death(self) -> SnapservError:
         if self.verdict is not None:

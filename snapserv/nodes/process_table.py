@@ -31,7 +31,8 @@ from .answers import Answer
 from .ledger import Ledger
 from .leftovers import MARK_VARIABLE, Leftovers, descendants, end_descendants
 from .process import CellProcess, RequestKey
-from .stacks import Stacks, Stores
+from .stacks import TEMPORARY, Stacks, Stores
+from .temporaries import Temporaries
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +42,7 @@ ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "NUMEXPR_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
     # Sets and dicts of strings iterate alike in every run, so a replay can be compared.
     "PYTHONHASHSEED": "0",
 }
@@ -159,33 +161,46 @@ class ProcessTable:
         except SnapservError:
             cell.kill()  # which hangs up
             raise
-        stores = self._stores.name()
+        places: dict[str, Any] = {"stores": self._stores.name(), "temporary": self._stores.name(TEMPORARY)}
         try:
-            described = await cell.ask(
-                "setup", stores=stores, open_files=self._open_files, **self._waiting, **request
-            )
+            described = await cell.ask("setup", open_files=self._open_files, **places, **self._waiting, **request)
             await self.weigh(cell, described["segments"])
             cell.has_on_drop = described["has_on_drop"]
-            if described["folders"] is not None:
-                cell.stacks = Stacks(self._stores, described["folders"])
+            cell.stacks, cell.temporaries = self.books(described)
+            if cell.temporaries is not None:
+                cell.temporaries.hold(cell)
+            if cell.stacks is not None:
                 cell.stacks.start(cell, described["folders"]["standing"])
             return cell, described
         except BaseException:
             cell.kill()
             await asyncio.shield(cell.ended)
-            self._stores.remove(stores)
+            for paths in places.values():
+                self._stores.remove(paths)
             raise
 
-    def stacks(self, described: Mapping[str, Any]) -> Stacks | None:
-        """Return the layers of an earlier server's tree, without owners yet; None where it branches no folders."""
-        return Stacks(self._stores, described["folders"]) if described["folders"] is not None else None
+    def books(self, described: Mapping[str, Any]) -> tuple[Stacks | None, Temporaries | None]:
+        """Return the layers and the temporary files of a tree, without owners yet; None where it has none."""
+        folders, temporary = described["folders"], described.get("temporary")
+        return (
+            Stacks(self._stores, folders) if folders is not None else None,
+            Temporaries(self._stores, temporary) if temporary is not None else None,
+        )
 
-    def recognise(self, pid: int, described: Mapping[str, Any], stacks: Stacks | None) -> CellProcess:
+    def stacks_of(self, folders: Mapping[str, Any]) -> Stacks:
+        """Return the layers that a branch has of its own, without owners yet."""
+        return Stacks(self._stores, folders)
+
+    def recognise(
+        self, pid: int, described: Mapping[str, Any], stacks: Stacks | None, temporaries: Temporaries | None
+    ) -> CellProcess:
         """Return the cell of an earlier server whose process is ``pid``; it will connect."""
         cell = CellProcess(self, None)
         cell.child = False
         cell.has_on_drop = described["has_on_drop"]
-        cell.stacks = stacks
+        cell.stacks, cell.temporaries = stacks, temporaries
+        if temporaries is not None:
+            temporaries.hold(cell)
         cell.adopt(pid)
         return cell
 
@@ -209,10 +224,17 @@ class ProcessTable:
         ours, theirs = socket_pair()
         frozen = CellProcess(self, ours)
         frozen.has_on_drop, frozen.child = live.has_on_drop, live.child
-        stacks = frozen.stacks = live.stacks
+        stacks, temporaries = frozen.stacks, frozen.temporaries = live.stacks, live.temporaries
         try:
             prepared: Any = stacks and await live.ask("prepare", folders=stacks.preparing(live))
-            fork_us: float = await live.ask(how, descriptor=theirs)
+            answer: Any = await live.ask(how, descriptor=theirs)
+            if isinstance(answer, dict):
+                frozen.kill()
+                self._take_layers(live, answer["folders"])
+                return await self.freeze(live, how=how)
+            fork_us: float = answer
+            if temporaries is not None:
+                temporaries.hold(frozen)
             if stacks is not None:
                 stacks.froze(live, frozen, prepared)
                 self.on_standing(live)
@@ -224,10 +246,16 @@ class ProcessTable:
             frozen.rest()
         except BaseException:
             frozen.kill()
-            if stacks is not None:
-                stacks.release(frozen)
+            frozen.let_go()
             raise
         return frozen, fork_us
+
+    def _take_layers(self, live: CellProcess, folders: Mapping[str, Any]) -> None:
+        """Take note that a branch has written temporary files, and now branches the folder that they are in."""
+        assert live.temporaries is not None
+        live.stacks = Stacks(self._stores, {**folders, "bottom": [live.temporaries.layered(live)]})
+        live.stacks.hold_again(live, folders["standing"])
+        self.on_standing(live)
 
     async def thaw(
         self, frozen: CellProcess, *, step: int, seed: int | None, silent: bool = False, resumes: bool = False
@@ -252,11 +280,16 @@ class ProcessTable:
         branch.has_on_drop, branch.child = frozen.has_on_drop, frozen.child
         branch.runs_code = True
         stacks = branch.stacks = frozen.stacks
-        folders = stacks.beginning(frozen, branch) if stacks is not None else None
+        asked: dict[str, Any] = {"slot": slot, "seed": seed, "silent": silent, "resumes": resumes}
+        if stacks is not None:
+            asked["folders"] = stacks.beginning(frozen, branch)
+        if frozen.temporaries is not None:
+            branch.temporaries = frozen.temporaries
+            asked["temporary"] = branch.temporaries.take(branch, parted=stacks is None)
         try:
             frozen.ask_for_clone(theirs)
             # Sent before the process exists: it waits in the socket, and the branch begins without a round trip.
-            beginning = branch.ask("begin", slot=slot, seed=seed, silent=silent, resumes=resumes, folders=folders)
+            beginning = branch.ask("begin", **asked)
             try:
                 await branch.introduced()
             except SnapservError:
@@ -271,8 +304,8 @@ class ProcessTable:
             branch.kill()
             if branch.pid:
                 await asyncio.shield(branch.ended)
-            elif stacks is not None:
-                stacks.release(branch)
+            else:
+                branch.let_go()
             self.scoreboard.give_back(slot)
             raise
         return branch

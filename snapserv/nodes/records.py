@@ -29,7 +29,7 @@ def of_node(node: Node, cell: CellProcess | None, error: SnapservError | None) -
         "tree": node.tree.name,
         "pid": cell.pid if cell is not None else 0,
         "slot": cell.slot if cell is not None else None,
-        "standing": _standing(cell),
+        **_folders(cell),
         "error": error.to_wire() if error is not None else None,
     }
 
@@ -55,7 +55,7 @@ def of_tree(tree: Tree, plan: Plan | None) -> dict[str, Any] | None:
 def keep_backup(ledger: Ledger, branch: Node, backup: CellProcess, step: int) -> None:
     """Have the next server know of a frozen copy of a branch, to which it goes back where its work fails."""
     with ledger.at_once():
-        ledger.put("backup", branch.id, lambda: {"pid": backup.pid, "step": step, "standing": _standing(backup)})
+        ledger.put("backup", branch.id, lambda: {"pid": backup.pid, "step": step, **_folders(backup)})
 
 
 def forget_backup(ledger: Ledger, branch: Node) -> None:
@@ -64,5 +64,10 @@ def forget_backup(ledger: Ledger, branch: Node) -> None:
         ledger.remove("backup", branch.id)
 
 
-def _standing(cell: CellProcess | None) -> dict[str, Any] | None:
-    return cell.stacks.standing(cell) if cell is not None and cell.stacks is not None else None
+def _folders(cell: CellProcess | None) -> dict[str, Any]:
+    """Return which layers a cell stands on, and where they are, if they are not its tree's."""
+    stacks = cell.stacks if cell is not None else None
+    if stacks is None:
+        return {"standing": None}
+    own = stacks.described if "bottom" in stacks.described else None
+    return {"standing": stacks.standing(cell), "folders": own}

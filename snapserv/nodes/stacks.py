@@ -20,23 +20,34 @@ import structlog
 from ..folders import layers
 from ..folders.store import ORIGINAL, bases
 from ..folders.view import Standing
+from ..machine.locked_folders import LOCK, is_abandoned
 
 log = structlog.get_logger(__name__)
 
+LAYERS, TEMPORARY = WHAT = ("snapserv-layers", "snapserv-tmp")
 NOTHING = Standing([], [], [])
 
 
 class Stores:
-    """Where the trees of a server keep their layers: a store each."""
+    """Where the trees of a server keep their layers and their temporary files: folders of their own for each."""
 
     def __init__(self) -> None:
         self._worker: ThreadPoolExecutor | None = None
-        self._parents = [f"{base}/snapserv-folders-{os.geteuid()}" for base in bases()]
+        self._parents = [f"{base}/{what}-{os.geteuid()}" for what in WHAT for base in bases()]
+        self._guards: dict[str, int] = {}
 
-    def name(self) -> list[str]:
-        """Return the paths at which a new tree may have its store; there is none yet."""
+    def name(self, what: str = LAYERS) -> list[str]:
+        """Return where a new tree may have its layers, or its temporary files; there is nothing yet."""
         unique = f"{os.getpid()}-{secrets.token_hex(6)}"
-        return [f"{parent}/{unique}" for parent in self._parents]
+        return [f"{parent}/{unique}" for parent in self._parents if os.path.basename(parent).startswith(what)]
+
+    def guard(self, path: str) -> None:
+        """Have what removes old files, as systemd-tmpfiles does, leave alone all that lies where ``path`` does."""
+        parent = os.path.dirname(path)
+        if parent not in self._guards:
+            with contextlib.suppress(OSError):
+                self._guards[parent] = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                fcntl.flock(self._guards[parent], fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def remove(self, paths: Iterable[str]) -> None:
         """Have folders removed, soon."""
@@ -45,18 +56,20 @@ class Stores:
             self._soon(there)
 
     def sweep(self) -> None:
-        """Remove, soon, the stores of servers that were killed: nobody holds their locks any more."""
+        """Remove, soon, what servers that were killed have left: nobody holds their locks any more."""
         for parent in self._parents:
             with contextlib.suppress(OSError):
                 names = os.listdir(parent) if os.lstat(parent).st_uid == os.geteuid() else []
-                self._soon([f"{parent}/{name}" for name in names if _is_abandoned(f"{parent}/{name}")])
+                self._soon([f"{parent}/{name}" for name in names if is_abandoned(f"{parent}/{name}")])
 
     def close(self) -> None:
         """Wait until all is removed."""
         if self._worker is not None:
             self._worker.shutdown()
+        for guard in self._guards.values():
+            os.close(guard)
         for parent in self._parents:
-            with contextlib.suppress(OSError):  # another server has stores there
+            with contextlib.suppress(OSError):  # another server has folders there
                 os.rmdir(parent)
 
     def _soon(self, paths: list[str]) -> None:
@@ -67,15 +80,17 @@ class Stores:
 
 
 class Stacks:
-    """The layers that the cells of one tree stand on.
+    """The layers that the cells of one tree stand on, or those of a tree's that have some of their own.
 
     An owner is a cell, seen from the server. What it stands on is released when its process has ended: a dead
-    branch comes back from its snapshot, and a dead snapshot not at all.
+    branch comes back from its snapshot, and a dead snapshot not at all. ``described`` is what was said of them.
     """
 
     def __init__(self, stores: Stores, described: Mapping[str, Any]) -> None:
+        self.described = described
         self._stores = stores
         self._store: str = described["store"]
+        stores.guard(self._store)
         self._held: dict[object, Standing] = {}
         self._owners: Counter[str] = Counter()
         self._last = 0
@@ -91,13 +106,13 @@ class Stacks:
         return None if held is None else msgspec.to_builtins(held)
 
     def hold_again(self, owner: object, standing: Mapping[str, Any]) -> None:
-        """Take note of what an owner stands on that an earlier server knew."""
+        """Take note of what an owner stands on that has layers beneath it already."""
         self._hold(owner, _standing(standing))
 
     def tidy(self) -> None:
         """Remove the layers that nobody stands on: of what an earlier server had begun and not finished."""
         with contextlib.suppress(FileNotFoundError):
-            found = [name for name in os.listdir(self._store) if name != ORIGINAL]
+            found = [name for name in os.listdir(self._store) if name not in (ORIGINAL, LOCK)]
             self._stores.remove(f"{self._store}/{name}" for name in found if not self._owners[name])
 
     def avoid_names(self) -> None:
@@ -141,7 +156,7 @@ class Stacks:
         if owner in self._held:
             self._let_go(self._held.pop(owner))
             if not self._held:
-                self._stores.remove([self._store])
+                self._stores.remove([self._store, *self.described.get("bottom", [])])
 
     def _hold(self, owner: object, standing: Standing) -> None:
         before = self._held.get(owner, NOTHING)
@@ -176,15 +191,3 @@ def _remove(path: str) -> None:
         layers.remove(path)
     except OSError as cause:
         log.warning("layers_not_removed", path=path, file=cause.filename, why=cause.strerror)
-
-
-def _is_abandoned(store: str) -> bool:
-    """Return whether no process of the store's tree is left: each of them holds its lock."""
-    descriptor = os.open(store, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True

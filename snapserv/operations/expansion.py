@@ -148,8 +148,9 @@ class Expansion:
             except BaseException:
                 self._end(cell)
                 raise
-        nodes, resets_in_place = self._nodes, self._resets_in_place
-        frozen, step = await nodes.present(self._source), self._source.step
+        nodes, step = self._nodes, self._source.step
+        frozen = await nodes.present(self._source)
+        resets_in_place = self._resets_in_place and frozen.stacks is None  # files stay as they are
         # Where it is silent, the seed has it find the random streams, for all children that it plays.
         cell = await nodes.processes.thaw(frozen, step=step, seed=seed, silent=resets_in_place)
         nodes.count_fork(cell.clone_us)

@@ -19,6 +19,7 @@ from ..nodes.nodes import Nodes
 from ..nodes.process import CellProcess
 from ..nodes.records import forget_backup
 from ..nodes.stacks import Stacks
+from ..nodes.temporaries import Temporaries
 from ..nodes.tree import Node
 from ..nodes.turns import Turn
 
@@ -34,7 +35,9 @@ class Recovery:
 
     def __init__(self, nodes: Nodes) -> None:
         self._nodes = nodes
-        self._stacks: dict[str, Stacks | None] = {}
+        self._stacks: dict[str, Stacks] = {}
+        """By the tree that has them, or by where they are of branches that have some of their own."""
+        self._temporaries: dict[str, Temporaries] = {}
         self._resuming: dict[int, CellProcess] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._replied: set[tuple[bytes, int]] = set()
@@ -56,14 +59,18 @@ class Recovery:
         for name, told in ledger.entries("tree").items():
             nodes.put_back_tree(name, told)
             described[name] = told["described"]
-            self._stacks[name] = nodes.processes.stacks(told["described"])
+            stacks, temporaries = nodes.processes.books(told["described"])
+            if stacks is not None:
+                self._stacks[name] = stacks
+            if temporaries is not None:
+                self._temporaries[name] = temporaries
         backups = ledger.entries("backup")
         for number, told in sorted(ledger.entries("node").items()):
             tree = told["tree"]
-            cell = self._recognise(told, orphans, described[tree], self._stacks[tree])
+            cell = self._recognise(told, orphans, tree, described[tree])
             node = nodes.put_back(number, told, cell)
             kept = backups.get(number)
-            backup = None if kept is None else self._recognise(kept, orphans, described[tree], self._stacks[tree])
+            backup = None if kept is None else self._recognise(kept, orphans, tree, described[tree])
             if node.kind == "branch" and cell is not None:
                 nodes.processes.scoreboard.hold(told["slot"])
                 self._resuming[number] = cell
@@ -74,8 +81,9 @@ class Recovery:
                 self._tasks.append(nodes.processes.loop.create_task(work))
         nodes.forest.join()
         for stacks in self._stacks.values():
-            if stacks is not None:
-                stacks.avoid_names()
+            stacks.avoid_names()
+        for temporaries in self._temporaries.values():
+            temporaries.avoid_names()
         nodes.adopted()
 
     def running(self, branch: Node) -> CellProcess | None:
@@ -86,8 +94,7 @@ class Recovery:
         """Wait until all branches have said what they did last, or have died; then remove what nobody stands on."""
         await asyncio.gather(*self._tasks)
         for stacks in self._stacks.values():
-            if stacks is not None:
-                stacks.tidy()
+            stacks.tidy()
 
     def give_up(self) -> None:
         """Wait no longer: the server ends."""
@@ -95,15 +102,24 @@ class Recovery:
             task.cancel()
 
     def _recognise(
-        self, told: Mapping[str, Any], orphans: set[int], described: Mapping[str, Any], stacks: Stacks | None
+        self, told: Mapping[str, Any], orphans: set[int], tree: str, described: Mapping[str, Any]
     ) -> CellProcess | None:
         if told.get("death") is not None or told["pid"] not in orphans:
             return None
-        cell = self._nodes.processes.recognise(told["pid"], described, stacks)
+        stacks = self._stacks_of(tree, told.get("folders"))
+        temporaries = self._temporaries.get(tree)
+        cell = self._nodes.processes.recognise(told["pid"], described, stacks, temporaries)
         cell.slot = told.get("slot")
         if stacks is not None and told["standing"] is not None:
             stacks.hold_again(cell, told["standing"])
         return cell
+
+    def _stacks_of(self, tree: str, own: Mapping[str, Any] | None) -> Stacks | None:
+        if own is None:
+            return self._stacks.get(tree)
+        if own["store"] not in self._stacks:
+            self._stacks[own["store"]] = self._nodes.processes.stacks_of(own)
+        return self._stacks[own["store"]]
 
     async def _resume(
         self, node: Node, turn: Turn, cell: CellProcess | None, backup: CellProcess | None, step: int
@@ -128,6 +144,8 @@ class Recovery:
         if cell.stacks is not None:
             cell.stacks.hold_again(cell, told["standing"])
             nodes.note(node)
+        if cell.temporaries is not None:
+            cell.temporaries.hold(cell, told["temporary"])
         last = told["last"]
         if last is None:
             return False

@@ -176,7 +176,8 @@ class Dispatcher:
         call.progress = lambda done, total: self._send(
             client, pack({"id": request_id, "progress": Progress(done, total)})
         )
-        call.stream = Stream(request_id, lambda frames: self._offer(client, frames))
+        if getattr(args, "stream", False):
+            call.stream = Stream(request_id, lambda frames: self._offer(client, frames))
         self._service.sessions.begin(session, header.id)
         self._service.calls[client, header.id] = call
         call.task = self._loop.create_task(self._run(call, session, args))

@@ -25,6 +25,7 @@ import zmq.utils.garbage as garbage
 from snapserv_client.endpoint import default_endpoint
 from snapserv_client.wire import MAX_MESSAGE_BYTES
 
+from ..cell.temporary import NAMED
 from ..errors import BadRequestError, InternalError, SnapservError
 from ..nodes.ledger import Ledger
 from ..nodes.nodes import Nodes
@@ -139,7 +140,9 @@ class Server:
                 setup={
                     "backing": options.backing,
                     "path": [*options.search_path, os.getcwd(), *_own_path()],
-                    "branch_dirs": [os.path.abspath(path) for path in options.branch_dirs],
+                    "branch_dirs": [
+                        path if path == NAMED else os.path.abspath(path) for path in options.branch_dirs
+                    ],
                     "allow": options.allow,
                 },
                 stalled_after_s=options.stalled_after_s,

@@ -8,7 +8,7 @@ something was done is remembered for longer than what came of it, since doing it
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from snapserv_client.wire import Frames
@@ -86,7 +86,8 @@ class Sessions:
         for (client, request_id), (forgotten, reply, *streamed) in ledger.entries("reply").items():
             session = self._sessions.setdefault(client, Session(client))
             session.forgotten = max(session.forgotten, forgotten)
-            self._put(session, request_id, GONE if reply is None else reply, streamed)
+            kept = GONE if reply is None else reply
+            self._put(session, request_id, kept, streamed, _size(kept, streamed))
         self._make_room(None)
 
     def __len__(self) -> int:
@@ -128,12 +129,13 @@ class Sessions:
             self._take(session, request_id)
         size = _size(reply, streamed)
         if size <= MOST_REPLY_BYTES:
-            self._put(session, request_id, reply, streamed)
+            self._put(session, request_id, reply, streamed, size)
         else:
             self._put(session, request_id, GONE)
         while len(session.replies) > MOST_REPLIES:
             self._drop_oldest(session)
-        self._make_room(session)
+        if self.reply_bytes > MOST_REPLY_BYTES:
+            self._make_room(session)
         kept = session.replies[request_id]
         lasts = kept is not GONE and size <= MOST_LASTING_BYTES
         lasting = _copied(kept) if lasts else None
@@ -177,8 +179,9 @@ class Sessions:
             self._ledger.remove("reply", (session.client, request_id))
         del self._sessions[session.client]
 
-    def _put(self, session: Session, request_id: int, reply: Frames, streamed: Sequence[Frames] = ()) -> None:
-        size = _size(reply, streamed)
+    def _put(
+        self, session: Session, request_id: int, reply: Frames, streamed: Sequence[Frames] = (), size: int = 0
+    ) -> None:
         session.replies[request_id] = reply
         if streamed:
             session.streamed[request_id] = list(streamed)
@@ -204,5 +207,5 @@ def _copied(frames: Frames) -> list[bytes]:
     return [bytes(frame) for frame in frames]
 
 
-def _size(reply: Frames, streamed: Iterable[Frames] = ()) -> int:
-    return sum(map(len, reply)) + sum(sum(map(len, frames)) for frames in streamed)
+def _size(reply: Frames, streamed: Sequence[Frames] = ()) -> int:
+    return sum(map(len, reply)) + (sum(sum(map(len, frames)) for frames in streamed) if streamed else 0)

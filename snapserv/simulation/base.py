@@ -252,6 +252,10 @@ class Simulation:
         self.on_branch(seed)
         return names, missed
 
+    def streams_stand(self) -> list[tuple[str, bytes]]:
+        """Return each random stream that was found, by its name, and where it stands: as bytes, to be compared."""
+        return self._streams.stand()
+
     def _reseed_own(self, seed: int) -> list[str]:
         """Have the author's own ``reseed`` do what only it can, as for a stream in C; return its name."""
         reseed = getattr(self.authors, "reseed", None)

@@ -42,8 +42,9 @@ class EachTick:
     """One request's inputs. Whoever runs ticks takes the first ones, and others whenever ``stale`` is not empty.
 
     Args:
-        simulation: Whose inputs; its ``convert_inputs`` makes an instance of them.
+        simulation: Whose inputs; its ``convert_inputs`` makes an instance of them. `watch` has seen their class.
         raw: What was sent. Its arrays may be written by nobody from now on.
+        ticks: How many at most; where it is one, nobody sees what that does to its inputs.
 
     Raises:
         BadRequestError: They do not fit; names the input.
@@ -51,12 +52,11 @@ class EachTick:
 
     __slots__ = ("_always", "_convert", "_raw", "_ready", "stale")
 
-    def __init__(self, simulation: TakesInputs, raw: Mapping[str, Any]) -> None:
-        watch(simulation.Inputs)
+    def __init__(self, simulation: TakesInputs, raw: Mapping[str, Any], ticks: int) -> None:
         self._convert = simulation.convert_inputs
         self._raw = raw
         self._ready: msgspec.Struct | None = self._made()
-        self._always = has_parts(self._ready)
+        self._always = ticks > 1 and has_parts(self._ready)
         self.stale: list[str] = ["at first"] if self._always else _assigned
         self.stale.append("at first")
 
@@ -69,11 +69,13 @@ class EachTick:
         return made
 
     def _made(self) -> msgspec.Struct:
-        return self._convert(fresh(self._raw))
+        return self._convert(fresh(self._raw) if self._raw else {})
 
 
 def fresh(value: Any) -> Any:
     """Return a value as it was sent with lists and maps of its own, and arrays through which nobody can write."""
+    if type(value) is dict:  # first, and without abc, whose caches each branch would copy with its first step
+        return {key: part if type(part) in _PLAIN else fresh(part) for key, part in value.items()}
     if isinstance(value, np.ndarray):
         return _sealed(value)
     if isinstance(value, Mapping):
@@ -98,7 +100,11 @@ def kept(value: Any) -> Any:
 
 def has_parts(value: Any) -> bool:
     """Return whether inputs have parts that could be changed, beside their own attributes."""
-    return not all(_plain(getattr(value, name)) for name in type(value).__struct_fields__)
+    for name in value.__struct_fields__:
+        part = getattr(value, name)
+        if type(part) not in _PLAIN and not _plain(part):
+            return True
+    return False
 
 
 def watch(kind: type[msgspec.Struct]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import NoReturn
 
 from ..errors import SimulationError
@@ -22,14 +21,8 @@ def flush() -> Exception | None:
 
     Two processes would write it otherwise, and one that is ended would not.
     """
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError, AttributeError):
-            continue  # a closed or full terminal must not end a simulation
-    failed = writers.flush()
-    fork.flush_c_files()
-    return failed
+    fork.flush_standard_files()
+    return writers.flush() if writers.NOTED else None
 
 
 def flush_all() -> None:

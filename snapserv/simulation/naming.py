@@ -18,12 +18,15 @@ def name_of(stream: Any, holders: Sequence[Any]) -> str:
     kind = type(stream).__name__
     held = stream
     for holder, beyond in zip(holders, [*holders[1:], None], strict=True):
-        if isinstance(holder, NAMED) or _is_of_a_class(holder):
+        # Of what there is only the type is asked: an object may answer for its class itself, and raise.
+        is_named = issubclass(type(holder), NAMED)
+        if is_named or _is_of_a_class(holder):
             attribute = next((name for name, value in _attributes(holder) if value is held), None)
-            named = holder if isinstance(holder, NAMED) else type(holder)
+            named = holder if is_named else type(holder)
             owner = named.__name__ if isinstance(named, ModuleType) else named.__qualname__
             return f"{owner}.{attribute} ({kind})" if attribute is not None else f"{owner} ({kind})"
-        if not (isinstance(holder, dict) and (isinstance(beyond, type) or _namespace(beyond) is holder)):
+        is_namespace = issubclass(type(beyond), type) or _namespace(beyond) is holder
+        if not (issubclass(type(holder), dict) and is_namespace):
             held = holder
     return kind
 
@@ -46,7 +49,10 @@ def _is_of_a_class(holder: Any) -> bool:
 
 
 def _namespace(holder: Any) -> Any:
-    return getattr(holder, "__dict__", None)
+    try:
+        return object.__getattribute__(holder, "__dict__")
+    except AttributeError:
+        return None
 
 
 def _attributes(holder: Any) -> Iterator[tuple[str, Any]]:

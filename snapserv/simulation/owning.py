@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from types import CodeType, FunctionType, ModuleType
+from types import BuiltinMethodType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+BOUND = (MethodType, BuiltinMethodType)
 INSTALLED = ("site-packages", "dist-packages")
 OURS = ("snapserv", "snapserv_client")
 """Packages whose modules are a simulation's own only where its classes are in them."""
@@ -58,7 +59,7 @@ class Owned:
                 self.others += [
                     (value, f"{name}.{key} ({type(value).__name__})")
                     for key, value in vars(module).items()
-                    if isinstance(value, kinds)
+                    if issubclass(type(value), kinds)
                 ]
 
     def __contains__(self, kind: type) -> bool:
@@ -89,17 +90,25 @@ def _top(name: str) -> str:
 def _mentioned(module: ModuleType) -> Iterator[str]:
     random = sys.modules.get("random")
     for value in vars(module).values():
-        if random is not None and (value is random or getattr(value, "__self__", None) is random._inst):
+        bound = type(value) in BOUND and random is not None and value.__self__ is random._inst
+        if bound or (random is not None and value is random):
             yield "random"
-        if isinstance(value, type) and value.__module__ == module.__name__:
+        if issubclass(type(value), type) and value.__module__ == module.__name__:
             for member in vars(value).values():
-                yield from _mentioned_in(getattr(member, "fget", getattr(member, "__func__", member)))
+                yield from _mentioned_in(_function(member))
         else:
             yield from _mentioned_in(value)
 
 
+def _function(member: Any) -> Any:
+    """Return the function behind what a class has in its dict; of others only the type is asked: they may raise."""
+    if issubclass(type(member), property):
+        return member.fget
+    return member.__func__ if issubclass(type(member), classmethod | staticmethod) else member
+
+
 def _mentioned_in(function: Any) -> Iterator[str]:
-    codes = [function.__code__] if isinstance(function, FunctionType) else []
+    codes = [function.__code__] if type(function) is FunctionType else []
     while codes:
         code = codes.pop()
         codes += [each for each in code.co_consts if isinstance(each, CodeType)]

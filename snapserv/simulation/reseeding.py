@@ -6,6 +6,7 @@ leave them the old one. So each is found, and set to another state where it is; 
 
 from __future__ import annotations
 
+import pickle
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 
 from ..ext import reach
 from . import naming, streams, writers
+from .compiled import Compiled
 from .owning import Owned
 
 MOST_OBJECTS = 100_000
@@ -25,7 +27,7 @@ MASK = (1 << 64) - 1
 class Streams:
     """What is known of the random streams of one simulation. ``seed`` is what its own ``rng`` begins with."""
 
-    __slots__ = ("_c", "_drawn", "_found", "_owned", "_whole", "seed")
+    __slots__ = ("_c", "_compiled", "_drawn", "_found", "_owned", "_whole", "seed")
 
     def __init__(self, seed: Any) -> None:
         self.seed = seed
@@ -33,6 +35,7 @@ class Streams:
         self._owned: Owned | None = None
         self._whole = True
         self._c = reach.c_state()
+        self._compiled = Compiled()
         self._drawn = False
 
     def look(self, simulation: Any, most: int | None = None) -> None:
@@ -93,6 +96,10 @@ class Streams:
             missed.append(f"what is beyond the nearest {MOST_OBJECTS:,} objects, if ticks have made streams there")
         return naming.shortened(names), missed
 
+    def stand(self) -> list[tuple[str, bytes]]:
+        """Return each stream that was found, by its name, and where it stands: as bytes, to be compared."""
+        return [(name or type(stream).__name__, _where(stream)) for stream, name in self._found]
+
     def _reseed_nobodys(self, seed: int) -> list[str]:
         """Seed the streams that belong to modules and to the C library; return those that somebody draws from."""
         owned = self._owned
@@ -105,6 +112,8 @@ class Streams:
         self._c = reach.c_state()
         if self._drawn:
             names.append("rand() of the C library")
+        if self._compiled.reseed(seed):
+            names.append("random and numpy.random in what numba compiles")
         torch = sys.modules.get("torch")
         if torch is not None and hasattr(torch, "manual_seed"):
             torch.manual_seed(seed & (1 << 63) - 1)
@@ -175,6 +184,12 @@ def _reseed(stream: Any, seed: int, key: tuple[int, ...]) -> None:
     bits.__setstate__(fresh.__getstate__())  # with the seed sequence, from which `spawn` makes children
     if isinstance(stream, np.random.RandomState):
         stream.set_state({**stream.get_state(legacy=False), "has_gauss": 0, "gauss": 0.0})
+
+
+def _where(stream: Any) -> bytes:
+    if hasattr(stream, "manual_seed"):
+        return bytes(stream.get_state().tolist())
+    return pickle.dumps(stream.getstate() if _is_pythons(stream) else _bits(stream).state)
 
 
 def _mixed(*parts: int) -> int:

@@ -18,7 +18,8 @@ FILES: type = _io._IOBase
 """What files that buffer are instances of, in the eyes of C: `io.IOBase` is above it."""
 UNBUFFERED = (io.RawIOBase, io.BytesIO, io.StringIO)
 
-_WRITERS: weakref.WeakSet[Any] = weakref.WeakSet()
+NOTED: dict[int, weakref.ref[Any]] = {}
+"""By id. No WeakSet, of which asking whether it is empty runs Python: each reply asks."""
 _PLAIN = io.open
 
 
@@ -56,20 +57,31 @@ def note(opened: Any) -> None:
         return
     try:
         if opened.writable():
-            _WRITERS.add(opened)
+            _keep(opened)
             buffer = getattr(opened, "buffer", None)
             if buffer is not None:
-                _WRITERS.add(buffer)  # which outlives it, where it is detached
+                _keep(buffer)  # which outlives it, where it is detached
     except (ValueError, TypeError):
         return  # it is closed, or nothing that can be noted
+
+
+def _keep(opened: Any) -> None:
+    number = id(opened)
+    NOTED[number] = weakref.ref(opened, lambda gone: _forget(number, gone))
+
+
+def _forget(number: int, gone: weakref.ref[Any]) -> None:
+    if NOTED.get(number) is gone:  # and not another file that has the place of this one
+        del NOTED[number]
 
 
 def flush() -> Exception | None:
     """Write what is buffered; return what kept some of it from being written: that is tried again the next time."""
     failed: Exception | None = None
-    for writer in list(_WRITERS) if _WRITERS else ():
+    for each in tuple(NOTED.values()):
+        writer = each()
         try:
-            if not writer.closed:
+            if writer is not None and not writer.closed:
                 writer.flush()
         except ValueError:
             continue  # it was detached: its buffer is one of the others

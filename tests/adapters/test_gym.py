@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from snapserv_client import Best, Server, local
+from snapserv_client import Best, Server, SnapservWarning, local
 from snapserv_client.errors import BadRequestError, NotFoundError, SimulationError, SnapservError
 from snapserv_client.gym import SnapEnv
 
@@ -259,3 +260,80 @@ def test_a_private_server_is_an_environment_in_two_lines() -> None:
     with local("gym:CartPole-v1") as server:
         env = SnapEnv(server.branch("main"))
         assert env.reset(seed=1)[0].shape == (4,)
+
+
+@pytest.fixture
+def odd_environments(tmp_path: Path) -> Path:
+    """Return a folder with environments that have what those of other packages have: MO-Gymnasium, ALE and NLE."""
+    (tmp_path / "odd_environments.py").write_text("""
+import gymnasium, numpy as np
+from gymnasium import spaces
+
+class Base(gymnasium.Env):
+    action_space = spaces.Discrete(2)
+    observation_space = spaces.Box(0, 1, (1,))
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {}
+
+class Objectives(Base):
+    def step(self, action):
+        return np.zeros(1, np.float32), np.array([1.0, -float(action)]), False, False, {}
+
+class Engine:
+    def getFloat(self, name):
+        return {"repeat_action_probability": 0.25}[name]
+
+class Sticky(Base):
+    ale = Engine()
+
+    def step(self, action):
+        return np.zeros(1, np.float32), 0.0, False, False, {}
+
+class Dungeon:
+    seeds = None
+
+    def set_initial_seeds(self, core, disp, reseed):
+        self.seeds = (core, disp, reseed)
+
+class Hack(Base):
+    def __init__(self):
+        self.nethack = Dungeon()
+
+    def reset(self, *, seed=None, options=None):
+        first, _ = super().reset(seed=seed)
+        return first, {"seeds": self.nethack.seeds}
+
+    def step(self, action):
+        return np.zeros(1, np.float32), 0.0, False, False, {}
+
+for kind in (Objectives, Sticky, Hack):
+    gymnasium.register(f"{kind.__name__}-v0", kind, disable_env_checker=True)
+""")
+    return tmp_path
+
+
+def test_a_reward_for_each_objective_comes_through(odd_environments: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(odd_environments)
+    with local("gym:odd_environments:Objectives-v0") as server:
+        assert server.branch("main").step(action=1).outputs["reward"].tolist() == [1.0, -1.0]
+
+
+def test_what_no_seed_reaches_is_said(odd_environments: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(odd_environments)
+    with (
+        local("gym:odd_environments:Sticky-v0") as server,
+        pytest.warns(SnapservWarning, match="rng_partly_unchanged.*which actions ALE repeats"),
+    ):
+        server.branch("main").branch(rng="split")
+
+
+def test_an_engine_that_reset_does_not_seed_is_seeded(
+    odd_environments: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(odd_environments)
+    with local("gym:odd_environments:Hack-v0", seed=5) as server:
+        main = server.branch("main")
+        assert main.call("observe")["info"]["seeds"] == [5, 5, False]
+        assert main.call("reset", seed=6)["info"]["seeds"] == [6, 6, False]

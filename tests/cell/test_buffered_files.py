@@ -93,6 +93,6 @@ def test_open_is_what_it_was_to_whoever_looks_at_it() -> None:
         "    held.close()\n"
         "    loose.close()\n"
         "    del held, loose\n"
-        "    assert not list(writers._WRITERS)\n"
+        "    assert not list(writers.NOTED)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -95,14 +95,14 @@ def test_plain_inputs_are_one_object_for_all_ticks_until_somebody_assigns_to_it(
             plain: int = 0
             pair: tuple[int, int] = (1, 2)
 
-    given = EachTick(Plainly.build(), {"plain": 3})
+    given = EachTick(Plainly.build(), {"plain": 3}, 3)
     first: Any = given.take()
     assert not given.stale
     first.plain = 7
     assert given.stale
     second: Any = given.take()
     assert (second.plain, second is first, given.stale) == (3, False, [])
-    with_parts = EachTick(simulation, {"queue": [1]})
+    with_parts = EachTick(simulation, {"queue": [1]}, 3)
     assert with_parts.take() is not with_parts.take()
     assert with_parts.stale, "the next tick needs others whatever this one does"
 

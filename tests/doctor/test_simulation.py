@@ -16,7 +16,7 @@ from snapserv.errors import BadRequestError, NotFoundError, SimulationError
 from ..conftest import ROOT
 
 BAD = """
-import ctypes, datetime, mmap, os, random, signal, socket, subprocess, tempfile, threading, time
+import ctypes, datetime, mmap, os, random, signal, socket, subprocess, threading, time
 from snapserv import Field, Simulation
 
 class Bad(Simulation):
@@ -27,7 +27,7 @@ class Bad(Simulation):
             case "threads":
                 threading.Thread(target=threading.Event().wait, name="pool-worker", daemon=True).start()
             case "files":
-                self.log = open(tempfile.gettempdir() + "/preflight.log", "a")
+                self.log = open(os.path.dirname(__file__) + "/preflight.log", "a")
             case "reading":
                 self.data = open(__file__)
             case "sockets":
@@ -147,6 +147,75 @@ class Chance(Simulation):
     assert "os.urandom (chance.py:7)" in by["clocks and chance"].found
 
 
+def test_who_reads_a_clock_or_draws_from_the_system_is_named_by_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "site-packages" / "weather"
+    installed.mkdir(parents=True)
+    (installed / "__init__.py").write_text("""
+import os, random, time
+AT_IMPORT = os.urandom(8), random.Random(), time.time()
+
+def forecast():
+    return time.time() + random.Random().random() + len(os.urandom(8))
+""")
+    (tmp_path / "town.py").write_text("""
+import tempfile
+import weather
+from snapserv import Simulation
+
+class Town(Simulation):
+    def step(self, inputs):
+        tempfile.TemporaryFile().close()
+        return {"forecast": weather.forecast()}
+""")
+    monkeypatch.syspath_prepend(installed.parent)
+    found = {finding.what: finding for finding in examine(f"{tmp_path}/town.py:Town", {})}[
+        "clocks and chance"
+    ].found
+    assert found == (
+        "os.urandom (weather/__init__.py:6), random.seed without a seed (weather/__init__.py:6), "
+        "time.time (weather/__init__.py:6)"
+    )
+
+
+def test_streams_that_a_simulator_sets_back_itself_are_found(tmp_path: Path) -> None:
+    (tmp_path / "keyed.py").write_text("""
+import numpy as np
+
+class Keyed:
+    def __init__(self, seed: int = 0):
+        self.seed, self.tick, self.rng = seed, 0, np.random.default_rng(seed)
+
+    def step(self):
+        self.tick += 1
+        self.rng.bit_generator.state = np.random.PCG64([self.seed, self.tick]).state
+        return {"drawn": self.rng.random()}
+""")
+    by = {finding.what: finding for finding in examine(f"object:{tmp_path}/keyed.py:Keyed", {})}
+    finding = by["random streams"]
+    assert finding.verdict == "weak"
+    assert "set back by what runs in a tick: Keyed.rng (Generator)" in finding.found
+    assert "reseed(seed)" in finding.improve
+
+
+def test_what_was_drawn_in_setup_from_nobodys_stream_is_listed_as_when_it_is_served(tmp_path: Path) -> None:
+    (tmp_path / "shuffled.py").write_text("""
+import random as chance
+
+def deal(): return getattr(chance, "random")()
+
+class Shuffled:
+    def __init__(self):
+        deal()
+
+    def step(self):
+        return {"card": deal()}
+""")
+    by = {finding.what: finding for finding in examine(f"object:{tmp_path}/shuffled.py:Shuffled", {})}
+    assert by["random streams"].found == 'random; with rng="split" branches differ from tick 1 on'
+
+
 @pytest.mark.parametrize(
     ("target", "words"),
     [
@@ -160,3 +229,44 @@ def test_it_says_whether_another_random_stream_changes_anything(target: str, wor
     by = {finding.what: finding for finding in examine(target, {})}
     assert words in by["random streams"].found
     assert by["random streams"].verdict == "ok"
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ("Plain()", None),
+        ("Ending()", None),
+        ("tied(Plain())", None),
+        ("tied(Ending())", "Ending.__del__"),
+        ("[watched.add(each) or each for each in [tied(Plain())]]", "Plain behind a weak reference that tells"),
+        ("[watched.add(each) or each for each in [Plain()]]", None),
+    ],
+)
+def test_what_ends_by_the_collector_is_named_where_somebody_would_notice(
+    tmp_path: Path, made: str, said: str | None
+) -> None:
+    (tmp_path / "ending.py").write_text(f"""
+import weakref
+from snapserv import Simulation
+
+watched = weakref.WeakSet()
+
+class Plain:
+    pass
+
+class Ending:
+    def __del__(self):
+        pass
+
+def tied(each):
+    each.other = [each]
+    return each
+
+class Ends(Simulation):
+    def step(self, inputs):
+        self.made = {made}
+""")
+    by = {finding.what: finding for finding in examine(f"{tmp_path}/ending.py:Ends", {})}
+    finding = by["what is done by the collector"]
+    assert (finding.verdict, bool(finding.improve)) == (("ok", False) if said is None else ("weak", True))
+    assert said is None or said in finding.found

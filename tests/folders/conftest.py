@@ -79,4 +79,4 @@ def take_snapshots(branch: Branch, most: int) -> None:
 
 
 def layers_of(temporary: Path) -> set[str]:
-    return {path.name for path in temporary.glob("snapserv-folders-*/*/*")} - {"o"}
+    return {path.name for path in temporary.glob("snapserv-layers-*/*/*")} - {"o", "lock"}

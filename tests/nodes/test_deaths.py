@@ -196,7 +196,8 @@ def test_a_simulation_with_threads_is_refused_by_name_and_count(trouble: Server)
     with pytest.raises(ThreadsRunningError) as caught:
         main.snapshot()
     assert caught.value.details["threads"] == 2
-    assert "OMP_NUM_THREADS" in caught.value.hint
+    assert caught.value.details["owners"] == ["", ""]
+    assert "threads of your own must end" in caught.value.hint
     assert main.step().step == 1
     main.reset()
     main.snapshot()

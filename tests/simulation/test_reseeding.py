@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import random
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from snapserv_client import local
 from snapserv_client.errors import SnapservWarning
 
 from snapserv.adapters.object import adapt
 from snapserv.simulation.base import Simulation
+from snapserv.simulation.compiled import Compiled
 from snapserv.simulation.reseeding import Streams
 
 from ..conftest import ROOT, ServerProcess
@@ -202,3 +205,57 @@ def test_hooks_of_an_object_are_called_as_a_simulations_are(serve: Serve, tmp_pa
         assert branch.step().outputs == {"mine": True, "seeds": [None, 9]}
         branch.drop()
         assert journal.read_text().split() == ["snapshot", "drop"]
+
+
+def test_an_object_that_answers_for_its_class_itself_is_not_asked(tmp_path: Path) -> None:
+    (tmp_path / "shy.py").write_text("""
+import asyncio, weakref
+import numpy as np
+
+class Shy:
+    def __init__(self):
+        object.__setattr__(self, "rng", np.random.default_rng(1))
+
+    def __getattribute__(self, name):
+        raise RuntimeError(f"{name} is not to be had")
+
+class Gone: pass
+
+SHY, LATE = Shy(), weakref.proxy(Gone())
+
+class Holder:
+    def __init__(self):
+        self.shy, self.late = SHY, LATE
+        self.loop = asyncio.new_event_loop()
+
+    def step(self):
+        return {"drawn": float(object.__getattribute__(self.shy, "rng").random())}
+""")
+    with local(f"object:{tmp_path}/shy.py:Holder") as server:
+        snapshot = server.branch("main").snapshot()
+        one, other = (snapshot.branch(rng="split") for _ in range(2))
+        assert one.reseeded == ["Shy.rng (Generator)"]
+        assert one.step().outputs != other.step().outputs
+
+
+def test_what_numba_compiles_draws_from_a_stream_that_is_seeded_where_it_is_drawn_from(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    states = {1: random.Random(5), 2: random.Random(6)}
+    helpers = types.ModuleType("numba._helperlib")
+    vars(helpers).update(
+        rnd_get_py_state_ptr=lambda: 1,
+        rnd_get_np_state_ptr=lambda: 2,
+        rnd_get_state=lambda pointer: states[pointer].getstate(),
+        rnd_seed=lambda pointer, seed: states[pointer].seed(seed),
+    )
+    monkeypatch.setitem(sys.modules, helpers.__name__, helpers)
+    compiled = Compiled()
+    assert not compiled.reseed(7)
+    first = states[2].random()
+    assert compiled.reseed(7)
+    assert states[2].random() == first
+    compiled.reseed(8)
+    assert states[2].random() != first
+    monkeypatch.delitem(sys.modules, helpers.__name__)
+    assert not Compiled().reseed(7)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,28 +30,35 @@ class PrivateServer:
     """A server process whose socket is in a folder of its own."""
 
     def __init__(
-        self, target: str | type, backing: str | None, start_within_s: float, params: dict[str, Any]
+        self,
+        target: str | type,
+        backing: str | None,
+        branch_dirs: Sequence[str | os.PathLike[str]],
+        start_within_s: float,
+        params: dict[str, Any],
     ) -> None:
         if importlib.util.find_spec("snapserv") is None:
             raise UnreachableError("the server is not installed here", hint="pip install snapserv")
         self._folder = Path(tempfile.mkdtemp(prefix="snapserv-"))
         try:
             named = target if isinstance(target, str) else _named(target, self._folder)
-            self._start(named, backing, start_within_s, params)
+            options = [] if backing is None else ["--backing", backing]
+            for folder in branch_dirs:
+                options += ["--branch-dir", os.fspath(folder)]
+            for name, value in params.items():
+                options += ["--param", f"{name}={json.dumps(value)}"]
+            self._start(named, options, start_within_s)
         except BaseException:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
 
-    def _start(self, target: str, backing: str | None, start_within_s: float, params: dict[str, Any]) -> None:
+    def _start(self, target: str, options: list[str], start_within_s: float) -> None:
         ready, told = os.pipe()
         self.endpoint = f"ipc://{self._folder}/s.sock"
         command = [sys.executable, "-P", "-m", "snapserv", "serve", target, "--endpoint", self.endpoint]
         # Its standard input is ours to close: when this process ends, however it ends, the server ends too.
         command += ["--ready-fd", str(told), "--exit-with-stdin", "--own-folder", "--quiet"]
-        if backing is not None:
-            command += ["--backing", backing]
-        for name, value in params.items():
-            command += ["--param", f"{name}={json.dumps(value)}"]
+        command += options
         ours, others = _module_path()
         for folder in ours:
             command += ["--search-path", folder]

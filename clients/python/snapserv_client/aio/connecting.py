@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from ..connection import REQUEST_TIMEOUT_S
@@ -49,7 +50,13 @@ async def connect(
 
 
 async def local(
-    target: str | type, /, *, backing: str | None = None, start_within_s: float = START_WITHIN_S, **params: Any
+    target: str | type,
+    /,
+    *,
+    backing: str | None = None,
+    branch_dirs: Sequence[str | os.PathLike[str]] = (),
+    start_within_s: float = START_WITHIN_S,
+    **params: Any,
 ) -> Server:
     """Start a private server and connect to it; closing the connection ends it.
 
@@ -57,6 +64,7 @@ async def local(
         target: ``"module:Class"``, ``"path/to/file.py:Class"`` or the class itself; a class of a notebook or of a
             script is taken by value.
         backing: The arena's backing; the best that there is by default.
+        branch_dirs: Folders that each node sees as it wrote it itself, besides those that the simulation names.
         start_within_s: How long ``setup`` may take.
         **params: Parameters of ``setup``.
 
@@ -64,7 +72,7 @@ async def local(
         UnreachableError: snapserv, the server's package, is not installed here.
         SnapservError: What the start of the server met: no such simulation, or its setup raised.
     """
-    started = await blocking(PrivateServer, target, backing, start_within_s, params)
+    started = await blocking(PrivateServer, target, backing, branch_dirs, start_within_s, params)
     try:
         server = await connect(started.endpoint, timeout_s=10.0)
     except BaseException:
