@@ -120,10 +120,10 @@ class Archive:
         """Return a script that brings a process back: from nothing, or from one that is another image."""
         image = self._checked(request["image"])
         if request["was"] is None:
-            ready = reviving.revive(image, self._store, self._bases.path, top=find_top())
+            ready = reviving.revive(image, self._store, self._bases.path, top=find_top(), lock=request["lock"])
         else:
             was = self._store.image(request["was"])
-            ready = reviving.become(image, was, self._store, self._bases.path)
+            ready = reviving.become(image, was, self._store, self._bases.path, lock=request["lock"])
         answer = {"above": ready.above, "told": ready.told, "pages": ready.pages, "exact": ready.exact}
         return answer, ready.descriptor
 

@@ -58,17 +58,18 @@ class Temporary:
         """Where layers of this very folder may lie."""
         return [f"{store}-{self.name}" for store in self._stores]
 
-    def move(self, name: str, *, fresh: bool) -> None:
+    def move(self, name: str, *, fresh: bool, root: str) -> None:
         """Use another folder from now on, also where code has looked it up before.
 
         Args:
             name: Of the folder.
             fresh: Whether it is to be made; else it is there, and nothing is in it.
+            root: Where the folders of all nodes are: elsewhere than before, if this process comes out of a store.
 
         Raises:
             OSError: The disk is full.
         """
-        before, self.name = self.path, name
+        before, self.name, self.root = self.path, name, root
         self.path = f"{self.root}/{name}"
         if fresh:
             os.mkdir(self.path, 0o700)

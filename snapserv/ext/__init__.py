@@ -2,3 +2,8 @@
 
 The rooms above come in. They use nothing of ours.
 """
+
+from pathlib import Path
+
+LOADER = str(Path(__file__).parent / "loader")
+"""The program that becomes what a script says: ``ext/images/loader.c``."""

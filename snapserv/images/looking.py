@@ -37,6 +37,8 @@ _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 _MAPS = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) (....) ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) (\d+) *(.*)$", re.MULTILINE)
 _FLAGS = re.compile(rb"^VmFlags:(.*)$", re.MULTILINE)
 _KEYS = re.compile(rb"^ProtectionKey: +(\d+)$", re.MULTILINE)
+_LOCK = re.compile(r"/snapserv-(?:tmp|layers)-\d+/[^/]+/lock$")
+"""What cells have mapped to have the folder around it locked; see `snapserv.machine.locked_folders`."""
 _BLOCKED_IN_RECVMSG = b"47 "
 _KCMP = 312
 SOON_S = 5.0
@@ -146,7 +148,10 @@ def _look_at_state(pid: int, record: dict[str, Any], seen: Seen) -> None:
         add("not_frozen", "the processor")
     for space in _NAMESPACES:
         if os.readlink(f"/proc/{pid}/ns/{space}") != os.readlink(f"/proc/self/ns/{space}"):
-            add("namespace", f"a {space} namespace of its own")
+            if space == "mnt":
+                add("branched_folders", "folders that branch with it, which are not saved yet")
+            else:
+                add("namespace", f"a {space} namespace of its own")
 
 
 def _is_blocked(pid: int) -> bool:
@@ -227,6 +232,8 @@ def _place(mapping: _Mapping, ledger: str, area: Area, seen: Seen) -> None:
             area.name = name[len("[anon:") : -1]
     elif name.startswith(ledger.partition(" ")[0]):
         area.kind = "ledger"
+    elif _LOCK.search(name) and not area.protection:
+        area.kind = "lock"
     elif name.startswith("/dev/") and not name.startswith(("/dev/shm/", "/dev/zero")):
         seen.obstacles.append(Obstacle("device_memory", f"memory of a device, {name}"))
     elif mapping.shared and area.protection & mmap.PROT_WRITE:

@@ -8,11 +8,10 @@ import functools
 import os
 import signal
 import socket
-from pathlib import Path
 
+from ..ext import LOADER
 from .script import CONTROL, HOME, STACK_AT, Call, Script
 
-LOADER = str(Path(__file__).parent.parent / "ext" / "loader")
 _ABOVE = 64
 _PROBES = 2
 _LOOKING_S = 5.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import mmap
 import os
@@ -54,7 +55,15 @@ class Ready:
     exact: bool = True
 
 
-def revive(image: Image, store: Store, open_base: OpenBase, *, top: int | None, jumps: bool = False) -> Ready:
+def revive(
+    image: Image,
+    store: Store,
+    open_base: OpenBase,
+    *,
+    top: int | None,
+    lock: str | None = None,
+    jumps: bool = False,
+) -> Ready:
     """Return a script for the loader (``ext/images/loader.c``).
 
     Args:
@@ -62,6 +71,7 @@ def revive(image: Image, store: Store, open_base: OpenBase, *, top: int | None, 
         store: Where its pages are.
         open_base: Where base images are.
         top: Below which address the kernel maps things in the loader, where that is known and always the same.
+        lock: The lock of the folders for its temporary files here, if there are some.
         jumps: Whether to have the kernel's code jumped to where it could be moved.
 
     Raises:
@@ -73,7 +83,7 @@ def revive(image: Image, store: Store, open_base: OpenBase, *, top: int | None, 
     script.call(Call.munmap, _LOWEST, HOME - _LOWEST, why="what a new process has")
     end = HOME_END + PARKINGS * PARKING
     script.call(Call.munmap, end, _TOP - end, why="what a new process has")
-    layout, pages = _Layout(script, image, open_base), _pages_of(image)
+    layout, pages = _Layout(script, image, open_base, lock), _pages_of(image)
     for area in image.areas:
         if area.kind not in KERNELS:
             own = _between(pages.address, area.start, area.end)
@@ -88,7 +98,7 @@ def revive(image: Image, store: Store, open_base: OpenBase, *, top: int | None, 
     return _finish(script, image, store, pages, np.arange(len(pages.address)), above, exact=top is not None)
 
 
-def become(image: Image, was: Image, store: Store, open_base: OpenBase) -> Ready:
+def become(image: Image, was: Image, store: Store, open_base: OpenBase, *, lock: str | None = None) -> Ready:
     """Return a script for a clone of a process that is what another image says.
 
     What is the same in both is left alone, and so stays shared with its relatives.
@@ -98,6 +108,7 @@ def become(image: Image, was: Image, store: Store, open_base: OpenBase) -> Ready
         was: Of what it is; of the same tree.
         store: Where the pages of both are.
         open_base: Where base images are.
+        lock: The lock of the folders for its temporary files here, if there are some.
 
     Raises:
         StoreDamagedError: Pages are missing, or not what was written.
@@ -105,7 +116,7 @@ def become(image: Image, was: Image, store: Store, open_base: OpenBase) -> Ready
     script, above = Script(), max(_above(image), _above(was))
     kernel.unregister(script, was)
     kernel.close_files(script, was)
-    layout, pages, theirs = _Layout(script, image, open_base), _pages_of(image), _pages_of(was)
+    layout, pages, theirs = _Layout(script, image, open_base, lock), _pages_of(image), _pages_of(was)
     stretches = list(_stretches(image, was))
     for start, end, now, then in stretches:
         if then is not None and then.kind not in KERNELS and not _is_kept(image, was, now, then, start):
@@ -142,14 +153,17 @@ class _Held(NamedTuple):
 class _Layout:
     """Lays out memory: maps areas, and writes pages to them."""
 
-    def __init__(self, script: Script, image: Image, open_base: OpenBase) -> None:
+    def __init__(self, script: Script, image: Image, open_base: OpenBase, lock: str | None) -> None:
         self._script = script
         self._image = image
         self._open_base = open_base
+        self._lock = lock
         self._open: tuple[str, Slot] | None = None
 
     def map(self, area: Area, start: int, end: int, *, written: bool) -> None:
         """Map a part of an area, to be written if pages of it follow."""
+        if area.kind == "lock" and self._lock is None:
+            return
         protection = area.protection | (_READ_WRITE if written else 0)
         flags = _MAP_FIXED | (area.flags & ~mmap.MAP_SHARED)
         descriptor: int | Slot = -1
@@ -209,7 +223,14 @@ class _Layout:
     def _descriptor(self, area: Area) -> Slot:
         """Return where the file of an area is open: neighbours are often of one."""
         image = self._image
+        if area.kind == "lock":
+            slot = self._open_file(self._lock or "")
+            self._script.call(Call.flock, slot, fcntl.LOCK_SH | fcntl.LOCK_NB, why="a lock", may_fail=True)
+            return slot
         path = image.files[area.of].path if area.kind == "file" else self._open_base(image.bases[area.of])
+        return self._open_file(path)
+
+    def _open_file(self, path: str) -> Slot:
         if self._open is None or self._open[0] != path:
             self.close()
             self._open = (path, self._script.slot())
@@ -280,7 +301,7 @@ def _is_kept(image: Image, was: Image, now: Area | None, then: Area, at: int) ->
     """Return whether what is mapped at an address can stay."""
     if now is None or (now.kind, now.flags, now.advice) != (then.kind, then.flags, then.advice):
         return False
-    if now.kind in ("anonymous", *KERNELS):
+    if now.kind in ("anonymous", "lock", *KERNELS):
         return True
     if now.offset + at - now.start != then.offset + at - then.start:
         return False

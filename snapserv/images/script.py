@@ -42,6 +42,7 @@ class Call(IntEnum):
     sendto = 44
     recvfrom = 45
     fcntl = 72
+    flock = 73
     chdir = 80
     umask = 95
     sigaltstack = 131

@@ -10,7 +10,9 @@ import errno
 import fcntl
 import os
 import time
+from collections.abc import Sequence
 
+from ..errors import OverBudgetError
 from ..ext import fork
 
 LOCK = "lock"
@@ -72,3 +74,45 @@ def is_abandoned(path: str) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+def make_shared(paths: Sequence[str]) -> tuple[str, int]:
+    """Make a folder that stays for as long as anybody shares its lock; return it, and a descriptor that does.
+
+    Args:
+        paths: Where nothing is yet, in folders of this user's alone, the preferred first.
+
+    Raises:
+        OverBudgetError: It cannot be made at any of them.
+    """
+    refused = ""
+    for path in paths:
+        try:
+            base = os.path.dirname(path)
+            os.makedirs(base, 0o700, exist_ok=True)
+            if os.lstat(base).st_uid != os.geteuid():
+                raise PermissionError(errno.EPERM, "it belongs to another user", base)
+            os.mkdir(path, 0o700)  # young, and so in nobody's way, until it has its lock
+            made = f"{path}/{LOCK}.new"
+            descriptor = os.open(made, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            os.rename(made, f"{path}/{LOCK}")
+        except OSError as cause:
+            refused = f"{cause.filename}: {cause.strerror}"
+            continue
+        return path, descriptor
+    raise OverBudgetError(f"a folder for temporary files cannot be made: {refused}", hint="free space in TMPDIR")
+
+
+def share(path: str) -> int | None:
+    """Share the lock of a folder, if it is there; return the descriptor that does.
+
+    Where a family of processes has it for itself, this stands back: the folder stays for as long as they live.
+    """
+    try:
+        descriptor = os.open(f"{path}/{LOCK}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    return descriptor

@@ -9,12 +9,10 @@ import asyncio
 import contextlib
 import contextvars
 import errno
-import fcntl
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import structlog
@@ -48,7 +46,6 @@ ONE_THREAD = {
 }
 
 STALLED_AFTER_S = 300.0
-LOADER = str(Path(__file__).parent.parent / "ext" / "loader")
 ON_DROP_WITHIN_S = 5.0
 END_WITHIN_S = 5.0
 
@@ -69,6 +66,7 @@ class ProcessTable:
         orphan_grace_s: For how long cells wait for it.
         stalled_after_s: For how long a child of an expansion, or a replay, may complete no tick.
 
+    ``waiting`` is what cells are told of the next server, and ``stores`` where trees keep their files;
     ``answers`` are what cells have done for an earlier server, and not told, by whose request it was.
     """
 
@@ -97,10 +95,10 @@ class ProcessTable:
         self.on_standing = on_standing
         self.scoreboard = ledger.scoreboard
         self.stalled_after_s = stalled_after_s
-        self._ledger = ledger
-        self._waiting: dict[str, Any] = {"adoption": adoption, "orphan_grace_s": orphan_grace_s}
-        self._stores = Stores()
-        self._stores.sweep()
+        self.ledger = ledger
+        self.waiting: dict[str, Any] = {"adoption": adoption, "orphan_grace_s": orphan_grace_s}
+        self.stores = Stores()
+        self.stores.sweep()
         self._mark = ledger.name.removeprefix("/memfd:").partition(" ")[0]
         self.leftovers = Leftovers(self.loop, self.cells, self._mark, daemons=fork.mode()[0] == "clone3")
 
@@ -134,7 +132,7 @@ class ProcessTable:
         await self.admit("another tree", None)
         ours, theirs = socket_pair()
         # Moved out of the way first: one of the two may have the number that the other is to get.
-        away = max(theirs.fileno(), self._ledger.descriptor, LEDGER_DESCRIPTOR) + 1
+        away = max(theirs.fileno(), self.ledger.descriptor, LEDGER_DESCRIPTOR) + 1
         try:
             pid = os.posix_spawn(
                 sys.executable,
@@ -142,7 +140,7 @@ class ProcessTable:
                 {**cell_environment(), MARK_VARIABLE: self._mark},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, theirs.fileno(), away),
-                    (os.POSIX_SPAWN_DUP2, self._ledger.descriptor, LEDGER_DESCRIPTOR),
+                    (os.POSIX_SPAWN_DUP2, self.ledger.descriptor, LEDGER_DESCRIPTOR),
                     (os.POSIX_SPAWN_DUP2, away, CONTROL_DESCRIPTOR),
                     (os.POSIX_SPAWN_CLOSE, away),
                 ],
@@ -161,9 +159,9 @@ class ProcessTable:
         except SnapservError:
             cell.kill()  # which hangs up
             raise
-        places: dict[str, Any] = {"stores": self._stores.name(), "temporary": self._stores.name(TEMPORARY)}
+        places: dict[str, Any] = {"stores": self.stores.name(), "temporary": self.stores.name(TEMPORARY)}
         try:
-            described = await cell.ask("setup", open_files=self._open_files, **places, **self._waiting, **request)
+            described = await cell.ask("setup", open_files=self._open_files, **places, **self.waiting, **request)
             await self.weigh(cell, described["segments"])
             cell.has_on_drop = described["has_on_drop"]
             cell.stacks, cell.temporaries = self.books(described)
@@ -176,20 +174,20 @@ class ProcessTable:
             cell.kill()
             await asyncio.shield(cell.ended)
             for paths in places.values():
-                self._stores.remove(paths)
+                self.stores.remove(paths)
             raise
 
     def books(self, described: Mapping[str, Any]) -> tuple[Stacks | None, Temporaries | None]:
         """Return the layers and the temporary files of a tree, without owners yet; None where it has none."""
         folders, temporary = described["folders"], described.get("temporary")
         return (
-            Stacks(self._stores, folders) if folders is not None else None,
-            Temporaries(self._stores, temporary) if temporary is not None else None,
+            Stacks(self.stores, folders) if folders is not None else None,
+            Temporaries(self.stores, temporary) if temporary is not None else None,
         )
 
     def stacks_of(self, folders: Mapping[str, Any]) -> Stacks:
         """Return the layers that a branch has of its own, without owners yet."""
-        return Stacks(self._stores, folders)
+        return Stacks(self.stores, folders)
 
     def recognise(
         self, pid: int, described: Mapping[str, Any], stacks: Stacks | None, temporaries: Temporaries | None
@@ -253,7 +251,7 @@ class ProcessTable:
     def _take_layers(self, live: CellProcess, folders: Mapping[str, Any]) -> None:
         """Take note that a branch has written temporary files, and now branches the folder that they are in."""
         assert live.temporaries is not None
-        live.stacks = Stacks(self._stores, {**folders, "bottom": [live.temporaries.layered(live)]})
+        live.stacks = Stacks(self.stores, {**folders, "bottom": [live.temporaries.layered(live)]})
         live.stacks.hold_again(live, folders["standing"])
         self.on_standing(live)
 
@@ -310,69 +308,6 @@ class ProcessTable:
             raise
         return branch
 
-    async def revive(
-        self, script: int, above: int, explain: Callable[[int, int], SnapservError], relative: CellProcess | None
-    ) -> CellProcess:
-        """Make a frozen cell of a script that brings one back from its image.
-
-        Args:
-            script: The script's memfd, closed here.
-            above: The least number that it and the socket may have in the new process.
-            explain: Says what it means that one of its operations failed: the error's number, and which one.
-            relative: A frozen cell that becomes it in a clone; None where a new process does.
-
-        Raises:
-            SnapservError: What ``explain`` says, or the kernel made no process.
-        """
-        try:
-            await self.admit("a node that is brought back", relative)
-            ours, theirs = socket_pair()
-        except BaseException:
-            os.close(script)
-            raise
-        cell = CellProcess(self, ours)
-        cell.explain = explain
-        try:
-            if relative is None:
-                cell.adopt(self._load(script, theirs, above))
-                self.leftovers.sessions.add(cell.pid)
-            else:
-                relative.ask_to_become(theirs, script, above)
-            await cell.introduced()
-            if relative is not None:
-                cell.shares_with, cell.child = [relative], relative.child
-            with contextlib.suppress(OSError):
-                prefer(cell.pid, SNAPSHOT, self.own_score)
-            cell.settle(self._waiting["adoption"], self._waiting["orphan_grace_s"])
-            cell.rest()
-        except BaseException:
-            cell.kill()
-            if cell.pid:
-                await asyncio.shield(cell.ended)
-            raise
-        return cell
-
-    def _load(self, script: int, control: socket.socket, above: int) -> int:
-        """Start the loader, and close what it was given here."""
-        try:
-            with _moved(script, control.fileno(), self._ledger.descriptor, above=above + 2) as given:
-                return os.posix_spawn(
-                    LOADER,
-                    [LOADER, str(above), str(above + 1)],
-                    {},
-                    file_actions=[
-                        (os.POSIX_SPAWN_DUP2, given[0], above),
-                        (os.POSIX_SPAWN_DUP2, given[1], above + 1),
-                        (os.POSIX_SPAWN_DUP2, given[2], LEDGER_DESCRIPTOR),
-                    ],
-                    setsid=True,
-                )
-        except OSError as cause:
-            raise cannot_clone(cause) from cause
-        finally:
-            os.close(script)
-            control.close()
-
     async def end(self, cell: CellProcess) -> None:
         """End a cell, wait until it is reaped and free its place in the scoreboard.
 
@@ -420,18 +355,7 @@ class ProcessTable:
             end_descendants(each)
         await self.leftovers.close()
         self.reap_strays()
-        await self.loop.run_in_executor(None, self._stores.close)
-
-
-@contextlib.contextmanager
-def _moved(*descriptors: int, above: int) -> Iterator[list[int]]:
-    """Have descriptors at numbers that are out of the way of those that they are to get elsewhere."""
-    moved = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, above) for each in descriptors]
-    try:
-        yield moved
-    finally:
-        for each in moved:
-            os.close(each)
+        await self.loop.run_in_executor(None, self.stores.close)
 
 
 async def _admit(_: str, __: CellProcess | None) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..ext import fork
+from ..machine.locked_folders import LOCK, share
 from .stacks import Stores
 
 
@@ -20,15 +21,17 @@ class Temporaries:
     Args:
         stores: Removes what is left.
         described: What the master said: ``root``, and whether branches are ``parted`` by having one each.
+        held: A descriptor that shares the lock of all of them; it is closed when the last owner has let go.
     """
 
-    def __init__(self, stores: Stores, described: Mapping[str, Any]) -> None:
+    def __init__(self, stores: Stores, described: Mapping[str, Any], *, held: int | None = None) -> None:
         self._stores = stores
         self._root: str = described["root"]
         self._parted: bool = described["parted"]
         self._owners: dict[object, str | None] = {}
         self._free: list[str] = []
         self._last = 0
+        self._held = held
         stores.guard(self._root)
 
     def hold(self, owner: object, name: str | None = None) -> None:
@@ -50,7 +53,18 @@ class Temporaries:
             self._last += 1
         name = f"{self._last:06x}" if fresh else self._free.pop()
         self.hold(branch, name)
-        return {"name": name, "fresh": fresh}
+        return {"name": name, "fresh": fresh, "root": self._root}
+
+    def keep(self, owner: object) -> None:
+        """Have the folders stay for an owner that is no cell: nodes that lie in a store will need them."""
+        self.hold(owner)
+        if self._held is None:
+            self._held = share(self._root)
+
+    @property
+    def lock(self) -> str:
+        """The file that all cells have mapped, so that it is known that they live."""
+        return f"{self._root}/{LOCK}"
 
     def layered(self, branch: object) -> str:
         """Take note that a branch's folder is branched from now on; return its path, for who removes it then."""
@@ -65,6 +79,9 @@ class Temporaries:
         name = self._owners.pop(owner)
         if not self._owners:
             self._stores.remove([self._root])
+            if self._held is not None:
+                os.close(self._held)
+                self._held = None
         elif name is not None:
             path = f"{self._root}/{name}"
             try:

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from ..errors import BadRequestError, NameTakenError, NotFoundError, UnsupportedError
+from ..nodes.bringing import new_temporaries
 from ..nodes.nodes import Nodes
 from ..nodes.tree import Autosnap, NameInUseError, Node, Tree
 from .saving import Saving, described
@@ -130,18 +131,21 @@ class Loading:
             raise UnsupportedError("a tree that branches folders cannot be loaded yet")
         if not head["described"]:
             raise NotFoundError(f"the tree {head['name']} says nothing of how it was served")
+        temporaries, said = new_temporaries(self._nodes.processes, head["described"])
         try:
-            return self._nodes.put_back_tree(
+            tree = self._nodes.put_back_tree(
                 name,
                 {
                     "simulation": head["simulation"],
                     "first": not self._nodes.forest.trees,
                     "root": 0,
-                    "described": head["described"],
+                    "described": said,
                 },
             )
         except NameInUseError as cause:
             raise NameTakenError(str(cause), hint="load it under another name") from cause
+        self._saving.keep_files(tree, temporaries)
+        return tree
 
     def _take(self, tree: Tree, heads: list[dict[str, Any]], *, root: str) -> dict[str, Node]:
         """Put nodes into a tree where they are not there yet; return each by its ``uid``."""

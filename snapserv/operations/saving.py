@@ -19,8 +19,10 @@ import structlog
 
 from ..archiver.asking import Archiver
 from ..errors import NodeDiedError, NotPortableError, SnapservError, StoreUnavailableError
+from ..nodes import bringing
 from ..nodes.nodes import Nodes
 from ..nodes.process import CellProcess
+from ..nodes.temporaries import Temporaries
 from ..nodes.tree import Node, Tree
 from ..nodes.turns import Turn
 from ..outside import fields
@@ -75,6 +77,7 @@ class Saving:
         self.reader = Archiver(store, nice=0, bytes_per_s=None, on_process=on_process)
         self._saved = {number: Saved(*told) for number, told in nodes.ledger.entries("saved").items()}
         self._trees: dict[str, str] = {}
+        self._files: dict[str, Temporaries] = {}
         self._written: dict[int, dict[str, Any]] = {}
         self._in_progress: dict[int, asyncio.Task[Saved]] = {}
         self._due: dict[int, None] = {}
@@ -94,6 +97,7 @@ class Saving:
         for node in self._nodes.forest.nodes.values():
             if node.id in self._saved:
                 self._trees[node.tree.name] = self._saved[node.id].tree
+                self._keep_files(node.tree)
             self._on_note(node)
         self._worker = self._nodes.processes.loop.create_task(self._work())
 
@@ -122,6 +126,8 @@ class Saving:
             self._worker.cancel()
             await asyncio.wait([self._worker])
         await asyncio.gather(self.writer.close(), self.reader.close())
+        for files in self._files.values():
+            files.release(self)
 
     # ------------------------------------------------------------------------------------------------- saving
 
@@ -151,6 +157,7 @@ class Saving:
             NodeDiedError: Its process has ended.
         """
         root = self._nodes.find(node.tree.root)
+        self._keep_files(node.tree)
         if root is not node and root.id not in self._saved:
             await self._once(root, kept=False)
         saved = await self._once(node, kept=kept)
@@ -261,6 +268,8 @@ class Saving:
             if saved is None:
                 return
             self._nodes.ledger.remove("saved", node.id)
+            if node.id == node.tree.root and (files := self._files.pop(node.tree.name, None)) is not None:
+                files.release(self)
             if not saved.kept:
                 self._gone.append(saved)
         elif node.id not in self._saved and (node.id in self._refused or not self.wants(node)):
@@ -344,6 +353,20 @@ class Saving:
 
     # ------------------------------------------------------------------------------------------ bringing back
 
+    def keep_files(self, tree: Tree, temporaries: Temporaries | None) -> None:
+        """Have the folders for temporary files of a tree's nodes stay while some of them last."""
+        if temporaries is not None and tree.name not in self._files:
+            self._files[tree.name] = temporaries
+            temporaries.keep(self)
+
+    def _keep_files(self, tree: Tree) -> None:
+        nodes = self._nodes
+        cells = [nodes.cell_of(node) for node in tree.names.values()]
+        found = next(
+            (cell.temporaries for cell in cells if cell is not None and cell.temporaries is not None), None
+        )
+        self.keep_files(tree, found or nodes.processes.books(nodes.plan_of(tree).described)[1])
+
     def put(self, node: Node, saved: Saved) -> None:
         """Take up a node that was loaded: it lies in the store, and has no process yet."""
         self._trees[node.tree.name] = saved.tree
@@ -370,10 +393,17 @@ class Saving:
         nodes, saved = self._nodes, self._saved[node.id]
         beside = None if relative is None else nodes.cell(relative)
         was = None if relative is None else self._saved[relative.id].image
-        answer, descriptors = await self.reader.ask("script", image=saved.image, was=was)
+        files = self._files.get(node.tree.name)
+        lock = None if files is None else files.lock
+        answer, descriptors = await self.reader.ask("script", image=saved.image, was=was, lock=lock)
         (script,) = descriptors
-        cell = await nodes.processes.revive(script, answer["above"], heads.explain(node, answer["told"]), beside)
+        cell = await bringing.revive(
+            nodes.processes, script, answer["above"], heads.explain(node, answer["told"]), beside
+        )
         cell.has_on_drop = bool(nodes.plan(node).described["has_on_drop"])
+        if files is not None:
+            cell.temporaries = files
+            files.hold(cell)
         nodes.brought(node, cell)
         return cell
 

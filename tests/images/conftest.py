@@ -19,6 +19,7 @@ from snapserv.images import reviving
 from snapserv.images.probing import find_top
 from snapserv.images.record import read_record
 from snapserv.images.taking import Process, Taken, Taker
+from snapserv.nodes.bringing import revive
 from snapserv.nodes.ledger import Ledger
 from snapserv.nodes.process import CellProcess
 from snapserv.nodes.process_table import ProcessTable
@@ -78,11 +79,11 @@ class Shelf:
     async def revive(self, house: House, taken: Taken, *, jumps: bool = False, top: bool = True) -> CellProcess:
         found = find_top() if top else None
         ready = reviving.revive(taken.image, self.store, self.bases.path, top=found, jumps=jumps)
-        return await house.table.revive(ready.descriptor, ready.above, explain(ready.told), None)
+        return await revive(house.table, ready.descriptor, ready.above, explain(ready.told), None)
 
     async def become(self, house: House, taken: Taken, was: Taken, relative: CellProcess) -> CellProcess:
         ready = reviving.become(taken.image, was.image, self.store, self.bases.path)
-        return await house.table.revive(ready.descriptor, ready.above, explain(ready.told), relative)
+        return await revive(house.table, ready.descriptor, ready.above, explain(ready.told), relative)
 
 
 def explain(told: Sequence[str]) -> Callable[[int, int], SnapservError]:

@@ -208,6 +208,25 @@ def test_what_cannot_last_is_refused_and_the_server_goes_on(lives: Lives) -> Non
         snapshot.branch().step()
 
 
+def test_temporary_files_are_each_nodes_own_after_it_has_come_back(lives: Lives) -> None:
+    with lives.begin("tests.simulations.scratch:Scratch") as server:
+        main = server.branch("main")
+        main.step()
+        main.save("saved")
+    lives.kill_all()
+    with lives.begin() as server:
+        one, other = server.snapshot("saved").branch(2)
+        one.call("write", "file", "one")
+        other.call("write", "file", "other")
+        assert (one.call("read", "file"), other.call("read", "file")) == ("one", "other")
+        assert server.branch("main").call("read", "file") is None
+        snapshot = one.snapshot("with-files")
+        assert snapshot.branch().call("read", "file") == "one"
+        with pytest.raises(NotPortableError) as caught:
+            snapshot.save()
+        assert [held["why"] for held in caught.value.details["held"]] == ["branched_folders"]
+
+
 def test_a_file_that_has_changed_is_named(lives: Lives, tmp_path: Path) -> None:
     folder = tmp_path / "files"
     folder.mkdir()
