@@ -97,7 +97,7 @@ _nameless: dict[tuple[str, str], list[Field]] = {}
 
 
 def _names_of_axes(shape: tuple[int | str, ...], inner: int, given: Sequence[str]) -> tuple[str, ...]:
-    """Return what the axes of a field are called: as its author says, or like their sizes; none where none has a name.
+    """Return what the axes of a field are called: as its author says, or like their sizes.
 
     Raises:
         TypeError: The author's names are not one for each axis.
