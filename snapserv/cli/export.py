@@ -48,13 +48,14 @@ def export(
     lines: list[str] = []
     with _found(node, store, endpoint, as_json=as_json) as (found, tree):
         if out is None and icechunk is None:
-            raise BadRequestError("nowhere to write to", hint="name OUT.zarr, --icechunk REPO, or both")
+            raise BadRequestError("there is no place to write to", hint="name OUT.zarr, --icechunk REPO, or both")
         from snapserv_client.export import export_icechunk, export_zarr
 
         if out is not None:
             told["zarr"] = str(export_zarr(found, out, fields=field, overwrite=overwrite))
             lines.append(f"wrote {node} to {out}")
         if icechunk is not None:
+            _hush()
             with progress_bar("export", enabled=not as_json) as progress:
                 done = export_icechunk(tree, icechunk, fields=field, on_commit=progress)
             told["icechunk"] = {
@@ -68,6 +69,13 @@ def export(
             lines.append(f"wrote {len(done.written):,} snapshots to {icechunk}, which has {len(done.commits):,}")
             lines += [f"{name} could not be read any more, and is not there" for name in done.skipped]
     show(told, as_json=as_json, people=lambda: "\n".join(lines))
+
+
+def _hush() -> None:
+    """Have Icechunk log errors alone: that commits to a folder are to be one at a time is seen to."""
+    import icechunk
+
+    icechunk.set_logs_filter("error")
 
 
 @contextmanager
