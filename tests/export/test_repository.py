@@ -143,6 +143,14 @@ def test_what_has_changed_its_shape_is_written_anew(serve: Serve, tmp_path: Path
         assert set(shown(repo, tag="root")) == {"height", "count"}
         more = shown(repo, tag="more")
         np.testing.assert_array_equal(more["cells.rgb"].values, main.read("cells")["rgb"])
+        main.step()
+        main.snapshot("stepped")
+        export_icechunk(server, tmp_path / "repo")
+        stepped = shown(repo, tag="stepped")
+        for part in ("z", "kind", "rgb"):
+            np.testing.assert_array_equal(stepped[f"cells.{part}"].values, main.read("cells")[part])
+        for name in ("height", "y", "when", "count"):
+            np.testing.assert_array_equal(stepped[name].values, main.read(name))
         assert set(shown(repo, tag="fewer").variables) == {"y", "step"}
 
 

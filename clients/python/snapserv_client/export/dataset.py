@@ -21,7 +21,7 @@ from ..sync import Branch, Snapshot
 from .attributes import plain
 from .layout import Layout, Variable, layouts_of
 from .served import node_of_server
-from .source import Array, NodeSource
+from .source import Array, Block, Changes, NodeSource
 
 FORMAT = 1
 """The version of how a node is laid out; as the attribute `MARK`, what tells what we wrote from what others did."""
@@ -64,7 +64,7 @@ def export_zarr(
         stack.callback(shutil.rmtree, partial, ignore_errors=True)
         try:
             group = zarr.create_group(partial, zarr_format=3)
-            write(group, opened, layouts, lineage=True)
+            write(group, opened, layouts, {}, lineage=True)
             with _quiet():
                 zarr.consolidate_metadata(group.store)
             _put_in_place(partial, target, overwrite=overwrite)
@@ -75,7 +75,9 @@ def export_zarr(
     return target
 
 
-def write(group: zarr.Group, source: NodeSource, layouts: Sequence[Layout], *, lineage: bool) -> None:
+def write(
+    group: zarr.Group, source: NodeSource, layouts: Sequence[Layout], changes: Changes, *, lineage: bool
+) -> None:
     """Write a node into a group: its fields, the coordinate ``step`` and its attributes.
 
     What the group has already is written only where it differs, and what does not belong to the node is removed.
@@ -84,13 +86,14 @@ def write(group: zarr.Group, source: NodeSource, layouts: Sequence[Layout], *, l
         group: Empty, or one that has been written so before.
         source: The node.
         layouts: The fields to write.
+        changes: Where the node differs from the one that the group has, as far as it is known.
         lineage: Whether to list the node's ancestors.
     """
     known = dict(group.arrays())
     with _quiet(), zarr.config.set({"array.write_empty_chunks": True}):  # where 0.0 would stand for -0.0
         for layout in layouts:
             arrays = [_array(group, known.pop(each.name, None), each) for each in layout.variables]
-            for block in layout.blocks():
+            for block in _to_look_at(layout, changes, filled=all(filled for _, filled in arrays)):
                 data = source.read(layout.field, block)
                 for variable, (array, filled) in zip(layout.variables, arrays, strict=True):
                     _put(array, variable.region(block), variable.of(data), filled=filled)
@@ -104,6 +107,14 @@ def write(group: zarr.Group, source: NodeSource, layouts: Sequence[Layout], *, l
         for name in known:
             del group[name]
         group.attrs.put(attributes)
+
+
+def _to_look_at(layout: Layout, changes: Changes, *, filled: bool) -> Iterator[Block]:
+    """Yield the chunks of a field that may have to be written."""
+    if not filled or layout.field.name not in changes:
+        yield from layout.blocks()
+    elif (region := changes[layout.field.name]) is not None:
+        yield from layout.blocks(region)
 
 
 def _array(group: zarr.Group, known: zarr.Array[Any] | None, variable: Variable) -> tuple[zarr.Array[Any], bool]:

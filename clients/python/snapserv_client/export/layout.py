@@ -14,7 +14,7 @@ from ..errors import NotFoundError, UnsupportedError
 from .source import Array, Block, FieldFacts
 
 CHUNK_BYTES = 8 << 20
-"""At most so much is read at once, but for single larger elements; chunks of long fields are half of it at least."""
+"""At most so much is read at once, but for larger elements; chunks of long fields are half of it at least."""
 WIDEST = {"f": 8, "c": 16}
 """Bytes of the widest numbers of a kind that Zarr has."""
 
@@ -62,11 +62,16 @@ class Layout:
     chunks: tuple[int, ...]
     variables: tuple[Variable, ...]
 
-    def blocks(self) -> Iterator[Block]:
-        """Yield the field's chunks, in order."""
-        axes = zip(self.field.shape, self.chunks, strict=True)
+    def blocks(self, within: Block | None = None) -> Iterator[Block]:
+        """Yield the field's chunks, in order; those that have a part in a region, all by default."""
+        region = within if within is not None else tuple(slice(0, size) for size in self.field.shape)
+        axes = zip(self.field.shape, self.chunks, region, strict=True)
         ranges = [
-            [slice(start, min(start + chunk, size)) for start in range(0, size, chunk)] for size, chunk in axes
+            [
+                slice(start, min(start + chunk, size))
+                for start in range(part.start // chunk * chunk, part.stop, chunk)
+            ]
+            for size, chunk, part in axes
         ]
         yield from itertools.product(*ranges)
 

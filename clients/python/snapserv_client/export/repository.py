@@ -155,6 +155,7 @@ def _commit(
             zarr.open_group(session.store, mode="a", zarr_format=3),
             source,
             layouts_of(source.fields, fields),
+            tree.changes(node),
             lineage=False,
         )
     told = {

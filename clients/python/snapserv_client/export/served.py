@@ -14,7 +14,18 @@ from ..errors import NotFoundError
 from ..protocol import NodeInfo, SpecResult
 from ..sync import Branch, Server, Snapshot
 from ..wire import dtype_from_wire
-from .source import Array, Block, FieldFacts, NodeFacts, NodeSource, TreeNode, TreePlan, TreeSource, in_order
+from .source import (
+    Array,
+    Block,
+    Changes,
+    FieldFacts,
+    NodeFacts,
+    NodeSource,
+    TreeNode,
+    TreePlan,
+    TreeSource,
+    in_order,
+)
 
 
 @contextmanager
@@ -114,6 +125,17 @@ class _ServedTree:
         """Yield a snapshot."""
         found = self._server.snapshot(self._ids[uid])
         yield _ServedNode(found, found.last, self._spec)
+
+    def changes(self, node: TreeNode) -> Changes:
+        """Return what the server knows, which reads only what either has written."""
+        if node.parent is None or not self._spec.fields:
+            return {}
+        names = [field.name for field in self._spec.fields]
+        found = self._server._run(requests.diff(self._ids[node.uid], self._ids[node.parent], names))
+        return {
+            each.name: tuple(slice(start, stop) for start, stop in each.box) if each.changed else None
+            for each in found.fields
+        }
 
 
 def _uid(tree: Sequence[Any], info: NodeInfo) -> str:

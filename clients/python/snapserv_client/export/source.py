@@ -15,6 +15,9 @@ Array: TypeAlias = np.ndarray[Any, Any]
 Block: TypeAlias = tuple[slice, ...]
 """A region of a field, with the start and the stop of each axis, whose elements lie next to each other."""
 
+Changes: TypeAlias = Mapping[str, Block | None]
+"""By the name of a field, a region outside of which nothing has changed; None where nothing has at all."""
+
 
 @dataclass(frozen=True)
 class FieldFacts:
@@ -130,6 +133,9 @@ class TreeSource(Protocol):
 
     def node(self, uid: str) -> AbstractContextManager[NodeSource]:
         """Return one of its nodes, to be read within a ``with`` block."""
+
+    def changes(self, node: TreeNode) -> Changes:
+        """Return where fields differ from the parent's, bit for bit, as far as that is cheaply known."""
 
 
 def run_of(shape: Sequence[int], block: Block) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from ..wire import dtype_from_wire
 from .source import (
     Array,
     Block,
+    Changes,
     FieldFacts,
     NodeFacts,
     NodeSource,
@@ -101,6 +102,10 @@ class _StoredTree:
     def node(self, uid: str) -> Iterator[NodeSource]:
         """Yield a node."""
         yield _StoredNode(self._store, self._tree, self._nodes[uid])
+
+    def changes(self, node: TreeNode) -> Changes:
+        """Return nothing: all is to be looked at."""
+        return {}
 
 
 def _made(store: Store, node: Node) -> NodeSource:
