@@ -16,6 +16,8 @@ DIFFUSION_U = 2e-5 / (2.5 / 256) ** 2
 """Pearson's 2·10⁻⁵ on his mesh of 256 cells across 2.5 units of length, in cells squared a tick."""
 DIFFUSION_V = 1e-5 / (2.5 / 256) ** 2
 
+AXES = ("y", "x")
+
 Rate = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
@@ -27,8 +29,16 @@ class GrayScott(Simulation):
     is shared any more: the honest worst case of copy-on-write.
     """
 
-    u = Field("f4", shape=("rows", "cols"), doc="concentration of the substrate, fed from outside")
-    v = Field("f4", shape=("rows", "cols"), doc="concentration of the catalyst, which the reaction makes")
+    u = Field(
+        "f4", shape=("rows", "cols"), dims=AXES, units="1", doc="concentration of the substrate, fed from outside"
+    )
+    v = Field(
+        "f4",
+        shape=("rows", "cols"),
+        dims=AXES,
+        units="1",
+        doc="concentration of the catalyst, made by the reaction",
+    )
 
     class Inputs(msgspec.Struct):
         """Rates a tick; the default grows labyrinths, ``feed=0.03, kill=0.062`` spots that divide."""

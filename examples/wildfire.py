@@ -24,6 +24,8 @@ DENSITY = {terrain.SPARSE: -0.4, terrain.NORMAL: 0.0, terrain.DENSE: 0.3}
 
 DIRECTIONS = ((0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1), (-1, 0), (-1, 1))
 """(east, north) of the eight neighbours, clockwise from north, as the kernel numbers them."""
+AXES = ("y", "x")
+"""Of the fields that are maps: from north to south, and from west to east."""
 STRONGEST_WIND_M_PER_S = 100.0
 MOST_CELLS = 2**31 - 1
 """The front holds cells as 32-bit indices."""
@@ -82,9 +84,14 @@ class Wildfire(Simulation):
     the rows, of which row 0 is the northernmost.
     """
 
-    elevation = Field("f4", shape=("rows", "cols"), units="m", doc="height above sea level")
-    fuel = Field("u1", shape=("rows", "cols"), doc="0 none, otherwise 1 + 3 × vegetation + density")
-    state = Field("u1", shape=("rows", "cols"), doc="0 unburnt, 1 burning, 2 burnt, 3 no fuel, 4 firebreak, 5 wet")
+    elevation = Field("f4", shape=("rows", "cols"), dims=AXES, units="m", doc="height above sea level")
+    fuel = Field("u1", shape=("rows", "cols"), dims=AXES, doc="0 none, otherwise 1 + 3 × vegetation + density")
+    state = Field(
+        "u1",
+        shape=("rows", "cols"),
+        dims=AXES,
+        doc="0 unburnt, 1 burning, 2 burnt, 3 no fuel, 4 firebreak, 5 wet",
+    )
     front = Field("i4", shape=("cells",), doc="burning cells: first entries on even ticks, last ones on odd")
     burning_cells = Field("i8", doc="how many cells burn")
     burnt_cells = Field("i8", doc="how many cells have burnt out")

@@ -28,6 +28,8 @@ def of_tree(nodes: Nodes, tree: Tree, uid: str, *, root: str) -> dict[str, Any]:
                 "address": place.address,
                 "dtype": info.dtype,
                 "shape": list(info.shape),
+                "dims": list(info.dims),
+                "unit": info.units,
                 "doc": info.doc,
             }
             for info, place in zip(plan.spec.fields, plan.places, strict=True)

@@ -34,15 +34,26 @@ class Field:
         dtype: Any numpy dtype without Python objects; structured ones work.
         shape: Sizes of the axes. A name is a parameter of ``setup``, or an attribute that ``setup`` sets before
             it first touches the field. ``()`` is a scalar field.
+        dims: What the axes are called, for people and clients: one name for each axis, those of a dtype's subarray
+            included. By default an axis is called like its size, where that is a name.
         units: Unit of the values, for people and clients.
         doc: What the values mean.
 
     Assigning to the attribute writes into the array: ``self.temperature = 300.0``.
     """
 
-    def __init__(self, dtype: Any, shape: Sequence[int | str] = (), *, units: str = "", doc: str = "") -> None:
+    def __init__(
+        self,
+        dtype: Any,
+        shape: Sequence[int | str] = (),
+        *,
+        dims: Sequence[str] = (),
+        units: str = "",
+        doc: str = "",
+    ) -> None:
         self.dtype = np.dtype(dtype)
         self.shape = tuple(shape)
+        self.dims = _names_of_axes(self.shape, len(self.dtype.shape), dims)
         self.units = units
         self.doc = doc
         self.name = ""
@@ -83,6 +94,23 @@ class Field:
 
 _nameless: dict[tuple[str, str], list[Field]] = {}
 """Fields by the module and the class in whose body they were made, until they get their names there."""
+
+
+def _names_of_axes(shape: tuple[int | str, ...], inner: int, given: Sequence[str]) -> tuple[str, ...]:
+    """Return what the axes of a field are called: as its author says, or like their sizes.
+
+    Raises:
+        TypeError: The author's names are not one for each axis.
+    """
+    if given:
+        axes = len(shape) + inner
+        if isinstance(given, str) or not all(isinstance(name, str) and name for name in given):
+            raise _misnamed(f"dims={given!r} of a field: a sequence of names is wanted")
+        if len(given) != axes or len(set(given)) != axes:
+            raise _misnamed(f"dims={given!r} of a field: {axes} names that differ are wanted, one for each axis")
+        return tuple(given)
+    names = [size if isinstance(size, str) and size not in shape[:axis] else "" for axis, size in enumerate(shape)]
+    return tuple(names + [""] * inner) if any(names) else ()
 
 
 def _misnamed(message: str) -> TypeError:
@@ -318,7 +346,7 @@ class Simulation:
     def describe_fields(self) -> list[FieldInfo]:
         """Return the fields with their shapes resolved."""
         return [
-            FieldInfo(name, dtype_to_wire(array.dtype), list(array.shape), field.units, field.doc)
+            FieldInfo(name, dtype_to_wire(array.dtype), list(array.shape), field.units, field.doc, list(field.dims))
             for name, field, array in ((name, field, self._arrays[name]) for name, field in self.fields.items())
         ]
 

@@ -23,6 +23,7 @@ from .conftest import SNAPSERV, USES, Terminal
 Serve = Callable[..., ServerProcess]
 COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 ELSEWHERE = {"create", "keygen", "lab", "serve", "demo", "watch", "shutdown", "doctor", "mark", "rewind", "replay"}
+ELSEWHERE |= {"export"}
 """Commands that have tests of their own: they do more than the next test's server could forget."""
 
 

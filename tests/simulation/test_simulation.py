@@ -56,6 +56,34 @@ def test_a_simulation_describes_itself() -> None:
     ]
 
 
+def test_axes_are_called_as_the_author_says_or_like_their_sizes() -> None:
+    class Named(Simulation):
+        said = Field("f4", shape=("rows", 2), dims=("y", "side"))
+        sized = Field("f4", shape=("rows", 2, "rows"))
+        inner = Field("(3,)f4", shape=("rows",), dims=("y", "axis"))
+        inner_sized = Field("(3,)f4", shape=("rows",))
+        nameless = Field("f4", shape=(2, 3))
+        scalar = Field("f4")
+
+        def setup(self, rows: int = 4) -> None: ...
+
+    found = {info.name: (info.shape, info.dims) for info in Named.build().describe_fields()}
+    assert found == {
+        "said": ([4, 2], ["y", "side"]),
+        "sized": ([4, 2, 4], ["rows", "", ""]),
+        "inner": ([4, 3], ["y", "axis"]),
+        "inner_sized": ([4, 3], ["rows", ""]),
+        "nameless": ([2, 3], []),
+        "scalar": ([], []),
+    }
+
+
+@pytest.mark.parametrize("dims", [("y",), ("y", "y"), ("y", ""), "yx", ("y", 1), ("y", "x", "z")])
+def test_names_that_do_not_fit_the_axes_are_refused_where_they_are_written(dims: Any) -> None:
+    with pytest.raises(TypeError, match="dims="):
+        Field("f4", shape=(2, 3), dims=dims)
+
+
 @pytest.mark.parametrize(
     ("params", "says"),
     [({"rows": "many"}, "rows"), ({"row": 3}, "did you mean 'rows'"), ({"rows": -1}, "negative size")],

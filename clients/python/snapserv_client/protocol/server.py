@@ -53,13 +53,17 @@ class SpecArgs(Arguments):
 
 
 class FieldInfo(msgspec.Struct):
-    """A field as the simulation declared it, with its shape resolved."""
+    """A field as the simulation declared it, with its shape resolved.
+
+    ``dims`` are the names of its axes, the empty text for one that has none; empty where no axis has one.
+    """
 
     name: str
     dtype: Any
     shape: list[int]
     units: str = ""
     doc: str = ""
+    dims: list[str] = []
 
 
 class MethodInfo(msgspec.Struct):
