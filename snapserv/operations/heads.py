@@ -29,7 +29,7 @@ def of_tree(nodes: Nodes, tree: Tree, uid: str, *, root: str) -> dict[str, Any]:
                 "dtype": info.dtype,
                 "shape": list(info.shape),
                 "dims": list(info.dims),
-                "unit": info.units,
+                "units": info.units,
                 "doc": info.doc,
             }
             for info, place in zip(plan.spec.fields, plan.places, strict=True)

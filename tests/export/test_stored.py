@@ -30,7 +30,7 @@ def written(tmp_path: Path) -> tuple[Path, Tree, list[Node]]:
     writer = StoreWriter(tmp_path / "store")
     generator = np.random.default_rng(1)
     tree = making.tree_of(fields={"heat": (8, ">f4", [30, 40]), "cells": (5001, CELL.descr, [50])})
-    heat = msgspec.structs.replace(tree.fields[0], dims=["y", "x"], unit="K", doc="how warm it is")
+    heat = msgspec.structs.replace(tree.fields[0], dims=["y", "x"], units="K", doc="how warm it is")
     tree = msgspec.structs.replace(tree, fields=[heat, tree.fields[1]], described={"version": "1.2"})
     with writer.saving() as saving:
         root = making.save(saving, tree, "root", making.some_pages(generator, 3))

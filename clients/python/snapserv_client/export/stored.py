@@ -58,7 +58,7 @@ class _StoredNode:
                 dtype_from_wire(place.dtype),
                 tuple(place.shape),
                 tuple(place.dims),
-                place.unit,
+                place.units,
                 place.doc,
             )
             for place in tree.fields

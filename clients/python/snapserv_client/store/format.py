@@ -96,8 +96,8 @@ class Area(_Object):
         start: Its first address.
         end: The first address behind it.
         protection: PROT_READ, PROT_WRITE and PROT_EXEC, or-ed.
-        kind: ``anonymous``; of a ``file`` or a ``base``, mapped privately; of the server's ``ledger``, shared; of the ``lock`` of
-            its tree's temporary files; or the kernel's.
+        kind: ``anonymous``; of a ``file`` or a ``base``, mapped privately; of the server's ``ledger``, shared; of the
+            ``lock`` of its tree's temporary files; or the kernel's.
         of: Which of the image's files or bases.
         offset: Where in it the area begins.
         advice: MADV_* numbers that hold for it.
@@ -234,7 +234,7 @@ class FieldPlace(_Object):
         dtype: As `numpy.dtype.str` or, where it is structured, `numpy.dtype.descr` says.
         shape: In elements.
         dims: Names of its axes, if it has some.
-        unit: Of its values.
+        units: Of its values.
         doc: What it is.
     """
 
@@ -243,7 +243,7 @@ class FieldPlace(_Object):
     dtype: Any
     shape: list[int]
     dims: list[str] = []
-    unit: str = ""
+    units: str = ""
     doc: str = ""
 
 
