@@ -96,8 +96,8 @@ class Area(_Object):
         start: Its first address.
         end: The first address behind it.
         protection: PROT_READ, PROT_WRITE and PROT_EXEC, or-ed.
-        kind: ``anonymous``; of a ``file`` or a ``base``, mapped privately; of the server's ``ledger``, shared; of the
-            ``lock`` of its tree's temporary files; or the kernel's.
+        kind: ``anonymous``; of a ``file`` or a ``base``, mapped privately; of the server's ``ledger``, shared; of
+            the ``lock`` of its tree's temporary files; or the kernel's.
         of: Which of the image's files or bases.
         offset: Where in it the area begins.
         advice: MADV_* numbers that hold for it.
