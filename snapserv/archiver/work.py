@@ -85,7 +85,13 @@ class Archive:
         tree = msgspec.convert(request["tree"], Tree) if request["tree"] is not None else None
         head = dict(request["head"])
         with self._writer.saving() as saving:
-            taken = self._taker.take(processes[0], saving, relative=request["relative"], others=processes[1:])
+            taken = self._taker.take(
+                processes[0],
+                saving,
+                relative=request["relative"],
+                relative_pid=request["relative_pid"],
+                others=processes[1:],
+            )
             if tree is not None:
                 saving.put_tree(tree)
             head |= {"image": taken.sha256, "saved": time.time(), "size": taken.written_bytes}

@@ -7,6 +7,7 @@ Sources: proc_pid_maps(5), proc_pid_smaps(5), proc_pid_status(5), proc_pid_fdinf
 from __future__ import annotations
 
 import ctypes
+import functools
 import mmap
 import os
 import re
@@ -34,9 +35,6 @@ _BY_FLAG = {
     "lo": ("locked", "memory that is locked (mlock)"),
 }
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
-_MAPS = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) (....) ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) (\d+) *(.*)$", re.MULTILINE)
-_FLAGS = re.compile(rb"^VmFlags:(.*)$", re.MULTILINE)
-_KEYS = re.compile(rb"^ProtectionKey: +(\d+)$", re.MULTILINE)
 _LOCK = re.compile(r"/snapserv-(?:tmp|layers)-\d+/[^/]+/lock$")
 """What cells have mapped to have the folder around it locked; see `snapserv.machine.locked_folders`."""
 _BLOCKED_IN_RECVMSG = b"47 "
@@ -168,26 +166,37 @@ def _is_blocked(pid: int) -> bool:
 
 
 def _look_at_memory(pid: int, ledger: str, seen: Seen) -> None:
-    text = _read(pid, "smaps")
-    flags = _FLAGS.findall(text)
-    keys = _KEYS.findall(text) or [b"0"] * len(flags)
-    for mapped, flagged, key in zip(_MAPS.findall(text), flags, keys, strict=True):
-        start, end, permissions, offset, device, inode, name = mapped
-        if int(start, 16) >> 63:
+    lines = _read(pid, "smaps").splitlines()
+    # Every area has the same lines: its extent first, and what it is like at the same places after that.
+    stride = next((number for number, line in enumerate(lines[1:], 1) if _is_extent(line)), len(lines))
+    at = {line.partition(b":")[0]: number for number, line in enumerate(lines[:stride])}
+    flags = lines[at[b"VmFlags"] :: stride]
+    keys = lines[at[b"ProtectionKey"] :: stride] if b"ProtectionKey" in at else [b"ProtectionKey: 0"] * len(flags)
+    for line, flagged, key in zip(lines[::stride], flags, keys, strict=True):
+        extent, permissions, offset, device, inode, *named = line.split(None, 5)
+        start, end = (int(each, 16) for each in extent.split(b"-"))
+        if start >> 63:
             continue  # the kernel's, which every process has
         area = Area(
-            int(start, 16),
-            int(end, 16),
+            start,
+            end,
             (b"r" in permissions) | (b"w" in permissions) << 1 | (b"x" in permissions) << 2,
             "anonymous",
             offset=int(offset, 16),
         )
-        mapping = _Mapping(name.decode(errors="surrogateescape"), device.decode(), int(inode), b"s" in permissions)
-        _take_flags(flagged.decode().split(), mapping, area, seen)
-        if key != b"0":
+        name = named[0].decode(errors="surrogateescape") if named else ""
+        mapping = _Mapping(name, device.decode(), int(inode), b"s" in permissions)
+        _take_flags(flagged, mapping, area, seen)
+        if not key.endswith(b" 0"):
             seen.obstacles.append(Obstacle("protection_key", f"memory with a protection key at {area.start:#x}"))
         _place(mapping, ledger, area, seen)
         seen.areas.append(area)
+
+
+def _is_extent(line: bytes) -> bool:
+    """Return whether a line of smaps begins an area, rather than saying what it is like: `ab-cd rw-p ...`."""
+    start, dash, _ = line.partition(b"-")
+    return bool(dash) and b":" not in start
 
 
 class _Mapping(NamedTuple):
@@ -202,18 +211,29 @@ class _Mapping(NamedTuple):
         return self.name.startswith("[") and not self.name.startswith(("[anon:", "[heap]", "[stack"))
 
 
-def _take_flags(flags: list[str], mapping: _Mapping, area: Area, seen: Seen) -> None:
-    area.advice = [_ADVICE[each] for each in flags if each in _ADVICE]
-    area.flags = (MAP_GROWSDOWN if "gd" in flags else 0) | (MAP_NORESERVE if "nr" in flags else 0)
+@functools.lru_cache(maxsize=1024)
+def _flags_of(line: bytes) -> tuple[tuple[int, ...], int, tuple[Obstacle, ...], bool, bool]:
+    """Return what a line of flags says: advice, flags, obstacles, and whether it is a device's, or sealed."""
+    flags = line.decode().split()[1:]
+    return (
+        tuple(_ADVICE[each] for each in flags if each in _ADVICE),
+        (MAP_GROWSDOWN if "gd" in flags else 0) | (MAP_NORESERVE if "nr" in flags else 0),
+        tuple(Obstacle(*_BY_FLAG[each]) for each in flags if each in _BY_FLAG),
+        "io" in flags or "pf" in flags,
+        "sl" in flags,
+    )
+
+
+def _take_flags(line: bytes, mapping: _Mapping, area: Area, seen: Seen) -> None:
+    advice, area.flags, obstacles, is_device, is_sealed = _flags_of(line)
+    area.advice = list(advice)
     if mapping.kernels:
         return
-    for each in flags:
-        if each in _BY_FLAG:
-            why, what = _BY_FLAG[each]
-            seen.obstacles.append(Obstacle(why, f"{what} at {area.start:#x}"))
-    if "io" in flags or "pf" in flags:
+    for each in obstacles:
+        seen.obstacles.append(Obstacle(each.why, f"{each.what} at {area.start:#x}"))
+    if is_device:
         seen.obstacles.append(Obstacle("device_memory", f"memory of a device, {mapping.name or hex(area.start)}"))
-    if "sl" in flags:
+    if is_sealed:
         seen.obstacles.append(Obstacle("sealed", f"memory that is sealed (mseal) at {area.start:#x}"))
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from snapserv_client.store.columns import Array
 from snapserv_client.store.format import PAGE, ZERO, Area, Base, Image, Pack
+from snapserv_client.store.packs import DIGEST
 from snapserv_client.store.reader import Store
 
 from ..errors import NodeDiedError, NotPortableError
@@ -21,6 +22,7 @@ from ..store.packing import MOST_SLOTS, PackWriter
 from ..store.writing import Saving
 from .looking import Obstacle, Seen, look
 from .machine import Files, this_machine
+from .neighbours import Neighbours
 from .table import ZEROS, PageTable, digests_of, equal, joined
 
 CHUNK_BYTES = 32 << 20
@@ -88,7 +90,13 @@ class Taker:
         self._tables: OrderedDict[bytes, PageTable] = OrderedDict()
 
     def take(
-        self, process: Process, saving: Saving, *, relative: bytes | None = None, others: Sequence[Process] = ()
+        self,
+        process: Process,
+        saving: Saving,
+        *,
+        relative: bytes | None = None,
+        relative_pid: int = 0,
+        others: Sequence[Process] = (),
     ) -> Taken:
         """Write the image of a process to the store.
 
@@ -96,6 +104,7 @@ class Taker:
             process: It stays frozen for as long as this takes.
             saving: Where to write.
             relative: The SHA-256 of the image of a process whose pages it has for the most part.
+            relative_pid: That process, if it still is what the image says; 0 where it is not there.
             others: Further frozen processes of its tree, in which base images can be seen as well.
 
         Raises:
@@ -121,7 +130,8 @@ class Taker:
             for descriptor in seen.descriptors:
                 if descriptor.kind == "nameless" and descriptor.same_as < 0:
                     descriptor.content = self._save_content(process.pid, descriptor.number, pages, saving)
-            table = self._save_pages(process, seen, self._table(relative), pages)
+            with Neighbours(process.pid, relative_pid) as neighbours:
+                table = self._save_pages(process, seen, self._table(relative), neighbours, pages)
         image = Image(
             machine=this_machine(),
             packs=table.packs,
@@ -146,25 +156,31 @@ class Taker:
 
     # --------------------------------------------------------------------------------------------------- pages
 
-    def _save_pages(self, process: Process, seen: Seen, relative: PageTable, pages: _Pages) -> PageTable:
+    def _save_pages(
+        self, process: Process, seen: Seen, relative: PageTable, neighbours: Neighbours, pages: _Pages
+    ) -> PageTable:
         packs, parts = list(relative.packs), []
         anonymous = [area for area in seen.areas if area.kind in ("anonymous", "file", "base")]
         starts = np.array([area.start for area in anonymous], np.uint64)
         is_plain = np.array([area.kind == "anonymous" for area in anonymous])
         for addresses in self._own_pages(process, seen):
-            content = _read(process, addresses)
-            digest = digests_of(content)
             pack = np.full(len(addresses), ZERO, np.uint32)
             slot = np.zeros(len(addresses), np.int64)
+            digest = np.empty(len(addresses), DIGEST)
             place = relative.find(addresses)
-            known = place >= 0
-            known[known] = equal(relative.digest[place[known]], digest[known])
+            known = neighbours.share(addresses) & (place >= 0)
+            digest[known] = relative.digest[place[known]]
+            read = np.flatnonzero(~known)
+            content = _read(process, addresses[read])
+            digest[read] = digests_of(content)
+            likely = read[place[read] >= 0]
+            known[likely] = equal(relative.digest[place[likely]], digest[likely])
             pack[known], slot[known] = relative.pack[place[known]], relative.slot[place[known]]
             zero = digest == ZEROS
             pack[zero], slot[zero] = ZERO, 0
             new = ~(known | zero)
             if new.any():
-                numbers, slot[new] = pages.add(content[new], digest[new])
+                numbers, slot[new] = pages.add(content[new[read]], digest[new])
                 pack[new] = numbers + len(relative.packs)
             # Anonymous memory is zero where nothing is said of it.
             kept = ~(zero & is_plain[np.searchsorted(starts, addresses, side="right") - 1])

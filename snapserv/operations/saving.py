@@ -186,13 +186,15 @@ class Saving:
         tree = self._trees.setdefault(node.tree.name, secrets.token_hex(16))
         uid = secrets.token_hex(16)
         head = heads.of_node(node, uid, tree, parent=self._parent(node), kept=kept)
+        relative, relative_pid = self._nearest(node)
         told = heads.of_tree(nodes, node.tree, tree, root=uid) if root is node else None
         answer, _ = await self.writer.ask(
             "save",
             [_open_memory(each["pid"]) for each in processes],
             processes=processes,
             ledger=nodes.ledger.name,
-            relative=self._relative_image(node),
+            relative=relative,
+            relative_pid=relative_pid,
             tree=told,
             head=head,
             session=self.session_of_save() if self.session_of_save is not None else None,
@@ -229,13 +231,15 @@ class Saving:
                 return self._saved[each.id].uid
         return None
 
-    def _relative_image(self, node: Node) -> bytes | None:
-        """Return the image of the node's nearest ancestor that lasts."""
-        for each in reversed(self._nodes.forest.ancestors(node)[:-1]):
+    def _nearest(self, node: Node) -> tuple[bytes | None, int]:
+        """Return the image and the process, if it has one, of the nearest ancestor that lasts, or of the root."""
+        every = self._nodes.forest.ancestors(node)[:-1][::-1]
+        root = self._nodes.forest.nodes.get(node.tree.root)
+        for each in (*every, *([root] if root is not None and root is not node else [])):
             if each.id in self._saved:
-                return self._saved[each.id].image
-        root = self._saved.get(node.tree.root)
-        return None if root is None else root.image
+                cell = self._nodes.cell_of(each)
+                return self._saved[each.id].image, cell.pid if cell is not None and each.death is None else 0
+        return None, 0
 
     async def _write_head(self, node: Node) -> None:
         """Have the store know of a node what there is to know now."""

@@ -63,7 +63,12 @@ class Shelf:
         self.bases = BaseFiles(self.store)
 
     async def take(
-        self, house: House, cell: CellProcess, relative: Taken | None = None, others: Sequence[CellProcess] = ()
+        self,
+        house: House,
+        cell: CellProcess,
+        relative: Taken | None = None,
+        others: Sequence[CellProcess] = (),
+        beside: CellProcess | None = None,
     ) -> Taken:
         with contextlib.ExitStack() as closing:
             processes = []
@@ -74,7 +79,8 @@ class Shelf:
                 processes.append(Process(each.pid, memory, record, house.ledger.name))
             was = None if relative is None else relative.sha256
             with self.writer.saving() as saving:
-                return self.taker.take(processes[0], saving, relative=was, others=processes[1:])
+                pid = beside.pid if beside is not None else 0
+                return self.taker.take(processes[0], saving, relative=was, relative_pid=pid, others=processes[1:])
 
     async def revive(self, house: House, taken: Taken, *, jumps: bool = False, top: bool = True) -> CellProcess:
         found = find_top() if top else None

@@ -76,7 +76,10 @@ def test_a_revived_process_and_one_that_its_relative_becomes_go_on_as_the_origin
             wanted = {each: await branch_of(house, each, TICKS, inputs) for each in (master, first, second)}
             root = await shelf.take(house, master)
             one = await shelf.take(house, first, root, [master])
-            two = await shelf.take(house, second, one)
+            two = await shelf.take(house, second, one, beside=first)
+            # By pages' numbers or by their contents, it is the same, but for the stack of what has just answered.
+            assert abs((await shelf.take(house, second, one)).pages - two.pages) <= 1
+            assert two.new_pages < root.new_pages / 2
             if backing is None:
                 assert one.new_pages < root.new_pages / 2  # only what is new was written
         async with living() as house:
