@@ -10,7 +10,23 @@ import typer
 import snapserv
 from snapserv.errors import BadRequestError, InternalError
 
-from . import data, demo, doctor, expand, history, keygen, lab, nodes, observe, pages, safety, serve, top
+from . import (
+    data,
+    demo,
+    doctor,
+    durable,
+    expand,
+    history,
+    keygen,
+    lab,
+    nodes,
+    observe,
+    pages,
+    safety,
+    serve,
+    store,
+    top,
+)
 from .output import exit_code, report, show_notices
 
 app = typer.Typer(
@@ -20,7 +36,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for group in (serve, demo, observe, top, nodes, safety, history, expand, data, pages, doctor, lab, keygen):
+GROUPS = (
+    *(serve, demo, observe, top, nodes, safety, history, expand, data, pages),
+    *(durable, store, doctor, lab, keygen),
+)
+for group in GROUPS:
     group.register(app)
 
 

@@ -76,7 +76,7 @@ def serve(
     fresh: Annotated[bool, typer.Option(help="End the nodes that wait there already.")] = False,
     store: Annotated[
         str | None,
-        typer.Option(metavar="STORE", help="Where snapshots last: a folder, a URL, or `default`."),
+        typer.Option(metavar="STORE", help="Where snapshots last: a folder, a URL, or `default`: your own."),
     ] = None,
     durable: Annotated[
         str, typer.Option(metavar="named|all|none", help="Which snapshots are saved by themselves.")
@@ -110,6 +110,10 @@ def serve(
             if _is_typed(context, "endpoint"):
                 raise BadRequestError("--name and --endpoint both say where to listen", hint="give one of them")
             endpoint = _named(name)
+        if store is None and (durable != "named" or store_rate is not None):
+            raise BadRequestError(
+                "--durable and --store-rate are of a store, and there is none", hint="name a --store"
+            )
         options = ServeOptions(
             targets=_targets(targets, store),
             params=pairs(param or [], "param"),
@@ -153,9 +157,9 @@ def _targets(targets: list[str] | None, store: str | None) -> list[str]:
 def _store(store: str | None) -> str | None:
     if store != "default":
         return store
-    from snapserv_client.store.places import default_path
+    from snapserv_client.store.places import chosen_place
 
-    return str(default_path())
+    return chosen_place()
 
 
 def _durable(durable: str) -> Durable:
