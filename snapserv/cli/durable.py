@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any
 
 import typer
@@ -66,11 +67,13 @@ def stored(endpoint: Endpoint = None, as_json: Json = False) -> None:
         found = server.stored()
 
     def people() -> Any:
-        rows = table("stored", ">step", "taken", ">MiB written", "here as", "uid")
+        names = Counter(f"{each.tree}/{each.name}" for each in found)
+        rows = table("stored", ">step", "taken", ">MiB written", "here as")
         for each in found:
-            node = f"{each.tree}/{each.name}"
+            name = f"{each.tree}/{each.name}"
+            said = name if names[name] == 1 else f"{name} ({each.uid})"
             size = mebibytes(each.size)
-            rows.add_row(node, f"{each.step:,}", moment(each.created), size, each.here or "", each.uid)
+            rows.add_row(said, f"{each.step:,}", moment(each.created), size, each.here or "")
         return rows if found else "nothing is stored"
 
     show(found, as_json=as_json, people=people)

@@ -179,7 +179,7 @@ def _detach(context: typer.Context, options: ServeOptions, *, as_json: bool) -> 
     found = detach.start([*words, f"--endpoint={endpoint}", "--", *options.targets], endpoint)
 
     def facts() -> PlainTable:
-        listed = table("serving", " ".join(options.targets))
+        listed = table("serving", " ".join(options.targets) or f"what {options.store} has")
         for name, value in found.items():
             listed.add_row(name, str(value))
         return listed

@@ -65,7 +65,7 @@ def written(place: str | None, *, as_json: bool) -> Iterator[StoreWriter]:
 
 def moment(seconds: float) -> str:
     """Return when something was, for people: by the clock of this place."""
-    return datetime.datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "seconds")
+    return datetime.datetime.fromtimestamp(seconds).isoformat(" ", "seconds")
 
 
 def ls(
@@ -172,7 +172,7 @@ def read(
 
 
 def verify(store: StoreOption = None, as_json: Json = False) -> None:
-    """Read everything, and check it; exits with 5 where something is damaged or missing."""
+    """Read everything, and check it; exits with 4 where something is damaged or missing."""
     with opened(store, as_json=as_json) as found:
         from snapserv.store import verifying
 
@@ -181,11 +181,9 @@ def verify(store: StoreOption = None, as_json: Json = False) -> None:
     def people() -> Any:
         read = f"{seen.objects:,} objects, {mebibytes(seen.size)} MiB, {seen.nodes:,} nodes"
         lines: list[Any] = [Text(f"{read}: {'all is well' if not seen.damage else 'damaged'}")]
-        if seen.damage:
-            rows = table("damaged", "what is wrong", "nodes that need it")
-            for each in seen.damage:
-                rows.add_row(each.key, each.what, "\n".join(each.nodes))
-            lines.append(rows)
+        for each in seen.damage:  # lines, since keys are to be copied
+            lines.append(Text.assemble((each.key, "red"), f": {each.what}"))
+            lines += [Text(f"  needed by {node}") for node in each.nodes]
         lines += [Text(f"strange, and left alone: {key}") for key in seen.strange]
         return Group(*lines)
 
@@ -193,7 +191,7 @@ def verify(store: StoreOption = None, as_json: Json = False) -> None:
     told = {"objects": seen.objects, "size": seen.size, "nodes": seen.nodes, "strange": seen.strange}
     show({**told, "damage": damage}, as_json=as_json, people=people)
     if damage:
-        raise typer.Exit(EXIT_CODES["server"])
+        raise typer.Exit(EXIT_CODES["machine"])
 
 
 def gc(

@@ -28,11 +28,13 @@ class SessionRecord:
     Args:
         nodes: The server's nodes.
         saving: Its store.
+        endpoint: Where the server listens.
     """
 
-    def __init__(self, nodes: Nodes, saving: Saving) -> None:
+    def __init__(self, nodes: Nodes, saving: Saving, endpoint: str) -> None:
         self._nodes = nodes
         self._saving = saving
+        self._endpoint = endpoint
         self._uid = secrets.token_hex(16)
         self._began = time.time()
         self._written: dict[str, Any] | None = None
@@ -55,13 +57,16 @@ class SessionRecord:
             await self._write(ended=False)
 
     async def _write(self, *, ended: bool) -> None:
+        trees = self._trees()
         session = {
             "uid": self._uid,
             "pid": os.getpid(),
             "started": started(os.getpid()),
             "began": self._began,
             "ended": ended,
-            "trees": self._trees(),
+            "endpoint": self._endpoint,
+            "trees": list(trees),
+            "names": list(trees.values()),
             "live": self._live(),
         }
         if not session["trees"] or session == self._written:
@@ -72,9 +77,10 @@ class SessionRecord:
         except SnapservError as error:
             log.warning("session_not_written", why=error.message)
 
-    def _trees(self) -> list[str]:
+    def _trees(self) -> dict[str, str]:
+        """Return what each tree of which something lasts is called, by its ``uid``; the first one first."""
         trees = sorted(self._nodes.forest.trees.values(), key=lambda tree: not tree.first)
-        return [uid for tree in trees if (uid := self._saving.uid_of(tree)) is not None]
+        return {uid: tree.name for tree in trees if (uid := self._saving.uid_of(tree)) is not None}
 
     def _live(self) -> list[dict[str, Any]]:
         found = []
