@@ -40,18 +40,20 @@ class Keeper:
         self._session = SessionRecord(nodes, self.saving, endpoint)
         self._begun = False
 
-    async def go_on(self) -> None:
-        """Take up what the last server here had.
+    async def go_on(self, *, must: bool) -> bool:
+        """Take up what the last server here had; return whether there was one.
 
         Raises:
-            NotFoundError: The store says of no server that had anything.
+            NotFoundError: There ``must`` have been one.
             SnapservError: It cannot be taken up.
         """
-        if not await self.loading.go_on(self._endpoint):
+        there = await self.loading.go_on(self._endpoint)
+        if must and not there:
             raise NotFoundError(
                 f"{self.saving.store} says of no server that could be gone on with",
                 hint="name a simulation to serve; its snapshots are saved there",
             )
+        return there
 
     def begin(self) -> None:
         """Save by itself what is to be saved, from now on."""

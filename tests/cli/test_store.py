@@ -13,7 +13,7 @@ import pytest
 from snapserv.cli.app import run
 
 from ..conftest import ServerProcess
-from .conftest import Terminal
+from .conftest import Terminal, typed
 
 Serve = Callable[..., ServerProcess]
 WALK = "tests.simulations.walk:Walk"
@@ -82,7 +82,7 @@ def test_a_snapshot_is_saved_listed_loaded_elsewhere_and_goes_on(
 def test_a_server_without_a_store_says_so_and_a_store_of_none_is_refused(terminal: Terminal) -> None:
     for words in (("save", "s"), ("load", "s"), ("stored",)):
         assert terminal.json(*words, status=4)["error"]["hint"] == "serve with --store"
-    for option in (("--durable", "all"), ("--store-rate", "5MiB")):
+    for option in (("--durable", "all"), ("--store-rate", "5MiB"), ("--go-on",)):
         refused = terminal.json("serve", WALK, *option, status=2)["error"]
         assert refused["hint"] == "name a --store"
 
@@ -249,3 +249,20 @@ def test_two_servers_go_on_each_with_its_own(
     assert {tree["name"] for tree in terminal.json("tree", "-e", third.endpoint)["trees"]} == {"default", "there"}
     assert terminal.json("read", "there/three", "count", "-e", third.endpoint)["values"] == 3
     assert [again.end(), third.end()] == [0, 0], "their sockets are in the folders of those before them"
+
+
+def test_a_service_begins_once_and_goes_on_from_then_on(
+    serve: Serve, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    terminal = Terminal(capsys)
+    options = ("--store", str(store), "--go-on")
+    first = serve(WALK, options=options)
+    monkeypatch.setenv("SNAPSERV_ENDPOINT", first.endpoint)
+    terminal.json("step", "main", "3")
+    assert first.end() == 0
+    again = serve(WALK, options=(*options, "--endpoint", first.endpoint))
+    assert terminal.json("read", "main", "count")["values"] == 3
+    assert terminal.json("create", "another")["tree"] == "another", "what it was told to serve is served"
+    assert again.end() == 0
+    nothing = typed("serve", "--store", str(tmp_path / "none"), "--endpoint", f"ipc://{tmp_path}/s.sock", "--json")
+    assert (nothing.returncode, json.loads(nothing.stdout)["error"]["code"]) == (2, "not_found")
