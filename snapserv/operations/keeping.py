@@ -61,6 +61,10 @@ class Keeper:
         self._session.begin()
         self._begun = True
 
+    async def remember(self) -> None:
+        """Have the store know what is live now: its branches go on from what lasts now."""
+        await self._session.write()
+
     async def close(self) -> None:
         """Save what branches have done since their newest snapshot that lasts, and end."""
         if self._begun and self.saving.durable != "none":

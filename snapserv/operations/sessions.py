@@ -49,14 +49,15 @@ class SessionRecord:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        await self._write(ended=True)
+        await self.write(ended=True)
 
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(EVERY_S)
-            await self._write(ended=False)
+            await self.write()
 
-    async def _write(self, *, ended: bool) -> None:
+    async def write(self, *, ended: bool = False) -> None:
+        """Write it now, if it has changed."""
         trees = self._trees()
         session = {
             "uid": self._uid,

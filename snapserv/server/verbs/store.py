@@ -27,6 +27,7 @@ async def save(call: Call, args: protocol.SaveArgs) -> protocol.SaveResult:
             saved.append(await _save(call, keeper, each))
         except SnapservError as error:
             saved.append(protocol.SavedNode(each.path, error=error.code, message=error.message))
+    await keeper.remember()
     return protocol.SaveResult(nodes.info(node), saved, keeper.saving.store)
 
 
