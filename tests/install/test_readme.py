@@ -1,4 +1,4 @@
-"""Blocks of README and of a tutorial, typed in their order where it is installed: none fails, what is shown is said."""
+"""Blocks of README and of a tutorial, typed in order where it is installed: none fails, what is shown is said."""
 
 from __future__ import annotations
 
