@@ -10,7 +10,24 @@ import typer
 import snapserv
 from snapserv.errors import BadRequestError, InternalError
 
-from . import data, demo, doctor, expand, export, history, keygen, lab, nodes, observe, pages, safety, serve, top
+from . import (
+    data,
+    demo,
+    doctor,
+    durable,
+    expand,
+    export,
+    history,
+    keygen,
+    lab,
+    nodes,
+    observe,
+    pages,
+    safety,
+    serve,
+    store,
+    top,
+)
 from .output import exit_code, report, show_notices
 
 app = typer.Typer(
@@ -20,7 +37,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for group in (serve, demo, observe, top, nodes, safety, history, expand, data, pages, export, doctor, lab, keygen):
+GROUPS = (
+    *(serve, demo, observe, top, nodes, safety, history, expand, data, pages),
+    *(durable, store, export, doctor, lab, keygen),
+)
+for group in GROUPS:
     group.register(app)
 
 

@@ -44,30 +44,42 @@ def read(
     """Read a field of a node: a summary, and a file if asked."""
     with connected(endpoint, as_json=as_json) as server:
         array = server.node(node).read(field, region_of(region))
-        if npy is not None:
-            with saving(npy), npy.open("wb") as file:  # numpy.save given a name would put .npy behind it
-                np.save(file, array, allow_pickle=False)
-        if png is not None:
-            from .picture import save_png
+        write_files(array, npy, png, f"{node} · {field}")
+    show_array({"node": node, "field": field}, array, npy, png, as_json=as_json)
 
-            with saving(png):
-                save_png(png, array, f"{node} · {field}")
-    summary: dict[str, Any] = {"node": node, "field": field, **plain(array), **_extremes(array)}
-    summary |= {name: str(path) for name, path in (("npy", npy), ("png", png)) if path is not None}
+
+def write_files(array: np.ndarray[Any, Any], npy: Path | None, png: Path | None, title: str) -> None:
+    """Write an array to the files that are asked for.
+
+    Raises:
+        BadRequestError: One cannot be written.
+    """
+    if npy is not None:
+        with saving(npy), npy.open("wb") as file:  # numpy.save given a name would put .npy behind it
+            np.save(file, array, allow_pickle=False)
+    if png is not None:
+        from .picture import save_png
+
+        with saving(png):
+            save_png(png, array, title)
+
+
+def show_array(
+    of: dict[str, str], array: np.ndarray[Any, Any], npy: Path | None, png: Path | None, *, as_json: bool
+) -> None:
+    """Print a summary of an array, and the files that it was written to."""
+    files = {name: str(path) for name, path in (("npy", npy), ("png", png)) if path is not None}
 
     def people() -> Any:
-        rows = table(f"{node} · {field}", f"{array.dtype} {list(array.shape)}")
-        for name, value in _extremes(array).items():
+        rows = table(" · ".join(of.values()), f"{array.dtype} {list(array.shape)}")
+        for name, value in {**_extremes(array), **files}.items():
             rows.add_row(name, str(value))
-        for name, path in (("npy", npy), ("png", png)):
-            if path is not None:
-                rows.add_row(name, str(path))
-        if npy is None and png is None:
+        if not files:
             corner = array[tuple(slice(0, CORNER) for _ in array.shape)] if array.shape else array
             rows.add_row("values" if corner.size == array.size else "corner", str(corner))
         return rows
 
-    show(summary, as_json=as_json, people=people)
+    show({**of, **plain(array), **_extremes(array), **files}, as_json=as_json, people=people)
 
 
 def write(

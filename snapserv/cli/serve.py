@@ -37,7 +37,7 @@ def serve(
     context: typer.Context,
     targets: Annotated[
         list[str] | None,
-        typer.Argument(metavar="MODULE:CLASS...", help="Or FILE.py:CLASS. With --store: none to go on."),
+        typer.Argument(metavar="MODULE:CLASS...", help="Or FILE.py:CLASS. With --store: none, to go on."),
     ] = None,
     param: Annotated[list[str] | None, typer.Option("--param", "-p", help="NAME=VALUE for setup.")] = None,
     name: Annotated[str | None, typer.Option(help="Listen on this user's socket of that name.")] = None,
@@ -76,8 +76,11 @@ def serve(
     fresh: Annotated[bool, typer.Option(help="End the nodes that wait there already.")] = False,
     store: Annotated[
         str | None,
-        typer.Option(metavar="STORE", help="Where snapshots last: a folder, a URL, or `default`."),
+        typer.Option(metavar="STORE", help="Where snapshots last: a folder, a URL, or `default`: your own."),
     ] = None,
+    go_on: Annotated[
+        bool, typer.Option("--go-on", help="Go on where the store's last server stopped; begin if there is none.")
+    ] = False,
     durable: Annotated[
         str, typer.Option(metavar="named|all|none", help="Which snapshots are saved by themselves.")
     ] = "named",
@@ -110,6 +113,8 @@ def serve(
             if _is_typed(context, "endpoint"):
                 raise BadRequestError("--name and --endpoint both say where to listen", hint="give one of them")
             endpoint = _named(name)
+        if store is None and (go_on or durable != "named" or store_rate is not None):
+            raise BadRequestError("--go-on, --durable and --store-rate are of a store", hint="name a --store")
         options = ServeOptions(
             targets=_targets(targets, store),
             params=pairs(param or [], "param"),
@@ -130,6 +135,7 @@ def serve(
             orphan_grace_s=0.0 if exit_with_stdin else orphan_grace,
             fresh=fresh,
             store=_store(store),
+            go_on=go_on,
             durable=_durable(durable),
             store_bytes_per_s=float(parse_size(store_rate)) if store_rate is not None else None,
             metrics=metrics,
@@ -153,9 +159,9 @@ def _targets(targets: list[str] | None, store: str | None) -> list[str]:
 def _store(store: str | None) -> str | None:
     if store != "default":
         return store
-    from snapserv_client.store.places import default_path
+    from snapserv_client.store.places import chosen_place
 
-    return str(default_path())
+    return chosen_place()
 
 
 def _durable(durable: str) -> Durable:
@@ -175,7 +181,7 @@ def _detach(context: typer.Context, options: ServeOptions, *, as_json: bool) -> 
     found = detach.start([*words, f"--endpoint={endpoint}", "--", *options.targets], endpoint)
 
     def facts() -> PlainTable:
-        listed = table("serving", " ".join(options.targets))
+        listed = table("serving", " ".join(options.targets) or f"what {options.store} has")
         for name, value in found.items():
             listed.add_row(name, str(value))
         return listed

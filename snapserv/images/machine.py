@@ -52,7 +52,7 @@ def refuse_other(machine: Machine) -> None:
     if differs:
         raise MachineDiffersError(
             "the image is of another machine: " + "; ".join(f"{name}: {how}" for name, how in differs.items()),
-            hint="load it where it was saved, or on a machine like that; or replay its actions (--replay)",
+            hint="load it on a machine like that one; or replay its actions, if they were kept (log --save)",
             details={"differs": differs},
         )
 
@@ -95,7 +95,7 @@ class Files:
             raise MachineDiffersError(
                 "files that the image stands on are not what they were: "
                 + "; ".join(f"{path}: {how}" for path, how in differs.items()),
-                hint="put them back as they were, or replay its actions (--replay)",
+                hint="put them back as they were, or replay its actions, if they were kept (log --save)",
                 details={"differs": {"files": differs}},
             )
 

@@ -71,7 +71,7 @@ def explain(node: Node, told: Sequence[str]) -> Callable[[int, int], SnapservErr
         if about.startswith("opening "):
             return MachineDiffersError(
                 f"{node.path} cannot be brought back: {about}: {why}",
-                hint="put the file back as it was, or replay its actions (--replay)",
+                hint="put the file back as it was, or replay its actions, if they were kept (log --save)",
                 details=details,
             )
         return InternalError(f"{node.path} cannot be brought back: {about}: {why}", details=details)

@@ -25,29 +25,35 @@ class Keeper:
     Args:
         nodes: The server's nodes.
         store: The store's folder or URL.
+        endpoint: Where the server listens.
         durable: Which snapshots are saved by themselves; see `Saving`.
         bytes_per_s: How fast it is written at most; without a bound for None.
     """
 
-    def __init__(self, nodes: Nodes, store: str, *, durable: Durable, bytes_per_s: float | None) -> None:
+    def __init__(
+        self, nodes: Nodes, store: str, endpoint: str, *, durable: Durable, bytes_per_s: float | None
+    ) -> None:
         self._nodes = nodes
+        self._endpoint = endpoint
         self.saving = Saving(nodes, store, durable=durable, bytes_per_s=bytes_per_s)
         self.loading = Loading(nodes, self.saving)
-        self._session = SessionRecord(nodes, self.saving)
+        self._session = SessionRecord(nodes, self.saving, endpoint)
         self._begun = False
 
-    async def go_on(self) -> None:
-        """Take up what the last server had.
+    async def go_on(self, *, must: bool) -> bool:
+        """Take up what the last server here had; return whether there was one.
 
         Raises:
-            NotFoundError: The store says of no server that had anything.
+            NotFoundError: There ``must`` have been one.
             SnapservError: It cannot be taken up.
         """
-        if not await self.loading.go_on():
+        there = await self.loading.go_on(self._endpoint)
+        if must and not there:
             raise NotFoundError(
                 f"{self.saving.store} says of no server that could be gone on with",
                 hint="name a simulation to serve; its snapshots are saved there",
             )
+        return there
 
     def begin(self) -> None:
         """Save by itself what is to be saved, from now on."""

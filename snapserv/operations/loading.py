@@ -5,6 +5,7 @@ What is loaded is stored at first: it takes its place in the tree, and gets a pr
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -72,10 +73,11 @@ class Loading:
             nodes = [*more["nodes"], *nodes]
         return nodes
 
-    async def go_on(self) -> bool:
+    async def go_on(self, endpoint: str) -> bool:
         """Take up all that the last server had; return whether there was one.
 
-        Its live branches go on from their newest snapshot that lasts, and what they had done since is said.
+        That is the last one at this endpoint of this machine or, where there was none, anywhere. Its live branches
+        go on from their newest snapshot that lasts, and what they had done since is said.
 
         Raises:
             BadRequestError: That server runs still.
@@ -85,7 +87,8 @@ class Loading:
         sessions = [each for each in told["sessions"] if each.get("trees")]
         if not sessions:
             return False
-        last = sessions[0]
+        here = (told["host"], endpoint)
+        last = next((each for each in sessions if (each["host"], each.get("endpoint")) == here), sessions[0])
         if _is_alive(last, told):
             raise BadRequestError(
                 f"the server that wrote to {self._saving.store} last runs still: process {last['pid']} of "
@@ -93,10 +96,10 @@ class Loading:
                 hint="go on with it, or end it; or serve a simulation, which begins a tree of its own",
                 details={"pid": last["pid"], "host": last["host"]},
             )
-        for uid in last["trees"]:
+        for uid, name in itertools.zip_longest(last["trees"], last.get("names", [])):
             found, _ = await self._saving.reader.ask("find", node=None, tree=uid, all=True)
             with self._nodes.ledger.gathering():
-                tree = self._plant(found["tree"], found["tree"]["name"])
+                tree = self._plant(found["tree"], name or found["tree"]["name"])
                 taken = self._take(tree, found["nodes"], root=found["tree"]["root"])
             taken[""] = taken[found["tree"]["root"]]
             for live in last.get("live", []):

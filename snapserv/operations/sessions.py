@@ -28,11 +28,13 @@ class SessionRecord:
     Args:
         nodes: The server's nodes.
         saving: Its store.
+        endpoint: Where the server listens.
     """
 
-    def __init__(self, nodes: Nodes, saving: Saving) -> None:
+    def __init__(self, nodes: Nodes, saving: Saving, endpoint: str) -> None:
         self._nodes = nodes
         self._saving = saving
+        self._endpoint = endpoint
         self._uid = secrets.token_hex(16)
         self._began = time.time()
         self._written: dict[str, Any] | None = None
@@ -49,12 +51,12 @@ class SessionRecord:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        await self._write(ended=True)
+        await self.write(ended=True)
 
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(EVERY_S)
-            await self._write(ended=False)
+            await self.write()
 
     def _with_save(self) -> dict[str, Any] | None:
         """Return what there is to say where trees or branches have come since it was said last, or gone.
@@ -68,17 +70,21 @@ class SessionRecord:
         return session["trees"], sorted((live["tree"], live["name"]) for live in session["live"])
 
     def _now(self, *, ended: bool) -> dict[str, Any]:
+        trees = self._trees()
         return {
             "uid": self._uid,
             "pid": os.getpid(),
             "started": started(os.getpid()),
             "began": self._began,
             "ended": ended,
-            "trees": self._trees(),
+            "endpoint": self._endpoint,
+            "trees": list(trees),
+            "names": list(trees.values()),
             "live": self._live(),
         }
 
-    async def _write(self, *, ended: bool) -> None:
+    async def write(self, *, ended: bool = False) -> None:
+        """Write it now, if it has changed."""
         session = self._now(ended=ended)
         if not session["trees"] or session == self._written:
             return
@@ -88,9 +94,10 @@ class SessionRecord:
         except SnapservError as error:
             log.warning("session_not_written", why=error.message)
 
-    def _trees(self) -> list[str]:
+    def _trees(self) -> dict[str, str]:
+        """Return what each tree of which something lasts is called, by its ``uid``; the first one first."""
         trees = sorted(self._nodes.forest.trees.values(), key=lambda tree: not tree.first)
-        return [uid for tree in trees if (uid := self._saving.uid_of(tree)) is not None]
+        return {uid: tree.name for tree in trees if (uid := self._saving.uid_of(tree)) is not None}
 
     def _live(self) -> list[dict[str, Any]]:
         found = []

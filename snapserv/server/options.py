@@ -40,6 +40,7 @@ class ServeOptions:
         orphan_grace_s: For how long nodes wait for another server, where this one is killed outright.
         fresh: End the nodes that wait there already, rather than to take them in.
         store: Where snapshots last, a folder or a URL; nowhere for None.
+        go_on: Whether to go on where the store's last server stopped, if there was one, rather than to begin.
         durable: Which of them are saved by themselves; see `snapserv.operations.saving.Saving`.
         store_bytes_per_s: How fast it is written at most; without a bound for None.
         metrics: Where Prometheus may read metrics, as HOST:PORT; see `snapserv.server.metrics.MetricsPage`.
@@ -64,6 +65,7 @@ class ServeOptions:
     orphan_grace_s: float = ORPHAN_GRACE_S
     fresh: bool = False
     store: str | None = None
+    go_on: bool = False
     durable: Durable = "named"
     store_bytes_per_s: float | None = None
     metrics: str | None = None

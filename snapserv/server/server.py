@@ -189,10 +189,8 @@ class Server:
         self._adoption_socket.open(self.nodes.processes.take)
         if self.ledger.entries("tree"):
             self._adopt()
-        elif self.options.targets:
-            await self._plant()
-        elif self.service.keeper is not None:
-            await self.service.keeper.go_on()
+        else:
+            await self._begin()
         if self.service.keeper is not None:
             self.service.keeper.begin()
         self.service.first_tree.set()
@@ -207,13 +205,19 @@ class Server:
         self._finishing = self._loop.create_task(self.service.recovery.finish())
         log.info("adopted", nodes=len(self.nodes.forest.nodes), processes=len(self.nodes.processes.cells))
 
-    async def _plant(self) -> None:
-        """Make the first tree, or be stopped."""
+    async def _begin(self) -> None:
+        """Go on where the last server stopped, if that is wanted, or make the first tree."""
         for pid in self._orphans:
             end(pid)  # of a server that was killed before it had a tree
         served = {"targets": self.options.targets, "params": dict(self.options.params)}
         for key, value in {**served, "events": self.events.endpoint}.items():
             self.ledger.put("about", key, functools.partial(_itself, value))
+        keeper, must = self.service.keeper, not self.options.targets
+        if keeper is None or not (must or self.options.go_on) or not await keeper.go_on(must=must):
+            await self._plant()
+
+    async def _plant(self) -> None:
+        """Make the first tree, or be stopped."""
         stopping = asyncio.ensure_future(self._stop.wait())
         creating = asyncio.ensure_future(self._create_first())
         try:
@@ -302,6 +306,8 @@ def _check_survivors(ledger: Ledger, options: ServeOptions, endpoint: str) -> No
     """
     about = ledger.entries("about")
     served = about.get("targets", options.targets), about.get("params", dict(options.params))
+    if not options.targets:
+        return  # to go on with whatever there is
     if served != (options.targets, dict(options.params)):
         raise BadRequestError(
             f"nodes of a server that was killed wait at {endpoint}, of {', '.join(served[0])} with {served[1]}",

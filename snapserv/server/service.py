@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import structlog
 from snapserv_client import protocol
+from snapserv_client.endpoint import default_endpoint
 
 from ..budget.budget import Budget
 from ..errors import BadRequestError, NotFoundError
@@ -59,8 +60,9 @@ class Service:
         self.connected = connected
         self.stop = stop
         self.recovery = Recovery(nodes)
+        endpoint = options.endpoint or default_endpoint()
         self.keeper = (
-            Keeper(nodes, options.store, durable=options.durable, bytes_per_s=options.store_bytes_per_s)
+            Keeper(nodes, options.store, endpoint, durable=options.durable, bytes_per_s=options.store_bytes_per_s)
             if options.store is not None
             else None
         )

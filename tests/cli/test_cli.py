@@ -16,14 +16,18 @@ from snapserv_client import Server
 import snapserv
 from snapserv.cli.app import app, run
 from snapserv.cli.output import plain
+from snapserv.cli.store import group
 
 from ..conftest import ROOT, START_WITHIN_S, ServerProcess, assert_settles
 from .conftest import SNAPSERV, USES, Terminal
 
 Serve = Callable[..., ServerProcess]
+IN_STORES = sorted(typer.main.get_command(group).commands)  # type: ignore[attr-defined]
 COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
-ELSEWHERE = {"create", "keygen", "lab", "serve", "demo", "watch", "shutdown", "doctor", "mark", "rewind", "replay"}
-ELSEWHERE |= {"export"}
+ELSEWHERE = {
+    *("create", "keygen", "lab", "serve", "demo", "watch", "shutdown", "doctor", "mark", "rewind", "replay"),
+    *("save", "load", "stored", "store", "export"),
+}
 """Commands that have tests of their own: they do more than the next test's server could forget."""
 
 
@@ -57,9 +61,9 @@ def test_a_command_prints_something_for_people_and_nothing_on_stderr(terminal: T
     assert terminal.err == ""
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*sorted({*COMMANDS} - {"store"}), *(f"store {word}" for word in IN_STORES)])
 def test_every_command_has_help_and_takes_json(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run([command, "--help"]) == 0
+    assert run([*command.split(), "--help"]) == 0
     assert "--json" in capsys.readouterr().out
 
 

@@ -1,4 +1,4 @@
-"""README's blocks, typed in their order where snapserv is installed: none fails, and what is shown is said."""
+"""Blocks of README and of a tutorial, typed in order where it is installed: none fails, what is shown is said."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import one_at_a_time
+from ..conftest import ROOT, one_at_a_time
 from .conftest import README, WITHIN_S, Installed
 
 ELSEWHERE = ("make ", "pip install ")
@@ -32,9 +32,12 @@ class Command:
         return 2 if self.shown and self.shown[0].startswith("bad_request ") else 0
 
 
-def blocks() -> Iterator[tuple[str, str, str]]:
+TUTORIAL = (ROOT / "docs" / "a-run-that-survives.md").read_text()
+
+
+def blocks(page: str) -> Iterator[tuple[str, str, str]]:
     """Yield the language of each block, the line before it, and what is in it."""
-    for before, language, text in re.findall(r"([^\n]*)\n\n```(\w+)\n(.*?)```", README, re.DOTALL):
+    for before, language, text in re.findall(r"([^\n]*)\n\n```(\w+)\n(.*?)```", page, re.DOTALL):
         yield language, before, text
 
 
@@ -78,19 +81,28 @@ def type_into_python(installed: Installed, home: Path, folder: Path, text: str, 
     assert "\n".join(shape(shown.splitlines())) in "\n".join(shape(ran.stdout.splitlines()))
 
 
+def type_all(installed: Installed, home: Path, folder: Path, page: str) -> None:
+    """Type a page's blocks in their order."""
+    listed = list(blocks(page))
+    assert len(listed) > 8
+    for place, (language, before, text) in enumerate(listed):
+        follows, _, shown = listed[place + 1] if place + 1 < len(listed) else ("", "", "")
+        if language == "python":
+            if saved := re.match(r"Save this as `(\S+)`", before):
+                (folder / saved[1]).write_text(text)
+            type_into_python(installed, home, folder, text, shown if follows == "text" else "")
+        elif language == "console":
+            typed = [each for each in commands(text) if not each.line.startswith(ELSEWHERE)]
+            type_into_bash(installed, home, folder, typed)
+    assert list(home.glob("snapserv/*")) == [], "each server that it starts is ended"
+
+
 @pytest.mark.parametrize("where", ["clone", "elsewhere"])
 def test_its_blocks_run_in_their_order(installed: Installed, home: Path, tmp_path: Path, where: str) -> None:
     folder = {"clone": installed.clone, "elsewhere": tmp_path}[where]
-    listed = list(blocks())
-    assert len(listed) > 10
     with one_at_a_time("readme"):  # there are ports in it
-        for place, (language, before, text) in enumerate(listed):
-            follows, _, shown = listed[place + 1] if place + 1 < len(listed) else ("", "", "")
-            if language == "python":
-                if saved := re.match(r"Save this as `(\S+)`", before):
-                    (folder / saved[1]).write_text(text)
-                type_into_python(installed, home, folder, text, shown if follows == "text" else "")
-            elif language == "console":
-                typed = [each for each in commands(text) if not each.line.startswith(ELSEWHERE)]
-                type_into_bash(installed, home, folder, typed)
-    assert list(home.glob("snapserv/*")) == [], "each server that it starts is ended"
+        type_all(installed, home, folder, README)
+
+
+def test_the_run_that_survives_does(installed: Installed, home: Path, tmp_path: Path) -> None:
+    type_all(installed, home, tmp_path, TUTORIAL)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from .handles import Handle
 from .protocol import DiffResult, FieldDiff, HelloResult, NodeInfo, TreeInfo
@@ -14,6 +15,9 @@ STATES = {"idle": "", "busy": "busy", "dead": "dead", "faulted": "faulted", "sto
 MOST_INDENT = 60
 """Lines that lead to a node are cut on the left above this many characters: lineages may be thousands deep."""
 CUT = "⋯  "
+
+_Item = TypeVar("_Item")
+_Id = TypeVar("_Id", int, str)
 
 
 class ServerDisplay(Handle):
@@ -114,16 +118,25 @@ class Tree:
 
     def rows(self) -> Iterator[tuple[str, NodeInfo]]:
         """Yield every node with the lines that lead to it, each below its parent."""
-        below = self.children()
-        waiting = [("", "", node) for node in reversed(below[None])]
-        while waiting:
-            stem, indent, node = waiting.pop()
-            yield stem, node
-            children = below.get(node.id, [])
-            for child in reversed(children):
-                last = child is children[-1]
-                lines = (indent + ("└─ " if last else "├─ "), indent + ("   " if last else "│  "))
-                waiting.append((_cut(lines[0]), _cut(lines[1]), child))
+        return stems(self.children(), lambda node: node.id)
+
+
+def stems(below: Mapping[_Id | None, Sequence[_Item]], ids: Callable[[_Item], _Id]) -> Iterator[tuple[str, _Item]]:
+    """Yield everything with the lines that lead to it, each below what it is a child of.
+
+    Args:
+        below: The children of each, by its id; those without a parent are under None.
+        ids: What the id of one is.
+    """
+    waiting = [("", "", item) for item in reversed(below.get(None, ()))]
+    while waiting:
+        stem, indent, item = waiting.pop()
+        yield stem, item
+        children = below.get(ids(item), ())
+        for child in reversed(children):
+            last = child is children[-1]
+            lines = (indent + ("└─ " if last else "├─ "), indent + ("   " if last else "│  "))
+            waiting.append((_cut(lines[0]), _cut(lines[1]), child))
 
 
 def _cut(lines: str) -> str:

@@ -345,6 +345,8 @@ class Session(_Object):
         ended: Whether it ended as it should.
         trees: The ``uid`` of each tree that it serves, its first one first.
         live: Its live branches.
+        names: What each of ``trees`` is called there.
+        endpoint: Where it listens.
     """
 
     uid: str
@@ -357,3 +359,5 @@ class Session(_Object):
     ended: bool = False
     trees: list[str] = []
     live: list[Live] = []
+    names: list[str] = []
+    endpoint: str = ""

@@ -19,6 +19,11 @@ def default_path() -> Path:
     return (Path(data) if data else Path.home() / ".local" / "share") / "snapserv" / "store"
 
 
+def chosen_place(place: str | os.PathLike[str] | None = None) -> str:
+    """Return what was named, or else what the environment's SNAPSERV_STORE says, or `default_path`."""
+    return os.fspath(place if place is not None else os.environ.get(STORE_VARIABLE) or default_path())
+
+
 def open_blobs(
     place: str | os.PathLike[str] | None = None, *, create: bool = False, timeout_s: float = TIMEOUT_S
 ) -> Blobs:
@@ -36,7 +41,7 @@ def open_blobs(
         UnsupportedError: What is needed for it is not installed.
         BadRequestError: Nothing is known of such a URL.
     """
-    chosen = os.fspath(place if place is not None else os.environ.get(STORE_VARIABLE) or default_path())
+    chosen = chosen_place(place)
     if _URL.match(chosen) and not chosen.startswith("file://"):
         from .objects import ObjectBlobs
 

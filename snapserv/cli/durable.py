@@ -1,0 +1,79 @@
+"""Commands on snapshots that last, at a server: save, load, stored."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Any
+
+import typer
+
+from snapserv.errors import ERRORS
+
+from .nodes import NodeName, line_of
+from .options import Endpoint, Json, connected
+from .output import exit_code, mebibytes, show, table
+from .store import moment
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (save, load, stored):
+        app.command()(command)
+
+
+def save(
+    node: NodeName,
+    name: Annotated[str | None, typer.Option(help="Of a live branch: what the snapshot of it is called.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="And all other snapshots of its tree.")] = False,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+) -> None:
+    """Have a snapshot last: it is in the server's store when this returns. A live branch is snapshotted first.
+
+    With --all it exits as after the first error, if a snapshot was refused; the others are saved all the same.
+    """
+    with connected(endpoint, as_json=as_json) as server:
+        found = server.node(node).save(name, all=every)
+
+    def people() -> Any:
+        rows = table("saved", "uid", ">MiB written", "", title=found.store)
+        for each in found.saved:
+            said = f"{each.error}: {each.message}" if each.error else "" if each.new else "was saved before"
+            rows.add_row(each.name, each.uid, mebibytes(each.bytes) if each.uid else "", said)
+        return rows
+
+    show(found, as_json=as_json, people=people)
+    refused = [each for each in found.saved if each.error]
+    if refused:
+        raise typer.Exit(exit_code(ERRORS[refused[0].error](refused[0].message)))
+
+
+def load(
+    stored: Annotated[str, typer.Argument(metavar="STORED", help="Its uid in the store, name, tag or TREE/NAME.")],
+    name: Annotated[str | None, typer.Option(metavar="TREE", help="What to call its tree here.")] = None,
+    tree: Annotated[bool, typer.Option("--tree", help="All of its tree; else its ancestors come along.")] = False,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+) -> None:
+    """Take a snapshot out of the server's store: it can be branched then, like any other."""
+    with connected(endpoint, as_json=as_json) as server:
+        loaded = server.load(stored, name, tree=tree).last
+    show(loaded, as_json=as_json, people=lambda: line_of(loaded))
+
+
+def stored(endpoint: Endpoint = None, as_json: Json = False) -> None:
+    """List what the server's store holds, also what is not loaded."""
+    with connected(endpoint, as_json=as_json) as server:
+        found = server.stored()
+
+    def people() -> Any:
+        names = Counter(f"{each.tree}/{each.name}" for each in found)
+        rows = table("stored", ">step", "taken", ">MiB written", "here as")
+        for each in found:
+            name = f"{each.tree}/{each.name}"
+            said = name if names[name] == 1 else f"{name} ({each.uid})"
+            size = mebibytes(each.size)
+            rows.add_row(said, f"{each.step:,}", moment(each.created), size, each.here or "")
+        return rows if found else "nothing is stored"
+
+    show(found, as_json=as_json, people=people)
