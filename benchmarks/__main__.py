@@ -17,7 +17,20 @@ from rich.table import Table
 
 from snapserv.doctor.machine import diagnose
 
-from . import atomic, clones, expansion, figures, idle, longrun, looking, rollback, roundtrip, scale, snapshots
+from . import (
+    atomic,
+    clones,
+    expansion,
+    figures,
+    idle,
+    lasting,
+    longrun,
+    looking,
+    rollback,
+    roundtrip,
+    scale,
+    snapshots,
+)
 from .figures import RESULTS
 
 GOALS = "goal"
@@ -59,6 +72,11 @@ def main() -> None:
     console.print(_table("Requests at ten nodes and at more, turn about, p50 µs", results["scale"]["rows"]))
     console.print(_table("Memory of one more snapshot, KiB", results["scale"]["memory"]))
     console.print(_table("All nodes, s", [results["scale"]["totals"]]))
+    results["lasting"] = lasting.measure(5 if quick else 30, 100 if quick else 10_000)
+    console.print(_table("Saving a snapshot", results["lasting"]["saving"]))
+    console.print(_table("Bringing one back", results["lasting"]["back"]))
+    console.print(_table("A snapshot, with a store and without", results["lasting"]["verb"]))
+    console.print(_table("More snapshots than memory holds", [results["lasting"]["budget"]]))
     results["goals"] = goals(results)
     console.print(_table("Goals", results["goals"]))
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -98,6 +116,10 @@ def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
     by_pages = {row["pages"]: row for row in results["rollback"]["rows"]}
     ratio = "snapshot p50 ms"
     many = results["scale"]
+    lander, pages = results["lasting"]["saving"]
+    alone, beside, _ = results["lasting"]["back"]
+    without, idle_store, meanwhile = results["lasting"]["verb"]
+    budget = results["lasting"]["budget"]
     checks = [
         (
             f"snapshot p50 at {large['arena MiB']} MiB over that at {small['arena MiB']} MiB",
@@ -129,6 +151,24 @@ def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
         ("rewind of 64 pages of 1 GiB, in the cell, µs", by_pages[64]["rewind, in the cell, p50 us"], "≤", 250.0),
         ("rewind of 10,000 of them, µs a page", by_pages[10_000]["a page us"], "≤", 3.0),
         ("LunarLander, 64 children one by one over one expand", results["expansion"]["ratio"], "≥", 3.0),
+        ("saving a snapshot of LunarLander, ms", lander["saved p50 ms"], "≤", 30.0),
+        ("… MiB", lander["MiB"], "≤", 1.0),
+        ("saving a snapshot of 1 GiB with 1,000 changed pages, ms", pages["saved p50 ms"], "≤", 60.0),
+        ("… MiB", pages["MiB"], "≤", 2.0),
+        ("a branch of a stored LunarLander, a relative alive, ms", beside["p50 ms"], "≤", 15.0),
+        ("… alone, ms", alone["p50 ms"], "≤", 60.0),
+        (
+            "a snapshot with a store over one without, p50, µs more",
+            (idle_store["snapshot p50 ms"] - without["snapshot p50 ms"]) * 1e3,
+            "≤", 50.0,
+        ),
+        (
+            "snapshot p99 while all are saved, over that without a store",
+            meanwhile["p99 ms"] / without["p99 ms"],
+            "≤", 2.0,
+        ),
+        (f"of {budget['snapshots']:,} snapshots under a small budget, lost", budget["lost"], "≤", 0),
+        ("a branch of any of them and its first step, p50, ms", budget["branch+step p50 ms"], "≤", 60.0),
         ("expand of 1,000 children of an arena simulation, s", results["expansion"]["many s"], "≤", 2.0),
         (
             f"request latency at {many['totals']['nodes']:,} nodes over that at 10: ping, step, read, the worst",
