@@ -3,7 +3,7 @@
 The rooms above come in. They use nothing of ours.
 """
 
-from pathlib import Path
+import os
 
-LOADER = str(Path(__file__).parent / "loader")
+LOADER = f"{os.path.dirname(__file__)}/loader"
 """The program that becomes what a script says: ``ext/images/loader.c``."""
