@@ -20,6 +20,8 @@ from .saving import Saving
 log = structlog.get_logger(__name__)
 
 EVERY_S = 2.0
+ANYWAY_S = 20.0
+"""How often it is written though nothing has changed: servers of other machines know by it that this one runs."""
 
 
 class SessionRecord:
@@ -38,6 +40,7 @@ class SessionRecord:
         self._uid = secrets.token_hex(16)
         self._began = time.time()
         self._written: dict[str, Any] | None = None
+        self._written_at = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
@@ -57,7 +60,7 @@ class SessionRecord:
             await self.write()
 
     async def write(self, *, ended: bool = False) -> None:
-        """Write it now, if it has changed."""
+        """Write it now, if it has changed, or was written long ago."""
         trees = self._trees()
         session = {
             "uid": self._uid,
@@ -70,11 +73,12 @@ class SessionRecord:
             "names": list(trees.values()),
             "live": self._live(),
         }
-        if not session["trees"] or session == self._written:
+        is_due = time.monotonic() - self._written_at > ANYWAY_S
+        if not session["trees"] or (session == self._written and not is_due):
             return
         try:
             await self._saving.writer.ask("session", session=session)
-            self._written = session
+            self._written, self._written_at = session, time.monotonic()
         except SnapservError as error:
             log.warning("session_not_written", why=error.message)
 
