@@ -16,7 +16,7 @@ from snapserv_client.store.columns import Array
 from snapserv_client.store.format import Image, Node, Session, Tree
 from snapserv_client.wire import MAX_MESSAGE_BYTES, dtype_from_wire
 
-from ..errors import BadRequestError
+from ..errors import BadRequestError, StoreDamagedError
 from ..images import reviving
 from ..images.machine import Files, refuse_other
 from ..images.probing import find_top
@@ -85,13 +85,12 @@ class Archive:
         tree = msgspec.convert(request["tree"], Tree) if request["tree"] is not None else None
         head = dict(request["head"])
         with self._writer.saving() as saving:
-            taken = self._taker.take(
-                processes[0],
-                saving,
-                relative=request["relative"],
-                relative_pid=request["relative_pid"],
-                others=processes[1:],
-            )
+            take = functools.partial(self._taker.take, processes[0], saving, others=processes[1:])
+            try:
+                taken = take(relative=request["relative"], relative_pid=request["relative_pid"])
+            except StoreDamagedError:  # what it would share has been removed, or is damaged: it shares nothing
+                self._taker.forget()
+                taken = take(relative=None)
             if tree is not None:
                 saving.put_tree(tree)
             head |= {"image": taken.sha256, "saved": time.time(), "size": taken.written_bytes}

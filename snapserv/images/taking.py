@@ -154,6 +154,11 @@ class Taker:
         self._remember(sha256, table)
         return Taken(sha256, image, len(table.address), pages.count, pages.written_bytes, time.monotonic() - began)
 
+    def forget(self) -> None:
+        """Count on nothing that is in the store any more: what is needed of it is written again."""
+        self._bases.clear()
+        self._tables.clear()
+
     # --------------------------------------------------------------------------------------------------- pages
 
     def _save_pages(

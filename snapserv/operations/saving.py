@@ -8,7 +8,6 @@ that gives it up (`snapserv.budget`) is stored.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -18,7 +17,7 @@ import numpy as np
 import structlog
 
 from ..archiver.asking import Archiver
-from ..errors import NodeDiedError, NotPortableError, SnapservError, StoreUnavailableError
+from ..errors import NodeDiedError, NotFoundError, NotPortableError, SnapservError, StoreUnavailableError
 from ..nodes import bringing
 from ..nodes.nodes import Nodes
 from ..nodes.process import CellProcess
@@ -304,9 +303,15 @@ class Saving:
         """
         while self._gone or self._due:
             while self._gone:
-                with contextlib.suppress(LookupError):
-                    await self.writer.ask("remove", tree=self._gone[-1].tree, uid=self._gone[-1].uid)
-                self._gone.pop()
+                gone = self._gone[-1]
+                try:
+                    await self.writer.ask("remove", tree=gone.tree, uid=gone.uid)
+                except StoreUnavailableError:
+                    raise
+                except SnapservError as error:
+                    if not isinstance(error, NotFoundError):  # somebody has removed it before
+                        log.warning("not_removed", uid=gone.uid, code=error.code, why=error.message)
+                self._gone.remove(gone)
             for number in list(self._due)[:1]:
                 await self._save_due(number)
 

@@ -20,6 +20,8 @@ from .saving import Saving
 log = structlog.get_logger(__name__)
 
 EVERY_S = 2.0
+ANYWAY_S = 20.0
+"""How often it is written though nothing has changed: servers of other machines know by it that this one runs."""
 
 
 class SessionRecord:
@@ -38,6 +40,7 @@ class SessionRecord:
         self._uid = secrets.token_hex(16)
         self._began = time.time()
         self._written: dict[str, Any] | None = None
+        self._written_at = 0.0
         self._named: object = None
         self._task: asyncio.Task[None] | None = None
         saving.session_of_save = self._with_save
@@ -84,13 +87,15 @@ class SessionRecord:
         }
 
     async def write(self, *, ended: bool = False) -> None:
-        """Write it now, if it has changed."""
+        """Write it now, if it has changed, or was written long ago."""
         session = self._now(ended=ended)
-        if not session["trees"] or session == self._written:
+        is_due = time.monotonic() - self._written_at > ANYWAY_S
+        if not session["trees"] or (session == self._written and not is_due):
             return
         try:
             await self._saving.writer.ask("session", session=session)
-            self._written, self._named = session, self._names(session)
+            self._written, self._written_at = session, time.monotonic()
+            self._named = self._names(session)
         except SnapservError as error:
             log.warning("session_not_written", why=error.message)
 

@@ -12,7 +12,7 @@ import pytest
 
 from snapserv.cli.app import run
 
-from ..conftest import ServerProcess
+from ..conftest import ServerProcess, assert_settles
 from .conftest import Terminal, typed
 
 Serve = Callable[..., ServerProcess]
@@ -266,3 +266,27 @@ def test_a_service_begins_once_and_goes_on_from_then_on(
     assert again.end() == 0
     nothing = typed("serve", "--store", str(tmp_path / "none"), "--endpoint", f"ipc://{tmp_path}/s.sock", "--json")
     assert (nothing.returncode, json.loads(nothing.stdout)["error"]["code"]) == (2, "not_found")
+
+
+def test_what_is_removed_beneath_a_server_keeps_nothing_else_from_being_saved(
+    serve: Serve, store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = serve(WALK, options=("--store", str(store)))
+    monkeypatch.setenv("SNAPSERV_ENDPOINT", server.endpoint)
+    terminal = Terminal(capsys)
+
+    def lasting() -> set[str]:
+        return {node["name"] for node in terminal.json("tree")["nodes"] if node["durable"]}
+
+    for name in ("one", "two"):
+        terminal.json("step", "main")
+        terminal.json("snapshot", "main", name)
+    assert_settles(lasting, {"root", "one", "two"})
+    terminal.json("store", "rm", "one", "two")
+    terminal.json("store", "gc")
+    terminal.json("drop", "one")  # which would be removed from the store now, and is not there
+    terminal.json("step", "main")
+    terminal.json("snapshot", "main", "three")  # whose pages two has, as the server thinks
+    assert_settles(lambda: "three" in lasting(), True)
+    assert terminal.json("store", "verify")["damage"] == []
+    assert terminal.json("store", "read", "three", "count")["values"] == 3
