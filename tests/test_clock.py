@@ -40,6 +40,7 @@ TOLD = {
 """Where a moment is noted for people. Nothing subtracts or waits for any of them; but see `ACROSS`."""
 ACROSS = {
     ("snapserv/operations/loading.py", "_is_alive"),  # whether a server of another machine has written lately
+    ("snapserv/machine/locked_folders.py", "is_abandoned"),  # how old a folder is: files have no other clock
 }
 """Where moments that were noted on different machines are compared: they have no other clock in common."""
 
@@ -71,7 +72,7 @@ class Readings(ast.NodeVisitor):
 def sources() -> Iterator[Path]:
     for folder in ("snapserv", "clients/python/snapserv_client"):
         # The doctor names these functions to find them in simulations; it calls none.
-        doctor = ROOT / "snapserv" / "doctor" / "simulation.py"
+        doctor = ROOT / "snapserv" / "doctor" / "readings.py"
         yield from (path for path in (ROOT / folder).rglob("*.py") if path != doctor)
 
 

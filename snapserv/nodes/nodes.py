@@ -174,7 +174,7 @@ class Nodes(NodeKeeping):
         self.check_free(snapshot.tree, name)
         # The id comes first, because a branch's own random stream is derived from it.
         node = self.forest.add(snapshot.tree, "branch", snapshot, name=name, step=snapshot.step, now=time.time())
-        node.faulted, node.since = snapshot.faulted, node.created
+        node.faulted, node.since = snapshot.faulted, node.id
         queue = self._queues[node.id] = NodeQueue(node.id, self.traffic)
         async with Turn(queue):  # whoever names it already waits until it is there
             try:
@@ -221,7 +221,7 @@ class Nodes(NodeKeeping):
         """
         frozen = await self.present(snapshot)
         cell = await self.processes.thaw(frozen, step=snapshot.step, seed=seed_of(rng, branch.id))
-        branch.faulted, branch.since = snapshot.faulted, time.time()
+        branch.faulted, branch.since = snapshot.faulted, self.forest.last_id
         self.forest.move(branch, snapshot)
         await self._replace_cell(branch, cell)
         self._publish("restored", self.info(branch), snapshot.path)

@@ -39,7 +39,7 @@ class Node:
     for this snapshot; ``rungs`` are the ids of a branch's automatic snapshots, each with its place in the branch's
     past (see `snapserv.operations.retention`).
     ``named`` is whether somebody chose its name; ``taken_of`` what the branch was called that a snapshot was taken
-    of, and ``since`` when a branch came to where it went on from.
+    of, and ``since`` the highest id that there was when a branch came to where it went on from.
     """
 
     id: int
@@ -58,7 +58,7 @@ class Node:
     autosnap: Autosnap | None = None
     rungs: dict[int, int] = field(default_factory=dict)
     taken_of: str = ""
-    since: float = 0.0
+    since: int = 0
     children: dict[int, None] = field(default_factory=dict)
 
     @property
@@ -102,6 +102,11 @@ class Forest:
     def fell(self, tree: Tree) -> None:
         """Remove a tree that has no nodes."""
         del self.trees[tree.name]
+
+    @property
+    def last_id(self) -> int:
+        """The highest id that any node has had."""
+        return self._last_id
 
     def reserve(self) -> int:
         """Return an id that no other node will have."""

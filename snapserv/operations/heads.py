@@ -38,8 +38,11 @@ def of_tree(nodes: Nodes, tree: Tree, uid: str, *, root: str) -> dict[str, Any]:
     }
 
 
-def of_node(node: Node, uid: str, tree: str, *, parent: str | None, kept: bool) -> dict[str, Any]:
-    """Return what is said of a node, but for its image; see `snapserv_client.store.format.Node`."""
+def of_node(node: Node, uid: str, tree: str, *, parent: str | None, kept: bool, session: str) -> dict[str, Any]:
+    """Return what is said of a node, but for its image; see `snapserv_client.store.format.Node`.
+
+    Which branch it was taken of says something only to who goes on from that ``session``, whose ids those are.
+    """
     return {
         "uid": uid,
         "tree": tree,
@@ -52,7 +55,7 @@ def of_node(node: Node, uid: str, tree: str, *, parent: str | None, kept: bool) 
         "named": node.named,
         "automatic": node.automatic,
         "faulted": node.faulted,
-        "facts": {"kept": kept, "taken_of": node.taken_of},
+        "facts": {"kept": kept, "taken_of": node.taken_of, "session": session, "id": node.id},
     }
 
 

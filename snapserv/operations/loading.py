@@ -104,11 +104,11 @@ class Loading:
             taken[""] = taken[found["tree"]["root"]]
             for live in last.get("live", []):
                 if live["tree"] == uid:
-                    await self._revive(live, taken)
+                    newest = _newest(live, found["nodes"], last["uid"]) or live["snapshot"]
+                    await self._revive(live, taken.get(newest))
         return True
 
-    async def _revive(self, live: Mapping[str, Any], by_uid: Mapping[str, Node]) -> None:
-        snapshot = _newest(live, by_uid.values()) or by_uid.get(live["snapshot"])
+    async def _revive(self, live: Mapping[str, Any], snapshot: Node | None) -> None:
         if snapshot is None:
             log.error("branch_lost", branch=live["name"], step=live["step"], why="no snapshot of it lasts")
             return
@@ -173,11 +173,14 @@ class Loading:
         return {saved.uid: node for node in tree.names.values() if (saved := self._saving.saved(node)) is not None}
 
 
-def _newest(live: Mapping[str, Any], nodes: Iterable[Node]) -> Node | None:
-    """Return the newest snapshot that was taken of a branch since it came to where it went on from."""
-    since = live.get("facts", {}).get("since", 0.0)
-    found = [node for node in nodes if node.taken_of == live["name"] and node.created >= since]
-    return max(found, key=lambda node: (node.created, node.step), default=None)
+def _newest(live: Mapping[str, Any], heads: Iterable[Mapping[str, Any]], session: str) -> str | None:
+    """Return the newest snapshot that a session has taken of a branch since that came to where it went on from."""
+    since = live.get("facts", {}).get("since", 0)
+    wanted = {"taken_of": live["name"], "session": session}
+    found = [
+        (head["facts"]["id"], head["uid"]) for head in heads if wanted.items() <= head.get("facts", {}).items()
+    ]
+    return max((uid for number, uid in sorted(found)[-1:] if number > since), default=None)
 
 
 def _is_alive(session: Mapping[str, Any], told: Mapping[str, Any]) -> bool:

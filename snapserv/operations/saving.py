@@ -70,6 +70,8 @@ class Saving:
     def __init__(self, nodes: Nodes, store: str, *, durable: Durable, bytes_per_s: float | None) -> None:
         self.store = store
         self.durable = durable
+        self.session = secrets.token_hex(16)
+        """The ``uid`` of this server's session in the store."""
         self._nodes = nodes
         on_process: Callable[[int, bool], None] = nodes.processes.note_helper
         self.writer = Archiver(store, nice=NICE, bytes_per_s=bytes_per_s, on_process=on_process)
@@ -184,7 +186,7 @@ class Saving:
         processes += [{"pid": other.pid, "record": None} for other in others if other is not None and other.pid]
         tree = self._trees.setdefault(node.tree.name, secrets.token_hex(16))
         uid = secrets.token_hex(16)
-        head = heads.of_node(node, uid, tree, parent=self._parent(node), kept=kept)
+        head = heads.of_node(node, uid, tree, parent=self._parent(node), kept=kept, session=self.session)
         relative, relative_pid = self._nearest(node)
         told = heads.of_tree(nodes, node.tree, tree, root=uid) if root is node else None
         answer, _ = await self.writer.ask(
@@ -245,7 +247,9 @@ class Saving:
         saved = self._saved.get(node.id)
         if saved is None or node.id not in self._nodes.forest.nodes:
             return
-        head = heads.of_node(node, saved.uid, saved.tree, parent=self._parent(node), kept=saved.kept)
+        head = heads.of_node(
+            node, saved.uid, saved.tree, parent=self._parent(node), kept=saved.kept, session=self.session
+        )
         changes = heads.what_changes(head)
         if self._written.get(node.id) != changes:
             await self.writer.ask(

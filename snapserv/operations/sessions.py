@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -37,7 +36,6 @@ class SessionRecord:
         self._nodes = nodes
         self._saving = saving
         self._endpoint = endpoint
-        self._uid = secrets.token_hex(16)
         self._began = time.time()
         self._written: dict[str, Any] | None = None
         self._written_at = 0.0
@@ -75,7 +73,7 @@ class SessionRecord:
     def _now(self, *, ended: bool) -> dict[str, Any]:
         trees = self._trees()
         return {
-            "uid": self._uid,
+            "uid": self._saving.session,
             "pid": os.getpid(),
             "started": started(os.getpid()),
             "began": self._began,
