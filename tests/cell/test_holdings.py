@@ -181,7 +181,7 @@ def test_a_branch_that_is_killed_with_a_lock_of_multiprocessing_holds_nobody_up(
 def test_the_page_names_all_that_is_tried_and_nothing_else() -> None:
     page = (ROOT / "docs" / "what-branches.md").read_text()
     rows = [line.split(" | ") for line in page.splitlines() if line.startswith("| ")]
-    named = {name: row[1] for row in rows if len(row) == 3 for name in re.findall(r"`(\w+)`", row[2])}
+    named = {name: row[1] for row in rows if len(row) == 4 for name in re.findall(r"`(\w+)`", row[3])}
     assert set(named) == {*BECOME_ITS_OWN, "mapped_file", *REFUSED}
     for name, happens in named.items():
         assert happens.startswith(
