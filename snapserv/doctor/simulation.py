@@ -210,7 +210,7 @@ def _begin_as_a_branch(files: Files) -> list[Held]:
     except NotBranchableError as error:
         return [Held(*(each[name] for name in Held._fields)) for each in error.details["held"]]
     if not files.branched and files.temporary is not None:
-        files.begin({"temporary": {"name": "000001", "fresh": True}})
+        files.begin({"temporary": {"name": "000001", "fresh": True, "root": files.temporary.root}})
     return []
 
 
