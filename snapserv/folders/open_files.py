@@ -7,7 +7,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..ext import mounts
 from .layers import copy_data
@@ -25,13 +25,16 @@ ROOM = 16
 class OpenFile:
     """A file or folder that is open, maybe under several descriptors that share one offset.
 
-    ``path`` is relative to the folder of number ``folder``; None where the file has no name any more.
+    ``path`` is relative to the folder of number ``folder``; None where the file has no name any more. ``number`` is
+    the inode's, as it was when the file was found: in a process cloned from there, what lies beneath the descriptors
+    may be removed by now.
     """
 
     descriptors: tuple[int, ...]
     folder: int
     path: str | None
     flags: int
+    number: int
 
     @property
     def writable(self) -> bool:
@@ -65,13 +68,13 @@ def find(folders: Sequence[str], store: str) -> list[OpenFile]:
         identity = status.st_dev, status.st_ino
         for at, other in enumerate(found):
             if identities[at] == identity and mounts.same_description(other.descriptors[0], descriptor):
-                found[at] = OpenFile((*other.descriptors, descriptor), other.folder, other.path, other.flags)
+                found[at] = replace(other, descriptors=(*other.descriptors, descriptor))
                 break
         else:
             # O_DIRECTORY is told of a file that was made without a name as well: O_TMPFILE contains it.
             folder = os.O_DIRECTORY if is_folder else 0
             flags = fcntl.fcntl(descriptor, fcntl.F_GETFL) & KEPT_FLAGS | folder
-            found.append(OpenFile((descriptor,), index, path, flags))
+            found.append(OpenFile((descriptor,), index, path, flags, status.st_ino))
             identities.append(identity)
     return found
 

@@ -144,10 +144,9 @@ class Store:
         found = set()
         for file in files:
             if file.writable and file.path:
-                number = os.fstat(file.descriptors[0]).st_ino
                 for name in names:
                     with contextlib.suppress(OSError):
-                        if os.lstat(f"{self.path}/{name}/{file.folder}/{file.path}").st_ino == number:
+                        if os.lstat(f"{self.path}/{name}/{file.folder}/{file.path}").st_ino == file.number:
                             found.add(name)
         return sorted(found)
 

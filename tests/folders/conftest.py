@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -80,3 +81,10 @@ def take_snapshots(branch: Branch, most: int) -> None:
 
 def layers_of(temporary: Path) -> set[str]:
     return {path.name for path in temporary.glob("snapserv-layers-*/*/*")} - {"o", "lock"}
+
+
+def wait_for_removals(temporary: Path) -> None:
+    """Wait until no more layers are being removed."""
+    before: set[str] | None = None
+    while before != (before := layers_of(temporary)):
+        time.sleep(0.01)

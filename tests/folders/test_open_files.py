@@ -10,11 +10,16 @@ from snapserv_client.errors import SimulationError
 
 from snapserv.folders.store import MOST_LAYERS
 
-from .conftest import layers_of
+from .conftest import layers_of, wait_for_removals
 
 
-def test_a_database_opened_in_a_later_generation_can_be_written_in_all_that_follow(ledger: Server) -> None:
-    """SQLite refuses to write where the file's inode number is no longer that of the file that it opened."""
+def test_a_database_opened_in_a_later_generation_can_be_written_in_all_that_follow(
+    ledger: Server, tmp_path: Path
+) -> None:
+    """SQLite refuses to write where the file's inode number is no longer that of the file that it opened.
+
+    A snapshot's own layers are merged and removed while its process still has files of theirs open.
+    """
     main = ledger.branch("main")
     main.step(1)
     main.snapshot()
@@ -23,6 +28,7 @@ def test_a_database_opened_in_a_later_generation_can_be_written_in_all_that_foll
     for _ in range(2 * MOST_LAYERS + 10):
         branch.step(1)
         snapshot = branch.snapshot()
+        wait_for_removals(tmp_path / "temporary")
         (following,) = snapshot.branch(1)
         branch.drop()
         snapshot.drop()
