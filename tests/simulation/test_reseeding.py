@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
+import subprocess
 import sys
+import textwrap
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -43,14 +46,25 @@ def drawn(simulation: Any) -> dict[str, Any]:
     return outputs
 
 
+def in_a_process_of_its_own(code: str) -> Any:
+    """Return what some code prints, as JSON; it may use what stands above."""
+    command = f"import json\nfrom {__name__} import built, drawn\n{textwrap.dedent(code)}"
+    ended = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
+    return json.loads(ended.stdout)
+
+
 def test_a_seed_reaches_a_stream_wherever_it_hangs_and_everybody_who_was_handed_it() -> None:
-    first, second, third = built("Holder"), built("Holder"), built("Holder")
-    names, missed = first.begin_branch(7)
-    one = drawn(first)
-    second.begin_branch(7)
-    assert drawn(second) == one, "the same seed gives the same"
-    third.begin_branch(8)
-    other = drawn(third)
+    """In a process of its own, as a master is one: what other tests hold would be the simulation's here."""
+    names, missed, one, again, other = in_a_process_of_its_own(
+        """
+        first, second, third = built("Holder"), built("Holder"), built("Holder")
+        names, missed = first.begin_branch(7)
+        second.begin_branch(7)
+        third.begin_branch(8)
+        print(json.dumps([names, missed, *map(drawn, [first, second, third])]))
+        """
+    )
+    assert again == one, "the same seed gives the same"
     assert [name for name in one if one[name] == other[name]] == []
     assert missed == []
     assert {"Holder.own (Generator)", "Holder.old (RandomState)", "Holder.listed (Random) × 3"} <= set(names)
