@@ -26,8 +26,8 @@ class OpenFile:
     """A file or folder that is open, maybe under several descriptors that share one offset.
 
     ``path`` is relative to the folder of number ``folder``; None where the file has no name any more. ``number`` is
-    the inode's, as it was when the file was found: in a process cloned from there, what lies beneath the descriptors
-    may be removed by now.
+    the inode's, as it was when the file was found: in a process cloned from there, what lies beneath the
+    descriptors may be removed by now.
     """
 
     descriptors: tuple[int, ...]
