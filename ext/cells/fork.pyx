@@ -55,6 +55,7 @@ cdef extern from "cells/frozen.h":
 cdef extern from "cells/record.h":
     struct snapserv_record:
         pass
+    void snapserv_put_note(const void *bytes, size_t size)
 
 cdef extern from "cells/nameless.h":
     void snapserv_disown(uint64_t device, uint64_t inode)
@@ -228,6 +229,16 @@ def stay_frozen(control: int) -> int:
     cdef int thawed = snapserv_stay_frozen(control)
     _after_thaw()
     return thawed
+
+
+cdef bytes _note = b""
+
+
+def put_note(note: bytes) -> None:
+    """Have the record of every process that is frozen from here say more: it is found in its memory."""
+    global _note
+    _note = note
+    snapserv_put_note(<const char *>_note, len(_note))
 
 
 def keep_from_children(ledger: int) -> None:

@@ -20,6 +20,15 @@
 #define PR_GET_TID_ADDRESS 40
 #endif
 
+static const void *note;
+static size_t note_size;
+
+void snapserv_put_note(const void *bytes, size_t size)
+{
+    note = bytes;
+    note_size = size;
+}
+
 static void write_thread(struct snapserv_record *into)
 {
 #ifdef __x86_64__
@@ -69,6 +78,8 @@ void snapserv_write_record(const struct snapserv_registers *registers, int contr
     umask(into->umask);
     into->nice = getpriority(PRIO_PROCESS, 0);
     into->personality = syscall(SYS_personality, 0xffffffff); /* which asks and changes nothing */
+    into->note = (uintptr_t)note;
+    into->note_size = note_size;
     into->timer_slack = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
     prctl(PR_GET_CHILD_SUBREAPER, &is_subreaper, 0, 0, 0);
     into->is_subreaper = is_subreaper;

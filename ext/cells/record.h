@@ -2,6 +2,7 @@
 #ifndef SNAPSERV_RECORD_H
 #define SNAPSERV_RECORD_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "images/registers.h"
@@ -27,9 +28,13 @@ struct snapserv_record {
     uint32_t interval_timers; /* bits: which run */
     uint32_t is_subreaper;
     uint64_t timer_slack;
+    uint64_t note, note_size; /* bytes in its memory that say more of it */
     uint64_t limits[SNAPSERV_RECORD_LIMITS][2];
     uint64_t actions[SNAPSERV_RECORD_SIGNALS][4]; /* as rt_sigaction(2) has them; none of number 0 */
 };
+
+/* Have the record say where there are bytes that are to be read besides: they stay there until there are others. */
+void snapserv_put_note(const void *bytes, size_t size);
 
 /* Fill it in for this process, which will go on from `registers`. */
 void snapserv_write_record(const struct snapserv_registers *registers, int control, struct snapserv_record *into);

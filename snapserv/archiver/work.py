@@ -25,6 +25,7 @@ from ..images.taking import Process, Taker
 from ..memory.regions import resolve_region
 from ..outside.fields import FieldPlace, read_through
 from ..store.writing import StoreWriter
+from . import layers
 from .bases import BaseFiles
 
 TOGETHER_BYTES = 1 << 20
@@ -83,7 +84,7 @@ class Archive:
             for each, memory in zip(request["processes"], descriptors, strict=True)
         ]
         tree = msgspec.convert(request["tree"], Tree) if request["tree"] is not None else None
-        head = dict(request["head"])
+        head, folders = dict(request["head"]), request["folders"]
         with self._writer.saving() as saving:
             take = functools.partial(self._taker.take, processes[0], saving, others=processes[1:])
             try:
@@ -91,6 +92,8 @@ class Archive:
             except StoreDamagedError:  # what it would share has been removed, or is damaged: it shares nothing
                 self._taker.forget()
                 taken = take(relative=None)
+            if folders is not None:
+                head["layers"] = layers.save(folders, saving)
             if tree is not None:
                 saving.put_tree(tree)
             head |= {"image": taken.sha256, "saved": time.time(), "size": taken.written_bytes}
@@ -104,6 +107,7 @@ class Archive:
             "new_pages": taken.new_pages,
             "seconds": taken.seconds,
             "saved": head["saved"],
+            "layers": head.get("layers", []),
         }, None
 
     def _head(self, request: Mapping[str, Any], _: list[int]) -> Answer:
@@ -124,11 +128,12 @@ class Archive:
     def _script(self, request: Mapping[str, Any], _: list[int]) -> Answer:
         """Return a script that brings a process back: from nothing, or from one that is another image."""
         image = self._checked(request["image"])
+        known = {"locks": request["locks"], "layers": layers.lay_out(request["folders"], image, self._store)}
         if request["was"] is None:
-            ready = reviving.revive(image, self._store, self._bases.path, top=find_top(), lock=request["lock"])
+            ready = reviving.revive(image, self._store, self._bases.path, top=find_top(), **known)
         else:
             was = self._store.image(request["was"])
-            ready = reviving.become(image, was, self._store, self._bases.path, lock=request["lock"])
+            ready = reviving.become(image, was, self._store, self._bases.path, **known)
         answer = {"above": ready.above, "told": ready.told, "pages": ready.pages, "exact": ready.exact}
         return answer, ready.descriptor
 

@@ -167,22 +167,27 @@ class Store:
                 layers.copy_with_parents(newest, file.path, f"{layer}/{file.folder}")
 
     def _overlay(self, layer: str, stack: Sequence[str], number: int) -> int:
-        options = {
-            "source": "snapserv",
-            "lowerdir": ":".join(f"{name}/{number}" for name in (*stack, ORIGINAL)),
-            "upperdir": f"{layer}/{number}",
-            "workdir": f"{layer}/{number}.work",
-            # Layers end with the server, so nothing is to be written to the disk for later. Without this, each
-            # unmount would wait for all that is dirty on the file system.
-            "volatile": "",
-            # What makes a layer depend on more than the names in it would not survive copying and merging.
-            "index": "off",
-            "metacopy": "off",
-            "redirect_dir": "nofollow",
-        }
-        if self.user_namespace:
-            options["userxattr"] = ""
-        return mounts.overlay(options)
+        return mounts.overlay(overlay_options(layer, stack, number, user_namespace=self.user_namespace))
+
+
+def overlay_options(layer: str, stack: Sequence[str], number: int, *, user_namespace: bool) -> dict[str, str]:
+    """Return what makes an overlay of layers; an empty value for a flag. Paths are as seen from the store."""
+    options = {
+        "source": "snapserv",
+        "lowerdir": ":".join(f"{name}/{number}" for name in (*stack, ORIGINAL)),
+        "upperdir": f"{layer}/{number}",
+        "workdir": f"{layer}/{number}.work",
+        # Layers end with the server, so nothing is to be written to the disk for later. Without this, each
+        # unmount would wait for all that is dirty on the file system.
+        "volatile": "",
+        # What makes a layer depend on more than the names in it would not survive copying and merging.
+        "index": "off",
+        "metacopy": "off",
+        "redirect_dir": "nofollow",
+    }
+    if user_namespace:
+        options["userxattr"] = ""
+    return options
 
 
 def bases() -> list[str]:

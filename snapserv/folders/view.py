@@ -22,7 +22,8 @@ import msgspec
 
 from ..errors import NotFoundError, OverBudgetError, SimulationError, UnsupportedError
 from ..ext import mounts
-from . import layers
+from . import layers, noted
+from .noted import Noted
 from .open_files import OpenFile, Spares, find, find_shared_mappings, number_of
 from .store import MOST_LAYERS, Store
 
@@ -114,6 +115,8 @@ class Folders:
             "store": self._store.path,
             "how": self.how,
             "reason": self.reason,
+            "paths": self._paths,
+            "user_namespace": self._store.user_namespace,
             "standing": msgspec.to_builtins(self._standing),
         }
 
@@ -132,6 +135,7 @@ class Folders:
         """
         self._files = find(self._paths, self._store.path)
         self._folder_at_work = _working_inside(self._paths)
+        noted.put(self._noted())
         shared = find_shared_mappings(self._paths, self._files)
         if shared:
             raise SimulationError(
@@ -197,13 +201,17 @@ class Folders:
             for name in prepared.names:
                 layers.remove(f"{self._store.path}/{name}")
 
-    def begin(self, layer: str, flat: str, lower: Sequence[str]) -> Standing:
+    def begin(
+        self, layer: str, flat: str, lower: Sequence[str], moved: tuple[str, list[tuple[int, int]]] | None = None
+    ) -> Standing:
         """Give a new branch its view: the first thing in its process.
 
         Args:
             layer: Name for the layer that this branch writes.
             flat: Name for a layer into which to merge the snapshot's, if there are too many.
             lower: The layers of the snapshot.
+            moved: Where this process comes out of an image: where the layers are now, and device and inode of what
+                lies beneath the views.
 
         Returns:
             What the branch stands on, and the snapshot, which the merged layer may serve as well.
@@ -215,6 +223,8 @@ class Folders:
         # What was prepared when this process was copied is the original's, and its descriptors are closed here.
         prepared = _Prepared(Spares(), [layer, flat])
         self._prepared = None
+        if moved is not None:
+            self._store.path, self._originals = moved[0], [(device, inode) for device, inode in moved[1]]
         with _typed("a view of the branch's folders"):
             mounts.unshare_again()
             if self.how == "copies":
@@ -252,6 +262,20 @@ class Folders:
         except BaseException:
             prepared.spares.close()
             raise
+
+    def _noted(self) -> Noted:
+        paths = self._paths
+        return Noted(
+            how=self.how,
+            user_namespace=self._store.user_namespace,
+            paths=paths,
+            devices=[os.stat(path).st_dev for path in paths],
+            files=[
+                (file.descriptors, None if file.path is None else f"{paths[file.folder]}/{file.path}")
+                for file in self._files
+            ],
+            at_work=self._folder_at_work,
+        )
 
     def _build(self, layer: str, lower: Sequence[str], flat: str, prepared: _Prepared) -> Standing:
         """Make a layer over others, and everything open as it is there; where they are too many, merge them."""

@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from snapserv_client.store.format import Area, AreaKind, Descriptor, DescriptorKind
+from snapserv_client.store.format import Area, AreaKind, Descriptor, DescriptorKind, Folders
 
 from ..errors import NodeDiedError, NotPortableError
+from ..folders.noted import Noted
 
 MAP_GROWSDOWN, MAP_NORESERVE = 0x100, 0x4000
 _ADVICE = {"hg": 14, "nh": 15, "dc": 10, "dd": 16, "mg": 12, "wf": 18}
@@ -35,7 +36,7 @@ _BY_FLAG = {
     "lo": ("locked", "memory that is locked (mlock)"),
 }
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
-_LOCK = re.compile(r"/snapserv-(?:tmp|layers)-\d+/[^/]+/lock$")
+_LOCK = re.compile(r"/snapserv-(tmp|layers)-\d+/[^/]+/lock$")
 """What cells have mapped to have the folder around it locked; see `snapserv.machine.locked_folders`."""
 _BLOCKED_IN_RECVMSG = b"47 "
 _KCMP = 312
@@ -70,6 +71,7 @@ class Seen:
         auxiliary: The auxiliary vector.
         folder: The working folder.
         name: What it is called.
+        branched: The folders that branch with it.
         obstacles: What cannot be brought back.
     """
 
@@ -81,6 +83,7 @@ class Seen:
     auxiliary: bytes = b""
     folder: str = "/"
     name: str = ""
+    branched: Folders | None = None
     obstacles: list[Obstacle] = field(default_factory=list)
 
     def refuse(self) -> None:
@@ -93,26 +96,31 @@ class Seen:
             )
 
 
-def look(pid: int, record: dict[str, Any], ledger: str) -> Seen:
+def look(pid: int, record: dict[str, Any], ledger: str, noted: Noted | None) -> Seen:
     """Return what a frozen process is.
 
     Args:
         pid: The process.
         record: What it says of itself; see `record.read_record`.
         ledger: What the server's ledger is called in /proc/PID/fd.
+        noted: What it says of its branched folders, if it has some.
 
     Raises:
         NodeDiedError: It has ended.
     """
     seen = Seen()
+    if noted is not None:
+        how = "overlay" if noted.how == "overlay" else "copies"
+        seen.branched = Folders(how, noted.user_namespace, noted.paths)
     try:
         _look_at_state(pid, record, seen)
-        _look_at_memory(pid, ledger, seen)
-        _look_at_descriptors(pid, record, ledger, seen)
+        _look_at_memory(pid, ledger, noted, seen)
+        _look_at_descriptors(pid, record, ledger, noted, seen)
         numbers = _read(pid, "stat").rpartition(b")")[2].split()
         seen.mm = [int(numbers[number - 3]) for number in _MM]
         seen.auxiliary = _read(pid, "auxv")
-        seen.folder = os.readlink(f"/proc/{pid}/cwd")
+        at_work = None if noted is None else noted.at_work
+        seen.folder = at_work or os.readlink(f"/proc/{pid}/cwd")
         seen.name = _read(pid, "comm").decode(errors="replace").rstrip("\n")
     except (FileNotFoundError, ProcessLookupError) as cause:
         raise NodeDiedError("the node ended while it was looked at") from cause
@@ -144,12 +152,10 @@ def _look_at_state(pid: int, record: dict[str, Any], seen: Seen) -> None:
         add("children", f"processes of its own ({children})")
     if not _is_blocked(pid):
         add("not_frozen", "the processor")
-    for space in _NAMESPACES:
+    expected = set() if seen.branched is None else {"mnt", "user"} if seen.branched.user_namespace else {"mnt"}
+    for space in set(_NAMESPACES) - expected:
         if os.readlink(f"/proc/{pid}/ns/{space}") != os.readlink(f"/proc/self/ns/{space}"):
-            if space == "mnt":
-                add("branched_folders", "folders that branch with it, which are not saved yet")
-            else:
-                add("namespace", f"a {space} namespace of its own")
+            add("namespace", f"a {space} namespace of its own")
 
 
 def _is_blocked(pid: int) -> bool:
@@ -165,7 +171,8 @@ def _is_blocked(pid: int) -> bool:
 # ---------------------------------------------------------------------------------------------------- memory
 
 
-def _look_at_memory(pid: int, ledger: str, seen: Seen) -> None:
+def _look_at_memory(pid: int, ledger: str, noted: Noted | None, seen: Seen) -> None:
+    views = None if noted is None else _Views(noted)
     lines = _read(pid, "smaps").splitlines()
     # Every area has the same lines: its extent first, and what it is like at the same places after that.
     stride = next((number for number, line in enumerate(lines[1:], 1) if _is_extent(line)), len(lines))
@@ -189,6 +196,11 @@ def _look_at_memory(pid: int, ledger: str, seen: Seen) -> None:
         _take_flags(flagged, mapping, area, seen)
         if not key.endswith(b" 0"):
             seen.obstacles.append(Obstacle("protection_key", f"memory with a protection key at {area.start:#x}"))
+        if views is not None and (inside := views.path_of(mapping)) is not None:
+            if not inside:
+                what = f"{name}, mapped of a branched folder as it was before"
+                seen.obstacles.append(Obstacle("old_view", what))
+            mapping = mapping._replace(name=inside)
         _place(mapping, ledger, area, seen)
         seen.areas.append(area)
 
@@ -209,6 +221,31 @@ class _Mapping(NamedTuple):
     def kernels(self) -> bool:
         """Whether it is the kernel's own: [vdso], [vvar] and the like."""
         return self.name.startswith("[") and not self.name.startswith(("[anon:", "[heap]", "[stack"))
+
+
+class _Views:
+    """Tells mappings of files in branched folders, whose names lead elsewhere from here."""
+
+    def __init__(self, noted: Noted) -> None:
+        self._paths = {_device(number): path for number, path in zip(noted.devices, noted.paths, strict=True)}
+        with open("/proc/self/mountinfo") as mountinfo:
+            self._here = {_device(os.makedev(*map(int, line.split()[2].split(":")))) for line in mountinfo}
+
+    def path_of(self, mapping: _Mapping) -> str | None:
+        """Return where a file in a folder lies, "" for one in a view that is gone, None for any other."""
+        if not mapping.name.startswith("/") or mapping.name.startswith("/memfd:") or mapping.device in self._here:
+            return None
+        if mapping.name.endswith(" (deleted)"):
+            return None
+        folder = self._paths.get(mapping.device)
+        if folder is None:
+            return ""
+        return mapping.name if mapping.name.startswith(f"{folder}/") else folder + mapping.name
+
+
+def _device(number: int) -> str:
+    """Return how maps write a device."""
+    return f"{os.major(number):02x}:{os.minor(number):02x}"
 
 
 @functools.lru_cache(maxsize=1024)
@@ -252,8 +289,8 @@ def _place(mapping: _Mapping, ledger: str, area: Area, seen: Seen) -> None:
             area.name = name[len("[anon:") : -1]
     elif name.startswith(ledger.partition(" ")[0]):
         area.kind = "ledger"
-    elif _LOCK.search(name) and not area.protection:
-        area.kind = "lock"
+    elif (lock := _LOCK.search(name)) and not area.protection:
+        area.kind, area.name = "lock", lock[1]
     elif name.startswith("/dev/") and not name.startswith(("/dev/shm/", "/dev/zero")):
         seen.obstacles.append(Obstacle("device_memory", f"memory of a device, {name}"))
     elif mapping.shared and area.protection & mmap.PROT_WRITE:
@@ -274,7 +311,9 @@ def _place(mapping: _Mapping, ledger: str, area: Area, seen: Seen) -> None:
 # ----------------------------------------------------------------------------------------------- descriptors
 
 
-def _look_at_descriptors(pid: int, record: dict[str, Any], ledger: str, seen: Seen) -> None:
+def _look_at_descriptors(pid: int, record: dict[str, Any], ledger: str, noted: Noted | None, seen: Seen) -> None:
+    files = [] if noted is None else noted.files
+    inside = {number: path for numbers, path in files for number in numbers if path is not None}
     for number in sorted(int(name) for name in os.listdir(f"/proc/{pid}/fd")):
         place = f"/proc/{pid}/fd/{number}"
         path, status = os.readlink(place), os.stat(place)
@@ -284,7 +323,9 @@ def _look_at_descriptors(pid: int, record: dict[str, Any], ledger: str, seen: Se
         descriptor = Descriptor(
             number, "file", path, flags=int(about[b"flags"], 8), offset=int(about[b"pos"]), same_as=-1
         )
-        kind = _kind_of(descriptor, status, record, ledger, locked=b"lock" in about)
+        if number in inside:
+            descriptor.path = inside[number]
+        kind = _kind_of(descriptor, status, record, ledger, locked=b"lock" in about, is_named=number in inside)
         if isinstance(kind, Obstacle):
             seen.obstacles.append(kind)
             continue
@@ -295,7 +336,13 @@ def _look_at_descriptors(pid: int, record: dict[str, Any], ledger: str, seen: Se
 
 
 def _kind_of(
-    descriptor: Descriptor, status: os.stat_result, record: dict[str, Any], ledger: str, *, locked: bool
+    descriptor: Descriptor,
+    status: os.stat_result,
+    record: dict[str, Any],
+    ledger: str,
+    *,
+    locked: bool,
+    is_named: bool,
 ) -> DescriptorKind | Obstacle:
     number, path = descriptor.number, descriptor.path
     if number == record["control"]:
@@ -313,6 +360,8 @@ def _kind_of(
     if stat.S_ISFIFO(status.st_mode):
         return Obstacle("open_pipe", f"a pipe (descriptor {number})")
     if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+        if is_named:  # in a branched folder; what lies beneath this descriptor may be gone
+            return "folder" if stat.S_ISDIR(status.st_mode) else "file"
         if not status.st_nlink and stat.S_ISREG(status.st_mode):
             return "nameless"
         if path.endswith(" (deleted)"):

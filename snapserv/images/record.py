@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import NotPortableError
 from ..ext import fork
 
-CELLS = 1
+CELLS = 2
 """The version of what frozen cells and their server say to each other: a cell's own code is in its image."""
 
 _U64, _U32, _I32 = np.uint64, np.uint32, np.int32
@@ -22,7 +22,7 @@ RECORD = np.dtype(
         *((name, _U32) for name in ("alternate_flags", "umask")),
         *((name, _I32) for name in ("control", "ledger", "nice")),
         *((name, _U32) for name in ("personality", "interval_timers", "is_subreaper")),
-        ("timer_slack", _U64),
+        *((name, _U64) for name in ("timer_slack", "note", "note_size")),
         ("limits", _U64, (16, 2)),
         ("actions", _U64, (65, 4)),
     ],

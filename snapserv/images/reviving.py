@@ -6,7 +6,7 @@ import fcntl
 import itertools
 import mmap
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +15,8 @@ from snapserv_client.store.columns import Array, columns
 from snapserv_client.store.format import PAGE, ZERO, Area, Image
 from snapserv_client.store.reader import Store
 
-from . import kernel
+from . import folders, kernel
+from .folders import Layers
 from .script import HOME, HOME_END, PARKING, PARKINGS, Call, Script, Slot, text, write_at
 
 _TOP = 0x7FFFFFFFF000
@@ -32,6 +33,8 @@ KERNELS = ("vdso", "vvar")
 CHUNK_PAGES = 1 << 13
 """How many pages are read at a time."""
 
+Locks = Mapping[str, str]
+NO_LOCKS: Locks = {}
 OpenBase = Callable[[bytes], str]
 """Gives the path of a file that holds a base image, or the content of a file without a name, by its SHA-256."""
 
@@ -61,7 +64,8 @@ def revive(
     open_base: OpenBase,
     *,
     top: int | None,
-    lock: str | None = None,
+    locks: Locks = NO_LOCKS,
+    layers: Layers | None = None,
     jumps: bool = False,
 ) -> Ready:
     """Return a script for the loader (``ext/images/loader.c``).
@@ -71,7 +75,8 @@ def revive(
         store: Where its pages are.
         open_base: Where base images are.
         top: Below which address the kernel maps things in the loader, where that is known and always the same.
-        lock: The lock of the folders for its temporary files here, if there are some.
+        locks: Of its tree's folders here, by what they are: ``tmp``, ``layers``.
+        layers: Where the layers of its branched folders are, if it has some.
         jumps: Whether to have the kernel's code jumped to where it could be moved.
 
     Raises:
@@ -79,11 +84,12 @@ def revive(
     """
     script, above = Script(), _above(image)
     kernel.close_strays(script, image, above)
+    folders.show(script, image, layers, None)
     parked = kernel.park(script, image)
     script.call(Call.munmap, _LOWEST, HOME - _LOWEST, why="what a new process has")
     end = HOME_END + PARKINGS * PARKING
     script.call(Call.munmap, end, _TOP - end, why="what a new process has")
-    layout, pages = _Layout(script, image, open_base, lock), _pages_of(image)
+    layout, pages = _Layout(script, image, open_base, locks), _pages_of(image)
     for area in image.areas:
         if area.kind not in KERNELS:
             own = _between(pages.address, area.start, area.end)
@@ -98,7 +104,15 @@ def revive(
     return _finish(script, image, store, pages, np.arange(len(pages.address)), above, exact=top is not None)
 
 
-def become(image: Image, was: Image, store: Store, open_base: OpenBase, *, lock: str | None = None) -> Ready:
+def become(
+    image: Image,
+    was: Image,
+    store: Store,
+    open_base: OpenBase,
+    *,
+    locks: Locks = NO_LOCKS,
+    layers: Layers | None = None,
+) -> Ready:
     """Return a script for a clone of a process that is what another image says.
 
     What is the same in both is left alone, and so stays shared with its relatives.
@@ -108,7 +122,8 @@ def become(image: Image, was: Image, store: Store, open_base: OpenBase, *, lock:
         was: Of what it is; of the same tree.
         store: Where the pages of both are.
         open_base: Where base images are.
-        lock: The lock of the folders for its temporary files here, if there are some.
+        locks: As for `revive`.
+        layers: As for `revive`. It has none, or both have.
 
     Raises:
         StoreDamagedError: Pages are missing, or not what was written.
@@ -116,7 +131,8 @@ def become(image: Image, was: Image, store: Store, open_base: OpenBase, *, lock:
     script, above = Script(), max(_above(image), _above(was))
     kernel.unregister(script, was)
     kernel.close_files(script, was)
-    layout, pages, theirs = _Layout(script, image, open_base, lock), _pages_of(image), _pages_of(was)
+    folders.show(script, image, layers, was)
+    layout, pages, theirs = _Layout(script, image, open_base, locks), _pages_of(image), _pages_of(was)
     stretches = list(_stretches(image, was))
     for start, end, now, then in stretches:
         if then is not None and then.kind not in KERNELS and not _is_kept(image, was, now, then, start):
@@ -153,16 +169,16 @@ class _Held(NamedTuple):
 class _Layout:
     """Lays out memory: maps areas, and writes pages to them."""
 
-    def __init__(self, script: Script, image: Image, open_base: OpenBase, lock: str | None) -> None:
+    def __init__(self, script: Script, image: Image, open_base: OpenBase, locks: Locks) -> None:
         self._script = script
         self._image = image
         self._open_base = open_base
-        self._lock = lock
+        self._locks = locks
         self._open: tuple[str, Slot] | None = None
 
     def map(self, area: Area, start: int, end: int, *, written: bool) -> None:
         """Map a part of an area, to be written if pages of it follow."""
-        if area.kind == "lock" and self._lock is None:
+        if area.kind == "lock" and area.name not in self._locks:
             return
         protection = area.protection | (_READ_WRITE if written else 0)
         flags = _MAP_FIXED | (area.flags & ~mmap.MAP_SHARED)
@@ -184,7 +200,7 @@ class _Layout:
         )
         for advice in area.advice:
             self._script.call(Call.madvise, start, size, advice, why=f"advice at {start:#x}", may_fail=True)
-        if area.name:
+        if area.name and area.kind != "lock":
             name = self._script.data(text(area.name))
             self._script.call(
                 *(Call.prctl, _PR_SET_VMA, _PR_SET_VMA_ANON_NAME, start, size, name),
@@ -224,7 +240,7 @@ class _Layout:
         """Return where the file of an area is open: neighbours are often of one."""
         image = self._image
         if area.kind == "lock":
-            slot = self._open_file(self._lock or "")
+            slot = self._open_file(self._locks[area.name])
             self._script.call(Call.flock, slot, fcntl.LOCK_SH | fcntl.LOCK_NB, why="a lock", may_fail=True)
             return slot
         path = image.files[area.of].path if area.kind == "file" else self._open_base(image.bases[area.of])
@@ -307,7 +323,7 @@ def _is_kept(image: Image, was: Image, now: Area | None, then: Area, at: int) ->
         return False
     if now.kind == "file":
         ours, theirs = image.files[now.of], was.files[then.of]
-        return (ours.path, ours.xxh3) == (theirs.path, theirs.xxh3)
+        return bool(ours.xxh3) and (ours.path, ours.xxh3) == (theirs.path, theirs.xxh3)
     return now.kind == "ledger" or image.bases[now.of] == was.bases[then.of]
 
 

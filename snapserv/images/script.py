@@ -27,6 +27,7 @@ _MUST_SUCCEED, _MAY_FAIL, _MUST_EQUAL = range(3)
 class Call(IntEnum):
     """System calls of x86-64, by their names."""
 
+    write = 1
     open = 2
     close = 3
     lseek = 8
@@ -50,11 +51,19 @@ class Call(IntEnum):
     setpriority = 141
     prctl = 157
     arch_prctl = 158
+    mount = 165
+    umount2 = 166
     set_tid_address = 218
+    unshare = 272
     set_robust_list = 273
     dup3 = 292
     prlimit64 = 302
     rseq = 334
+    open_tree = 428
+    move_mount = 429
+    fsopen = 430
+    fsconfig = 431
+    fsmount = 432
     close_range = 436
 
 

@@ -12,14 +12,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from snapserv_client.store.columns import Array
-from snapserv_client.store.format import PAGE, ZERO, Area, Base, Image, Pack
+from snapserv_client.store.format import PAGE, ZERO, Area, Base, File, Image, Pack
 from snapserv_client.store.packs import DIGEST
 from snapserv_client.store.reader import Store
 
 from ..errors import NodeDiedError, NotPortableError
 from ..ext import memory
+from ..folders import noted
+from ..folders.noted import Noted
 from ..store.packing import MOST_SLOTS, PackWriter
 from ..store.writing import Saving
+from .folders import is_branched
 from .looking import Obstacle, Seen, look
 from .machine import Files, this_machine
 from .neighbours import Neighbours
@@ -113,11 +116,11 @@ class Taker:
             StoreUnavailableError: It could not be written.
         """
         began = time.monotonic()
-        seen = look(process.pid, dict(process.record), process.ledger)
+        seen = look(process.pid, dict(process.record), process.ledger, _noted(process))
         bases = self._find_bases(seen)
         seen.refuse()
         try:
-            files = [self._files.describe(path) for path in seen.paths]
+            files = [self._describe(path, seen) for path in seen.paths]
         except OSError as cause:
             raise NotPortableError(
                 f"a file that it stands on is gone: {cause.filename}",
@@ -149,6 +152,7 @@ class Taker:
             vdso=_vdso(process, seen),
             folder=seen.folder,
             name=seen.name,
+            branched=seen.branched,
         )
         sha256 = saving.put_image(image)
         self._remember(sha256, table)
@@ -214,6 +218,11 @@ class Taker:
         unseen = ~covered[area.offset // PAGE : (area.offset + area.end - area.start) // PAGE]
         edges = np.flatnonzero(np.diff(np.concatenate(([False], unseen, [False])).astype(np.int8)))
         return (edges.reshape(-1, 2) * PAGE + area.start).astype(np.uint64)
+
+    def _describe(self, path: str, seen: Seen) -> File:
+        if seen.branched is not None and is_branched(path, seen.branched):
+            return File(path, 0, 0, b"")
+        return self._files.describe(path)
 
     def _table(self, sha256: bytes | None) -> PageTable:
         if sha256 is None:
@@ -351,6 +360,17 @@ class _Pages:
     def __exit__(self, *_: object) -> None:
         if self._writer is not None:
             self._writer.abandon()
+
+
+def _noted(process: Process) -> Noted | None:
+    """Return what a process says of its branched folders, if it has some."""
+    size = process.record["note_size"]
+    if not size:
+        return None
+    note = os.pread(process.memory, size, process.record["note"])
+    if len(note) < size:
+        raise NodeDiedError("the node ended while it was looked at")
+    return noted.read(note)
 
 
 def _addresses(regions: Array) -> Array:

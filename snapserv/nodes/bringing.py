@@ -15,11 +15,11 @@ from ..errors import SnapservError
 from ..ext import LOADER
 from ..machine.descriptors import socket_pair
 from ..machine.limits import cannot_clone
-from ..machine.locked_folders import make_shared
+from ..machine.locked_folders import make_shared, share
 from ..machine.oom import SNAPSHOT, prefer
 from .process import CellProcess
 from .process_table import ProcessTable
-from .stacks import TEMPORARY
+from .stacks import TEMPORARY, Stacks, temporary_root
 from .temporaries import Temporaries
 
 
@@ -36,6 +36,33 @@ def new_temporaries(
     root, held = make_shared(table.stores.name(TEMPORARY))
     now = {**described, "temporary": {**described["temporary"], "root": root}}
     return Temporaries(table.stores, now["temporary"], held=held), now
+
+
+def new_stacks(table: ProcessTable, described: Mapping[str, Any]) -> Stacks:
+    """Return layers, without owners yet, for folders that come out of a store.
+
+    Where its folder for temporary files was branched, a process has that at the path that it had: there is one again.
+
+    Args:
+        table: Whose cells will stand on them.
+        described: What was said of the folders where they were saved.
+
+    Raises:
+        OverBudgetError: There is no place for them.
+    """
+    places = table.stores.name()
+    before = os.path.dirname(described["store"])
+    store, lock = make_shared(sorted(places, key=lambda place: os.path.dirname(place) != before))
+    held, bottom = [lock], []
+    for path in described["paths"]:
+        if (root := temporary_root(path)) is not None:
+            if not os.path.isdir(root):
+                _, lock = make_shared([root])
+                held.append(lock)
+                bottom.append(root)
+            elif (shared := share(root)) is not None:
+                held.append(shared)
+    return Stacks(table.stores, {**described, "store": store, "bottom": bottom, "loaded": True}, held)
 
 
 async def revive(

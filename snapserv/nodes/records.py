@@ -69,5 +69,5 @@ def _folders(cell: CellProcess | None) -> dict[str, Any]:
     stacks = cell.stacks if cell is not None else None
     if stacks is None:
         return {"standing": None}
-    own = stacks.described if "bottom" in stacks.described else None
+    own = stacks.described if "bottom" in stacks.described else None  # also where they came out of a store
     return {"standing": stacks.standing(cell), "folders": own}

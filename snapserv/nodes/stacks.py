@@ -10,7 +10,7 @@ import fcntl
 import os
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -28,6 +28,14 @@ LAYERS, TEMPORARY = WHAT = ("snapserv-layers", "snapserv-tmp")
 NOTHING = Standing([], [], [])
 
 
+def temporary_root(path: str) -> str | None:
+    """Return where the temporary files of a tree's nodes are, for a path that leads there; None for any other."""
+    for parent, root, inside in zip(*([path.split("/")[n:] for n in range(3)]), strict=False):
+        if parent.startswith(f"{TEMPORARY}-") and root and inside:
+            return path[: path.index(f"{parent}/{root}/") + len(f"{parent}/{root}")]
+    return None
+
+
 class Stores:
     """Where the trees of a server keep their layers and their temporary files: folders of their own for each."""
 
@@ -35,6 +43,8 @@ class Stores:
         self._worker: ThreadPoolExecutor | None = None
         self._parents = [f"{base}/{what}-{os.geteuid()}" for what in WHAT for base in bases()]
         self._guards: dict[str, int] = {}
+        self._used: Counter[str] = Counter()
+        self._left: set[str] = set()
 
     def name(self, what: str = LAYERS) -> list[str]:
         """Return where a new tree may have its layers, or its temporary files; there is nothing yet."""
@@ -50,10 +60,22 @@ class Stores:
                 fcntl.flock(self._guards[parent], fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Have folders removed, soon."""
+        """Have folders removed, soon; those at which others are shown when they are no longer."""
         there = [path for path in paths if os.path.lexists(path)]
+        self._left.update(path for path in there if self._used[path])
+        there = [path for path in there if path not in self._left]
         if there:
             self._soon(there)
+
+    def use(self, paths: Iterable[str], *, no_longer: bool = False) -> None:
+        """Have folders stay at which processes show others: to remove one would end that."""
+        for path in paths:
+            self._used[path] += -1 if no_longer else 1
+            if not self._used[path]:
+                del self._used[path]
+                if path in self._left:
+                    self._left.remove(path)
+                    self.remove([path])
 
     def sweep(self) -> None:
         """Remove, soon, what servers that were killed have left: nobody holds their locks any more."""
@@ -83,17 +105,23 @@ class Stacks:
     """The layers that the cells of one tree stand on, or those of a tree's that have some of their own.
 
     An owner is a cell, seen from the server. What it stands on is released when its process has ended: a dead
-    branch comes back from its snapshot, and a dead snapshot not at all. ``described`` is what was said of them.
+    branch comes back from its snapshot, and a dead snapshot not at all. ``described`` is what was said of them, and
+    ``lasting`` which of them a store has, by name. ``held`` are descriptors to close when nobody stands on any more.
     """
 
-    def __init__(self, stores: Stores, described: Mapping[str, Any]) -> None:
+    def __init__(self, stores: Stores, described: Mapping[str, Any], held: Sequence[int] = ()) -> None:
         self.described = described
+        self._locks = list(held)
         self._stores = stores
         self._store: str = described["store"]
         stores.guard(self._store)
         self._held: dict[object, Standing] = {}
         self._owners: Counter[str] = Counter()
         self._last = 0
+        self.lasting: dict[str, dict[str, Any]] = {}
+        self._is_loaded = bool(described.get("loaded"))
+        if self._is_loaded:
+            stores.use([*described["paths"], *described["bottom"]])
         log.info("folders_branch", how=described["how"], why=described["reason"])
 
     def start(self, master: object, standing: Mapping[str, Any]) -> None:
@@ -141,22 +169,89 @@ class Stacks:
         held = self._held.get(snapshot, NOTHING)
         named = {"layer": self._fresh(), "flat": self._fresh()}
         self._hold(branch, Standing(list(named.values()), held.snapshot, held.keeps))
-        return {**named, "lower": held.snapshot}
+        return {**named, "lower": held.snapshot, "moved": self._moved()}
 
     def began(self, snapshot: object, branch: object, answer: Mapping[str, Any]) -> None:
         """Take note of what a new branch stands on, and of a shorter stack for its snapshot."""
         standing = _standing(answer)
         if snapshot in self._held:
             keeps = sorted({*standing.keeps, *self._held[snapshot].keeps})
-            self._hold(snapshot, Standing([], standing.snapshot, keeps))
+            self._hold(snapshot, Standing(self._held[snapshot].branch, standing.snapshot, keeps))
         self._hold(branch, Standing(standing.branch, [], standing.keeps))
+
+    # ------------------------------------------------------------------------------------------- with a store
+
+    @contextlib.contextmanager
+    def kept(self, owner: object) -> Iterator[dict[str, Any]]:
+        """Have what an owner stands on stay for a while; give what an archiver is told that is to save it."""
+        token, held = object(), self._held.get(owner, NOTHING)
+        self._hold(token, Standing([], held.snapshot, []))
+        try:
+            yield {
+                "store": self._store,
+                "stack": held.snapshot,
+                "known": {name: self.lasting[name] for name in (*held.snapshot, ORIGINAL) if name in self.lasting},
+                "paths": self.described["paths"],
+                "overlay": self.described["how"] == "overlay",
+            }
+        finally:
+            self.release(token)
+
+    def saved(self, told: Mapping[str, Any], found: list[dict[str, Any]]) -> None:
+        """Take note of what the store has, in answer to what `kept` gave."""
+        for name, layer in zip((*told["stack"], ORIGINAL), found, strict=False):
+            if name == ORIGINAL or self._owners[name]:
+                self.lasting[name] = layer
+
+    def bringing(self, owner: object, found: list[dict[str, Any]]) -> dict[str, Any]:
+        """Give an owner that comes out of a store its layers; return what an archiver is told that lays them out.
+
+        Args:
+            owner: Whose they are.
+            found: What the store has of them, the topmost first.
+        """
+        overlay = self.described["how"] == "overlay"
+        named = {layer["sha256"]: name for name, layer in self.lasting.items()}
+        stack = [named.get(layer["sha256"]) or self._fresh() for layer in (found[:-1] if overlay else found)]
+        names = [*stack, ORIGINAL] if overlay else stack
+        self.lasting |= zip(names, found, strict=True)
+        upper = self._fresh()
+        self._hold(owner, Standing([upper], stack, []))
+        layers = [[name, layer["sha256"]] for name, layer in zip(names, found, strict=True)]
+        return {"store": self._store, "layers": layers, "upper": upper}
+
+    @property
+    def lock(self) -> str:
+        """The file that all cells have mapped, so that it is known that they live."""
+        return f"{self._store}/{LOCK}"
+
+    def _moved(self) -> tuple[str, list[tuple[int, int]]] | None:
+        if not self._is_loaded:
+            return None
+        found = [os.stat(path) for path in self.described["paths"]]
+        return self._store, [(each.st_dev, each.st_ino) for each in found]
+
+    # ---------------------------------------------------------------------------------------------------------
 
     def release(self, owner: object) -> None:
         """Remove the layers that only ``owner`` stood on, and with the last owner the store."""
         if owner in self._held:
             self._let_go(self._held.pop(owner))
             if not self._held:
-                self._stores.remove([self._store, *self.described.get("bottom", [])])
+                self._end()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody stands on any of them, and so they are removed."""
+        return not self._held
+
+    def _end(self) -> None:
+        bottom = self.described.get("bottom", [])
+        for lock in self._locks:
+            os.close(lock)
+        self._stores.remove([self._store, *bottom])
+        if self._is_loaded:
+            self._stores.use([*self.described["paths"], *bottom], no_longer=True)
 
     def _hold(self, owner: object, standing: Standing) -> None:
         before = self._held.get(owner, NOTHING)
@@ -170,6 +265,7 @@ class Stacks:
         gone = [name for name in names if not self._owners[name]]
         for name in gone:
             del self._owners[name]
+            self.lasting.pop(name, None)
         self._stores.remove(f"{self._store}/{name}" for name in gone)
 
     def _fresh(self) -> str:

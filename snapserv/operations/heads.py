@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import InternalError, MachineDiffersError, SnapservError
@@ -38,10 +38,20 @@ def of_tree(nodes: Nodes, tree: Tree, uid: str, *, root: str) -> dict[str, Any]:
     }
 
 
-def of_node(node: Node, uid: str, tree: str, *, parent: str | None, kept: bool, session: str) -> dict[str, Any]:
+def of_node(
+    node: Node,
+    uid: str,
+    tree: str,
+    *,
+    parent: str | None,
+    kept: bool,
+    session: str,
+    folders: Mapping[str, Any] | None,
+) -> dict[str, Any]:
     """Return what is said of a node, but for its image; see `snapserv_client.store.format.Node`.
 
     Which branch it was taken of says something only to who goes on from that ``session``, whose ids those are.
+    ``folders`` is what was said of those that branch with it.
     """
     return {
         "uid": uid,
@@ -55,7 +65,13 @@ def of_node(node: Node, uid: str, tree: str, *, parent: str | None, kept: bool, 
         "named": node.named,
         "automatic": node.automatic,
         "faulted": node.faulted,
-        "facts": {"kept": kept, "taken_of": node.taken_of, "session": session, "id": node.id},
+        "facts": {
+            "kept": kept,
+            "taken_of": node.taken_of,
+            "session": session,
+            "id": node.id,
+            "folders": None if folders is None else dict(folders),
+        },
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from ..errors import BadRequestError, NameTakenError, NotFoundError, UnsupportedError
+from ..errors import BadRequestError, NameTakenError, NotFoundError
 from ..nodes.bringing import new_temporaries
 from ..nodes.nodes import Nodes
 from ..nodes.tree import Autosnap, NameInUseError, Node, Tree
@@ -130,8 +130,6 @@ class Loading:
         return None
 
     def _plant(self, head: Mapping[str, Any], name: str) -> Tree:
-        if head["described"].get("folders") is not None:
-            raise UnsupportedError("a tree that branches folders cannot be loaded yet")
         if not head["described"]:
             raise NotFoundError(f"the tree {head['name']} says nothing of how it was served")
         temporaries, said = new_temporaries(self._nodes.processes, head["described"])

@@ -8,9 +8,10 @@ that gives it up (`snapserv.budget`) is stored.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..errors import NodeDiedError, NotFoundError, NotPortableError, SnapservErr
 from ..nodes import bringing
 from ..nodes.nodes import Nodes
 from ..nodes.process import CellProcess
+from ..nodes.stacks import Stacks
 from ..nodes.temporaries import Temporaries
 from ..nodes.tree import Node, Tree
 from ..nodes.turns import Turn
@@ -46,6 +48,8 @@ class Saved(NamedTuple):
         kept: Whether it stays in the store when the node is dropped: somebody has asked for it.
         saved: When it was written, in seconds since 1970.
         size: How many bytes were written for it.
+        folders: What was said of the folders that branch with it, if some do.
+        layers: What is in them, in the store.
     """
 
     uid: str
@@ -54,6 +58,8 @@ class Saved(NamedTuple):
     kept: bool
     saved: float
     size: int
+    folders: dict[str, Any] | None = None
+    layers: Sequence[dict[str, Any]] = ()
 
 
 class Saving:
@@ -79,6 +85,7 @@ class Saving:
         self._saved = {number: Saved(*told) for number, told in nodes.ledger.entries("saved").items()}
         self._trees: dict[str, str] = {}
         self._files: dict[str, Temporaries] = {}
+        self._stacks: dict[str, Stacks] = {}
         self._written: dict[int, dict[str, Any]] = {}
         self._in_progress: dict[int, asyncio.Task[Saved]] = {}
         self._due: dict[int, None] = {}
@@ -186,21 +193,28 @@ class Saving:
         processes += [{"pid": other.pid, "record": None} for other in others if other is not None and other.pid]
         tree = self._trees.setdefault(node.tree.name, secrets.token_hex(16))
         uid = secrets.token_hex(16)
-        head = heads.of_node(node, uid, tree, parent=self._parent(node), kept=kept, session=self.session)
+        stacks = cell.stacks
+        folders = None if stacks is None else dict(stacks.described)
+        about = {"parent": self._parent(node), "kept": kept, "session": self.session, "folders": folders}
+        head = heads.of_node(node, uid, tree, **about)
         relative, relative_pid = self._nearest(node)
         told = heads.of_tree(nodes, node.tree, tree, root=uid) if root is node else None
-        answer, _ = await self.writer.ask(
-            "save",
-            [_open_memory(each["pid"]) for each in processes],
-            processes=processes,
-            ledger=nodes.ledger.name,
-            relative=relative,
-            relative_pid=relative_pid,
-            tree=told,
-            head=head,
-            session=self.session_of_save() if self.session_of_save is not None else None,
-        )
-        saved = Saved(uid, tree, answer["image"], kept, answer["saved"], answer["size"])
+        with contextlib.nullcontext() if stacks is None else stacks.kept(cell) as layers:
+            answer, _ = await self.writer.ask(
+                "save",
+                [_open_memory(each["pid"]) for each in processes],
+                processes=processes,
+                ledger=nodes.ledger.name,
+                relative=relative,
+                relative_pid=relative_pid,
+                tree=told,
+                head=head,
+                folders=layers,
+                session=self.session_of_save() if self.session_of_save is not None else None,
+            )
+            if stacks is not None and layers is not None:
+                stacks.saved(layers, answer["layers"])
+        saved = Saved(uid, tree, answer["image"], kept, answer["saved"], answer["size"], folders, answer["layers"])
         self._written[node.id] = heads.what_changes(head)
         self._take_note(node, saved)
         log.info("saved", node=node.path, bytes=saved.size, seconds=round(answer["seconds"], 3))
@@ -247,13 +261,19 @@ class Saving:
         saved = self._saved.get(node.id)
         if saved is None or node.id not in self._nodes.forest.nodes:
             return
-        head = heads.of_node(
-            node, saved.uid, saved.tree, parent=self._parent(node), kept=saved.kept, session=self.session
-        )
+        about = {"parent": self._parent(node), "kept": saved.kept, "session": self.session}
+        head = heads.of_node(node, saved.uid, saved.tree, **about, folders=saved.folders)
         changes = heads.what_changes(head)
         if self._written.get(node.id) != changes:
             await self.writer.ask(
-                "head", head={**head, "image": saved.image, "saved": saved.saved, "size": saved.size}
+                "head",
+                head={
+                    **head,
+                    "image": saved.image,
+                    "saved": saved.saved,
+                    "size": saved.size,
+                    "layers": saved.layers,
+                },
             )
             self._written[node.id] = changes
 
@@ -406,13 +426,27 @@ class Saving:
         nodes, saved = self._nodes, self._saved[node.id]
         beside = None if relative is None else nodes.cell(relative)
         was = None if relative is None else self._saved[relative.id].image
-        files = self._files.get(node.tree.name)
-        lock = None if files is None else files.lock
-        answer, descriptors = await self.reader.ask("script", image=saved.image, was=was, lock=lock)
-        (script,) = descriptors
-        cell = await bringing.revive(
-            nodes.processes, script, answer["above"], heads.explain(node, answer["told"]), beside
-        )
+        files, stacks, coming = self._files.get(node.tree.name), self._stacks_of(saved), object()
+        if stacks is None and saved.folders is not None:
+            stacks = self._stacks[saved.folders["store"]] = bringing.new_stacks(nodes.processes, saved.folders)
+        folders = None if stacks is None else stacks.bringing(coming, list(saved.layers))
+        locks = {"tmp": files.lock} if files is not None else {}
+        if stacks is not None:
+            locks["layers"] = stacks.lock
+        try:
+            answer, descriptors = await self.reader.ask(
+                "script", image=saved.image, was=was, locks=locks, folders=folders
+            )
+            (script,) = descriptors
+            cell = await bringing.revive(
+                nodes.processes, script, answer["above"], heads.explain(node, answer["told"]), beside
+            )
+            if stacks is not None and (standing := stacks.standing(coming)) is not None:
+                cell.stacks = stacks
+                stacks.hold_again(cell, standing)
+        finally:
+            if stacks is not None:
+                stacks.release(coming)
         cell.has_on_drop = bool(nodes.plan(node).described["has_on_drop"])
         if files is not None:
             cell.temporaries = files
@@ -420,16 +454,27 @@ class Saving:
         nodes.brought(node, cell)
         return cell
 
+    def _stacks_of(self, saved: Saved) -> Stacks | None:
+        """Return the layers on which all stand whose folders came from where a node's did; None before the first."""
+        if saved.folders is None:
+            return None
+        found = self._stacks.get(saved.folders["store"])
+        return None if found is None or found.is_over else found
+
     def _relative(self, node: Node) -> Node | None:
         """Return a snapshot of the same tree that has a process, lasts, and is not being changed: a near one."""
-        nodes = self._nodes
+        nodes, saved = self._nodes, self._saved[node.id]
         ancestors = nodes.forest.ancestors(node, RELATIVES_LOOKED_AT)[-2::-1]
         kin = [nodes.forest.nodes[child] for each in ancestors[:1] for child in list(each.children)]
         recent = [nodes.forest.nodes[number] for number in nodes.traffic.recent if number in nodes.forest.nodes]
         root = [nodes.forest.nodes[node.tree.root]] if node.tree.root in nodes.forest.nodes else []
+        stacks = self._stacks_of(saved)
+        if saved.folders is not None and stacks is None:
+            return None
         for each in (*ancestors, *kin[:RELATIVES_LOOKED_AT], *reversed(recent), *root):
             alive = each.id in self._saved and each.id not in nodes.stored.away and each.death is None
-            if each is node or each.tree is not node.tree or not alive or nodes.cell_of(each) is None:
+            cell = nodes.cell_of(each)
+            if each is node or each.tree is not node.tree or not alive or cell is None or cell.stacks is not stacks:
                 continue
             if nodes.queue(each).shareable:
                 return each
@@ -445,5 +490,14 @@ def _open_memory(pid: int) -> int:
 
 def described(saved: Mapping[str, Any]) -> Saved:
     """Return what the store has of a node, of its head."""
-    kept = bool(saved.get("facts", {}).get("kept", True))
-    return Saved(saved["uid"], saved["tree"], saved["image"], kept, saved["saved"], saved.get("size", 0))
+    facts = saved.get("facts", {})
+    return Saved(
+        saved["uid"],
+        saved["tree"],
+        saved["image"],
+        bool(facts.get("kept", True)),
+        saved["saved"],
+        saved.get("size", 0),
+        facts.get("folders"),
+        saved.get("layers", []),
+    )

@@ -97,12 +97,12 @@ class Area(_Object):
         end: The first address behind it.
         protection: PROT_READ, PROT_WRITE and PROT_EXEC, or-ed.
         kind: ``anonymous``; of a ``file`` or a ``base``, mapped privately; of the server's ``ledger``, shared; of
-            the ``lock`` of its tree's temporary files; or the kernel's.
+            a ``lock`` of its tree's folders; or the kernel's.
         of: Which of the image's files or bases.
         offset: Where in it the area begins.
         advice: MADV_* numbers that hold for it.
         flags: Further MAP_* flags: MAP_GROWSDOWN, MAP_NORESERVE.
-        name: What it was called (PR_SET_VMA_ANON_NAME), if anything.
+        name: What it was called (PR_SET_VMA_ANON_NAME), if anything; of a ``lock``, whose it is: ``tmp``, ``layers``.
     """
 
     start: int
@@ -123,7 +123,7 @@ class File(_Object):
         path: Where it lies.
         size: In bytes.
         modified_ns: When it was changed last. Where only this differs, the content is compared.
-        xxh3: XXH3-128 of its content.
+        xxh3: XXH3-128 of its content; none of a file in a branched folder, which is in a layer.
         content: The SHA-256 of a `Base` that holds its content, where it was embedded.
     """
 
@@ -183,6 +183,20 @@ class Machine(_Object):
     cells: int
 
 
+class Folders(_Object):
+    """Branched folders that a process sees; what is in them is in the node's layers.
+
+    Attributes:
+        how: ``overlay``: as overlayfs shows the layers, one above the other; or ``copies``: as the only layer is.
+        user_namespace: Whether they are mounted in a user namespace of its own.
+        paths: Of the folders; in a layer they are called by their numbers here.
+    """
+
+    how: Literal["overlay", "copies"]
+    user_namespace: bool
+    paths: list[str]
+
+
 class Image(_Object):
     """A frozen process.
 
@@ -198,6 +212,7 @@ class Image(_Object):
         vdso: The bytes of the kernel's own code in it.
         folder: Its working folder.
         name: What it is called (PR_SET_NAME).
+        branched: The folders that branch with it, if there are some.
     """
 
     machine: Machine
@@ -211,10 +226,14 @@ class Image(_Object):
     vdso: bytes = b""
     folder: str = "/"
     name: str = ""
+    branched: Folders | None = None
 
 
 class Layer(_Object):
     """A layer of branched folders: a tar archive, compressed with zstd.
+
+    In it the folders are numbers. The lowest layer is what the user's folders held; what lies above is as overlayfs
+    has it: a character device 0/0 is a name that is gone.
 
     Attributes:
         sha256: Of the compressed bytes, which is its name.

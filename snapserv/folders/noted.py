@@ -1,0 +1,41 @@
+"""What a cell says of its branched folders to whoever takes an image of it: it is read out of its memory."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..ext import fork
+
+
+class Noted(msgspec.Struct):
+    """Branched folders, as they are seen by a process that is about to be frozen.
+
+    Attributes:
+        how: ``overlay`` or ``copies``.
+        user_namespace: Whether it is in a user namespace of its own.
+        paths: Of the folders.
+        devices: ``st_dev`` of each, by which mappings of files in them are known.
+        files: What is open in them: descriptors that are one, and the path; None where the file has no name.
+        at_work: The working folder, if it lies in one of them.
+    """
+
+    how: str
+    user_namespace: bool
+    paths: list[str]
+    devices: list[int]
+    files: list[tuple[tuple[int, ...], str | None]]
+    at_work: str | None
+
+
+def put(noted: Noted) -> None:
+    """Have all processes that are frozen from here say so."""
+    fork.put_note(msgspec.msgpack.encode(noted))
+
+
+def read(note: bytes) -> Noted:
+    """Return what a process says.
+
+    Raises:
+        msgspec.DecodeError: It is none of ours.
+    """
+    return msgspec.msgpack.decode(note, type=Noted)
