@@ -103,29 +103,30 @@ def unshare_again() -> None:
         raise OSError(errno, os.strerror(errno), "unshare")
 
 
-def overlay(options: dict[str, str]) -> int:
-    """Mount an overlay where no path leads to, and return a descriptor of its root folder, for `attach`.
+def make(kind: str, options: dict[str, str]) -> int:
+    """Mount a file system where no path leads to, and return a descriptor of its root folder, for `attach`.
 
     Args:
-        options: As in the kernel's Documentation/filesystems/overlayfs.rst; an empty value for a flag. Each is
-            cut off by the kernel at 255 bytes (fsconfig(2)).
+        kind: What kind of file system.
+        options: As in the kernel's Documentation/filesystems; an empty value for a flag. Each is cut off by the
+            kernel at 255 bytes (fsconfig(2)).
 
     Raises:
         OSError: ``filename`` names the step that the kernel refused.
     """
     cdef int root = -1
-    cdef int context = fs_open(b"overlay")
+    cdef int context = fs_open(kind.encode())
     if context < 0:
-        raise OSError(errno, os.strerror(errno), "fsopen overlay")
+        raise OSError(errno, os.strerror(errno), f"fsopen {kind}")
     try:
         for key, value in options.items():
             if fs_set(context, key.encode(), os.fsencode(value)) < 0:
-                raise OSError(errno, os.strerror(errno), f"overlay {key}={value}")
+                raise OSError(errno, os.strerror(errno), f"{kind} {key}={value}")
         if fs_create(context) < 0:
-            raise OSError(errno, os.strerror(errno), "overlay")
+            raise OSError(errno, os.strerror(errno), kind)
         root = fs_mount(context)
         if root < 0:
-            raise OSError(errno, os.strerror(errno), "fsmount overlay")
+            raise OSError(errno, os.strerror(errno), f"fsmount {kind}")
     finally:
         os.close(context)
     return root

@@ -5,30 +5,28 @@ from __future__ import annotations
 import os
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from snapserv_client.store import framing, keys
-from snapserv_client.store.format import Image
+from snapserv_client.store.format import Folders, Image
 from snapserv_client.store.reader import Store
 
 from ..errors import MachineDiffersError, NodeDiedError, OverBudgetError
-from ..folders import archiving, store
-from ..folders.layers import remove
-from ..folders.store import ORIGINAL
+from ..folders import archiving, numbers, store
+from ..folders.layers import copy_with_parents, remove
+from ..folders.open_files import OpenFile
+from ..folders.store import IMAGE, NUMBERS, ORIGINAL
 from ..images.folders import Layers
 from ..store.writing import Saving
-
-SPOOLED_BYTES = 8 << 20
-"""What of an archive is in memory before it goes to a file."""
 
 
 def save(folders: Mapping[str, Any], saving: Saving) -> list[dict[str, Any]]:
     """Write the layers of a node that the store does not have; return them all, the topmost first.
 
     Args:
-        folders: ``store``, where they are; ``stack``: their names, the topmost first; ``known``: what the store has of
-            them, by name; ``paths``: the user's folders, which lie beneath all of them in an ``overlay``.
+        folders: ``store``, where they are; ``stack``: their names, the topmost first; ``known``: what the store has
+            of them, by name; ``paths``: the user's folders, which lie beneath all of them in an ``overlay``.
         saving: Where to write.
 
     Raises:
@@ -40,11 +38,9 @@ def save(folders: Mapping[str, Any], saving: Saving) -> list[dict[str, Any]]:
         if name in known and not saving.absent([_key(known[name]["sha256"])]):
             found.append(known[name])
             continue
-        at = folders["store"]
-        places = (
-            folders["paths"] if name == ORIGINAL else [f"{at}/{name}/{n}" for n in range(len(folders["paths"]))]
-        )
-        with tempfile.SpooledTemporaryFile(SPOOLED_BYTES) as spool:
+        paths = folders["paths"]
+        places = paths if name == ORIGINAL else [f"{folders['store']}/{name}/{n}" for n in range(len(paths))]
+        with tempfile.TemporaryFile() as spool:
             try:
                 archiving.pack(places, spool)
             except FileNotFoundError as cause:
@@ -60,7 +56,8 @@ def lay_out(folders: Mapping[str, Any] | None, image: Image, stored: Store) -> L
 
     Args:
         folders: ``store``; ``layers``: name and SHA-256 of each, the topmost first; ``upper``: the name of another,
-            for what the process opens to write. None where the image has no branched folders.
+            for what the process opens to write; ``numbered``: that of one for inode numbers. None where the image
+            has no branched folders.
         image: Of the process.
         stored: Where they lie in archives.
 
@@ -76,11 +73,15 @@ def lay_out(folders: Mapping[str, Any] | None, image: Image, stored: Store) -> L
         for name, sha256 in folders["layers"]:
             if not os.path.isdir(f"{at}/{name}"):
                 _unpack(stored, sha256, f"{at}/{name}")
-        stack = [name for name in names if name != ORIGINAL]
+        stack, numbered = [name for name in names if name != ORIGINAL], None
         if image.branched.how == "overlay":
             own = store.Store(at, len(image.branched.paths), user_namespace=image.branched.user_namespace)
             with own.entered():
-                own.make(folders["upper"], stack, [])
+                files = _numbered(image.branched, folders["numbered"], names, own)
+                if files:
+                    numbered = folders["numbered"]
+                    stack.insert(0, numbered)
+                own.make(folders["upper"], stack, files)
         for path in image.branched.paths:
             os.makedirs(path, 0o700, exist_ok=True)
     except PermissionError as cause:
@@ -93,7 +94,32 @@ def lay_out(folders: Mapping[str, Any] | None, image: Image, stored: Store) -> L
         raise OverBudgetError(
             f"the node's folders cannot be laid out: {cause}", hint="free space in TMPDIR"
         ) from cause
-    return Layers(at, stack, folders["upper"])
+    return Layers(at, stack, folders["upper"], numbered)
+
+
+def _numbered(branched: Folders, layer: str, stack: Sequence[str], own: store.Store) -> list[OpenFile]:
+    """Make a layer in which files that are open for writing have the inode numbers that they had.
+
+    Returns:
+        These files; none where no numbers can be given, and there is no such layer.
+    """
+    if not branched.inodes or branched.user_namespace or (kind := numbers.how()) is None:
+        return []
+    files = []
+    for path, number in branched.inodes.items():
+        folder = next(n for n, each in enumerate(branched.paths) if path.startswith(f"{each}/"))
+        files.append(OpenFile((), folder, path[len(branched.paths[folder]) + 1 :], os.O_RDWR, number))
+    if max(branched.inodes.values()) >= numbers.MOST:
+        return []
+    own.make(layer, stack[:-1], [])
+    for file in files:
+        newest = next(name for name in stack if os.path.lexists(f"{name}/{file.folder}/{file.path}"))
+        copy_with_parents(f"{newest}/{file.folder}", str(file.path), f"{layer}/{file.folder}")
+        name = f"{layer}/{file.folder}/{file.path}"
+        os.setxattr(name, numbers.ORIGIN, numbers.handle(file.number, kind))
+    os.mkdir(f"{layer}/{NUMBERS}")
+    numbers.write(f"{layer}/{NUMBERS}{IMAGE}", [file.number for file in files])
+    return files
 
 
 def _unpack(stored: Store, sha256: bytes, path: str) -> None:

@@ -128,14 +128,23 @@ class Archive:
     def _script(self, request: Mapping[str, Any], _: list[int]) -> Answer:
         """Return a script that brings a process back: from nothing, or from one that is another image."""
         image = self._checked(request["image"])
-        known = {"locks": request["locks"], "layers": layers.lay_out(request["folders"], image, self._store)}
+        laid = layers.lay_out(request["folders"], image, self._store)
+        known = {"locks": request["locks"], "layers": laid}
         if request["was"] is None:
             ready = reviving.revive(image, self._store, self._bases.path, top=find_top(), **known)
         else:
             was = self._store.image(request["was"])
             ready = reviving.become(image, was, self._store, self._bases.path, **known)
-        answer = {"above": ready.above, "told": ready.told, "pages": ready.pages, "exact": ready.exact}
-        return answer, ready.descriptor
+        numbered = None if laid is None else laid.numbered
+        renumbered = [] if image.branched is None or numbered is not None else sorted(image.branched.inodes)
+        return {
+            "above": ready.above,
+            "told": ready.told,
+            "pages": ready.pages,
+            "exact": ready.exact,
+            "numbered": numbered,
+            "renumbered": renumbered,
+        }, ready.descriptor
 
     def _read(self, request: Mapping[str, Any], _: list[int]) -> Answer:
         """Return a region of a field of an image, in C order."""

@@ -7,6 +7,20 @@ import msgspec
 from ..ext import fork
 
 
+class OpenNoted(msgspec.Struct):
+    """What is open in branched folders.
+
+    Attributes:
+        descriptors: Those that are one open file.
+        path: Where it is; None where it has no name any more.
+        number: Its inode number where it is open for writing, else 0.
+    """
+
+    descriptors: tuple[int, ...]
+    path: str | None
+    number: int
+
+
 class Noted(msgspec.Struct):
     """Branched folders, as they are seen by a process that is about to be frozen.
 
@@ -15,7 +29,7 @@ class Noted(msgspec.Struct):
         user_namespace: Whether it is in a user namespace of its own.
         paths: Of the folders.
         devices: ``st_dev`` of each, by which mappings of files in them are known.
-        files: What is open in them: descriptors that are one, and the path; None where the file has no name.
+        files: What is open in them.
         at_work: The working folder, if it lies in one of them.
     """
 
@@ -23,7 +37,7 @@ class Noted(msgspec.Struct):
     user_namespace: bool
     paths: list[str]
     devices: list[int]
-    files: list[tuple[tuple[int, ...], str | None]]
+    files: list[OpenNoted]
     at_work: str | None
 
 

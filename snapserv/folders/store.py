@@ -19,6 +19,8 @@ from .open_files import OpenFile
 MOST_LAYERS = 24
 """A stack longer than this is merged into one layer: its names must fit into the 255 bytes of a mount option."""
 ORIGINAL = "o"
+NUMBERS, IMAGE = "e", ".image"
+"""Where in a layer a file system is mounted that has inode numbers, and what its image is called besides."""
 
 
 class Store:
@@ -34,6 +36,7 @@ class Store:
         self.path = path
         self.base = os.path.dirname(os.path.dirname(path))
         self.user_namespace = user_namespace
+        self.numbered: str | None = None
         self._count = count
         self._prefix = "user.overlay." if user_namespace else "trusted.overlay."
         self._held: int | None = None
@@ -167,14 +170,21 @@ class Store:
                 layers.copy_with_parents(newest, file.path, f"{layer}/{file.folder}")
 
     def _overlay(self, layer: str, stack: Sequence[str], number: int) -> int:
-        return mounts.overlay(overlay_options(layer, stack, number, user_namespace=self.user_namespace))
+        options = overlay_options(layer, stack, number, user_namespace=self.user_namespace, numbered=self.numbered)
+        return mounts.make("overlay", options)
 
 
-def overlay_options(layer: str, stack: Sequence[str], number: int, *, user_namespace: bool) -> dict[str, str]:
-    """Return what makes an overlay of layers; an empty value for a flag. Paths are as seen from the store."""
+def overlay_options(
+    layer: str, stack: Sequence[str], number: int, *, user_namespace: bool, numbered: str | None = None
+) -> dict[str, str]:
+    """Return what makes an overlay of layers; an empty value for a flag. Paths are as seen from the store.
+
+    ``numbered`` is the layer in which inode numbers of files are shown that were elsewhere before, if some were.
+    """
+    lowest = [f"{numbered}/{NUMBERS}"] if numbered is not None else []
     options = {
         "source": "snapserv",
-        "lowerdir": ":".join(f"{name}/{number}" for name in (*stack, ORIGINAL)),
+        "lowerdir": ":".join([*(f"{name}/{number}" for name in (*stack, ORIGINAL)), *lowest]),
         "upperdir": f"{layer}/{number}",
         "workdir": f"{layer}/{number}.work",
         # Layers end with the server, so nothing is to be written to the disk for later. Without this, each

@@ -23,7 +23,7 @@ import msgspec
 from ..errors import NotFoundError, OverBudgetError, SimulationError, UnsupportedError
 from ..ext import mounts
 from . import layers, noted
-from .noted import Noted
+from .noted import Noted, OpenNoted
 from .open_files import OpenFile, Spares, find, find_shared_mappings, number_of
 from .store import MOST_LAYERS, Store
 
@@ -48,11 +48,13 @@ class Standing(msgspec.Struct):
         branch: Layers of the cell, the topmost first.
         snapshot: Layers of the snapshot.
         keeps: Further layers that must not be removed: files in them give open ones their inode numbers.
+        moved: Of a snapshot that came out of a store, what its branches are told of where that is; see `begin`.
     """
 
     branch: list[str]
     snapshot: list[str]
     keeps: list[str]
+    moved: dict[str, Any] | None = None
 
 
 class Folders:
@@ -202,7 +204,7 @@ class Folders:
                 layers.remove(f"{self._store.path}/{name}")
 
     def begin(
-        self, layer: str, flat: str, lower: Sequence[str], moved: tuple[str, list[tuple[int, int]]] | None = None
+        self, layer: str, flat: str, lower: Sequence[str], moved: Mapping[str, Any] | None = None
     ) -> Standing:
         """Give a new branch its view: the first thing in its process.
 
@@ -210,8 +212,9 @@ class Folders:
             layer: Name for the layer that this branch writes.
             flat: Name for a layer into which to merge the snapshot's, if there are too many.
             lower: The layers of the snapshot.
-            moved: Where this process comes out of an image: where the layers are now, and device and inode of what
-                lies beneath the views.
+            moved: Where this process comes out of an image, what is another one here: ``store``, where the layers
+                are; ``originals``, device and inode of what lies beneath the views; and ``numbered``, the layer
+                that has inode numbers, if any.
 
         Returns:
             What the branch stands on, and the snapshot, which the merged layer may serve as well.
@@ -224,7 +227,8 @@ class Folders:
         prepared = _Prepared(Spares(), [layer, flat])
         self._prepared = None
         if moved is not None:
-            self._store.path, self._originals = moved[0], [(device, inode) for device, inode in moved[1]]
+            self._store.path, self._store.numbered = moved["store"], moved["numbered"]
+            self._originals = [(device, inode) for device, inode in moved["originals"]]
         with _typed("a view of the branch's folders"):
             mounts.unshare_again()
             if self.how == "copies":
@@ -271,7 +275,11 @@ class Folders:
             paths=paths,
             devices=[os.stat(path).st_dev for path in paths],
             files=[
-                (file.descriptors, None if file.path is None else f"{paths[file.folder]}/{file.path}")
+                OpenNoted(
+                    file.descriptors,
+                    None if file.path is None else f"{paths[file.folder]}/{file.path}",
+                    file.number if file.writable and file.path is not None else 0,
+                )
                 for file in self._files
             ],
             at_work=self._folder_at_work,
@@ -281,6 +289,8 @@ class Folders:
         """Make a layer over others, and everything open as it is there; where they are too many, merge them."""
         stack, store, files = list(lower), self._store, self._files
         keeps = store.origins(files, [*lower, *self._standing.keeps])
+        if store.numbered is not None:
+            keeps = sorted({*keeps, store.numbered})
         with store.entered():
             store.make(layer, stack, files)
             if len(stack) > MOST_LAYERS:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from snapserv_client.store.format import Folders, Image
 
-from ..folders.store import overlay_options
+from ..folders.store import IMAGE, NUMBERS, overlay_options
 from .script import Call, Script, Slot, text
 
 _HERE = -100
@@ -26,12 +26,15 @@ class Layers(NamedTuple):
     Attributes:
         store: The folder that they are in.
         stack: Their names, the topmost first, but for what the user's folders held.
-        upper: The name of an empty one, for what the process opens to write.
+        upper: The name of another one, for what the process opens to write.
+        numbered: The topmost of them where it has the image of a file system in which files have the inode numbers
+            that they had; see `snapserv.folders.numbers`.
     """
 
     store: str
     stack: list[str]
     upper: str
+    numbered: str | None
 
 
 def is_branched(path: str, folders: Folders) -> bool:
@@ -55,13 +58,15 @@ def show(script: Script, image: Image, layers: Layers | None, was: Image | None)
     for path in [] if before is None else before.paths:
         script.call(Call.umount2, script.data(text(path)), _MNT_DETACH, why=f"what was seen at {path}")
     script.call(Call.chdir, script.data(text(layers.store)), why="the layers of its folders")
+    if layers.numbered is not None:
+        why, place = "inode numbers that were elsewhere", f"{layers.numbered}/{NUMBERS}"
+        _attach(script, _make(script, "erofs", {"source": f"{place}{IMAGE}"}, why), place, why)
     for number, path in enumerate(folders.paths):
-        root = (
-            _overlay(script, folders, layers, number) if folders.how == "overlay" else _copy(script, layers, number)
-        )
-        target, why = script.data(text(path)), f"the folder {path}"
-        script.call(Call.move_mount, root, script.data(b"\0"), _HERE, target, _FROM_EMPTY_PATH, why=why)
-        script.call(Call.close, root, why=why)
+        if folders.how == "overlay":
+            root = _overlay(script, folders, layers, number)
+        else:
+            root = _copy(script, layers, number)
+        _attach(script, root, path, f"the folder {path}")
 
 
 def _leave(script: Script, folders: Folders, *, anew: bool) -> None:
@@ -82,9 +87,16 @@ def _leave(script: Script, folders: Folders, *, anew: bool) -> None:
 
 def _overlay(script: Script, folders: Folders, layers: Layers, number: int) -> Slot:
     """Have an overlay mounted where no path leads to; return where its root is."""
-    context, root, why = script.slot(), script.slot(), f"an overlay for {folders.paths[number]}"
-    script.call(Call.fsopen, script.data(text("overlay")), _CLOEXEC, why=why, into=context)
-    options = overlay_options(layers.upper, layers.stack, number, user_namespace=folders.user_namespace)
+    options = overlay_options(
+        layers.upper, layers.stack, number, user_namespace=folders.user_namespace, numbered=layers.numbered
+    )
+    return _make(script, "overlay", options, f"an overlay for {folders.paths[number]}")
+
+
+def _make(script: Script, kind: str, options: dict[str, str], why: str) -> Slot:
+    """Have a file system mounted where no path leads to; return where its root is."""
+    context, root = script.slot(), script.slot()
+    script.call(Call.fsopen, script.data(text(kind)), _CLOEXEC, why=why, into=context)
     for name, value in options.items():
         command, said = (_SET_STRING, script.data(text(value))) if value else (_SET_FLAG, 0)
         script.call(Call.fsconfig, context, command, script.data(text(name)), said, 0, why=f"{why}: {name}={value}")
@@ -92,6 +104,12 @@ def _overlay(script: Script, folders: Folders, layers: Layers, number: int) -> S
     script.call(Call.fsmount, context, _CLOEXEC, 0, why=why, into=root)
     script.call(Call.close, context, why=why)
     return root
+
+
+def _attach(script: Script, root: Slot, path: str, why: str) -> None:
+    place, nothing = script.data(text(path)), script.data(b"\0")
+    script.call(Call.move_mount, root, nothing, _HERE, place, _FROM_EMPTY_PATH, why=why)
+    script.call(Call.close, root, why=why)
 
 
 def _copy(script: Script, layers: Layers, number: int) -> Slot:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from snapserv_client.store.format import Area, AreaKind, Descriptor, DescriptorKind, Folders
 
@@ -110,8 +110,9 @@ def look(pid: int, record: dict[str, Any], ledger: str, noted: Noted | None) -> 
     """
     seen = Seen()
     if noted is not None:
-        how = "overlay" if noted.how == "overlay" else "copies"
-        seen.branched = Folders(how, noted.user_namespace, noted.paths)
+        how: Literal["overlay", "copies"] = "overlay" if noted.how == "overlay" else "copies"
+        inodes = {file.path: file.number for file in noted.files if file.path is not None and file.number}
+        seen.branched = Folders(how, noted.user_namespace, noted.paths, inodes)
     try:
         _look_at_state(pid, record, seen)
         _look_at_memory(pid, ledger, noted, seen)
@@ -313,7 +314,7 @@ def _place(mapping: _Mapping, ledger: str, area: Area, seen: Seen) -> None:
 
 def _look_at_descriptors(pid: int, record: dict[str, Any], ledger: str, noted: Noted | None, seen: Seen) -> None:
     files = [] if noted is None else noted.files
-    inside = {number: path for numbers, path in files for number in numbers if path is not None}
+    inside = {number: file.path for file in files for number in file.descriptors if file.path is not None}
     for number in sorted(int(name) for name in os.listdir(f"/proc/{pid}/fd")):
         place = f"/proc/{pid}/fd/{number}"
         path, status = os.readlink(place), os.stat(place)

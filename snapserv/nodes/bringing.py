@@ -41,7 +41,7 @@ def new_temporaries(
 def new_stacks(table: ProcessTable, described: Mapping[str, Any]) -> Stacks:
     """Return layers, without owners yet, for folders that come out of a store.
 
-    Where its folder for temporary files was branched, a process has that at the path that it had: there is one again.
+    Where its folder for temporary files was branched, a process has that at the path that it had, made again.
 
     Args:
         table: Whose cells will stand on them.

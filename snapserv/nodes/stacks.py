@@ -106,7 +106,7 @@ class Stacks:
 
     An owner is a cell, seen from the server. What it stands on is released when its process has ended: a dead
     branch comes back from its snapshot, and a dead snapshot not at all. ``described`` is what was said of them, and
-    ``lasting`` which of them a store has, by name. ``held`` are descriptors to close when nobody stands on any more.
+    ``lasting`` which of them a store has, by name. ``held`` are descriptors to close when nobody stands on any.
     """
 
     def __init__(self, stores: Stores, described: Mapping[str, Any], held: Sequence[int] = ()) -> None:
@@ -169,14 +169,15 @@ class Stacks:
         held = self._held.get(snapshot, NOTHING)
         named = {"layer": self._fresh(), "flat": self._fresh()}
         self._hold(branch, Standing(list(named.values()), held.snapshot, held.keeps))
-        return {**named, "lower": held.snapshot, "moved": self._moved()}
+        return {**named, "lower": held.snapshot, "moved": held.moved}
 
     def began(self, snapshot: object, branch: object, answer: Mapping[str, Any]) -> None:
         """Take note of what a new branch stands on, and of a shorter stack for its snapshot."""
         standing = _standing(answer)
         if snapshot in self._held:
             keeps = sorted({*standing.keeps, *self._held[snapshot].keeps})
-            self._hold(snapshot, Standing(self._held[snapshot].branch, standing.snapshot, keeps))
+            held = self._held[snapshot]
+            self._hold(snapshot, Standing(held.branch, standing.snapshot, keeps, held.moved))
         self._hold(branch, Standing(standing.branch, [], standing.keeps))
 
     # ------------------------------------------------------------------------------------------- with a store
@@ -211,25 +212,40 @@ class Stacks:
             found: What the store has of them, the topmost first.
         """
         overlay = self.described["how"] == "overlay"
-        named = {layer["sha256"]: name for name, layer in self.lasting.items()}
-        stack = [named.get(layer["sha256"]) or self._fresh() for layer in (found[:-1] if overlay else found)]
+        stack: list[str] = []
+        for layer in found[:-1] if overlay else found:
+            there = (name for name, other in self.lasting.items() if other["sha256"] == layer["sha256"])
+            # Each once: equal ones in one stack, as empty ones are, cannot be the same for overlayfs.
+            stack.append(next((name for name in there if name not in (*stack, ORIGINAL)), None) or self._fresh())
         names = [*stack, ORIGINAL] if overlay else stack
         self.lasting |= zip(names, found, strict=True)
-        upper = self._fresh()
-        self._hold(owner, Standing([upper], stack, []))
+        own = {"upper": self._fresh(), "numbered": self._fresh()}
+        self._hold(owner, Standing(list(own.values()), stack, []))
         layers = [[name, layer["sha256"]] for name, layer in zip(names, found, strict=True)]
-        return {"store": self._store, "layers": layers, "upper": upper}
+        return {"store": self._store, "layers": layers, **own}
+
+    def brought(self, cell: object, coming: object, *, numbered: str | None) -> None:
+        """Take note of the cell that has come, for which `bringing` has held its layers.
+
+        Args:
+            cell: Its own.
+            coming: The owner that was told of there.
+            numbered: The layer in which files have their inode numbers, if there is one.
+        """
+        held = self._held[coming]
+        stack = [numbered, *held.snapshot] if numbered is not None else held.snapshot
+        found = [os.stat(path) for path in self.described["paths"]]
+        originals = [[each.st_dev, each.st_ino] for each in found]
+        moved = {"store": self._store, "originals": originals, "numbered": numbered}
+        self._hold(cell, Standing(held.branch, stack, [], moved))
 
     @property
-    def lock(self) -> str:
-        """The file that all cells have mapped, so that it is known that they live."""
-        return f"{self._store}/{LOCK}"
-
-    def _moved(self) -> tuple[str, list[tuple[int, int]]] | None:
-        if not self._is_loaded:
-            return None
-        found = [os.stat(path) for path in self.described["paths"]]
-        return self._store, [(each.st_dev, each.st_ino) for each in found]
+    def locks(self) -> dict[str, str]:
+        """The files that all cells have mapped, so that it is known that they live: by what they lock."""
+        roots = (temporary_root(path) for path in self.described["paths"])
+        root = next((each for each in roots if each is not None), None)
+        layers = {"layers": f"{self._store}/{LOCK}"}
+        return layers if root is None else layers | {"tmp": f"{root}/{LOCK}"}
 
     # ---------------------------------------------------------------------------------------------------------
 
@@ -275,7 +291,7 @@ class Stacks:
 
 
 def _standing(answer: Mapping[str, Any]) -> Standing:
-    return Standing(answer["branch"], answer["snapshot"], answer["keeps"])
+    return Standing(answer["branch"], answer["snapshot"], answer["keeps"], answer.get("moved"))
 
 
 def _names(standing: Standing) -> set[str]:

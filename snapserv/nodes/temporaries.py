@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..ext import fork
-from ..machine.locked_folders import LOCK, share
+from ..machine.locked_folders import LOCK, make_shared, share
 from .stacks import Stores
 
 
@@ -61,9 +61,10 @@ class Temporaries:
         if self._held is None:
             self._held = share(self._root)
 
-    @property
-    def lock(self) -> str:
-        """The file that all cells have mapped, so that it is known that they live."""
+    def present(self) -> str:
+        """Have the folders be there, where no cell has held them; return the file that all cells have mapped."""
+        if not os.path.isdir(self._root):
+            _, self._held = make_shared([self._root])
         return f"{self._root}/{LOCK}"
 
     def layered(self, branch: object) -> str:

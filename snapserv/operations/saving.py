@@ -195,8 +195,7 @@ class Saving:
         uid = secrets.token_hex(16)
         stacks = cell.stacks
         folders = None if stacks is None else dict(stacks.described)
-        about = {"parent": self._parent(node), "kept": kept, "session": self.session, "folders": folders}
-        head = heads.of_node(node, uid, tree, **about)
+        head = self._head(node, uid, tree, kept=kept, folders=folders)
         relative, relative_pid = self._nearest(node)
         told = heads.of_tree(nodes, node.tree, tree, root=uid) if root is node else None
         with contextlib.nullcontext() if stacks is None else stacks.kept(cell) as layers:
@@ -256,13 +255,18 @@ class Saving:
                 return self._saved[each.id].image, cell.pid if cell is not None and each.death is None else 0
         return None, 0
 
+    def _head(
+        self, node: Node, uid: str, tree: str, *, kept: bool, folders: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        parent, session = self._parent(node), self.session
+        return heads.of_node(node, uid, tree, parent=parent, kept=kept, session=session, folders=folders)
+
     async def _write_head(self, node: Node) -> None:
         """Have the store know of a node what there is to know now."""
         saved = self._saved.get(node.id)
         if saved is None or node.id not in self._nodes.forest.nodes:
             return
-        about = {"parent": self._parent(node), "kept": saved.kept, "session": self.session}
-        head = heads.of_node(node, saved.uid, saved.tree, **about, folders=saved.folders)
+        head = self._head(node, saved.uid, saved.tree, kept=saved.kept, folders=saved.folders)
         changes = heads.what_changes(head)
         if self._written.get(node.id) != changes:
             await self.writer.ask(
@@ -430,20 +434,22 @@ class Saving:
         if stacks is None and saved.folders is not None:
             stacks = self._stacks[saved.folders["store"]] = bringing.new_stacks(nodes.processes, saved.folders)
         folders = None if stacks is None else stacks.bringing(coming, list(saved.layers))
-        locks = {"tmp": files.lock} if files is not None else {}
+        locks = {"tmp": files.present()} if files is not None else {}
         if stacks is not None:
-            locks["layers"] = stacks.lock
+            locks |= stacks.locks
         try:
             answer, descriptors = await self.reader.ask(
                 "script", image=saved.image, was=was, locks=locks, folders=folders
             )
             (script,) = descriptors
+            if answer["renumbered"]:
+                log.warning("other_inode_numbers", node=node.path, files=answer["renumbered"])
             cell = await bringing.revive(
                 nodes.processes, script, answer["above"], heads.explain(node, answer["told"]), beside
             )
-            if stacks is not None and (standing := stacks.standing(coming)) is not None:
+            if stacks is not None:
                 cell.stacks = stacks
-                stacks.hold_again(cell, standing)
+                stacks.brought(cell, coming, numbered=answer["numbered"])
         finally:
             if stacks is not None:
                 stacks.release(coming)
@@ -455,7 +461,7 @@ class Saving:
         return cell
 
     def _stacks_of(self, saved: Saved) -> Stacks | None:
-        """Return the layers on which all stand whose folders came from where a node's did; None before the first."""
+        """Return the layers of all whose folders came from where a node's did; None before the first."""
         if saved.folders is None:
             return None
         found = self._stacks.get(saved.folders["store"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ class Lives:
         self.options = options
         self.process: ServerProcess | None = None
         self._number = 0
+        self._again: Callable[[], ServerProcess]
 
     def begin(self, *targets: str, options: tuple[str, ...] = (), **how: Any) -> Server:
         """Start a server; without a target one that goes on."""
@@ -29,7 +32,9 @@ class Lives:
         place = self.folder / str(self._number)
         place.mkdir()
         store = ("--store", str(self.store))
-        self.process = start_server(place, *targets, options=(*store, *self.options, *options), **how)
+        every = (*store, *self.options, *options)
+        self._again = functools.partial(start_server, place, *targets, options=every, **how)
+        self.process = self._again()
         return self.process.connect()
 
     def kill_all(self) -> None:
@@ -41,6 +46,16 @@ class Lives:
                 os.kill(pid, signal.SIGKILL)
         self.process.end(signal.SIGKILL)
         assert_settles(lambda: [pid for pid in pids[1:] if _lives(pid)], [])
+
+    def kill_server(self) -> None:
+        """Kill the server alone: its cells wait for the next one."""
+        assert self.process is not None
+        self.process.end(signal.SIGKILL)
+
+    def rise(self) -> Server:
+        """Start the next server at the same address, as the last one was started."""
+        self.process = self._again()
+        return self.process.connect()
 
     def end(self) -> None:
         """End the server as it should."""

@@ -102,7 +102,7 @@ class Area(_Object):
         offset: Where in it the area begins.
         advice: MADV_* numbers that hold for it.
         flags: Further MAP_* flags: MAP_GROWSDOWN, MAP_NORESERVE.
-        name: What it was called (PR_SET_VMA_ANON_NAME), if anything; of a ``lock``, whose it is: ``tmp``, ``layers``.
+        name: What it was called (PR_SET_VMA_ANON_NAME), if anything; of a ``lock``, whose: ``tmp``, ``layers``.
     """
 
     start: int
@@ -190,11 +190,13 @@ class Folders(_Object):
         how: ``overlay``: as overlayfs shows the layers, one above the other; or ``copies``: as the only layer is.
         user_namespace: Whether they are mounted in a user namespace of its own.
         paths: Of the folders; in a layer they are called by their numbers here.
+        inodes: Files that are open for writing, by path, and their inode numbers, by which programs know them.
     """
 
     how: Literal["overlay", "copies"]
     user_namespace: bool
     paths: list[str]
+    inodes: dict[str, int] = {}
 
 
 class Image(_Object):
