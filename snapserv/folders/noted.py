@@ -28,7 +28,6 @@ class Noted(msgspec.Struct):
         how: ``overlay`` or ``copies``.
         user_namespace: Whether it is in a user namespace of its own.
         paths: Of the folders.
-        devices: ``st_dev`` of each, by which mappings of files in them are known.
         files: What is open in them.
         at_work: The working folder, if it lies in one of them.
     """
@@ -36,7 +35,6 @@ class Noted(msgspec.Struct):
     how: str
     user_namespace: bool
     paths: list[str]
-    devices: list[int]
     files: list[OpenNoted]
     at_work: str | None
 

@@ -273,7 +273,6 @@ class Folders:
             how=self.how,
             user_namespace=self._store.user_namespace,
             paths=paths,
-            devices=[os.stat(path).st_dev for path in paths],
             files=[
                 OpenNoted(
                     file.descriptors,

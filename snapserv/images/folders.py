@@ -37,11 +37,6 @@ class Layers(NamedTuple):
     numbered: str | None
 
 
-def is_branched(path: str, folders: Folders) -> bool:
-    """Return whether a path leads into a branched folder."""
-    return any(path.startswith(f"{folder}/") for folder in folders.paths)
-
-
 def show(script: Script, image: Image, layers: Layers | None, was: Image | None) -> None:
     """Have a process see the folders of an image, in a mount namespace of its own.
 

@@ -65,7 +65,8 @@ class Seen:
     Attributes:
         areas: In order of address; ``of`` is an index into ``paths``, or into ``bases``.
         paths: Files that areas are of.
-        bases: Files without a name that areas stand on: device and inode.
+        bases: Files that areas stand on and that nobody else can open: device and inode.
+        passing: Those of them in views of branched folders: another file may be called so when the view is gone.
         descriptors: In order of number.
         mm: As struct prctl_mm_map has them, without the break.
         auxiliary: The auxiliary vector.
@@ -78,6 +79,7 @@ class Seen:
     areas: list[Area] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     bases: list[tuple[str, int]] = field(default_factory=list)
+    passing: set[tuple[str, int]] = field(default_factory=set)
     descriptors: list[Descriptor] = field(default_factory=list)
     mm: list[int] = field(default_factory=list)
     auxiliary: bytes = b""
@@ -115,7 +117,7 @@ def look(pid: int, record: dict[str, Any], ledger: str, noted: Noted | None) -> 
         seen.branched = Folders(how, noted.user_namespace, noted.paths, inodes)
     try:
         _look_at_state(pid, record, seen)
-        _look_at_memory(pid, ledger, noted, seen)
+        _look_at_memory(pid, ledger, seen)
         _look_at_descriptors(pid, record, ledger, noted, seen)
         numbers = _read(pid, "stat").rpartition(b")")[2].split()
         seen.mm = [int(numbers[number - 3]) for number in _MM]
@@ -172,8 +174,8 @@ def _is_blocked(pid: int) -> bool:
 # ---------------------------------------------------------------------------------------------------- memory
 
 
-def _look_at_memory(pid: int, ledger: str, noted: Noted | None, seen: Seen) -> None:
-    views = None if noted is None else _Views(noted)
+def _look_at_memory(pid: int, ledger: str, seen: Seen) -> None:
+    here = None if seen.branched is None else _devices_here()
     lines = _read(pid, "smaps").splitlines()
     # Every area has the same lines: its extent first, and what it is like at the same places after that.
     stride = next((number for number, line in enumerate(lines[1:], 1) if _is_extent(line)), len(lines))
@@ -197,11 +199,8 @@ def _look_at_memory(pid: int, ledger: str, noted: Noted | None, seen: Seen) -> N
         _take_flags(flagged, mapping, area, seen)
         if not key.endswith(b" 0"):
             seen.obstacles.append(Obstacle("protection_key", f"memory with a protection key at {area.start:#x}"))
-        if views is not None and (inside := views.path_of(mapping)) is not None:
-            if not inside:
-                what = f"{name}, mapped of a branched folder as it was before"
-                seen.obstacles.append(Obstacle("old_view", what))
-            mapping = mapping._replace(name=inside)
+        in_view = here is not None and name.startswith("/") and not name.startswith("/memfd:")
+        mapping = mapping._replace(in_view=in_view and mapping.device not in (here or ()))
         _place(mapping, ledger, area, seen)
         seen.areas.append(area)
 
@@ -217,6 +216,7 @@ class _Mapping(NamedTuple):
     device: str
     inode: int
     shared: bool
+    in_view: bool = False
 
     @property
     def kernels(self) -> bool:
@@ -224,29 +224,11 @@ class _Mapping(NamedTuple):
         return self.name.startswith("[") and not self.name.startswith(("[anon:", "[heap]", "[stack"))
 
 
-class _Views:
-    """Tells mappings of files in branched folders, whose names lead elsewhere from here."""
-
-    def __init__(self, noted: Noted) -> None:
-        self._paths = {_device(number): path for number, path in zip(noted.devices, noted.paths, strict=True)}
-        with open("/proc/self/mountinfo") as mountinfo:
-            self._here = {_device(os.makedev(*map(int, line.split()[2].split(":")))) for line in mountinfo}
-
-    def path_of(self, mapping: _Mapping) -> str | None:
-        """Return where a file in a folder lies, "" for one in a view that is gone, None for any other."""
-        if not mapping.name.startswith("/") or mapping.name.startswith("/memfd:") or mapping.device in self._here:
-            return None
-        if mapping.name.endswith(" (deleted)"):
-            return None
-        folder = self._paths.get(mapping.device)
-        if folder is None:
-            return ""
-        return mapping.name if mapping.name.startswith(f"{folder}/") else folder + mapping.name
-
-
-def _device(number: int) -> str:
-    """Return how maps write a device."""
-    return f"{os.major(number):02x}:{os.minor(number):02x}"
+def _devices_here() -> set[str]:
+    """Return the devices that are mounted here, as maps write them: others are views of branched folders."""
+    with open("/proc/self/mountinfo") as mountinfo:
+        numbers = [map(int, line.split()[2].split(":")) for line in mountinfo]
+    return {f"{major:02x}:{minor:02x}" for major, minor in numbers}
 
 
 @functools.lru_cache(maxsize=1024)
@@ -296,10 +278,12 @@ def _place(mapping: _Mapping, ledger: str, area: Area, seen: Seen) -> None:
         seen.obstacles.append(Obstacle("device_memory", f"memory of a device, {name}"))
     elif mapping.shared and area.protection & mmap.PROT_WRITE:
         seen.obstacles.append(Obstacle("shared_memory", f"{name}, mapped shared, at {area.start:#x}"))
-    elif name.endswith(" (deleted)") or not name.startswith("/"):
+    elif mapping.in_view or name.endswith(" (deleted)") or not name.startswith("/"):
         base = (mapping.device, mapping.inode)
         if base not in seen.bases:
             seen.bases.append(base)
+        if mapping.in_view:
+            seen.passing.add(base)
         area.kind, area.of = "base", seen.bases.index(base)
     else:
         if name not in seen.paths:

@@ -82,8 +82,6 @@ class Files:
         """
         differs = {}
         for file in files:
-            if not file.xxh3:
-                continue  # in a branched folder, which comes along
             try:
                 status = os.stat(file.path)
             except OSError as cause:

@@ -323,7 +323,7 @@ def _is_kept(image: Image, was: Image, now: Area | None, then: Area, at: int) ->
         return False
     if now.kind == "file":
         ours, theirs = image.files[now.of], was.files[then.of]
-        return bool(ours.xxh3) and (ours.path, ours.xxh3) == (theirs.path, theirs.xxh3)
+        return (ours.path, ours.xxh3) == (theirs.path, theirs.xxh3)
     return now.kind == "ledger" or image.bases[now.of] == was.bases[then.of]
 
 

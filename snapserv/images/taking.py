@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from snapserv_client.store.columns import Array
-from snapserv_client.store.format import PAGE, ZERO, Area, Base, File, Image, Pack
+from snapserv_client.store.format import PAGE, ZERO, Area, Base, Image, Pack
 from snapserv_client.store.packs import DIGEST
 from snapserv_client.store.reader import Store
 
@@ -22,7 +22,6 @@ from ..folders import noted
 from ..folders.noted import Noted
 from ..store.packing import MOST_SLOTS, PackWriter
 from ..store.writing import Saving
-from .folders import is_branched
 from .looking import Obstacle, Seen, look
 from .machine import Files, this_machine
 from .neighbours import Neighbours
@@ -120,7 +119,7 @@ class Taker:
         bases = self._find_bases(seen)
         seen.refuse()
         try:
-            files = [self._describe(path, seen) for path in seen.paths]
+            files = [self._files.describe(path) for path in seen.paths]
         except OSError as cause:
             raise NotPortableError(
                 f"a file that it stands on is gone: {cause.filename}",
@@ -128,7 +127,7 @@ class Taker:
             ) from cause
         with _Pages(saving) as pages:
             for base, extents in bases.items():
-                if base not in self._bases:
+                if base not in self._bases or base in seen.passing:
                     self._bases[base] = self._save_base(base, extents, [*others, process], pages, saving)
             for descriptor in seen.descriptors:
                 if descriptor.kind == "nameless" and descriptor.same_as < 0:
@@ -154,6 +153,8 @@ class Taker:
             name=seen.name,
             branched=seen.branched,
         )
+        for base in seen.passing:
+            del self._bases[base]
         sha256 = saving.put_image(image)
         self._remember(sha256, table)
         return Taken(sha256, image, len(table.address), pages.count, pages.written_bytes, time.monotonic() - began)
@@ -218,11 +219,6 @@ class Taker:
         unseen = ~covered[area.offset // PAGE : (area.offset + area.end - area.start) // PAGE]
         edges = np.flatnonzero(np.diff(np.concatenate(([False], unseen, [False])).astype(np.int8)))
         return (edges.reshape(-1, 2) * PAGE + area.start).astype(np.uint64)
-
-    def _describe(self, path: str, seen: Seen) -> File:
-        if seen.branched is not None and is_branched(path, seen.branched):
-            return File(path, 0, 0, b"")
-        return self._files.describe(path)
 
     def _table(self, sha256: bytes | None) -> PageTable:
         if sha256 is None:

@@ -11,10 +11,9 @@ from snapserv_client.errors import NotPortableError
 from ..conftest import ROOT, ServerProcess
 
 HOLDS = "tests.simulations.holding:Holds"
-LASTS = ("map", "listing", "many_files", "array", "value", "nameless", "temporary", "removed")
+LASTS = ("map", "listing", "many_files", "array", "value", "nameless", "temporary", "removed", "mapped_file")
 REFUSED = {
     "segment": "children",
-    "mapped_file": "branched_folders",
     "tasks": "open_kernel_object",
     "nothing": "open_kernel_object",
 }

@@ -123,7 +123,7 @@ class File(_Object):
         path: Where it lies.
         size: In bytes.
         modified_ns: When it was changed last. Where only this differs, the content is compared.
-        xxh3: XXH3-128 of its content; none of a file in a branched folder, which is in a layer.
+        xxh3: XXH3-128 of its content.
         content: The SHA-256 of a `Base` that holds its content, where it was embedded.
     """
 
