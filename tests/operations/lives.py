@@ -47,6 +47,11 @@ class Lives:
         self.process.end(signal.SIGKILL)
         assert_settles(lambda: [pid for pid in pids[1:] if _lives(pid)], [])
 
+    def drop_caches(self) -> None:
+        """Have the kernel forget what it has read of files, if this user may."""
+        with contextlib.suppress(PermissionError):
+            Path("/proc/sys/vm/drop_caches").write_text("3")
+
     def kill_server(self) -> None:
         """Kill the server alone: its cells wait for the next one."""
         assert self.process is not None
