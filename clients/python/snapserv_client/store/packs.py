@@ -12,8 +12,12 @@ All is little-endian. Its name is the SHA-256 of all of its bytes; a page that i
 
 from __future__ import annotations
 
+import functools
 import itertools
+import os
 import struct
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -24,15 +28,20 @@ from . import framing
 from .blobs import Blobs, Buffer
 from .format import FORMAT, FRAME_PAGES, PAGE, Pack
 from .keys import PACKS, of_content
+from .recent import Recent
 
 MAGIC = b"\x89snappck"
 HEADER = struct.Struct("<8sII")
 FOOTER = struct.Struct("<QQ16sII8s")
 DIGEST = np.dtype("V16")
-BATCH_BYTES = 16 << 20
-"""How much of a pack is asked for at a time."""
+BATCH_FRAMES = 128
+"""How many frames are asked for, and unpacked, at a time."""
+ALONE = 4
+"""So few frames are unpacked without further threads."""
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+Frames: TypeAlias = Recent[tuple[bytes, int], bytes]
+"""Unpacked frames, by the SHA-256 of their pack and their number in it."""
 
 
 class Index(NamedTuple):
@@ -119,7 +128,9 @@ def read_footer(blobs: Blobs, key: str, size: int) -> tuple[int, int]:
     return begins, slots
 
 
-def read_pages(blobs: Blobs, pack: Pack, index: Index, slots: Array, rows: Array, out: Array) -> None:
+def read_pages(
+    blobs: Blobs, pack: Pack, index: Index, slots: Array, rows: Array, out: Array, kept: Frames
+) -> None:
     """Read pages of a pack, each of them checked.
 
     Args:
@@ -129,6 +140,7 @@ def read_pages(blobs: Blobs, pack: Pack, index: Index, slots: Array, rows: Array
         slots: Which pages; shape (n,).
         rows: Where in ``out`` each belongs; shape (n,).
         out: uint8, shape (rows, 4096); only the rows that are named are written.
+        kept: Frames that were unpacked already, and where to keep more.
 
     Raises:
         StoreDamagedError: A page is not what was written.
@@ -139,22 +151,57 @@ def read_pages(blobs: Blobs, pack: Pack, index: Index, slots: Array, rows: Array
         raise framing.damaged(key, f"it has {pack.slots} pages, and page {int(slots.max())} is referred to")
     order = np.argsort(slots, kind="stable")
     slots, rows = slots[order].astype(np.int64), rows[order]
-    frames, first = np.unique(slots // FRAME_PAGES, return_index=True)
-    bounds = np.append(first, slots.size)
-    for begin, end in _batches(index.starts, frames):
-        stretches = _stretches(index.starts, frames[begin:end], blobs.gap)
-        buffers = blobs.get_ranges(key, [(start, stop - start) for start, stop in stretches])
-        pieces = zip(stretches, buffers, strict=True)
-        (start, stop), data = next(pieces)
-        for number in range(begin, end):
-            frame = int(frames[number])
-            place, behind = int(index.starts[frame]), int(index.starts[frame + 1])
-            if place >= stop:
-                (start, stop), data = next(pieces)
-            held = min(FRAME_PAGES, pack.slots - frame * FRAME_PAGES)
-            pages = _frame(key, memoryview(data)[place - start : behind - start], behind - place, held)
-            some = slice(bounds[number], bounds[number + 1])
-            _deal(key, pages, index.digests, slots[some], frame * FRAME_PAGES, rows[some], out)
+    some_of = {frame: slice(first, last) for frame, first, last in groups(slots // FRAME_PAGES)}
+    for frame, pages in _frames(blobs, key, pack, index, list(some_of), kept):
+        some = some_of[frame]
+        _deal(key, pages, index.digests, slots[some], frame * FRAME_PAGES, rows[some], out)
+
+
+def _frames(
+    blobs: Blobs, key: str, pack: Pack, index: Index, frames: list[int], kept: Frames
+) -> Iterator[tuple[int, bytes]]:
+    """Yield unpacked frames of a pack with their numbers: those that are kept, and then the others, in order."""
+    missing = []
+    for frame in frames:
+        pages = kept.get((pack.sha256, frame))
+        if pages is None:
+            missing.append(frame)
+        else:
+            yield frame, pages
+    for at in range(0, len(missing), BATCH_FRAMES):
+        batch = np.array(missing[at : at + BATCH_FRAMES])
+        packed = _read(blobs, key, index.starts, batch)
+        held = [min(FRAME_PAGES, pack.slots - frame * FRAME_PAGES) for frame in batch.tolist()]
+        for frame, unpacked in zip(batch.tolist(), _unpack(key, packed, held), strict=True):
+            yield frame, unpacked
+            kept.put((pack.sha256, frame), unpacked)  # nobody has found it damaged
+
+
+def _read(blobs: Blobs, key: str, starts: Array, frames: Array) -> list[memoryview]:
+    """Return frames of a pack as they lie there."""
+    stretches = _stretches(starts, frames, blobs.gap)
+    buffers = blobs.get_ranges(key, [(start, stop - start) for start, stop in stretches])
+    pieces = zip(stretches, buffers, strict=True)
+    (start, stop), data = next(pieces)
+    found = []
+    for place, behind in zip(starts[frames].tolist(), starts[frames + 1].tolist(), strict=True):
+        if place >= stop:
+            (start, stop), data = next(pieces)
+        frame = memoryview(data)[place - start : behind - start]
+        if len(frame) != behind - place:
+            raise framing.damaged(key, "it is cut short")
+        found.append(frame)
+    return found
+
+
+def _unpack(key: str, packed: list[memoryview], pages: list[int]) -> Iterator[bytes]:
+    """Yield frames of so many pages unpacked; many of them by all processors."""
+    unpack = functools.partial(_frame, key)
+    if len(packed) <= ALONE:
+        yield from map(unpack, packed, pages)
+    else:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            yield from pool.map(unpack, packed, pages)
 
 
 def _digest(index: Buffer, footer: Buffer) -> bytes:
@@ -164,11 +211,10 @@ def _digest(index: Buffer, footer: Buffer) -> bytes:
     return digest.digest()
 
 
-def _batches(starts: Array, frames: Array) -> list[tuple[int, int]]:
-    """Return stretches of ``frames`` of which each takes about `BATCH_BYTES`."""
-    filled = np.cumsum(starts[frames + 1] - starts[frames]) // BATCH_BYTES
-    edges = [0, *(np.flatnonzero(np.diff(filled)) + 1).tolist(), len(frames)] if len(frames) else []
-    return list(itertools.pairwise(edges))
+def groups(values: Array) -> list[tuple[int, int, int]]:
+    """Return each value of an array in order, and where in it that begins and ends."""
+    edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)] if len(values) else []
+    return [(int(values[first]), first, last) for first, last in itertools.pairwise(edges)]
 
 
 def _stretches(starts: Array, frames: Array, gap: int) -> list[tuple[int, int]]:
@@ -180,20 +226,19 @@ def _stretches(starts: Array, frames: Array, gap: int) -> list[tuple[int, int]]:
     return list(zip(firsts, lasts, strict=True))
 
 
-def _frame(key: str, data: memoryview, size: int, pages: int) -> memoryview:
-    if len(data) != size:
-        raise framing.damaged(key, "it is cut short")
-    if size == pages * PAGE:
-        return data
+def _frame(key: str, data: memoryview, pages: int) -> bytes:
+    if len(data) == pages * PAGE:
+        return bytes(data)
     try:
-        return memoryview(framing.unzstd(data, pages * PAGE))
+        return framing.unzstd(data, pages * PAGE)
     except zstandard.ZstdError as cause:
         raise framing.damaged(key, f"a frame cannot be unpacked: {cause}") from cause
 
 
-def _deal(key: str, pages: memoryview, digests: Array, slots: Array, first: int, rows: Array, out: Array) -> None:
+def _deal(key: str, pages: bytes, digests: Array, slots: Array, first: int, rows: Array, out: Array) -> None:
     """Put the pages of a frame where they belong, if they are what was written."""
-    found = b"".join([xxhash.xxh3_128_digest(pages[at : at + PAGE]) for at in ((slots - first) * PAGE).tolist()])
+    view = memoryview(pages)
+    found = b"".join([xxhash.xxh3_128_digest(view[at : at + PAGE]) for at in ((slots - first) * PAGE).tolist()])
     if found != digests[slots].tobytes():
         wrong = np.flatnonzero(np.frombuffer(found, DIGEST) != digests[slots])
         raise framing.damaged(key, f"page {int(slots[wrong[0]])} has changed")
