@@ -1,4 +1,4 @@
-"""In what two images of one tree differ: their pages, and the areas that these lie in. Tables, and not page by page."""
+"""In what two images of one tree differ: their pages, and the areas that these lie in; as tables."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def changed(pages: Held, theirs: Held, image: Image, was: Image) -> Array:
 
 
 def stretches(image: Image, was: Image) -> list[Stretch]:
-    """Return all stretches of address space in which an image that is wanted, or the one that is there, has something.
+    """Return all stretches of address space in which the image that is wanted, or that is there, has something.
 
     Most areas are in both: only the others are taken to pieces.
     """

@@ -225,15 +225,12 @@ class _Layout:
         return self._open[1]
 
 
-def _finish(
-    script: Script, image: Image, store: Store, written: Held, above: int, *, exact: bool = True
-) -> Ready:
+def _finish(script: Script, image: Image, store: Store, written: Held, above: int, *, exact: bool = True) -> Ready:
     """Return the script with the pages that it writes."""
     descriptor, begin = script.write(image.kernel["registers"])
     try:
         if len(written.address):
-            flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
-            content = memoryview(mmap.mmap(descriptor, 0, flags))[begin:]
+            content = memoryview(mmap.mmap(descriptor, 0))[begin:]
             store.pages(image.packs, written.pack, written.slot, content)
     except BaseException:
         os.close(descriptor)

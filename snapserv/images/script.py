@@ -229,7 +229,8 @@ class Script:
             struct.pack_into("<Q", self._data, at, SCRIPT_AT + begin + to)
         arguments = np.frombuffer(self._operations, _ARGUMENTS)
         values, added = arguments["values"], arguments["added"]
-        for mark, plus, is_then in ((_IN_DATA, begin, _IN_SCRIPT), (_IN_DATA_OF_FILE, begin, 0), (_IN_PAGES, mapped, 0)):
+        marks = ((_IN_DATA, begin, _IN_SCRIPT), (_IN_DATA_OF_FILE, begin, 0), (_IN_PAGES, mapped, 0))
+        for mark, plus, is_then in marks:
             here = added == mark
             values[here] += np.uint64(plus)
             added[here] = is_then

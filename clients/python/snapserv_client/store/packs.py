@@ -12,11 +12,9 @@ All is little-endian. Its name is the SHA-256 of all of its bytes; a page that i
 
 from __future__ import annotations
 
-import functools
 import itertools
 import os
 import struct
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeAlias
 
@@ -35,13 +33,23 @@ HEADER = struct.Struct("<8sII")
 FOOTER = struct.Struct("<QQ16sII8s")
 DIGEST = np.dtype("V16")
 BATCH_FRAMES = 128
-"""How many frames are asked for, and unpacked, at a time."""
+"""How many frames are asked for at a time."""
 ALONE = 4
 """So few frames are unpacked without further threads."""
+FEW = FRAME_PAGES // 2
+"""A frame of which fewer pages are wanted is kept: other ones of it may be wanted soon."""
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 Frames: TypeAlias = Recent[tuple[bytes, int], bytes]
 """Unpacked frames, by the SHA-256 of their pack and their number in it."""
+
+
+class _Wanted(NamedTuple):
+    """Pages of a frame that are wanted: their slots in the pack, in order, and where each belongs."""
+
+    frame: int
+    slots: Array
+    rows: Array
 
 
 class Index(NamedTuple):
@@ -128,9 +136,7 @@ def read_footer(blobs: Blobs, key: str, size: int) -> tuple[int, int]:
     return begins, slots
 
 
-def read_pages(
-    blobs: Blobs, pack: Pack, index: Index, slots: Array, rows: Array, out: Array, kept: Frames
-) -> None:
+def read_pages(blobs: Blobs, pack: Pack, index: Index, slots: Array, rows: Array, out: Array, kept: Frames) -> None:
     """Read pages of a pack, each of them checked.
 
     Args:
@@ -151,30 +157,29 @@ def read_pages(
         raise framing.damaged(key, f"it has {pack.slots} pages, and page {int(slots.max())} is referred to")
     order = np.argsort(slots, kind="stable")
     slots, rows = slots[order].astype(np.int64), rows[order]
-    some_of = {frame: slice(first, last) for frame, first, last in groups(slots // FRAME_PAGES)}
-    for frame, pages in _frames(blobs, key, pack, index, list(some_of), kept):
-        some = some_of[frame]
-        _deal(key, pages, index.digests, slots[some], frame * FRAME_PAGES, rows[some], out)
-
-
-def _frames(
-    blobs: Blobs, key: str, pack: Pack, index: Index, frames: list[int], kept: Frames
-) -> Iterator[tuple[int, bytes]]:
-    """Yield unpacked frames of a pack with their numbers: those that are kept, and then the others, in order."""
     missing = []
-    for frame in frames:
+    for frame, first, last in groups(slots // FRAME_PAGES):
+        wanted = _Wanted(frame, slots[first:last], rows[first:last])
         pages = kept.get((pack.sha256, frame))
         if pages is None:
-            missing.append(frame)
+            missing.append(wanted)
         else:
-            yield frame, pages
+            _deal(key, pages, index.digests, wanted, out)
+
+    def unpack(wanted: _Wanted, packed: memoryview) -> None:
+        pages = _frame(key, packed, min(FRAME_PAGES, pack.slots - wanted.frame * FRAME_PAGES))
+        _deal(key, pages, index.digests, wanted, out)
+        if len(wanted.slots) < FEW:
+            kept.put((pack.sha256, wanted.frame), pages)
+
     for at in range(0, len(missing), BATCH_FRAMES):
-        batch = np.array(missing[at : at + BATCH_FRAMES])
-        packed = _read(blobs, key, index.starts, batch)
-        held = [min(FRAME_PAGES, pack.slots - frame * FRAME_PAGES) for frame in batch.tolist()]
-        for frame, unpacked in zip(batch.tolist(), _unpack(key, packed, held), strict=True):
-            yield frame, unpacked
-            kept.put((pack.sha256, frame), unpacked)  # nobody has found it damaged
+        batch = missing[at : at + BATCH_FRAMES]
+        packed = _read(blobs, key, index.starts, np.array([wanted.frame for wanted in batch]))
+        if len(batch) <= ALONE:
+            list(map(unpack, batch, packed))
+        else:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                list(pool.map(unpack, batch, packed))
 
 
 def _read(blobs: Blobs, key: str, starts: Array, frames: Array) -> list[memoryview]:
@@ -192,16 +197,6 @@ def _read(blobs: Blobs, key: str, starts: Array, frames: Array) -> list[memoryvi
             raise framing.damaged(key, "it is cut short")
         found.append(frame)
     return found
-
-
-def _unpack(key: str, packed: list[memoryview], pages: list[int]) -> Iterator[bytes]:
-    """Yield frames of so many pages unpacked; many of them by all processors."""
-    unpack = functools.partial(_frame, key)
-    if len(packed) <= ALONE:
-        yield from map(unpack, packed, pages)
-    else:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            yield from pool.map(unpack, packed, pages)
 
 
 def _digest(index: Buffer, footer: Buffer) -> bytes:
@@ -235,15 +230,16 @@ def _frame(key: str, data: memoryview, pages: int) -> bytes:
         raise framing.damaged(key, f"a frame cannot be unpacked: {cause}") from cause
 
 
-def _deal(key: str, pages: bytes, digests: Array, slots: Array, first: int, rows: Array, out: Array) -> None:
-    """Put the pages of a frame where they belong, if they are what was written."""
-    view = memoryview(pages)
-    found = b"".join([xxhash.xxh3_128_digest(view[at : at + PAGE]) for at in ((slots - first) * PAGE).tolist()])
+def _deal(key: str, pages: bytes, digests: Array, wanted: _Wanted, out: Array) -> None:
+    """Put pages of a frame where they belong, if they are what was written."""
+    _, slots, rows = wanted
+    view, places = memoryview(pages), slots - wanted.frame * FRAME_PAGES
+    found = b"".join([xxhash.xxh3_128_digest(view[at : at + PAGE]) for at in (places * PAGE).tolist()])
     if found != digests[slots].tobytes():
         wrong = np.flatnonzero(np.frombuffer(found, DIGEST) != digests[slots])
         raise framing.damaged(key, f"page {int(slots[wrong[0]])} has changed")
     held = np.frombuffer(pages, np.uint8).reshape(-1, PAGE)
     if rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all() and (np.diff(slots) == 1).all():
-        out[rows[0] : rows[-1] + 1] = held[slots[0] - first : slots[-1] - first + 1]
+        out[rows[0] : rows[-1] + 1] = held[places[0] : places[-1] + 1]
     else:
-        out[rows] = held[slots - first]
+        out[rows] = held[places]
