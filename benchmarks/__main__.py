@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from snapserv.doctor.machine import diagnose
 
@@ -32,8 +31,7 @@ from . import (
     snapshots,
 )
 from .figures import RESULTS
-
-GOALS = "goal"
+from .tables import Check, checked, table
 
 
 def main() -> None:
@@ -47,38 +45,35 @@ def main() -> None:
     console.print(results["machine"])
 
     results["roundtrip"] = roundtrip.measure(200 if quick else 3000)
-    console.print(_table("Round trips, µs", results["roundtrip"]["rows"]))
+    console.print(table("Round trips, µs", results["roundtrip"]["rows"]))
     results["snapshots"] = snapshots.measure(
         sizes_mib=(64, 1024) if quick else (64, 1024, 8192), rounds=10 if quick else 60, console=console
     )
-    console.print(_table("Snapshots and forks with 1,000 pages dirtied between them", results["snapshots"]["rows"]))
+    console.print(table("Snapshots and forks with 1,000 pages dirtied between them", results["snapshots"]["rows"]))
     results["looking"] = looking.measure(20 if quick else 1000)
-    console.print(_table("A look at what is held, before a snapshot, µs", results["looking"]["rows"]))
+    console.print(table("A look at what is held, before a snapshot, µs", results["looking"]["rows"]))
     results["idle"] = idle.measure(20 if quick else 200)
-    console.print(_table("Memory of one more snapshot of a 1 GiB arena, KiB", results["idle"]["rows"]))
+    console.print(table("Memory of one more snapshot of a 1 GiB arena, KiB", results["idle"]["rows"]))
     results["longrun"] = longrun.measure_aged(10 if quick else 30)
-    console.print(_table("Snapshots in a long run", [results["longrun"]]))
+    console.print(table("Snapshots in a long run", [results["longrun"]]))
     results["dense"] = longrun.measure_dense(3 if quick else 10)
-    console.print(_table("Steps that write every page", [results["dense"]]))
+    console.print(table("Steps that write every page", [results["dense"]]))
     results["rollback"] = rollback.measure(10 if quick else 60)
-    console.print(_table("Ways back", results["rollback"]["rows"]))
+    console.print(table("Ways back", results["rollback"]["rows"]))
     results["atomic"] = atomic.measure(10 if quick else 200)
-    console.print(_table("Steps that happen whole or not at all", results["atomic"]["rows"]))
+    console.print(table("Steps that happen whole or not at all", results["atomic"]["rows"]))
     results["expansion"] = expansion.measure(2 if quick else 7)
-    console.print(_table("Expanding", results["expansion"]["rows"]))
+    console.print(table("Expanding", results["expansion"]["rows"]))
     results["clones"] = clones.measure(5 if quick else 50)
-    console.print(_table("Ways to copy somebody else's simulator", results["clones"]["rows"]))
+    console.print(table("Ways to copy somebody else's simulator", results["clones"]["rows"]))
     results["scale"] = scale.measure((10, 100) if quick else (10, 100, 1000, 10_000), 20 if quick else 60, console)
-    console.print(_table("Requests at ten nodes and at more, turn about, p50 µs", results["scale"]["rows"]))
-    console.print(_table("Memory of one more snapshot, KiB", results["scale"]["memory"]))
-    console.print(_table("All nodes, s", [results["scale"]["totals"]]))
+    console.print(table("Requests at ten nodes and at more, turn about, p50 µs", results["scale"]["rows"]))
+    console.print(table("Memory of one more snapshot, KiB", results["scale"]["memory"]))
+    console.print(table("All nodes, s", [results["scale"]["totals"]]))
     results["lasting"] = lasting.measure(5 if quick else 30, 100 if quick else 10_000)
-    console.print(_table("Saving a snapshot", results["lasting"]["saving"]))
-    console.print(_table("Bringing one back", results["lasting"]["back"]))
-    console.print(_table("A snapshot, with a store and without", results["lasting"]["verb"]))
-    console.print(_table("More snapshots than memory holds", [results["lasting"]["budget"]]))
+    lasting.show(results["lasting"], console)
     results["goals"] = goals(results)
-    console.print(_table("Goals", results["goals"]))
+    console.print(table("Goals", results["goals"]))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(results, indent=1, allow_nan=False) + "\n")
     if out == RESULTS:
@@ -116,11 +111,7 @@ def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
     by_pages = {row["pages"]: row for row in results["rollback"]["rows"]}
     ratio = "snapshot p50 ms"
     many = results["scale"]
-    lander, pages = results["lasting"]["saving"]
-    alone, beside, _ = results["lasting"]["back"]
-    without, idle_store, meanwhile = results["lasting"]["verb"]
-    budget = results["lasting"]["budget"]
-    checks = [
+    checks: list[Check] = [
         (
             f"snapshot p50 at {large['arena MiB']} MiB over that at {small['arena MiB']} MiB",
             large[ratio] / small[ratio],
@@ -151,24 +142,7 @@ def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
         ("rewind of 64 pages of 1 GiB, in the cell, µs", by_pages[64]["rewind, in the cell, p50 us"], "≤", 250.0),
         ("rewind of 10,000 of them, µs a page", by_pages[10_000]["a page us"], "≤", 3.0),
         ("LunarLander, 64 children one by one over one expand", results["expansion"]["ratio"], "≥", 3.0),
-        ("saving a snapshot of LunarLander, ms", lander["saved p50 ms"], "≤", 30.0),
-        ("… MiB", lander["MiB"], "≤", 1.0),
-        ("saving a snapshot of 1 GiB with 1,000 changed pages, ms", pages["saved p50 ms"], "≤", 60.0),
-        ("… MiB", pages["MiB"], "≤", 2.0),
-        ("a branch of a stored LunarLander, a relative alive, ms", beside["p50 ms"], "≤", 15.0),
-        ("… alone, ms", alone["p50 ms"], "≤", 60.0),
-        (
-            "a snapshot with a store over one without, p50, µs more",
-            (idle_store["snapshot p50 ms"] - without["snapshot p50 ms"]) * 1e3,
-            "≤", 50.0,
-        ),
-        (
-            "snapshot p99 while all are saved, over that without a store",
-            meanwhile["p99 ms"] / without["p99 ms"],
-            "≤", 2.0,
-        ),
-        (f"of {budget['snapshots']:,} snapshots under a small budget, lost", budget["lost"], "≤", 0),
-        ("a branch of any of them and its first step, p50, ms", budget["branch+step p50 ms"], "≤", 60.0),
+        *lasting.goals(results["lasting"]),
         ("expand of 1,000 children of an arena simulation, s", results["expansion"]["many s"], "≤", 2.0),
         (
             f"request latency at {many['totals']['nodes']:,} nodes over that at 10: ping, step, read, the worst",
@@ -176,30 +150,7 @@ def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
             "≤", 1.5,
         ),
     ]  # fmt: skip
-    return [
-        {
-            "what": what,
-            "measured": round(value, 2),
-            GOALS: f"{sign} {limit:g}",
-            "met": "yes" if (value <= limit if sign == "≤" else value >= limit) else "no",
-        }
-        for what, value, sign, limit in checks
-    ]
-
-
-def _table(title: str, rows: list[dict[str, Any]]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for name in rows[0]:
-        table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right")
-    for row in rows:
-        table.add_row(*map(_cell, row.values()))
-    return table
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:,.2f}" if isinstance(value, float) else str(value)
+    return checked(checks)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
-"""What it costs to have snapshots last: saving, beside a plain write, bringing back, and the budget of memory."""
+"""What it costs to have snapshots last: saving, beside a plain write, bringing back, and the budget of memory.
+
+``python -m benchmarks.lasting`` measures this alone.
+"""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -15,12 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 from snapserv_client import Server, connect
+
+from .tables import Check, checked, table
 
 ROOT = Path(__file__).resolve().parents[1]
 LANDER, ACTION = "gym:LunarLander-v3", {"action": 0}
 PAGES, PAGES_DIRTY = "benchmarks.simulations:Pages", 1000
 MIB = 1 << 20
+EPISODE = 50
+"""After so many ticks a lander begins anew: none lands before."""
 
 
 @contextlib.contextmanager
@@ -59,9 +68,45 @@ def measure(rounds: int, many: int) -> dict[str, Any]:
     return {
         "saving": rows,
         "back": _bringing_back(rounds),
-        "verb": _verb(rounds * 4),
+        "verb": _verb(rounds * 10),
         "budget": _budget(many),
     }
+
+
+def show(measured: dict[str, Any], console: Console) -> None:
+    """Print what was measured."""
+    console.print(table("Saving a snapshot", measured["saving"]))
+    console.print(table("Bringing one back", measured["back"]))
+    console.print(table("A snapshot, with a store and without", measured["verb"]))
+    console.print(table("More snapshots than memory holds", [measured["budget"]]))
+
+
+def goals(measured: dict[str, Any]) -> list[Check]:
+    """Return what should come of it."""
+    lander, pages = measured["saving"]
+    alone, beside, _ = measured["back"]
+    without, idle, meanwhile = measured["verb"]
+    budget = measured["budget"]
+    return [
+        ("saving a snapshot of LunarLander, ms", lander["saved p50 ms"], "≤", 30.0),
+        ("… MiB", lander["MiB"], "≤", 1.0),
+        ("saving a snapshot of 1 GiB with 1,000 changed pages, ms", pages["saved p50 ms"], "≤", 60.0),
+        ("… MiB", pages["MiB"], "≤", 2.0),
+        ("a branch of a stored LunarLander, a relative alive, ms", beside["p50 ms"], "≤", 15.0),
+        ("… alone, ms", alone["p50 ms"], "≤", 60.0),
+        (
+            "a snapshot with a store over one without, p50, µs more",
+            (idle["snapshot p50 ms"] - without["snapshot p50 ms"]) * 1e3,
+            "≤", 50.0,
+        ),
+        (
+            "snapshot p99 while all are saved, over that without a store",
+            meanwhile["p99 ms"] / without["p99 ms"],
+            "≤", 2.0,
+        ),
+        (f"of {budget['snapshots']:,} snapshots under a small budget, lost", budget["lost"], "≤", 0),
+        ("a branch of any of them and its first step, p50, ms", budget["branch+step p50 ms"], "≤", 60.0),
+    ]  # fmt: skip
 
 
 def _ms(times: list[float], share: float = 50) -> float:
@@ -138,22 +183,36 @@ def _bringing_back(rounds: int) -> list[dict[str, Any]]:
 
 
 def _verb(rounds: int) -> list[dict[str, Any]]:
-    """Return what a snapshot costs its client, without a store and with one: idle, and while it is written."""
-    rows = []
-    for what, words in (
-        ("no store", []),
-        ("a store, nothing written", ["--durable", "none"]),
-        ("all saved meanwhile", ["--durable", "all"]),
+    """Return what a snapshot costs: without a store and with an idle one, turn about; and while all are written."""
+    with tempfile.TemporaryDirectory(prefix="snapserv-bench-") as one, contextlib.ExitStack() as served:
+        other = served.enter_context(tempfile.TemporaryDirectory(prefix="snapserv-bench-"))
+        servers = [
+            served.enter_context(serving(one, LANDER)),
+            served.enter_context(serving(other, LANDER, "--store", f"{other}/store", "--durable", "none")),
+        ]
+        without, idle = _snapshots(servers, rounds)
+    with (
+        tempfile.TemporaryDirectory(prefix="snapserv-bench-") as folder,
+        serving(folder, LANDER, "--store", f"{folder}/store", "--durable", "all") as server,
     ):
-        with tempfile.TemporaryDirectory(prefix="snapserv-bench-") as folder:
-            store = ["--store", f"{folder}/store"] if words else []
-            with serving(folder, LANDER, *store, *words) as server:
-                main, took = server.branch("main"), []
-                for _ in range(rounds):
-                    main.step(1, **ACTION)
-                    took.append(_timed(main.snapshot))
-        rows.append({"what": what, "snapshot p50 ms": _ms(took), "p99 ms": _ms(took, 99)})
-    return rows
+        (meanwhile,) = _snapshots([server], rounds)
+    rows = (("no store", without), ("a store, nothing written", idle), ("all saved meanwhile", meanwhile))
+    return [
+        {"what": what, "snapshot p50 ms": _ms(times), "p90 ms": _ms(times, 90), "p99 ms": _ms(times, 99)}
+        for what, times in rows
+    ]
+
+
+def _snapshots(servers: list[Server], rounds: int) -> list[list[float]]:
+    """Return how long snapshots took, of each of some servers in turn."""
+    mains, times = [server.branch("main") for server in servers], [list[float]() for _ in servers]
+    for number in range(rounds):
+        for main, took in zip(mains, times, strict=True):
+            if number % EPISODE == 0:
+                main.reset()
+            main.step(1, **ACTION)
+            took.append(_timed(main.snapshot))
+    return times
 
 
 def _budget(many: int) -> dict[str, Any]:
@@ -165,7 +224,7 @@ def _budget(many: int) -> dict[str, Any]:
             main, names = server.branch("main"), []
             began = time.perf_counter()
             for number in range(many):
-                if number % 50 == 0:
+                if number % EPISODE == 0:
                     main.reset()
                 main.step(1, action=chance.randrange(4))
                 names.append(main.snapshot().name)
@@ -182,12 +241,30 @@ def _budget(many: int) -> dict[str, Any]:
                 took.append(_timed(branch))
             size = sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
             stored = sum(node.state == "stored" for node in tree.values())
+            alive = sum(node.state != "stored" for node in tree.values())
     return {
         "snapshots": many,
         "lost": len(lost),
         "stored": stored,
+        "processes": alive,
         "made s": made_s,
         "branch+step p50 ms": _ms(took),
         "p90 ms": _ms(took, 90),
         "store MiB": size / MIB,
     }
+
+
+def main() -> None:
+    """Measure it alone."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.lasting", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--many", type=int, default=10_000, help="how many snapshots lie under a small budget")
+    options = parser.parse_args()
+    console = Console()
+    measured = measure(options.rounds, options.many)
+    show(measured, console)
+    console.print(table("Goals", checked(goals(measured))))
+
+
+if __name__ == "__main__":
+    main()

@@ -21,19 +21,22 @@ from ..images.folders import Layers
 from ..store.writing import Saving
 
 
-def save(folders: Mapping[str, Any], saving: Saving) -> list[dict[str, Any]]:
-    """Write the layers of a node that the store does not have; return them all, the topmost first.
+def save(folders: Mapping[str, Any], saving: Saving) -> tuple[list[dict[str, Any]], int]:
+    """Write the layers of a node that the store does not have.
 
     Args:
         folders: ``store``, where they are; ``stack``: their names, the topmost first; ``known``: what the store has
             of them, by name; ``paths``: the user's folders, which lie beneath all of them in an ``overlay``.
         saving: Where to write.
 
+    Returns:
+        All of them, the topmost first, and how many bytes were written.
+
     Raises:
         NodeDiedError: They are gone, and so is the node.
         StoreUnavailableError: The store cannot be written.
     """
-    known, found = folders["known"], []
+    known, found, written = folders["known"], [], 0
     for name in (*folders["stack"], *([ORIGINAL] if folders["overlay"] else [])):
         if name in known and not saving.absent([_key(known[name]["sha256"])]):
             found.append(known[name])
@@ -48,7 +51,8 @@ def save(folders: Mapping[str, Any], saving: Saving) -> list[dict[str, Any]]:
             spool.seek(0)
             layer = saving.put_layer(spool)
         found.append({"sha256": layer.sha256, "size": layer.size})
-    return found
+        written += layer.size
+    return found, written
 
 
 def lay_out(folders: Mapping[str, Any] | None, image: Image, stored: Store) -> Layers | None:

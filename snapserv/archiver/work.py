@@ -92,17 +92,19 @@ class Archive:
             except StoreDamagedError:  # what it would share has been removed, or is damaged: it shares nothing
                 self._taker.forget()
                 taken = take(relative=None)
+            written = taken.written_bytes
             if folders is not None:
-                head["layers"] = layers.save(folders, saving)
+                head["layers"], more = layers.save(folders, saving)
+                written += more
             if tree is not None:
                 saving.put_tree(tree)
-            head |= {"image": taken.sha256, "saved": time.time(), "size": taken.written_bytes}
+            head |= {"image": taken.sha256, "saved": time.time(), "size": written}
             saving.put_node(msgspec.convert(head, Node))
         if request["session"] is not None:
             self._session(request, [])
         return {
             "image": taken.sha256,
-            "size": taken.written_bytes,
+            "size": written,
             "pages": taken.pages,
             "new_pages": taken.new_pages,
             "seconds": taken.seconds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import resource
 import struct
@@ -169,6 +170,7 @@ class KernelsPages:
         self.code = code
 
     @classmethod
+    @functools.cache
     def here(cls) -> KernelsPages:
         """Return what every process on this machine has."""
         found, code = [], (0, 0)

@@ -11,6 +11,8 @@ from snapserv_client.store.format import PAGE
 
 PRESENT, ONCE, NUMBER = np.uint64(1 << 63), np.uint64(1 << 56), np.uint64((1 << 55) - 1)
 """Of an entry of /proc/PID/pagemap: whether the page is there, is mapped once only, and which it is."""
+GAP = 64
+"""Entries of pages that lie no further apart are read together: so many are read in the time of a system call."""
 
 
 class Neighbours:
@@ -52,9 +54,15 @@ class Neighbours:
 
     def _read(self, which: int, addresses: Array) -> Array:
         """Return an entry for each address, 0 where the process has ended."""
-        entries = np.zeros(len(addresses), np.uint64)
-        view = entries.data.cast("B")
-        breaks = (np.flatnonzero(np.diff(addresses) != PAGE) + 1).tolist()
-        for first, last in zip([0, *breaks], [*breaks, len(addresses)], strict=True):
-            os.preadv(self._pagemaps[which], [view[first * 8 : last * 8]], int(addresses[first]) // PAGE * 8)
-        return entries
+        numbers = (addresses // np.uint64(PAGE)).astype(np.int64)
+        edges = np.flatnonzero(np.diff(numbers) > GAP) + 1
+        first, last = numbers[np.append(0, edges)], numbers[np.append(edges, len(numbers)) - 1] + 1
+        behind = np.cumsum(last - first)
+        entries = np.zeros(int(behind[-1]), np.uint64)
+        view, at = entries.data.cast("B"), 0
+        for number, end in zip(first.tolist(), behind.tolist(), strict=True):
+            os.preadv(self._pagemaps[which], [view[at * 8 : end * 8]], number * 8)
+            at = end
+        group = np.searchsorted(edges, np.arange(len(numbers)), side="right")
+        found: Array = entries[numbers - last[group] + behind[group]]
+        return found

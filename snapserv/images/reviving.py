@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import fcntl
-import itertools
 import mmap
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-from snapserv_client.store.columns import Array, columns
-from snapserv_client.store.format import PAGE, ZERO, Area, Image
+from snapserv_client.store.format import PAGE, Area, Image
 from snapserv_client.store.reader import Store
 
 from . import folders, kernel
+from .differing import KERNELS, Held, Runs, bounds, changed, stretches
 from .folders import Layers
-from .script import HOME, HOME_END, PARKING, PARKINGS, Call, Script, Slot, text, write_at
+from .script import HOME, HOME_END, PARKING, PARKINGS, Call, Script, Slot, text
 
 _TOP = 0x7FFFFFFFF000
 _LOWEST = 0x10000
@@ -27,11 +25,6 @@ _MADV_DONTNEED = 4
 _PR_SET_VMA, _PR_SET_VMA_ANON_NAME = 0x53564D41, 0
 _ABOVE = 64
 """Descriptors that come along are at least here, and above all that the image has open."""
-
-KERNELS = ("vdso", "vvar")
-
-CHUNK_PAGES = 1 << 13
-"""How many pages are read at a time."""
 
 Locks = Mapping[str, str]
 NO_LOCKS: Locks = {}
@@ -89,19 +82,18 @@ def revive(
     script.call(Call.munmap, _LOWEST, HOME - _LOWEST, why="what a new process has")
     end = HOME_END + PARKINGS * PARKING
     script.call(Call.munmap, end, _TOP - end, why="what a new process has")
-    layout, pages = _Layout(script, image, open_base, locks), _pages_of(image)
-    for area in image.areas:
-        if area.kind not in KERNELS:
-            own = _between(pages.address, area.start, area.end)
-            layout.map(area, area.start, area.end, written=own.stop > own.start)
-            layout.write(area, area.start, area.end, pages.address[own])
+    layout, pages = _Layout(script, image, open_base, locks), Held.of(image)
+    areas = [area for area in image.areas if area.kind not in KERNELS]
+    for area, own in zip(areas, Runs(pages.address).within(areas), strict=True):
+        layout.map(area, area.start, area.end, written=bool(own))
+        layout.write(area, area.start, area.end, own)
     layout.close()
     kernel.put_back_kernels(script, image, parked, jumps=jumps)
     if top is not None:
         _fill_above(script, image, top)
     kernel.open_files(script, image, above, open_base)
     kernel.put_back(script, image)
-    return _finish(script, image, store, pages, np.arange(len(pages.address)), above, exact=top is not None)
+    return _finish(script, image, store, pages, above, exact=top is not None)
 
 
 def become(
@@ -132,38 +124,31 @@ def become(
     kernel.unregister(script, was)
     kernel.close_files(script, was)
     folders.show(script, image, layers, was)
-    layout, pages, theirs = _Layout(script, image, open_base, locks), _pages_of(image), _pages_of(was)
-    stretches = list(_stretches(image, was))
-    for start, end, now, then in stretches:
-        if then is not None and then.kind not in KERNELS and not _is_kept(image, was, now, then, start):
-            script.call(Call.munmap, start, end - start, why=f"what was at {start:#x}")
-    changed = _changed(pages, theirs, image, was)
-    for start, end, now, then in stretches:
-        if now is None or now.kind in KERNELS:
-            continue
-        own = _between(pages.address, start, end)
-        if then is None or not _is_kept(image, was, now, then, start):
-            written = pages.address[own]
-            layout.map(now, start, end, written=len(written) > 0)
-            changed[own] = True
+    layout, pages, theirs = _Layout(script, image, open_base, locks), Held.of(image), Held.of(was)
+    every = stretches(image, was)
+    for stretch in every:
+        start, then = stretch.start, stretch.then
+        if then is not None and then.kind not in KERNELS and not stretch.kept:
+            script.call(Call.munmap, start, stretch.end - start, why=f"what was at {start:#x}")
+    mapped = [(each, each.now) for each in every if each.now is not None and each.now.kind not in KERNELS]
+    extents = [stretch for stretch, _ in mapped]
+    new = changed(pages, theirs, image, was)
+    for stretch, (first, last) in zip(extents, bounds(pages.address, extents), strict=True):
+        if not stretch.kept:
+            new[first:last] = True
+    gone = Runs(np.setdiff1d(theirs.address, pages.address, assume_unique=True)).within(extents)
+    written = pages.some(new)
+    for (stretch, now), own, left in zip(mapped, Runs(written.address).within(extents), gone, strict=True):
+        if stretch.kept and stretch.then is not None:
+            layout.forget(left)
+            layout.protect(now, stretch.then, stretch.start, stretch.end, written=bool(own))
         else:
-            written = pages.address[own][changed[own]]
-            gone = theirs.address[_between(theirs.address, start, end)]
-            layout.forget(gone[~np.isin(gone, pages.address[own], assume_unique=True)])
-            layout.protect(now, then, start, end, written=len(written) > 0)
-        layout.write(now, start, end, written)
+            layout.map(now, stretch.start, stretch.end, written=bool(own))
+        layout.write(now, stretch.start, stretch.end, own)
     layout.close()
     kernel.open_files(script, image, above, open_base)
     kernel.put_back(script, image)
-    return _finish(script, image, store, pages, np.flatnonzero(changed), above)
-
-
-class _Held(NamedTuple):
-    """The pages of an image; arrays of equal length."""
-
-    address: Array
-    pack: Array
-    slot: Array
+    return _finish(script, image, store, written, above)
 
 
 class _Layout:
@@ -214,21 +199,20 @@ class _Layout:
         if wanted != then.protection:
             self._script.call(Call.mprotect, start, end - start, wanted, why=f"protection at {start:#x}")
 
-    def write(self, area: Area, start: int, end: int, addresses: Array) -> None:
-        """Write pages to a part of an area, in order of address, and have it be as it should."""
-        if not len(addresses):
+    def write(self, area: Area, start: int, end: int, runs: list[tuple[int, int]]) -> None:
+        """Write runs of pages to a part of an area, in order of address, and have it be as it should."""
+        if not runs:
             return
-        for first, last in _runs(addresses):
-            self._script.fill(int(addresses[first]), last - first)
+        for address, pages in runs:
+            self._script.fill(address, pages)
         self._script.filled()
         if area.protection & _READ_WRITE != _READ_WRITE:
             self._script.call(Call.mprotect, start, end - start, area.protection, why=f"protection at {start:#x}")
 
-    def forget(self, addresses: Array) -> None:
-        """Have pages be as the file, the base image or zeros have them."""
-        for first, last in _runs(addresses) if len(addresses) else ():
-            at, size = int(addresses[first]), (last - first) * PAGE
-            self._script.call(Call.madvise, at, size, _MADV_DONTNEED, why=f"what was written at {at:#x}")
+    def forget(self, runs: list[tuple[int, int]]) -> None:
+        """Have runs of pages be as the file, the base image or zeros have them."""
+        for at, pages in runs:
+            self._script.call(Call.madvise, at, pages * PAGE, _MADV_DONTNEED, why=f"what was written at {at:#x}")
 
     def close(self) -> None:
         """Close the file that is open still."""
@@ -257,74 +241,17 @@ class _Layout:
         return self._open[1]
 
 
-def _finish(
-    script: Script, image: Image, store: Store, pages: _Held, written: Array, above: int, *, exact: bool = True
-) -> Ready:
-    """Return the script with its pages."""
+def _finish(script: Script, image: Image, store: Store, written: Held, above: int, *, exact: bool = True) -> Ready:
+    """Return the script with the pages that it writes."""
     descriptor, begin = script.write(image.kernel["registers"])
     try:
-        for at in range(0, len(written), CHUNK_PAGES):
-            some = written[at : at + CHUNK_PAGES]
-            content = store.pages(image.packs, pages.pack[some], pages.slot[some])
-            write_at(descriptor, content.data.cast("B"), begin + at * PAGE)
+        if len(written.address):
+            content = memoryview(mmap.mmap(descriptor, 0))[begin:]
+            store.pages(image.packs, written.pack, written.slot, content)
     except BaseException:
         os.close(descriptor)
         raise
-    return Ready(descriptor, above, script.told, len(written), exact)
-
-
-def _pages_of(image: Image) -> _Held:
-    runs = columns("runs", image.runs, len(image.packs))
-    behind = np.repeat(np.cumsum(runs.pages) - runs.pages, runs.pages)
-    step = np.arange(int(runs.pages.sum()), dtype=np.int64) - behind
-    pack = np.repeat(runs.pack, runs.pages)
-    slot = np.where(pack == ZERO, 0, np.repeat(runs.slot, runs.pages) + step)
-    return _Held(np.repeat(runs.address, runs.pages) + step.astype(np.uint64) * np.uint64(PAGE), pack, slot)
-
-
-def _changed(pages: _Held, theirs: _Held, image: Image, was: Image) -> Array:
-    """Return of each page whether the other image has another one there, or none; bool."""
-    if not len(theirs.address):
-        return np.ones(len(pages.address), np.bool_)
-    names = {pack.sha256: number for number, pack in enumerate(was.packs)}
-    translated = np.array([names.get(pack.sha256, ZERO - 1) for pack in image.packs] + [ZERO], np.uint32)
-    pack = translated[np.where(pages.pack == ZERO, len(image.packs), pages.pack)]
-    place = np.minimum(np.searchsorted(theirs.address, pages.address), len(theirs.address) - 1)
-    same = (
-        (theirs.address[place] == pages.address) & (theirs.pack[place] == pack) & (theirs.slot[place] == pages.slot)
-    )
-    changed: Array = ~same
-    return changed
-
-
-def _stretches(image: Image, was: Image) -> Iterator[tuple[int, int, Area | None, Area | None]]:
-    """Yield stretches of address space, in each of which both images have one area or none."""
-    edges = sorted({edge for each in (image, was) for area in each.areas for edge in (area.start, area.end)})
-    ours, theirs = iter(image.areas), iter(was.areas)
-    now, then = next(ours, None), next(theirs, None)
-    for start, end in itertools.pairwise(edges):
-        while now is not None and now.end <= start:
-            now = next(ours, None)
-        while then is not None and then.end <= start:
-            then = next(theirs, None)
-        is_now = now is not None and now.start <= start
-        was_then = then is not None and then.start <= start
-        if is_now or was_then:
-            yield start, end, now if is_now else None, then if was_then else None
-
-
-def _is_kept(image: Image, was: Image, now: Area | None, then: Area, at: int) -> bool:
-    """Return whether what is mapped at an address can stay."""
-    if now is None or (now.kind, now.flags, now.advice) != (then.kind, then.flags, then.advice):
-        return False
-    if now.kind in ("anonymous", "lock", *KERNELS):
-        return True
-    if now.offset + at - now.start != then.offset + at - then.start:
-        return False
-    if now.kind == "file":
-        ours, theirs = image.files[now.of], was.files[then.of]
-        return (ours.path, ours.xxh3) == (theirs.path, theirs.xxh3)
-    return now.kind == "ledger" or image.bases[now.of] == was.bases[then.of]
+    return Ready(descriptor, above, script.told, len(written.address), exact)
 
 
 def _fill_above(script: Script, image: Image, top: int) -> None:
@@ -347,14 +274,3 @@ def _fill_above(script: Script, image: Image, top: int) -> None:
 
 def _above(image: Image) -> int:
     return max([_ABOVE, *(each.number + 1 for each in image.descriptors)])
-
-
-def _between(addresses: Array, start: int, end: int) -> slice:
-    first, last = np.searchsorted(addresses, np.array([start, end], np.uint64))
-    return slice(int(first), int(last))
-
-
-def _runs(addresses: Array) -> Iterator[tuple[int, int]]:
-    """Yield where each run of consecutive pages begins and ends."""
-    breaks = (np.flatnonzero(np.diff(addresses) != PAGE) + 1).tolist()
-    yield from zip([0, *breaks], [*breaks, len(addresses)], strict=True)

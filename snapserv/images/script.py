@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, TypeAlias
+
+import numpy as np
 
 HOME = 0x100000000000
 SCRIPT_AT = 0x100100000000
@@ -20,6 +21,10 @@ MAGIC = 0x31747069726373
 POKE = 0xFFFF
 _HEAD = struct.Struct("<QQQQ")
 _OPERATION = struct.Struct("<HBB6s6x6Qq")
+_ARGUMENTS = np.dtype(
+    {"names": ["added", "values"], "formats": ["6u1", "6<u8"], "offsets": [4, 16], "itemsize": _OPERATION.size}
+)
+"""The arguments of an operation, as they lie in it."""
 _NO_SLOT = 255
 _MUST_SUCCEED, _MAY_FAIL, _MUST_EQUAL = range(3)
 
@@ -67,6 +72,12 @@ class Call(IntEnum):
     close_range = 436
 
 
+_ALL = (1 << 64) - 1
+_IN_SCRIPT, _FIRST_SLOT = 1, 2
+_IN_DATA, _IN_DATA_OF_FILE, _IN_PAGES = 253, 254, 255
+"""What an argument is added to: as the header has it, and what is known when the script is written."""
+
+
 @dataclass(frozen=True)
 class Slot:
     """A number that is known when the script runs, and what to add to it."""
@@ -76,6 +87,10 @@ class Slot:
 
     def __add__(self, plus: int) -> Slot:
         return Slot(self.number, self.plus + plus)
+
+    def term(self) -> tuple[int, int]:
+        """Return what is added, and to what."""
+        return self.plus & _ALL, _FIRST_SLOT + self.number
 
 
 @dataclass(frozen=True)
@@ -87,6 +102,10 @@ class Data:
     def __add__(self, plus: int) -> Data:
         return Data(self.offset + plus)
 
+    def term(self) -> tuple[int, int]:
+        """Return what is added, and to what."""
+        return self.offset, _IN_DATA
+
 
 @dataclass(frozen=True)
 class InFile:
@@ -94,12 +113,20 @@ class InFile:
 
     data: Data
 
+    def term(self) -> tuple[int, int]:
+        """Return what is added, and to what."""
+        return self.data.offset, _IN_DATA_OF_FILE
+
 
 @dataclass(frozen=True)
 class InPages:
     """Where in the script's file a page lies, from the first one on."""
 
     offset: int
+
+    def term(self) -> tuple[int, int]:
+        """Return what is added, and to what."""
+        return self.offset, _IN_PAGES
 
 
 SCRIPT, CONTROL, VDSO = Slot(0), Slot(1), Slot(2)
@@ -116,7 +143,7 @@ class Script:
 
     def __init__(self) -> None:
         self.told: list[str] = []
-        self._operations: list[tuple[int, int, int, Sequence[Argument], int]] = []
+        self._operations = bytearray()
         self._data = bytearray()
         self._pointers: list[tuple[int, int]] = []
         self._pages: list[tuple[int, int]] = []
@@ -196,7 +223,7 @@ class Script:
         return self._page_count
 
     def write(self, registers: int) -> tuple[int, int]:
-        """Write it to a memfd; return that, and where its pages begin, which the caller fills.
+        """Write it to a memfd, once; return that, and where its pages begin, which the caller fills.
 
         Args:
             registers: Where the process goes on; 0 for one that ends.
@@ -204,52 +231,40 @@ class Script:
         Raises:
             OSError: There is no memory.
         """
-        begin = _HEAD.size + _OPERATION.size * len(self._operations)
+        begin = _HEAD.size + len(self._operations)
         begin += -begin % 16
         mapped = -(-(begin + len(self._data)) // PAGE) * PAGE
         for at, to in self._pointers:
             struct.pack_into("<Q", self._data, at, SCRIPT_AT + begin + to)
-        parts = [_HEAD.pack(MAGIC, mapped, registers, len(self._operations))]
-        for call, check, into, arguments, expected in self._operations:
-            values, added = zip(*(_resolved(each, begin, mapped) for each in arguments), strict=True)
-            padding = 6 - len(values)
-            parts.append(
-                _OPERATION.pack(
-                    call, check, into, bytes(added) + bytes(padding), *values, *([0] * padding), expected
-                )
-            )
-        head = b"".join(parts)
+        arguments = np.frombuffer(self._operations, _ARGUMENTS)
+        values, added = arguments["values"], arguments["added"]
+        marks = ((_IN_DATA, begin, _IN_SCRIPT), (_IN_DATA_OF_FILE, begin, 0), (_IN_PAGES, mapped, 0))
+        for mark, plus, is_then in marks:
+            here = added == mark
+            values[here] += np.uint64(plus)
+            added[here] = is_then
+        head = _HEAD.pack(MAGIC, mapped, registers, len(self.told)) + self._operations
         descriptor = os.memfd_create("snapserv-script", os.MFD_CLOEXEC)
         try:
-            os.ftruncate(descriptor, mapped + self._page_count * PAGE)
-            os.pwrite(descriptor, head + bytes(begin - len(head)) + bytes(self._data), 0)
+            os.posix_fallocate(descriptor, 0, mapped + self._page_count * PAGE)  # an error now is no SIGBUS later
+            os.pwrite(descriptor, head + bytes(begin - len(head)) + self._data, 0)
         except OSError:
             os.close(descriptor)
             raise
         return descriptor, mapped
 
     def _add(
-        self, call: int, check: int, into: Slot | None, arguments: Sequence[Argument], expected: int, why: str
+        self, call: int, check: int, into: Slot | None, arguments: tuple[Argument, ...], expected: int, why: str
     ) -> None:
+        values, added = [0] * 6, bytearray(6)
+        for place, argument in enumerate(arguments):
+            if isinstance(argument, int):
+                values[place] = argument & _ALL
+            else:
+                values[place], added[place] = argument.term()
         slot = _NO_SLOT if into is None else into.number
-        self._operations.append((call, check, slot, arguments or (0,), expected))
+        self._operations += _OPERATION.pack(call, check, slot, added, *values, expected)
         self.told.append(why)
-
-
-def _resolved(argument: Argument, data: int, pages: int) -> tuple[int, int]:
-    """Return an argument's value, and what it is added to."""
-    if isinstance(argument, Data):
-        return argument.offset + data, 1
-    if isinstance(argument, InFile):
-        return argument.data.offset + data, 0
-    if isinstance(argument, InPages):
-        return argument.offset + pages, 0
-    if isinstance(argument, Slot):
-        return argument.plus & _ALL, argument.number + 2
-    return argument & _ALL, 0
-
-
-_ALL = (1 << 64) - 1
 
 
 def write_at(descriptor: int, content: memoryview, offset: int) -> None:

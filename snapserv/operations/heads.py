@@ -6,11 +6,20 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from ..errors import InternalError, MachineDiffersError, SnapservError
 from ..nodes.nodes import Nodes
 from ..nodes.tree import Node, Tree
 
-_CHANGES = ("parent", "name", "tags", "pinned", "named", "automatic", "facts")
+_CHANGES: dict[str, Any] = {
+    "parent": None,
+    "name": "",
+    "tags": [],
+    "pinned": False,
+    "named": False,
+    "automatic": False,
+}
 
 
 def of_tree(nodes: Nodes, tree: Tree, uid: str, *, root: str) -> dict[str, Any]:
@@ -75,9 +84,10 @@ def of_node(
     }
 
 
-def what_changes(head: dict[str, Any]) -> dict[str, Any]:
-    """Return the part of what is said of a node that may be another one later."""
-    return {name: head[name] for name in _CHANGES}
+def what_changes(head: Mapping[str, Any]) -> bytes:
+    """Return the part of what is said of a node that may be another one later, to be compared."""
+    told = [head.get(name, plain) for name, plain in _CHANGES.items()]
+    return msgspec.msgpack.encode([*told, head.get("facts", {}).get("kept", True)])
 
 
 def explain(node: Node, told: Sequence[str]) -> Callable[[int, int], SnapservError]:

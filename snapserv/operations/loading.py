@@ -16,7 +16,7 @@ from ..errors import BadRequestError, NameTakenError, NotFoundError
 from ..nodes.bringing import new_temporaries
 from ..nodes.nodes import Nodes
 from ..nodes.tree import Autosnap, NameInUseError, Node, Tree
-from .saving import Saving, described
+from .saving import Saving
 from .sessions import started
 
 log = structlog.get_logger(__name__)
@@ -160,7 +160,7 @@ class Loading:
                 parent = by_uid[parent].get("parent")
             node = nodes.load(tree, head, there.get(parent) if parent is not None else None)
             there[head["uid"]] = node
-            self._saving.put(node, described(head))
+            self._saving.put(node, head)
             if head["uid"] == root:
                 tree.root = node.id
             nodes.note(node)

@@ -86,7 +86,7 @@ class Saving:
         self._trees: dict[str, str] = {}
         self._files: dict[str, Temporaries] = {}
         self._stacks: dict[str, Stacks] = {}
-        self._written: dict[int, dict[str, Any]] = {}
+        self._written: dict[int, bytes] = {}
         self._in_progress: dict[int, asyncio.Task[Saved]] = {}
         self._due: dict[int, None] = {}
         self._gone: list[Saved] = []
@@ -404,9 +404,11 @@ class Saving:
         )
         self.keep_files(tree, found or nodes.processes.books(nodes.plan_of(tree).described)[1])
 
-    def put(self, node: Node, saved: Saved) -> None:
-        """Take up a node that was loaded: it lies in the store, and has no process yet."""
+    def put(self, node: Node, head: Mapping[str, Any]) -> None:
+        """Take up a node that was loaded: it lies in the store, which says this of it, and has no process yet."""
+        saved = described(head)
         self._trees[node.tree.name] = saved.tree
+        self._written[node.id] = heads.what_changes(head)
         self._nodes.stored.away.add(node.id)
         self._take_note(node, saved)
 

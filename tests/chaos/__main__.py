@@ -23,6 +23,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=180, help="about how long; it decides how much is done")
     parser.add_argument("--seed", type=int, default=1, help="the same seed does the same")
     parser.add_argument("--cuts", type=int, default=50, help="how often the power is cut, besides")
+    parser.add_argument("--snapshots", type=int, default=200, help="how many are saved before the first cut")
     parser.add_argument("--json", action="store_true", help="print the account as JSON")
     options = parser.parse_args()
     schedule = make(options.seed, options.seconds)
@@ -39,7 +40,7 @@ def main() -> int:
             kept.write_bytes((Path(folder) / "server.log").read_bytes())
             print(f"the server's log: {kept}", file=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="snapserv-power-") as folder:
-        account = cut_power(Path(folder), cuts=options.cuts, snapshots=4 * options.cuts, seed=options.seed)
+        account = cut_power(Path(folder), cuts=options.cuts, snapshots=options.snapshots, seed=options.seed)
     if options.json:
         print(json.dumps({**report.to_plain(), "power": asdict(account)}, indent=2))
     else:

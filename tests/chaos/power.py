@@ -16,7 +16,7 @@ from typing import Any
 
 import snapserv_client as sync
 from snapserv_client.aio import Server, connect
-from snapserv_client.errors import SnapservError
+from snapserv_client.errors import BadRequestError, SnapservError
 from snapserv_client.store import open_store
 
 from snapserv.store.verifying import verify
@@ -27,8 +27,13 @@ TREES: dict[str, tuple[str, dict[str, Any]]] = {
     "default": ("tests.simulations.walk:Walk", {}),
     "shop": ("simpy:snapserv.examples.machine_shop:Shop", {}),
     "lander": ("gym:LunarLander-v3", {"action": 0}),
+    "cart": ("gym:CartPole-v1", {"action": 1}),
+    "heap": ("tests.simulations.chance:Heap", {}),
 }
-"""What is served: each tree's simulation, and the inputs of its ticks."""
+"""What is served: each tree's simulation, and the inputs of its ticks.
+
+An arena, processes that are generators, C++, plain Python, and generators beside a file without a name.
+"""
 TICKS = 3
 LOOKED_AT = 8
 """How many of the nodes are gone on with after each cut; all of them at the end."""
@@ -64,55 +69,78 @@ class Account:
 
 
 class _Work:
-    """A client that steps, takes snapshots and has them saved until the power is cut."""
+    """Clients, one for each tree, that step, take snapshots and have them saved until the power is cut."""
 
-    def __init__(self, endpoint: str, chance: random.Random, most: int, numbers: Iterator[int]) -> None:
+    def __init__(self, endpoint: str, chance: random.Random, numbers: Iterator[int]) -> None:
         self.promises: list[Promise] = []
-        self.saving = False
-        self._endpoint, self._chance, self._most, self._numbers = endpoint, chance, most, numbers
+        self.saving = 0
+        self._endpoint, self._chance, self._numbers = endpoint, chance, numbers
 
-    async def go(self, seconds: float, cut: Callable[[], None]) -> None:
-        """Do so for some seconds, and then have the power cut."""
-        task = asyncio.ensure_future(self._save_some())
+    async def fill(self, most: int) -> None:
+        """Save so many snapshots."""
+        await self._all(lambda: len(self.promises) < most)
+
+    async def go(self, seconds: float, cut: Callable[[], None]) -> bool:
+        """Save for some seconds, and then have the power cut; return whether a save was going on."""
+        task = asyncio.ensure_future(self._all(lambda: True))
         await asyncio.wait([task], timeout=seconds)
+        was_saving = self.saving > 0
         cut()
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, SnapservError):
+        with contextlib.suppress(asyncio.CancelledError):
             await task
+        return was_saving
 
-    async def _save_some(self) -> None:
+    async def _all(self, more: Callable[[], bool]) -> None:
+        async with asyncio.TaskGroup() as clients:
+            for tree in TREES:
+                clients.create_task(self._save_some(tree, more))
+
+    async def _save_some(self, tree: str, more: Callable[[], bool]) -> None:
         async with await connect(self._endpoint, timeout_s=10.0) as server:
-            while len(self.promises) < self._most:
-                await self._save_one(server)
+            while more():
+                await self._save_one(server, tree)
 
-    async def _save_one(self, server: Server) -> None:
-        tree = self._chance.choice(sorted(TREES))
+    async def _save_one(self, server: Server, tree: str) -> None:
         name, inputs = f"n{next(self._numbers)}", TREES[tree][1]
-        branch = await server.branch("main" if tree == "default" else f"{tree}/main")
-        await branch.step(self._chance.randrange(1, 4), **inputs)
+        branch = await server.branch(_main(tree))
+        try:
+            await branch.step(self._chance.randrange(1, 4), **inputs)
+        except BadRequestError:  # it has come to its end
+            await branch.reset()
         snapshot = await branch.snapshot(name)
         other = await snapshot.branch()
-        outputs = [repr((await other.step(1, **inputs)).outputs) for _ in range(TICKS)]
-        self.saving = True
+        outputs: list[str] = []
+        with contextlib.suppress(BadRequestError):  # it comes to its end, and there it ends afterwards too
+            while len(outputs) < TICKS:
+                outputs.append(repr((await other.step(1, **inputs)).outputs))
+        self.saving += 1
         await snapshot.save()
         self.promises.append(Promise(snapshot.name, tree, outputs))
-        self.saving = False
+        self.saving -= 1
         await other.drop()
 
 
+def _main(tree: str) -> str:
+    return "main" if tree == "default" else f"{tree}/main"
+
+
 def _outputs(branch: sync.Branch, inputs: dict[str, Any]) -> list[str]:
-    found = [repr(branch.step(1, **inputs).outputs) for _ in range(TICKS)]
+    found: list[str] = []
+    with contextlib.suppress(BadRequestError):
+        while len(found) < TICKS:
+            found.append(repr(branch.step(1, **inputs).outputs))
     branch.drop()
     return found
 
 
 def cut_power(folder: Path, *, cuts: int, snapshots: int, seed: int) -> Account:
-    """Kill a server of some simulations again and again while it saves snapshots.
+    """Kill a server of some simulations again and again while it saves more snapshots.
 
     Args:
         folder: Where the store and the servers are; a short path.
         cuts: How often.
-        snapshots: How many are saved in all, where there is time before the cuts.
+        snapshots: How many are saved before the first cut.
         seed: Of when, and of what is done meanwhile.
     """
     chance, account, lives = random.Random(seed), Account(), Lives(folder)
@@ -125,9 +153,10 @@ def cut_power(folder: Path, *, cuts: int, snapshots: int, seed: int) -> Account:
                 account.longest_s = max(account.longest_s, time.monotonic() - began)
                 account.lost += _check(server, chance.sample(promises, min(LOOKED_AT, len(promises))))
             assert lives.process is not None
-            work = _Work(lives.process.endpoint, chance, -(-snapshots // cuts), numbers)
-            asyncio.run(work.go(chance.uniform(SHORTEST_S, LONGEST_S), lives.kill_all))
-            account.saving += work.saving
+            work = _Work(lives.process.endpoint, chance, numbers)
+            if number == 0:
+                asyncio.run(work.fill(snapshots))
+            account.saving += asyncio.run(work.go(chance.uniform(SHORTEST_S, LONGEST_S), lives.kill_all))
             account.cuts += 1
             promises += work.promises
         with _begin(lives, first=False) as server:
@@ -147,7 +176,7 @@ def _begin(lives: Lives, *, first: bool) -> sync.Server:
     for name, (target, _) in list(TREES.items())[1:]:
         server.create(target.rpartition(":")[2], name)
     for name in TREES:  # so that there is something to go on with, however soon the first cut comes
-        server.branch("main" if name == "default" else f"{name}/main").save(f"{name}-first")
+        server.branch(_main(name)).save(f"{name}-first")
     return server
 
 

@@ -13,7 +13,9 @@ All is little-endian. Its name is the SHA-256 of all of its bytes; a page that i
 from __future__ import annotations
 
 import itertools
+import os
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -24,15 +26,30 @@ from . import framing
 from .blobs import Blobs, Buffer
 from .format import FORMAT, FRAME_PAGES, PAGE, Pack
 from .keys import PACKS, of_content
+from .recent import Recent
 
 MAGIC = b"\x89snappck"
 HEADER = struct.Struct("<8sII")
 FOOTER = struct.Struct("<QQ16sII8s")
 DIGEST = np.dtype("V16")
-BATCH_BYTES = 16 << 20
-"""How much of a pack is asked for at a time."""
+BATCH_FRAMES = 128
+"""How many frames are asked for at a time."""
+ALONE = 4
+"""So few frames are unpacked without further threads."""
+FEW = FRAME_PAGES // 2
+"""A frame of which fewer pages are wanted is kept: other ones of it may be wanted soon."""
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+Frames: TypeAlias = Recent[tuple[bytes, int], bytes]
+"""Unpacked frames, by the SHA-256 of their pack and their number in it."""
+
+
+class _Wanted(NamedTuple):
+    """Pages of a frame that are wanted: their slots in the pack, in order, and where each belongs."""
+
+    frame: int
+    slots: Array
+    rows: Array
 
 
 class Index(NamedTuple):
@@ -119,7 +136,7 @@ def read_footer(blobs: Blobs, key: str, size: int) -> tuple[int, int]:
     return begins, slots
 
 
-def read_pages(blobs: Blobs, pack: Pack, index: Index, slots: Array, rows: Array, out: Array) -> None:
+def read_pages(blobs: Blobs, pack: Pack, index: Index, slots: Array, rows: Array, out: Array, kept: Frames) -> None:
     """Read pages of a pack, each of them checked.
 
     Args:
@@ -129,6 +146,7 @@ def read_pages(blobs: Blobs, pack: Pack, index: Index, slots: Array, rows: Array
         slots: Which pages; shape (n,).
         rows: Where in ``out`` each belongs; shape (n,).
         out: uint8, shape (rows, 4096); only the rows that are named are written.
+        kept: Frames that were unpacked already, and where to keep more.
 
     Raises:
         StoreDamagedError: A page is not what was written.
@@ -139,22 +157,46 @@ def read_pages(blobs: Blobs, pack: Pack, index: Index, slots: Array, rows: Array
         raise framing.damaged(key, f"it has {pack.slots} pages, and page {int(slots.max())} is referred to")
     order = np.argsort(slots, kind="stable")
     slots, rows = slots[order].astype(np.int64), rows[order]
-    frames, first = np.unique(slots // FRAME_PAGES, return_index=True)
-    bounds = np.append(first, slots.size)
-    for begin, end in _batches(index.starts, frames):
-        stretches = _stretches(index.starts, frames[begin:end], blobs.gap)
-        buffers = blobs.get_ranges(key, [(start, stop - start) for start, stop in stretches])
-        pieces = zip(stretches, buffers, strict=True)
-        (start, stop), data = next(pieces)
-        for number in range(begin, end):
-            frame = int(frames[number])
-            place, behind = int(index.starts[frame]), int(index.starts[frame + 1])
-            if place >= stop:
-                (start, stop), data = next(pieces)
-            held = min(FRAME_PAGES, pack.slots - frame * FRAME_PAGES)
-            pages = _frame(key, memoryview(data)[place - start : behind - start], behind - place, held)
-            some = slice(bounds[number], bounds[number + 1])
-            _deal(key, pages, index.digests, slots[some], frame * FRAME_PAGES, rows[some], out)
+    missing = []
+    for frame, first, last in groups(slots // FRAME_PAGES):
+        wanted = _Wanted(frame, slots[first:last], rows[first:last])
+        pages = kept.get((pack.sha256, frame))
+        if pages is None:
+            missing.append(wanted)
+        else:
+            _deal(key, pages, index.digests, wanted, out)
+
+    def unpack(wanted: _Wanted, packed: memoryview) -> None:
+        pages = _frame(key, packed, min(FRAME_PAGES, pack.slots - wanted.frame * FRAME_PAGES))
+        _deal(key, pages, index.digests, wanted, out)
+        if len(wanted.slots) < FEW:
+            kept.put((pack.sha256, wanted.frame), pages)
+
+    for at in range(0, len(missing), BATCH_FRAMES):
+        batch = missing[at : at + BATCH_FRAMES]
+        packed = _read(blobs, key, index.starts, np.array([wanted.frame for wanted in batch]))
+        if len(batch) <= ALONE:
+            list(map(unpack, batch, packed))
+        else:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                list(pool.map(unpack, batch, packed))
+
+
+def _read(blobs: Blobs, key: str, starts: Array, frames: Array) -> list[memoryview]:
+    """Return frames of a pack as they lie there."""
+    stretches = _stretches(starts, frames, blobs.gap)
+    buffers = blobs.get_ranges(key, [(start, stop - start) for start, stop in stretches])
+    pieces = zip(stretches, buffers, strict=True)
+    (start, stop), data = next(pieces)
+    found = []
+    for place, behind in zip(starts[frames].tolist(), starts[frames + 1].tolist(), strict=True):
+        if place >= stop:
+            (start, stop), data = next(pieces)
+        frame = memoryview(data)[place - start : behind - start]
+        if len(frame) != behind - place:
+            raise framing.damaged(key, "it is cut short")
+        found.append(frame)
+    return found
 
 
 def _digest(index: Buffer, footer: Buffer) -> bytes:
@@ -164,11 +206,10 @@ def _digest(index: Buffer, footer: Buffer) -> bytes:
     return digest.digest()
 
 
-def _batches(starts: Array, frames: Array) -> list[tuple[int, int]]:
-    """Return stretches of ``frames`` of which each takes about `BATCH_BYTES`."""
-    filled = np.cumsum(starts[frames + 1] - starts[frames]) // BATCH_BYTES
-    edges = [0, *(np.flatnonzero(np.diff(filled)) + 1).tolist(), len(frames)] if len(frames) else []
-    return list(itertools.pairwise(edges))
+def groups(values: Array) -> list[tuple[int, int, int]]:
+    """Return each value of an array in order, and where in it that begins and ends."""
+    edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)] if len(values) else []
+    return [(int(values[first]), first, last) for first, last in itertools.pairwise(edges)]
 
 
 def _stretches(starts: Array, frames: Array, gap: int) -> list[tuple[int, int]]:
@@ -180,25 +221,25 @@ def _stretches(starts: Array, frames: Array, gap: int) -> list[tuple[int, int]]:
     return list(zip(firsts, lasts, strict=True))
 
 
-def _frame(key: str, data: memoryview, size: int, pages: int) -> memoryview:
-    if len(data) != size:
-        raise framing.damaged(key, "it is cut short")
-    if size == pages * PAGE:
-        return data
+def _frame(key: str, data: memoryview, pages: int) -> bytes:
+    if len(data) == pages * PAGE:
+        return bytes(data)
     try:
-        return memoryview(framing.unzstd(data, pages * PAGE))
+        return framing.unzstd(data, pages * PAGE)
     except zstandard.ZstdError as cause:
         raise framing.damaged(key, f"a frame cannot be unpacked: {cause}") from cause
 
 
-def _deal(key: str, pages: memoryview, digests: Array, slots: Array, first: int, rows: Array, out: Array) -> None:
-    """Put the pages of a frame where they belong, if they are what was written."""
-    found = b"".join([xxhash.xxh3_128_digest(pages[at : at + PAGE]) for at in ((slots - first) * PAGE).tolist()])
+def _deal(key: str, pages: bytes, digests: Array, wanted: _Wanted, out: Array) -> None:
+    """Put pages of a frame where they belong, if they are what was written."""
+    _, slots, rows = wanted
+    view, places = memoryview(pages), slots - wanted.frame * FRAME_PAGES
+    found = b"".join([xxhash.xxh3_128_digest(view[at : at + PAGE]) for at in (places * PAGE).tolist()])
     if found != digests[slots].tobytes():
         wrong = np.flatnonzero(np.frombuffer(found, DIGEST) != digests[slots])
         raise framing.damaged(key, f"page {int(slots[wrong[0]])} has changed")
     held = np.frombuffer(pages, np.uint8).reshape(-1, PAGE)
     if rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all() and (np.diff(slots) == 1).all():
-        out[rows[0] : rows[-1] + 1] = held[slots[0] - first : slots[-1] - first + 1]
+        out[rows[0] : rows[-1] + 1] = held[places[0] : places[-1] + 1]
     else:
-        out[rows] = held[slots - first]
+        out[rows] = held[places]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
@@ -16,9 +14,12 @@ from .blobs import TIMEOUT_S, Blobs, Buffer
 from .columns import Array, Columns, Pages, columns, within
 from .format import PAGE, ZERO, Base, Image, Marker, Node, Pack, Runs, Session, Tree
 from .places import open_blobs
+from .recent import Recent
 
 INDEX_BYTES = 64 << 20
 """How much memory indexes of packs are kept in."""
+FRAME_BYTES = 64 << 20
+"""How much memory unpacked frames of packs are kept in: relatives have most of their pages in the same ones."""
 OBJECTS_KEPT = 32
 """How many images and bases are kept."""
 
@@ -41,9 +42,9 @@ class Store:
 
     def __init__(self, blobs: Blobs) -> None:
         self.blobs = blobs
-        self._lock = threading.Lock()
-        self._indexes: OrderedDict[bytes, packs.Index] = OrderedDict()
-        self._objects: OrderedDict[str, Any] = OrderedDict()
+        self._indexes: Recent[bytes, packs.Index] = Recent(INDEX_BYTES, lambda index: index.nbytes)
+        self._frames: packs.Frames = Recent(FRAME_BYTES, len)
+        self._objects: Recent[str, Any] = Recent(OBJECTS_KEPT)
         try:
             self.marker = framing.unpack_object(keys.MARKER, blobs.get(keys.MARKER), Marker)
         except NotFoundError as cause:
@@ -232,40 +233,33 @@ class Store:
                 damaged.append(error)
 
     def _content(self, key: str, kind: type[_Content]) -> _Content:
-        with self._lock:
-            kept = self._objects.get(key)
-            if isinstance(kept, kind):
-                self._objects.move_to_end(key)
-                return kept
+        kept = self._objects.get(key)
+        if isinstance(kept, kind):
+            return kept
         made = framing.unpack_object(key, memory.content(self.blobs, key), kind)
-        with self._lock:
-            self._objects[key] = made
-            while len(self._objects) > OBJECTS_KEPT:
-                self._objects.popitem(last=False)
+        self._objects.put(key, made)
         return made
 
     def _index(self, pack: Pack) -> packs.Index:
-        with self._lock:
-            if pack.sha256 in self._indexes:
-                self._indexes.move_to_end(pack.sha256)
-                return self._indexes[pack.sha256]
-        try:
-            index = packs.read_index(self.blobs, pack)
-        except NotFoundError as cause:
-            raise framing.missing(keys.of_content(keys.PACKS, pack.sha256)) from cause
-        with self._lock:
-            self._indexes[pack.sha256] = index
-            while len(self._indexes) > 1 and sum(each.nbytes for each in self._indexes.values()) > INDEX_BYTES:
-                self._indexes.popitem(last=False)
+        index = self._indexes.get(pack.sha256)
+        if index is None:
+            try:
+                index = packs.read_index(self.blobs, pack)
+            except NotFoundError as cause:
+                raise framing.missing(keys.of_content(keys.PACKS, pack.sha256)) from cause
+            self._indexes.put(pack.sha256, index)
         return index
 
     def _scatter(self, of: Sequence[Pack], pages: Pages, out: Array) -> None:
         out[pages.row[pages.pack == ZERO]] = 0
-        for number in np.unique(pages.pack[pages.pack != ZERO]).tolist():
-            here = np.flatnonzero(pages.pack == number)
-            pack = of[number]
+        order = np.argsort(pages.pack, kind="stable")
+        for number, first, last in packs.groups(pages.pack[order]):
+            if number == ZERO:
+                continue
+            here, pack = order[first:last], of[number]
+            index, slot, row = self._index(pack), pages.slot[here], pages.row[here]
             try:
-                packs.read_pages(self.blobs, pack, self._index(pack), pages.slot[here], pages.row[here], out)
+                packs.read_pages(self.blobs, pack, index, slot, row, out, self._frames)
             except NotFoundError as cause:
                 raise framing.missing(keys.of_content(keys.PACKS, pack.sha256)) from cause
 
