@@ -63,9 +63,9 @@ def load(
     as_json: Json = False,
 ) -> None:
     """Take a snapshot out of the server's store: it can be branched then, like any other."""
-    with connected(endpoint, as_json=as_json) as server:
-        with progress_bar(f"replay {stored}", enabled=replay and not as_json) as bar:
-            loaded = server.load(stored, name, tree=tree, replay=replay, progress=bar).last
+    bars = progress_bar(f"replay {stored}", enabled=replay and not as_json)
+    with connected(endpoint, as_json=as_json) as server, bars as bar:
+        loaded = server.load(stored, name, tree=tree, replay=replay, progress=bar).last
     show(loaded, as_json=as_json, people=lambda: line_of(loaded))
 
 

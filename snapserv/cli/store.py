@@ -379,11 +379,8 @@ def _rows(nodes: list[Node]) -> Iterator[Text]:
         below[node.parent if node.parent in there else None].append(node)
     for stem, node in stems(below, lambda node: node.uid):
         parts = [node.name, f"step {node.step:,}", *(f"#{tag}" for tag in node.tags)]
-        parts += [
-            word
-            for word, is_so in (("pinned", node.pinned), ("faulted", node.faulted), ("replay", not node.image))
-            if is_so
-        ]
+        facts = {"pinned": node.pinned, "faulted": node.faulted, "replay": not node.image}
+        parts += [word for word, is_so in facts.items() if is_so]
         yield Text.assemble(stem, ("●", "blue"), " ", " · ".join([*parts, f"{mebibytes(node.size)} MiB written"]))
 
 

@@ -28,10 +28,17 @@ async def set_up(table: ProcessTable, setup: Mapping[str, Any]) -> tuple[CellPro
     return master, {**described, "setup": noted}
 
 
-def setup_again(noted: Mapping[str, Any], path: list[str]) -> dict[str, Any]:
-    """Return what a setup was told, for `set_up`: what modules it had are looked for in ``path`` as well."""
+def setup_again(described: Mapping[str, Any], path: list[str]) -> dict[str, Any]:
+    """Return what the setup of a tree was told, for `set_up`, which has its fields lie where they lay, if it can.
+
+    Args:
+        described: What is known of the tree.
+        path: Where modules of simulations are looked for as well.
+    """
+    noted, segments = described["setup"], described["segments"]
     (params,), _ = stream.values_of(noted["params"])
-    return {**noted, "params": params, "path": list(dict.fromkeys([*noted["path"], *path]))}
+    arena = [segments[0][0], sum(size for _, size in segments)] if segments else None
+    return {**noted, "params": params, "arena": arena, "path": list(dict.fromkeys([*noted["path"], *path]))}
 
 
 def _packed(params: Mapping[str, Any]) -> bytes:

@@ -88,7 +88,7 @@ class Reaching:
         """
         if not tree["described"].get("setup"):
             raise NotPortableError(f"the store does not say how {tree['name']} was set up")
-        setup = setup_again(tree["described"]["setup"], self._nodes.setup["path"])
+        setup = setup_again(tree["described"], self._nodes.setup["path"])
         log.info("set_up_anew", tree=tree["name"], simulation=tree["simulation"])
         master, described = await set_up(self._nodes.processes, setup)
         ground = Ground(plan_of(tree["name"], described), master)

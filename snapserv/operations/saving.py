@@ -162,10 +162,8 @@ class Saving:
 
     async def _once(self, node: Node, *, kept: bool, replay: bool) -> Saved:
         """Save a node, once: who asks while it is being saved waits for the same."""
-        task = self._in_progress.get(node.id)
-        if task is not None and replay:
+        while (task := self._in_progress.get(node.id)) is not None and replay:
             await asyncio.wait((task,))  # it may be one that ends where an image is refused
-            task = self._in_progress.get(node.id)
         if node.id in self._saved:
             return self._saved[node.id]
         if task is None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from pathlib import Path
 from typing import Any, ClassVar
 
+import msgspec
 import numpy as np
 
-from snapserv import Field, Simulation, export
+from snapserv import Field, Simulation, exported
 
 
 class Looping(Simulation):
@@ -17,6 +20,10 @@ class Looping(Simulation):
     allow: ClassVar[tuple[str, ...]] = ("sockets", "events")
     position = Field("f8", shape=(2,))
     wind = Field("f8", shape=(3,))
+
+    class Inputs(msgspec.Struct):
+        push: float = 0.0
+        left: str = ""
 
     def setup(self, seed: int = 0, drift: float = 0.0, weather: str = "") -> None:
         self.drift = drift
@@ -29,18 +36,32 @@ class Looping(Simulation):
             self.position += self.rng.standard_normal(2) + self.drift + self.wind[:2]
             yield float(self.position.sum())
 
-    def step(self, inputs: Any) -> dict[str, Any]:
+    def step(self, inputs: Inputs) -> dict[str, Any]:
         async def tick() -> float:
             await asyncio.sleep(0)
             return float(next(self.way))
 
         at = self.loop.run_until_complete(tick())
-        self.position += inputs.get("push", 0.0)
+        self.position += inputs.push
         if self.weather:
             self.position += float(Path(self.weather).read_text())
         return {"at": at}
 
-    @export
+    @exported
     def blow(self, by: np.ndarray[Any, Any]) -> float:
         self.wind += by
         return float(self.wind.sum())
+
+
+class Waiting(Simulation):
+    """Waits in each tick for as long as a file says, and has no field: what it returns is all that there is."""
+
+    allow: ClassVar[tuple[str, ...]] = ("pipes",)
+
+    def setup(self, place: str) -> None:
+        self.place = Path(place)
+        self.held = os.pipe()
+
+    def step(self, inputs: Any) -> dict[str, Any]:
+        time.sleep(float(self.place.read_text()))
+        return {"drawn": float(self.rng.random())}
