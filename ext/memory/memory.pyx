@@ -95,7 +95,8 @@ cdef class Reservation:
     """Address space that nothing can touch until something is mapped over it, aligned to huge pages.
 
     A ``memoryview`` of it covers all of it and keeps it: the address space goes back to the kernel, with
-    what was mapped there, when neither the reservation nor a view of it is referred to, or by `release`.
+    what was mapped there, when neither the reservation nor a view of it is referred to, or by `release`. It is at
+    ``near``, if that is a multiple of a huge page and free there.
 
     Raises:
         OSError: ENOMEM, more than the process may have (RLIMIT_AS, or what the processor can address).
@@ -104,13 +105,13 @@ cdef class Reservation:
     cdef readonly size_t address
     cdef readonly size_t size
 
-    def __init__(self, size_t size):
+    def __init__(self, size_t size, size_t near=0):
         if self.address:
             raise RuntimeError("a reservation is made once")
         cdef size_t padded = size + _HUGE
         if padded < size:
             raise OverflowError("size does not fit in the address space")
-        cdef void *start = mmap(NULL, padded, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+        cdef void *start = mmap(<void *>near, padded, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
         if start == MAP_FAILED:
             PyErr_SetFromErrno(OSError)
         cdef uintptr_t begin = <uintptr_t>start

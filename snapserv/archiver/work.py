@@ -11,12 +11,12 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from snapserv_client.store import memory
+from snapserv_client.store import keys, memory
 from snapserv_client.store.columns import Array
 from snapserv_client.store.format import Image, Node, Session, Tree
 from snapserv_client.wire import MAX_MESSAGE_BYTES, dtype_from_wire
 
-from ..errors import BadRequestError, StoreDamagedError
+from ..errors import BadRequestError, MachineDiffersError, StoreDamagedError
 from ..images import reviving
 from ..images.machine import Files, refuse_other
 from ..images.probing import find_top
@@ -24,7 +24,8 @@ from ..images.record import read_record
 from ..images.taking import Process, Taker
 from ..memory.regions import resolve_region
 from ..outside.fields import FieldPlace, read_through
-from ..store.writing import StoreWriter
+from ..outside.hashing import hash_plainly
+from ..store.writing import Saving, StoreWriter
 from . import layers
 from .bases import BaseFiles
 
@@ -50,11 +51,14 @@ class Archive:
         self._files = Files()
         self._handlers: dict[str, Callable[[Mapping[str, Any], list[int]], Answer]] = {
             "save": self._save,
+            "record": self._record,
             "head": self._head,
             "remove": self._remove,
             "session": self._session,
             "script": self._script,
             "check": self._check,
+            "stream": self._stream,
+            "hash": self._hash,
             "read": self._read,
             "find": self._find,
             "sessions": self._sessions,
@@ -73,7 +77,7 @@ class Archive:
         return handler(request, descriptors)
 
     def _save(self, request: Mapping[str, Any], descriptors: list[int]) -> Answer:
-        """Write the image of a process, and then the head that names it."""
+        """Write the image of a process and what was done to it, and then the head that names them."""
         processes = [
             Process(
                 each["pid"],
@@ -92,7 +96,7 @@ class Archive:
             except StoreDamagedError:  # what it would share has been removed, or is damaged: it shares nothing
                 self._taker.forget()
                 taken = take(relative=None)
-            written = taken.written_bytes
+            written = taken.written_bytes + self._put_actions(saving, head, request["actions"])
             if folders is not None:
                 head["layers"], more = layers.save(folders, saving)
                 written += more
@@ -100,8 +104,7 @@ class Archive:
                 saving.put_tree(tree)
             head |= {"image": taken.sha256, "saved": time.time(), "size": written}
             saving.put_node(msgspec.convert(head, Node))
-        if request["session"] is not None:
-            self._session(request, [])
+        self._session(request, [])
         return {
             "image": taken.sha256,
             "size": written,
@@ -112,9 +115,32 @@ class Archive:
             "layers": head.get("layers", []),
         }, None
 
+    def _record(self, request: Mapping[str, Any], _: list[int]) -> Answer:
+        """Write what was done to a node, of which there is to be no image, and then the head that names it."""
+        tree = msgspec.convert(request["tree"], Tree) if request["tree"] is not None else None
+        began = time.time()
+        head = {**request["head"], "image": b"", "saved": began}
+        with self._writer.saving() as saving:
+            head["size"] = self._put_actions(saving, head, request["actions"])
+            if tree is not None:
+                saving.put_tree(tree)
+            saving.put_node(msgspec.convert(head, Node))
+        self._session(request, [])
+        answer = {"image": b"", "size": head["size"], "saved": head["saved"], "seconds": time.time() - began}
+        return {**answer, "layers": []}, None
+
+    def _put_actions(self, saving: Saving, head: dict[str, Any], stream: bytes) -> int:
+        """Write what was done to a node, and have its head say where; return how many bytes that took."""
+        pieces, rest, written = saving.put_actions(stream)
+        said = {"pieces": [msgspec.structs.asdict(each) for each in pieces], "actions": rest}
+        head["recorded"] = {**head["recorded"], **said}
+        return written
+
     def _head(self, request: Mapping[str, Any], _: list[int]) -> Answer:
-        """Write a head anew."""
-        self._writer.put_node(msgspec.convert(request["head"], Node))
+        """Write anew what may change of a head; the rest of it is as it was."""
+        head = request["head"]
+        kept = _plain(self._store.head(keys.of_node(head["tree"], head["uid"]), Node))
+        self._writer.put_node(msgspec.convert({**kept, **head}, Node))
         return {}, None
 
     def _remove(self, request: Mapping[str, Any], _: list[int]) -> Answer:
@@ -122,7 +148,9 @@ class Archive:
         return {}, None
 
     def _session(self, request: Mapping[str, Any], _: list[int]) -> Answer:
-        """Write down what the server has live."""
+        """Write down what the server has live, where there is something to say of it."""
+        if request["session"] is None:
+            return {}, None
         here = {"host": socket.gethostname(), "boot": _boot(), "written": time.time()}
         self._writer.put_session(msgspec.convert({**request["session"], **here}, Session))
         return {}, None
@@ -192,7 +220,11 @@ class Archive:
         kept = ("uid", "name", "step", "created", "saved", "parent", "tags", "pinned", "size")
         return {
             "nodes": [
-                {**{name: getattr(node, name) for name in kept}, "tree": names.get(node.tree, node.tree)}
+                {
+                    **{name: getattr(node, name) for name in kept},
+                    "tree": names.get(node.tree, node.tree),
+                    "replay": not node.image,
+                }
                 for node in page
             ],
             "total": len(every),
@@ -200,8 +232,31 @@ class Archive:
 
     def _check(self, request: Mapping[str, Any], _: list[int]) -> Answer:
         """See that an image could be brought back here."""
-        self._checked(request["image"])
+        image = self._checked(request["image"])
+        paths = [each.path for each in image.descriptors if each.kind in ("file", "folder", "device")]
+        if request["files"] and (gone := [path for path in paths if not os.path.exists(path)]):
+            raise MachineDiffersError(
+                f"files that the image has open are gone: {', '.join(gone)}",
+                details={"differs": {"files": dict.fromkeys(gone, "missing")}},
+            )
         return {}, None
+
+    def _stream(self, request: Mapping[str, Any], _: list[int]) -> Answer:
+        """Return what was done to a node, as a stream."""
+        return {"actions": self._store.stream(self._node(request))}, None
+
+    def _hash(self, request: Mapping[str, Any], _: list[int]) -> Answer:
+        """Return the hash of each field of a node, out of its image, or as it is said where there is none."""
+        node = self._node(request)
+        if not node.image:
+            return {"hashes": node.recorded.end if node.recorded is not None else {}}, None
+        fields = [field.name for field in self._store.tree(node.tree).fields]
+        return {
+            "hashes": {name: f"{hash_plainly(self._store.field(node, name).tobytes()):032x}" for name in fields}
+        }, None
+
+    def _node(self, request: Mapping[str, Any]) -> Node:
+        return self._store.head(keys.of_node(request["tree"], request["uid"]), Node)
 
     def _checked(self, sha256: bytes) -> Image:
         image = self._store.image(sha256)

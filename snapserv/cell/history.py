@@ -18,21 +18,12 @@ from typing import Any, NamedTuple
 import msgpack
 import msgspec
 import numpy as np
-from snapserv_client.wire import (
-    ARRAY_EXTENSION,
-    INLINE_BYTES,
-    MAX_BUFFERS,
-    MAX_HEADER_BYTES,
-    array_bytes,
-    dtype_from_wire,
-    dtype_to_wire,
-    plain_or_array,
-)
+from snapserv_client.stream import BEGIN, CALL, STEP, WRITE, action_of, plain, ticks_of
+from snapserv_client.wire import MAX_BUFFERS, MAX_HEADER_BYTES, plain_or_array
 
 from ..errors import TooLargeError
 
-STEP, WRITE, CALL, BEGIN = range(4)
-KINDS = ("step", "write", "call", "begin")
+__all__ = ["BEGIN", "CALL", "STEP", "WRITE", "History", "Moment", "Trail", "run_of"]
 
 MOST_MARKS = 1024
 """Marks of a trail: two pages of memory, and the first output that differs is exact within as many actions."""
@@ -164,9 +155,9 @@ class History:
             skipped = min(repeat, max(0, start - at))
             at += repeat
             if skipped == repeat:
-                step += _ticks(packed) * repeat
+                step += ticks_of(packed) * repeat
                 continue
-            action, sizes = _unpacked(packed)
+            action, sizes = action_of(packed)
             action["step"] = step + action.get("ticks", 0) * skipped
             action["repeat"] = repeat - skipped
             step += action.get("ticks", 0) * repeat
@@ -183,6 +174,18 @@ class History:
                     )
             actions.append(action)
         return {"actions": actions, "next": None}
+
+    def stream(self, most: int) -> dict[str, Any]:
+        """Return all actions as a stream (see `snapserv_client.stream`), and what is known of what they put out.
+
+        Args:
+            most: How many bytes ``actions`` may have; where there are more, it is None.
+        """
+        last = [self._packer.pack(self._repeat) + self._last] if self._repeat else []
+        size = sum(map(len, self._runs)) + sum(map(len, last))
+        actions = np.frombuffer(b"".join([*self._runs, *last]), np.uint8) if size <= most else None
+        trail = self.trail
+        return {"actions": actions, "size": size, "count": trail.count, "said": trail.said, "told": trail.running}
 
     def digests(self, counts: Sequence[int]) -> list[int | None]:
         """Return a hash of the first so many actions, for each of ``counts``; None where there are fewer."""
@@ -219,48 +222,8 @@ def run_of(run: bytes) -> tuple[int, bytes]:
     return repeat, run[unpacker.tell() :]
 
 
-def _ticks(packed: bytes) -> int:
-    unpacker = msgpack.Unpacker()
-    unpacker.feed(packed[:16])
-    ticks: int = unpacker.unpack()[1]
-    return ticks
-
-
-def _unpacked(packed: bytes) -> tuple[dict[str, Any], list[int]]:
-    """Return an action as the protocol writes it, and the sizes of the arrays in it that need a buffer."""
-    sizes: list[int] = []
-
-    def array(_: int, data: bytes) -> Any:
-        dtype, shape, content = msgpack.unpackb(data, max_bin_len=len(data))
-        if len(content) > INLINE_BYTES:
-            sizes.append(len(content))
-        kind = dtype_from_wire(dtype)
-        return np.frombuffer(content, kind).reshape(shape) if content else np.empty(shape, kind)
-
-    unpacker = msgpack.Unpacker(ext_hook=array, strict_map_key=False, max_buffer_size=len(packed))
-    unpacker.feed(packed)
-    kind, ticks, raised = unpacker.unpack()
-    asked = unpacker.unpack()
-    action: dict[str, Any] = {"kind": KINDS[kind]}
-    if kind == STEP:
-        action |= {"ticks": ticks, "inputs": asked, "raised": raised}
-    elif kind == WRITE:
-        action |= dict(zip(("field", "region", "value"), asked, strict=True))
-    elif kind == CALL:
-        action |= {**dict(zip(("method", "args", "kwargs"), asked, strict=True)), "raised": raised}
-    else:
-        action["seed"] = asked
-    return action, sizes
-
-
 def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        described = [dtype_to_wire(value.dtype), list(value.shape), bytes(array_bytes(value))]
-        return msgpack.ExtType(ARRAY_EXTENSION, msgpack.packb(described))
-    if isinstance(value, np.generic | complex):
-        said = plain_or_array(value)
-        return _plain(said) if isinstance(said, np.ndarray) else said
-    return _visible(value)
+    return plain(value) if isinstance(value, np.ndarray | np.generic | complex) else _visible(value)
 
 
 def _visible(value: Any) -> Any:

@@ -83,6 +83,7 @@ class Cell:
             "prepare": self._prepare,
             "freeze": self._freeze,
             "history": self._list_history,
+            "stream": lambda request, _: self._history.stream(request["most"]),
             "trail": self._tell_trail,
             "replay": self._replay,
             "leave": self._leave,

@@ -80,7 +80,7 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, Holdings, Files, dic
     holdings = Holdings(allowed, named, temporary=files.temporary)
     files.begin_setup(named, shared="temporary_files" in allowed)
     with AuthorsCode(f"{kind.__name__}.setup"):
-        arena = Arena(backing=request["backing"])
+        arena = Arena(backing=request["backing"], where=request.get("arena"))
         simulation = kind.build(arena, **request["params"])
     seed = params.get("seed", 0)
     streams.seed_later(seed if isinstance(seed, int) and seed >= 0 else 0)

@@ -11,7 +11,7 @@ from snapserv.errors import ERRORS
 
 from .nodes import NodeName, line_of
 from .options import Endpoint, Json, connected
-from .output import exit_code, mebibytes, show, table
+from .output import exit_code, mebibytes, progress_bar, show, table
 from .store import moment
 
 
@@ -25,6 +25,9 @@ def save(
     node: NodeName,
     name: Annotated[str | None, typer.Option(help="Of a live branch: what the snapshot of it is called.")] = None,
     every: Annotated[bool, typer.Option("--all", help="And all other snapshots of its tree.")] = False,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Where an image is refused, save what was done to it.")
+    ] = False,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -33,12 +36,13 @@ def save(
     With --all it exits as after the first error, if a snapshot was refused; the others are saved all the same.
     """
     with connected(endpoint, as_json=as_json) as server:
-        found = server.node(node).save(name, all=every)
+        found = server.node(node).save(name, all=every, replay=replay)
 
     def people() -> Any:
         rows = table("saved", "uid", ">MiB written", "", title=found.store)
         for each in found.saved:
             said = f"{each.error}: {each.message}" if each.error else "" if each.new else "was saved before"
+            said = " · ".join(part for part in ("replay" if each.replay else "", said) if part)
             rows.add_row(each.name, each.uid, mebibytes(each.bytes) if each.uid else "", said)
         return rows
 
@@ -52,12 +56,16 @@ def load(
     stored: Annotated[str, typer.Argument(metavar="STORED", help="Its uid in the store, name, tag or TREE/NAME.")],
     name: Annotated[str | None, typer.Option(metavar="TREE", help="What to call its tree here.")] = None,
     tree: Annotated[bool, typer.Option("--tree", help="All of its tree; else its ancestors come along.")] = False,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Where no image brings it here, do again what was done to it.")
+    ] = False,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
     """Take a snapshot out of the server's store: it can be branched then, like any other."""
-    with connected(endpoint, as_json=as_json) as server:
-        loaded = server.load(stored, name, tree=tree).last
+    bars = progress_bar(f"replay {stored}", enabled=replay and not as_json)
+    with connected(endpoint, as_json=as_json) as server, bars as bar:
+        loaded = server.load(stored, name, tree=tree, replay=replay, progress=bar).last
     show(loaded, as_json=as_json, people=lambda: line_of(loaded))
 
 
@@ -68,12 +76,13 @@ def stored(endpoint: Endpoint = None, as_json: Json = False) -> None:
 
     def people() -> Any:
         names = Counter(f"{each.tree}/{each.name}" for each in found)
-        rows = table("stored", ">step", "taken", ">MiB written", "here as")
+        rows = table("stored", ">step", "taken", "as", ">MiB written", "here as")
         for each in found:
             name = f"{each.tree}/{each.name}"
             said = name if names[name] == 1 else f"{name} ({each.uid})"
             size = mebibytes(each.size)
-            rows.add_row(said, f"{each.step:,}", moment(each.created), size, each.here or "")
+            kind = "replay" if each.replay else "image"
+            rows.add_row(said, f"{each.step:,}", moment(each.created), kind, size, each.here or "")
         return rows if found else "nothing is stored"
 
     show(found, as_json=as_json, people=people)

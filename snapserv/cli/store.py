@@ -13,7 +13,7 @@ import typer
 from rich.console import Group
 from rich.text import Text
 
-from snapserv.errors import BadRequestError, MachineDiffersError, SnapservError
+from snapserv.errors import BadRequestError, MachineDiffersError, NotPortableError, SnapservError
 
 from .data import FieldName, RegionText, show_array, write_files
 from .options import Json, failing, region_of
@@ -112,9 +112,11 @@ def show_(node: StoredName, store: StoreOption = None, as_json: Json = False) ->
     with opened(store, as_json=as_json) as found:
         it = found.node(node)
         tree = found.tree(it.tree)
-        image = found.image(it.image)
+        image = found.image(it.image) if it.image else None
         lineage = [each.name for each in reversed(found.lineage(it))]
         differs = _differs(image)
+        recorded = it.recorded
+        done = found.actions(it) if recorded is not None and not recorded.missing else None
 
     def people() -> Any:
         rows = table(f"{tree.name}/{it.name}", f"step {it.step:,}")
@@ -129,8 +131,9 @@ def show_(node: StoredName, store: StoreOption = None, as_json: Json = False) ->
             "written": f"{mebibytes(it.size)} MiB",
             "simulation": tree.simulation,
             "params": " ".join(f"{name}={value}" for name, value in tree.params.items()),
-            "of": f"snapserv {image.machine.snapserv} · Python {image.machine.python} · {image.machine.kernel}",
+            "of": _made_by(image),
             "here": f"cannot be brought back: {differs.message}" if differs else "can be brought back",
+            "actions": f"{done.ticks:,} ticks" if done is not None else recorded.missing if recorded else "",
         }
         for name, value in facts.items():
             if value:
@@ -144,7 +147,8 @@ def show_(node: StoredName, store: StoreOption = None, as_json: Json = False) ->
         "tree": _tree(tree),
         "lineage": lineage,
         "fields": tree.fields,
-        "machine": image.machine,
+        "machine": None if image is None else image.machine,
+        "actions": None if done is None else {"count": len(done), "ticks": done.ticks},
         "differs": None if differs is None else differs.to_wire(),
     }
     show(told, as_json=as_json, people=people)
@@ -342,10 +346,18 @@ def _refuse_roots(store: Store, nodes: list[Node]) -> None:
             )
 
 
-def _differs(image: Image) -> MachineDiffersError | None:
+def _made_by(image: Image | None) -> str:
+    if image is None:
+        return "its recording alone"
+    return f"snapserv {image.machine.snapserv} · Python {image.machine.python} · {image.machine.kernel}"
+
+
+def _differs(image: Image | None) -> SnapservError | None:
     """Return why an image cannot be brought back on this machine."""
     from snapserv.images.machine import Files, refuse_other
 
+    if image is None:
+        return NotPortableError("there is no image of it; load --replay does again what was done to it")
     try:
         refuse_other(image.machine)
         Files().refuse_changed(image.files)
@@ -367,7 +379,8 @@ def _rows(nodes: list[Node]) -> Iterator[Text]:
         below[node.parent if node.parent in there else None].append(node)
     for stem, node in stems(below, lambda node: node.uid):
         parts = [node.name, f"step {node.step:,}", *(f"#{tag}" for tag in node.tags)]
-        parts += [word for word, is_so in (("pinned", node.pinned), ("faulted", node.faulted)) if is_so]
+        facts = {"pinned": node.pinned, "faulted": node.faulted, "replay": not node.image}
+        parts += [word for word, is_so in facts.items() if is_so]
         yield Text.assemble(stem, ("●", "blue"), " ", " · ".join([*parts, f"{mebibytes(node.size)} MiB written"]))
 
 

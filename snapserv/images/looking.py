@@ -93,7 +93,7 @@ class Seen:
         if self.obstacles:
             raise NotPortableError(
                 "the process cannot be saved: it holds " + "; ".join(each.what for each in self.obstacles),
-                hint="have it let go of these before; or keep what was done to it, to be replayed (log --save)",
+                hint="have it let go of these before; or save --replay, which keeps what was done to it instead",
                 details={"held": [each._asdict() for each in self.obstacles]},
             )
 

@@ -52,7 +52,7 @@ def refuse_other(machine: Machine) -> None:
     if differs:
         raise MachineDiffersError(
             "the image is of another machine: " + "; ".join(f"{name}: {how}" for name, how in differs.items()),
-            hint="load it on a machine like that one; or replay its actions, if they were kept (log --save)",
+            hint="load it on a machine like that one; or load --replay, which does its actions again",
             details={"differs": differs},
         )
 
@@ -95,7 +95,7 @@ class Files:
             raise MachineDiffersError(
                 "files that the image stands on are not what they were: "
                 + "; ".join(f"{path}: {how}" for path, how in differs.items()),
-                hint="put them back as they were, or replay its actions, if they were kept (log --save)",
+                hint="put them back as they were, or load --replay, which does its actions again",
                 details={"differs": {"files": differs}},
             )
 

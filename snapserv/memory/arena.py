@@ -106,6 +106,7 @@ class Arena:
         backing: One of `snapserv.memory.backings.NAMES`; the best that there is by default.
         segment_bytes: Size of a segment, a multiple of 2 MiB.
         capacity_bytes: Address space to reserve until it is sealed, a multiple of 2 MiB.
+        where: Where another one has lain that this one is to be like, address and size; it lies there if it can.
 
     Raises:
         BadRequestError: No such backing, or a size that is no multiple.
@@ -118,6 +119,7 @@ class Arena:
         backing: str | None = None,
         segment_bytes: int = SEGMENT_BYTES,
         capacity_bytes: int = CAPACITY_BYTES,
+        where: Sequence[int] | None = None,
     ) -> None:
         self.segments: list[Segment] = []
         for name, size in (("segment_bytes", segment_bytes), ("capacity_bytes", capacity_bytes)):
@@ -128,7 +130,7 @@ class Arena:
         self.extents: dict[str, Extent] = {}
         self.sealed = False
         self._marks: weakref.WeakSet[Mark] = weakref.WeakSet()
-        self._reserved = _reserve(capacity_bytes)
+        self._reserved = (where and _reserve_there(*where)) or _reserve(capacity_bytes)
         self._used = 0
 
     @property
@@ -420,6 +422,18 @@ def _layout(name: str, dtype: Any, shape: Sequence[int]) -> tuple[np.dtype[Any],
     if any(size < 0 for size in sizes):
         raise BadRequestError(f"field {name}: the shape {list(sizes)} has a negative size")
     return kind, sizes
+
+
+def _reserve_there(address: int, size: int) -> memory.Reservation | None:
+    """Reserve so much address space at an address; None where something else is there."""
+    try:
+        found = memory.Reservation(size, address)
+    except OSError:
+        return None
+    if found.address == address:
+        return found
+    found.release()
+    return None
 
 
 def _reserve(capacity: int) -> memory.Reservation:

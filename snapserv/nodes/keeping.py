@@ -17,6 +17,9 @@ from .tree import NameInUseError, Node
 
 log = structlog.get_logger(__name__)
 
+IMAGE = 2
+"""Which part of what the ledger says of one that is saved is its image; see `snapserv.operations.heads.Saved`."""
+
 Publish = Callable[[EventKind, NodeInfo | None, str], None]
 
 
@@ -35,7 +38,8 @@ class NodeKeeping(NodeLookup):
         self.ledger = ledger
         self.on_note: Callable[[Node], None] = lambda node: None
         self._publish = publish
-        self.stored.durable.update(ledger.entries("saved"))
+        for number, saved in ledger.entries("saved").items():
+            (self.stored.durable if saved[IMAGE] else self.stored.recorded).add(number)
 
     async def present(self, node: Node) -> CellProcess:
         """Return the process behind a node whose turn the caller holds; one that is stored is brought back first.

@@ -195,7 +195,8 @@ class NodeLookup:
             faulted=node.faulted,
             automatic=node.automatic,
             autosnap=_autosnap_info(node.autosnap),
-            durable=node.id in self.stored.durable,
+            durable=node.id in self.stored.durable or node.id in self.stored.recorded,
+            recorded=node.id in self.stored.recorded,
             shared=self._plans[node.tree.name].shared if node.tree.name in self._plans else [],
         )
 

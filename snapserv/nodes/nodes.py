@@ -25,6 +25,7 @@ from .plans import plan_of
 from .process import CellProcess, RequestKey
 from .process_table import STALLED_AFTER_S, ProcessTable
 from .seeds import seed_of
+from .setups import set_up
 from .tree import Autosnap, NameInUseError, Node, Tree
 from .turns import NodeQueue, Turn
 
@@ -66,15 +67,16 @@ class Nodes(NodeKeeping):
             orphan_grace_s=orphan_grace_s,
             stalled_after_s=stalled_after_s,
         )
-        self._setup = setup
+        self.setup = setup
         self._autosnap = autosnap
         self._background: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
-    async def awake(self, node: Node) -> AsyncIterator[CellProcess]:
+    async def awake(self, node: Node, *, passing: bool = False) -> AsyncIterator[CellProcess]:
         """Give the live cell of a node whose turn the caller holds: its own, or for a snapshot a temporary one.
 
-        The temporary one is a clone in no tree, in which none of the author's code has run; it ends with the block.
+        The temporary one is a clone in no tree, in which none of the author's code has run; it ends with the block,
+        and at once where it is ``passing`` (see `ProcessTable.thaw`).
 
         Raises:
             SnapservError: The node died, or the kernel made no process.
@@ -83,7 +85,7 @@ class Nodes(NodeKeeping):
         if node.kind == "branch":
             yield cell
             return
-        cell = await self.processes.thaw(cell, step=node.step, seed=None, silent=True)
+        cell = await self.processes.thaw(cell, step=node.step, seed=None, silent=True, passing=passing)
         try:
             self.count_fork(cell.clone_us)
             yield cell
@@ -104,8 +106,7 @@ class Nodes(NodeKeeping):
         except NameInUseError as cause:
             raise NameTakenError(str(cause)) from cause
         try:
-            request = {**self._setup, "target": target, "params": params}
-            master, described = await self.processes.spawn_master(request)
+            master, described = await set_up(self.processes, {**self.setup, "target": target, "params": params})
         except BaseException:
             self.forest.fell(tree)
             raise

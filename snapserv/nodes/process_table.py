@@ -256,17 +256,26 @@ class ProcessTable:
         self.on_standing(live)
 
     async def thaw(
-        self, frozen: CellProcess, *, step: int, seed: int | None, silent: bool = False, resumes: bool = False
+        self,
+        frozen: CellProcess,
+        *,
+        step: int,
+        seed: int | None,
+        silent: bool = False,
+        resumes: bool = False,
+        passing: bool = False,
     ) -> CellProcess:
         """Clone a frozen cell into a live branch that stands at ``step``.
 
         ``silent`` leaves ``on_branch`` out, and ``on_drop`` at the end too; ``resumes`` says that it is no new
-        branch but the one that was frozen, which began long ago.
+        branch but the one that was frozen, which began long ago. One that is ``passing`` ends at once, and needs no
+        room in the budget: who asks for it may be making some.
 
         Raises:
             SnapservError: The kernel made no process, the snapshot died, or ``on_branch`` raised.
         """
-        await self.admit("a branch", frozen)
+        if not passing:
+            await self.admit("a branch", frozen)
         ours, theirs = socket_pair()
         slot = self.scoreboard.take(step)
         if slot is None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Stored:
-    """Which snapshots last, and which of them have no process now.
+    """Which snapshots last, and which of them have no process now; ``recorded`` last as their recordings alone.
 
     ``fetch`` brings the process of one back, ``save`` has one last, and ``lasts`` says whether one does, or is to;
     they are set by whoever has the store.
@@ -22,11 +22,18 @@ class Stored:
 
     def __init__(self) -> None:
         self.durable: set[int] = set()
+        self.recorded: set[int] = set()
         self.away: set[int] = set()
         self.lasts: Callable[[Node], bool] = lambda node: False
         self.save: Callable[[Node], Awaitable[object]] = _nowhere
         self.fetch: Callable[[Node], Awaitable[CellProcess]] = _nowhere
         self._coming: dict[int, asyncio.Future[CellProcess]] = {}
+
+    def lasting(self, node: Node, *, recorded: bool) -> None:
+        """Take note that a node lasts: by its image or, where it is only ``recorded``, by what was done to it."""
+        by, other = (self.recorded, self.durable) if recorded else (self.durable, self.recorded)
+        by.add(node.id)
+        other.discard(node.id)
 
     async def bring(self, node: Node) -> CellProcess:
         """Return the process of a stored node, once: who asks while it comes waits for the same.
@@ -43,6 +50,7 @@ class Stored:
     def forget(self, node: Node) -> None:
         """Take note that a node is gone."""
         self.durable.discard(node.id)
+        self.recorded.discard(node.id)
         self.away.discard(node.id)
 
 

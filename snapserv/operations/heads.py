@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from ..errors import InternalError, MachineDiffersError, SnapservError
 from ..nodes.nodes import Nodes
+from ..nodes.plans import Plan
 from ..nodes.tree import Node, Tree
 
 _CHANGES: dict[str, Any] = {
@@ -22,6 +23,31 @@ _CHANGES: dict[str, Any] = {
 }
 
 
+class Saved(NamedTuple):
+    """A node, as the store has it.
+
+    Attributes:
+        uid: Its own.
+        tree: Its tree's.
+        image: The SHA-256 of its image; empty where its process is of none that is there, and only what was done to
+            it lasts.
+        kept: Whether it stays in the store when the node is dropped: somebody has asked for it.
+        saved: When it was written, in seconds since 1970.
+        size: How many bytes were written for it.
+        folders: What was said of the folders that branch with it, if some do.
+        layers: What is in them, in the store.
+    """
+
+    uid: str
+    tree: str
+    image: bytes
+    kept: bool
+    saved: float
+    size: int
+    folders: dict[str, Any] | None = None
+    layers: Sequence[dict[str, Any]] = ()
+
+
 def of_tree(nodes: Nodes, tree: Tree, uid: str, *, root: str) -> dict[str, Any]:
     """Return what is said of a tree; see `snapserv_client.store.format.Tree`."""
     plan = nodes.plan_of(tree)
@@ -31,20 +57,25 @@ def of_tree(nodes: Nodes, tree: Tree, uid: str, *, root: str) -> dict[str, Any]:
         "simulation": tree.simulation,
         "root": root,
         "params": dict(plan.spec.param_values),
-        "fields": [
-            {
-                "name": info.name,
-                "address": place.address,
-                "dtype": info.dtype,
-                "shape": list(info.shape),
-                "dims": list(info.dims),
-                "units": info.units,
-                "doc": info.doc,
-            }
-            for info, place in zip(plan.spec.fields, plan.places, strict=True)
-        ],
+        "fields": fields_of(plan),
         "described": dict(plan.described),
     }
+
+
+def fields_of(plan: Plan) -> list[dict[str, Any]]:
+    """Return where the fields of a tree lie; see `snapserv_client.store.format.FieldPlace`."""
+    return [
+        {
+            "name": info.name,
+            "address": place.address,
+            "dtype": info.dtype,
+            "shape": list(info.shape),
+            "dims": list(info.dims),
+            "units": info.units,
+            "doc": info.doc,
+        }
+        for info, place in zip(plan.spec.fields, plan.places, strict=True)
+    ]
 
 
 def of_node(
@@ -84,6 +115,21 @@ def of_node(
     }
 
 
+def described(saved: Mapping[str, Any]) -> Saved:
+    """Return what the store has of a node, of its head."""
+    facts = saved.get("facts", {})
+    return Saved(
+        saved["uid"],
+        saved["tree"],
+        saved["image"],
+        bool(facts.get("kept", True)),
+        saved["saved"],
+        saved.get("size", 0),
+        facts.get("folders"),
+        saved.get("layers", []),
+    )
+
+
 def what_changes(head: Mapping[str, Any]) -> bytes:
     """Return the part of what is said of a node that may be another one later, to be compared."""
     told = [head.get(name, plain) for name, plain in _CHANGES.items()]
@@ -100,7 +146,7 @@ def explain(node: Node, told: Sequence[str]) -> Callable[[int, int], SnapservErr
         if about.startswith("opening "):
             return MachineDiffersError(
                 f"{node.path} cannot be brought back: {about}: {why}",
-                hint="put the file back as it was, or replay its actions, if they were kept (log --save)",
+                hint="put the file back as it was, or load --replay, which does its actions again",
                 details=details,
             )
         return InternalError(f"{node.path} cannot be brought back: {about}: {why}", details=details)

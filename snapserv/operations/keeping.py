@@ -9,7 +9,9 @@ import structlog
 from ..errors import NotFoundError, SnapservError
 from ..nodes.nodes import Nodes
 from ..nodes.turns import Turn
+from .fetching import Fetching
 from .loading import Loading
+from .recorded import InThread
 from .saving import Durable, Saving
 from .sessions import SessionRecord
 
@@ -28,15 +30,28 @@ class Keeper:
         endpoint: Where the server listens.
         durable: Which snapshots are saved by themselves; see `Saving`.
         bytes_per_s: How fast it is written at most; without a bound for None.
+        replay: Whether what was done to nodes stands in for images where these are refused.
+        in_thread: Runs what takes long without holding up others.
     """
 
     def __init__(
-        self, nodes: Nodes, store: str, endpoint: str, *, durable: Durable, bytes_per_s: float | None
+        self,
+        nodes: Nodes,
+        store: str,
+        endpoint: str,
+        *,
+        durable: Durable,
+        bytes_per_s: float | None,
+        replay: bool,
+        in_thread: InThread,
     ) -> None:
         self._nodes = nodes
         self._endpoint = endpoint
-        self.saving = Saving(nodes, store, durable=durable, bytes_per_s=bytes_per_s)
-        self.loading = Loading(nodes, self.saving)
+        self.saving = Saving(
+            nodes, store, durable=durable, bytes_per_s=bytes_per_s, replay=replay, in_thread=in_thread
+        )
+        nodes.stored.fetch = Fetching(nodes, self.saving).fetch
+        self.loading = Loading(nodes, self.saving, in_thread)
         self._session = SessionRecord(nodes, self.saving, endpoint)
         self._begun = False
 
@@ -47,7 +62,7 @@ class Keeper:
             NotFoundError: There ``must`` have been one.
             SnapservError: It cannot be taken up.
         """
-        there = await self.loading.go_on(self._endpoint)
+        there = await self.loading.go_on(self._endpoint, replay=self.saving.replay)
         if must and not there:
             raise NotFoundError(
                 f"{self.saving.store} says of no server that could be gone on with",
@@ -85,6 +100,6 @@ class Keeper:
                     continue
                 try:
                     taken, _ = await nodes.take_snapshot(branch, name=None, automatic=True)
-                    await self.saving.save(taken, kept=False)
+                    await self.saving.save(taken, kept=False, replay=self.saving.replay)
                 except SnapservError as error:
                     log.warning("branch_not_saved", branch=branch.path, why=error.message)

@@ -7,19 +7,18 @@ says what it is of, and whoever does it again is told where that differs.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from snapserv_client.protocol import Recording
+from snapserv_client.protocol import Recording, SpecResult
 from snapserv_client.wire import pack
 
 from ..errors import RecordingMismatchError
 from ..nodes.nodes import Nodes
 from ..nodes.process import CellProcess
 from ..nodes.tree import Node
-from ..outside.hashing import hash_fields
+from .recorded import InThread, hashes_in
 
-InThread = Callable[..., Awaitable[Any]]
 _HINT = "replay it where it was recorded, with the same simulation and parameters; or force it"
 
 
@@ -31,7 +30,7 @@ async def recording_of(nodes: Nodes, in_thread: InThread, node: Node, cell: Cell
     """
     root = nodes.find(node.tree.root)
     began = await hashes_of(nodes, in_thread, root, await nodes.present(root)) if root.death is None else {}
-    found = _described(nodes, node)
+    found = describe(nodes.plan(node).spec)
     found.step, found.start = root.step, began
     found.last_step, found.end = nodes.look(node), await hashes_of(nodes, in_thread, node, cell)
     return found
@@ -40,11 +39,8 @@ async def recording_of(nodes: Nodes, in_thread: InThread, node: Node, cell: Cell
 async def hashes_of(nodes: Nodes, in_thread: InThread, node: Node, cell: CellProcess) -> dict[str, str]:
     """Return the hash of each field in a cell of a node's tree, 32 hexadecimal digits each."""
     plan, root = nodes.plan(node), nodes.find(node.tree.root)
-    image = (await nodes.present(root)).pid if plan.file_backed and root.death is None else None
-    found: dict[str, int] = await in_thread(
-        hash_fields, plan.places, cell.pid, plan.segments, root=image, base=plan.base_hashes
-    )
-    return {name: f"{value:032x}" for name, value in found.items()}
+    base = await nodes.present(root) if plan.file_backed and root.death is None else None
+    return await hashes_in(in_thread, plan, cell, base)
 
 
 async def refuse_another(nodes: Nodes, in_thread: InThread, recording: Recording, start: Node) -> None:
@@ -53,15 +49,9 @@ async def refuse_another(nodes: Nodes, in_thread: InThread, recording: Recording
     Raises:
         RecordingMismatchError: ``details["differs"]`` says in what it is not.
     """
-    here = _described(nodes, start)
+    here = describe(nodes.plan(start).spec)
     here.step = start.step
-    differs = [name for name in ("simulation", "version", "source", "step") if _differ(recording, here, name)]
-    params = sorted(
-        name
-        for name in {*recording.params, *here.params}
-        if recording.params.get(name, "") != here.params.get(name, "")
-    )
-    differs += [f"params.{name}" for name in params]
+    differs = differing(recording, here)
     if recording.start and not differs:
         here.start = await hashes_of(nodes, in_thread, start, await nodes.present(start))
         differs += [f"start.{name}" for name in _apart(recording.start, here.start)]
@@ -94,10 +84,21 @@ async def refuse_elsewhere(
         )
 
 
-def _described(nodes: Nodes, node: Node) -> Recording:
-    spec = nodes.plan(node).spec
+def describe(spec: SpecResult) -> Recording:
+    """Return what actions are of that were done in a tree."""
     params = {name: _told(value) for name, value in spec.param_values.items()}
     return Recording(spec.simulation, spec.version, spec.source, params)
+
+
+def differing(recording: Recording, here: Recording) -> list[str]:
+    """Return in what actions are of something else than what is here."""
+    differs = [name for name in ("simulation", "version", "source", "step") if _differ(recording, here, name)]
+    params = sorted(
+        name
+        for name in {*recording.params, *here.params}
+        if recording.params.get(name, "") != here.params.get(name, "")
+    )
+    return [*differs, *(f"params.{name}" for name in params)]
 
 
 def _told(value: Any) -> str:

@@ -11,55 +11,29 @@ import asyncio
 import contextlib
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import numpy as np
 import structlog
 
 from ..archiver.asking import Archiver
 from ..errors import NodeDiedError, NotFoundError, NotPortableError, SnapservError, StoreUnavailableError
-from ..nodes import bringing
 from ..nodes.nodes import Nodes
-from ..nodes.process import CellProcess
-from ..nodes.stacks import Stacks
 from ..nodes.temporaries import Temporaries
 from ..nodes.tree import Node, Tree
 from ..nodes.turns import Turn
 from ..outside import fields
 from . import heads
+from .heads import Saved
+from .recorded import InThread, recorded_alone, recorded_of
 
 log = structlog.get_logger(__name__)
 
 Durable = Literal["all", "named", "none"]
 NICE = 10
 RETRY_AFTER_S, RETRY_AFTER_MOST_S = 0.5, 30.0
-RELATIVES_LOOKED_AT = 64
 FINISH_LOOK_S = 0.02
-
-
-class Saved(NamedTuple):
-    """A node, as the store has it.
-
-    Attributes:
-        uid: Its own.
-        tree: Its tree's.
-        image: The SHA-256 of its image.
-        kept: Whether it stays in the store when the node is dropped: somebody has asked for it.
-        saved: When it was written, in seconds since 1970.
-        size: How many bytes were written for it.
-        folders: What was said of the folders that branch with it, if some do.
-        layers: What is in them, in the store.
-    """
-
-    uid: str
-    tree: str
-    image: bytes
-    kept: bool
-    saved: float
-    size: int
-    folders: dict[str, Any] | None = None
-    layers: Sequence[dict[str, Any]] = ()
 
 
 class Saving:
@@ -71,10 +45,23 @@ class Saving:
         durable: Which snapshots are saved by themselves: all, those with a name, a tag or a pin and automatic ones,
             or none.
         bytes_per_s: How fast it is written at most; without a bound for None.
+        replay: Whether what is saved by itself lasts as its recording alone, where an image is refused.
+        in_thread: Runs what takes long without holding up others.
     """
 
-    def __init__(self, nodes: Nodes, store: str, *, durable: Durable, bytes_per_s: float | None) -> None:
+    def __init__(
+        self,
+        nodes: Nodes,
+        store: str,
+        *,
+        durable: Durable,
+        bytes_per_s: float | None,
+        replay: bool,
+        in_thread: InThread,
+    ) -> None:
         self.store = store
+        self.replay = replay
+        self._in_thread = in_thread
         self.durable = durable
         self.session = secrets.token_hex(16)
         """The ``uid`` of this server's session in the store."""
@@ -85,7 +72,6 @@ class Saving:
         self._saved = {number: Saved(*told) for number, told in nodes.ledger.entries("saved").items()}
         self._trees: dict[str, str] = {}
         self._files: dict[str, Temporaries] = {}
-        self._stacks: dict[str, Stacks] = {}
         self._written: dict[int, bytes] = {}
         self._in_progress: dict[int, asyncio.Task[Saved]] = {}
         self._due: dict[int, None] = {}
@@ -95,7 +81,6 @@ class Saving:
         """Gives what there is to say of this server with a save, before anybody is told that it lasts."""
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
-        nodes.stored.fetch = self._fetch
         nodes.stored.save = self._save_quietly
         nodes.stored.lasts = self._lasts
         nodes.on_note = self._on_note
@@ -152,42 +137,46 @@ class Saving:
         """Return a tree's ``uid``; None where nothing of it was saved."""
         return self._trees.get(tree.name)
 
-    async def save(self, node: Node, *, kept: bool = True) -> Saved:
+    async def save(self, node: Node, *, kept: bool = True, replay: bool = False) -> Saved:
         """Save a snapshot, whose turn the caller shares, and its root before it; return when it lasts.
 
         Args:
             node: One that is saved already is not written again.
             kept: Whether it stays in the store when the node is dropped.
+            replay: Whether it is to last as its recording alone, where an image is refused; its root as well.
 
         Raises:
-            NotPortableError: It holds what no store can keep; nothing was written.
+            NotPortableError: It holds what no image can keep; nothing was written.
             StoreUnavailableError: It could not be written.
             NodeDiedError: Its process has ended.
         """
         root = self._nodes.find(node.tree.root)
         self._keep_files(node.tree)
         if root is not node and root.id not in self._saved:
-            await self._once(root, kept=False)
-        saved = await self._once(node, kept=kept)
+            await self._once(root, kept=False, replay=replay)
+        saved = await self._once(node, kept=kept, replay=replay)
         if kept and not saved.kept:
             saved = saved._replace(kept=True)
             self._take_note(node, saved)
             await self._write_head(node)
         return saved
 
-    async def _once(self, node: Node, *, kept: bool) -> Saved:
+    async def _once(self, node: Node, *, kept: bool, replay: bool) -> Saved:
         """Save a node, once: who asks while it is being saved waits for the same."""
+        while (task := self._in_progress.get(node.id)) is not None and replay:
+            await asyncio.wait((task,))  # it may be one that ends where an image is refused
         if node.id in self._saved:
             return self._saved[node.id]
-        task = self._in_progress.get(node.id)
         if task is None:
-            task = self._in_progress[node.id] = asyncio.ensure_future(self._write(node, kept=kept))
+            task = asyncio.ensure_future(self._write(node, kept=kept, replay=replay))
+            self._in_progress[node.id] = task
             task.add_done_callback(lambda _: self._in_progress.pop(node.id, None))
         return await asyncio.shield(task)
 
-    async def _write(self, node: Node, *, kept: bool) -> Saved:
+    async def _write(self, node: Node, *, kept: bool, replay: bool) -> Saved:
         nodes = self._nodes
         cell, root = nodes.cell(node), nodes.find(node.tree.root)
+        recorded, actions = await recorded_of(nodes, node)
         processes: list[dict[str, Any]] = [{"pid": cell.pid, "record": await cell.describe()}]
         others = [] if root is node else [nodes.cell_of(root)]
         processes += [{"pid": other.pid, "record": None} for other in others if other is not None and other.pid]
@@ -197,26 +186,36 @@ class Saving:
         folders = None if stacks is None else dict(stacks.described)
         head = self._head(node, uid, tree, kept=kept, folders=folders)
         relative, relative_pid = self._nearest(node)
-        told = heads.of_tree(nodes, node.tree, tree, root=uid) if root is node else None
-        with contextlib.nullcontext() if stacks is None else stacks.kept(cell) as layers:
-            answer, _ = await self.writer.ask(
-                "save",
-                [_open_memory(each["pid"]) for each in processes],
-                processes=processes,
-                ledger=nodes.ledger.name,
-                relative=relative,
-                relative_pid=relative_pid,
-                tree=told,
-                head=head,
-                folders=layers,
-                session=self.session_of_save() if self.session_of_save is not None else None,
-            )
-            if stacks is not None and layers is not None:
-                stacks.saved(layers, answer["layers"])
+        said: dict[str, Any] = {
+            "tree": heads.of_tree(nodes, node.tree, tree, root=uid) if root is node else None,
+            "head": {**head, "recorded": recorded},
+            "actions": actions,
+            "session": self.session_of_save() if self.session_of_save is not None else None,
+        }
+        try:
+            with contextlib.nullcontext() if stacks is None else stacks.kept(cell) as layers:
+                answer, _ = await self.writer.ask(
+                    "save",
+                    [_open_memory(each["pid"]) for each in processes],
+                    processes=processes,
+                    ledger=nodes.ledger.name,
+                    relative=relative,
+                    relative_pid=relative_pid,
+                    folders=layers,
+                    **said,
+                )
+                if stacks is not None and layers is not None:
+                    stacks.saved(layers, answer["layers"])
+        except NotPortableError:
+            if not replay:
+                raise
+            said["head"] = {**head, "recorded": await recorded_alone(nodes, self._in_thread, node, cell, recorded)}
+            answer, _ = await self.writer.ask("record", **said)
         saved = Saved(uid, tree, answer["image"], kept, answer["saved"], answer["size"], folders, answer["layers"])
         self._written[node.id] = heads.what_changes(head)
         self._take_note(node, saved)
-        log.info("saved", node=node.path, bytes=saved.size, seconds=round(answer["seconds"], 3))
+        how, seconds = "image" if saved.image else "replay", round(answer["seconds"], 3)
+        log.info("saved", node=node.path, bytes=saved.size, seconds=seconds, how=how)
         nodes.tell("saved", node, f"{saved.size:,} bytes")
         return saved
 
@@ -228,13 +227,14 @@ class Saving:
             raise
 
     def _lasts(self, node: Node) -> bool:
-        """Return whether a snapshot lasts, or will when it is saved by itself."""
-        return node.id in self._saved or (node.id not in self._refused and self.wants(node))
+        """Return whether a snapshot has an image, or will when it is saved by itself."""
+        saved = self._saved.get(node.id)
+        return bool(saved.image) if saved is not None else node.id not in self._refused and self.wants(node)
 
     def _take_note(self, node: Node, saved: Saved) -> None:
         self._saved[node.id] = saved
         self._due.pop(node.id, None)
-        self._nodes.stored.durable.add(node.id)
+        self._nodes.stored.lasting(node, recorded=not saved.image)
         with self._nodes.ledger.at_once():
             self._nodes.ledger.put("saved", node.id, lambda: list(saved))
 
@@ -250,7 +250,7 @@ class Saving:
         every = self._nodes.forest.ancestors(node)[:-1][::-1]
         root = self._nodes.forest.nodes.get(node.tree.root)
         for each in (*every, *([root] if root is not None and root is not node else [])):
-            if each.id in self._saved:
+            if each.id in self._saved and self._saved[each.id].image:
                 cell = self._nodes.cell_of(each)
                 return self._saved[each.id].image, cell.pid if cell is not None and each.death is None else 0
         return None, 0
@@ -269,16 +269,7 @@ class Saving:
         head = self._head(node, saved.uid, saved.tree, kept=saved.kept, folders=saved.folders)
         changes = heads.what_changes(head)
         if self._written.get(node.id) != changes:
-            await self.writer.ask(
-                "head",
-                head={
-                    **head,
-                    "image": saved.image,
-                    "saved": saved.saved,
-                    "size": saved.size,
-                    "layers": saved.layers,
-                },
-            )
+            await self.writer.ask("head", head=head)
             self._written[node.id] = changes
 
     # ---------------------------------------------------------------------------------------- in the background
@@ -355,7 +346,7 @@ class Saving:
                 return
             async with Turn(shared=[self._nodes.queue(node)]):
                 if number in self._nodes.forest.nodes:
-                    await self.save(node, kept=False)
+                    await self.save(node, kept=False, replay=self.replay)
         except StoreUnavailableError:
             self._due[number] = None
             raise
@@ -404,89 +395,27 @@ class Saving:
         )
         self.keep_files(tree, found or nodes.processes.books(nodes.plan_of(tree).described)[1])
 
+    def files_of(self, tree: Tree) -> Temporaries | None:
+        """Return the folders for temporary files of a tree's nodes, where it has some."""
+        return self._files.get(tree.name)
+
+    def forget(self, node: Node) -> None:
+        """Know nothing more of a node, which stays in the store."""
+        self._saved.pop(node.id, None)
+        self._nodes.stored.forget(node)
+        self._nodes.ledger.remove("saved", node.id)
+        if node.id == node.tree.root:
+            self._trees.pop(node.tree.name, None)
+            if (files := self._files.pop(node.tree.name, None)) is not None:
+                files.release(self)
+
     def put(self, node: Node, head: Mapping[str, Any]) -> None:
         """Take up a node that was loaded: it lies in the store, which says this of it, and has no process yet."""
-        saved = described(head)
+        saved = heads.described(head)
         self._trees[node.tree.name] = saved.tree
         self._written[node.id] = heads.what_changes(head)
         self._nodes.stored.away.add(node.id)
         self._take_note(node, saved)
-
-    async def _fetch(self, node: Node) -> CellProcess:
-        """Bring the process of a stored node back, of a relative's if there is one.
-
-        Raises:
-            SnapservError: It cannot be; see `snapserv.archiver.work`.
-        """
-        relative = self._relative(node)
-        if relative is None:
-            return await self._bring(node, None)
-        async with Turn(shared=[self._nodes.queue(relative)]):  # nobody is before: it is not dropped meanwhile
-            try:
-                return await self._bring(node, relative)
-            except NodeDiedError:
-                log.warning("relative_died", node=node.path, relative=relative.path)
-        return await self._bring(node, None)
-
-    async def _bring(self, node: Node, relative: Node | None) -> CellProcess:
-        nodes, saved = self._nodes, self._saved[node.id]
-        beside = None if relative is None else nodes.cell(relative)
-        was = None if relative is None else self._saved[relative.id].image
-        files, stacks, coming = self._files.get(node.tree.name), self._stacks_of(saved), object()
-        if stacks is None and saved.folders is not None:
-            stacks = self._stacks[saved.folders["store"]] = bringing.new_stacks(nodes.processes, saved.folders)
-        folders = None if stacks is None else stacks.bringing(coming, list(saved.layers))
-        locks = {"tmp": files.present()} if files is not None else {}
-        if stacks is not None:
-            locks |= stacks.locks
-        try:
-            answer, descriptors = await self.reader.ask(
-                "script", image=saved.image, was=was, locks=locks, folders=folders
-            )
-            (script,) = descriptors
-            if answer["renumbered"]:
-                log.warning("other_inode_numbers", node=node.path, files=answer["renumbered"])
-            cell = await bringing.revive(
-                nodes.processes, script, answer["above"], heads.explain(node, answer["told"]), beside
-            )
-            if stacks is not None:
-                cell.stacks = stacks
-                stacks.brought(cell, coming, numbered=answer["numbered"])
-        finally:
-            if stacks is not None:
-                stacks.release(coming)
-        cell.has_on_drop = bool(nodes.plan(node).described["has_on_drop"])
-        if files is not None:
-            cell.temporaries = files
-            files.hold(cell)
-        nodes.brought(node, cell)
-        return cell
-
-    def _stacks_of(self, saved: Saved) -> Stacks | None:
-        """Return the layers of all whose folders came from where a node's did; None before the first."""
-        if saved.folders is None:
-            return None
-        found = self._stacks.get(saved.folders["store"])
-        return None if found is None or found.is_over else found
-
-    def _relative(self, node: Node) -> Node | None:
-        """Return a snapshot of the same tree that has a process, lasts, and is not being changed: a near one."""
-        nodes, saved = self._nodes, self._saved[node.id]
-        ancestors = nodes.forest.ancestors(node, RELATIVES_LOOKED_AT)[-2::-1]
-        kin = [nodes.forest.nodes[child] for each in ancestors[:1] for child in list(each.children)]
-        recent = [nodes.forest.nodes[number] for number in nodes.traffic.recent if number in nodes.forest.nodes]
-        root = [nodes.forest.nodes[node.tree.root]] if node.tree.root in nodes.forest.nodes else []
-        stacks = self._stacks_of(saved)
-        if saved.folders is not None and stacks is None:
-            return None
-        for each in (*ancestors, *kin[:RELATIVES_LOOKED_AT], *reversed(recent), *root):
-            alive = each.id in self._saved and each.id not in nodes.stored.away and each.death is None
-            cell = nodes.cell_of(each)
-            if each is node or each.tree is not node.tree or not alive or cell is None or cell.stacks is not stacks:
-                continue
-            if nodes.queue(each).shareable:
-                return each
-        return None
 
 
 def _open_memory(pid: int) -> int:
@@ -494,18 +423,3 @@ def _open_memory(pid: int) -> int:
         return os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError) as cause:
         raise NodeDiedError("the node ended before it was saved") from cause
-
-
-def described(saved: Mapping[str, Any]) -> Saved:
-    """Return what the store has of a node, of its head."""
-    facts = saved.get("facts", {})
-    return Saved(
-        saved["uid"],
-        saved["tree"],
-        saved["image"],
-        bool(facts.get("kept", True)),
-        saved["saved"],
-        saved.get("size", 0),
-        facts.get("folders"),
-        saved.get("layers", []),
-    )

@@ -43,6 +43,8 @@ class ServeOptions:
         go_on: Whether to go on where the store's last server stopped, if there was one, rather than to begin.
         durable: Which of them are saved by themselves; see `snapserv.operations.saving.Saving`.
         store_bytes_per_s: How fast it is written at most; without a bound for None.
+        replay: Whether what was done to nodes stands in for images where these are refused: what is saved by itself
+            lasts as its recording then, and what cannot be brought back is done again.
         metrics: Where Prometheus may read metrics, as HOST:PORT; see `snapserv.server.metrics.MetricsPage`.
     """
 
@@ -68,4 +70,5 @@ class ServeOptions:
     go_on: bool = False
     durable: Durable = "named"
     store_bytes_per_s: float | None = None
+    replay: bool = False
     metrics: str | None = None

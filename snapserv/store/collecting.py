@@ -20,7 +20,7 @@ from .writing import StoreWriter
 
 GRACE_S = 24 * 3600.0
 """How old an object of an object store is at least before it goes."""
-ORDER = (keys.TREES, keys.IMAGES, keys.BASES, keys.LAYERS, keys.PACKS)
+ORDER = (keys.TREES, keys.IMAGES, keys.BASES, keys.LAYERS, keys.ACTIONS, keys.PACKS)
 """What names others goes before what it names."""
 
 
@@ -42,7 +42,7 @@ class Collected:
 def collect(
     writer: StoreWriter, *, grace_s: float | None = None, dry_run: bool = False, wait_s: float = WAIT_S
 ) -> Collected:
-    """Remove what nobody names: trees without nodes, images, bases, layers, packs, and what killed writers left.
+    """Remove what nobody names: trees without nodes, images, bases, layers, actions, packs, and leftovers.
 
     Most of what there is to know is read before the store is locked, so saves wait for little.
 
@@ -102,7 +102,7 @@ def _unnamed(writer: StoreWriter, references: References, grace: float) -> tuple
 
     spare(keys.IMAGES, references.of_image)
     spare(keys.BASES, references.of_base)
-    for kind in (keys.TREES, keys.LAYERS, keys.PACKS):
+    for kind in (keys.TREES, keys.LAYERS, keys.ACTIONS, keys.PACKS):
         spare(kind, None)
     stay = named.union(entry.key for entry in young)
     return [entry for kind in ORDER for entry in entries[kind] if entry.key not in stay], young

@@ -16,7 +16,7 @@ from .locks import WAIT_S
 from .references import References
 from .writing import StoreWriter
 
-ORDER = (keys.PACKS, keys.BASES, keys.LAYERS, keys.IMAGES)
+ORDER = (keys.PACKS, keys.BASES, keys.LAYERS, keys.ACTIONS, keys.IMAGES)
 
 
 @dataclass(frozen=True)

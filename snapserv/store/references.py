@@ -25,8 +25,8 @@ class References:
         Raises:
             StoreDamagedError: Its image or a base is missing, or not what was written.
         """
-        layers = (keys.of_content(keys.LAYERS, layer.sha256) for layer in node.layers)
-        return self.of_image(node.image).union(layers)
+        named = frozenset(named_by_node(node))
+        return named | self.of_image(node.image) if node.image else named
 
     def of_image(self, sha256: bytes) -> frozenset[str]:
         """Return the keys of an image and of all that it needs; see `of_node`."""
@@ -50,6 +50,16 @@ def bases_of(image: Image) -> list[bytes]:
     files = (file.content for file in image.files)
     descriptors = (descriptor.content for descriptor in image.descriptors)
     return [*image.bases, *(content for content in (*files, *descriptors) if content)]
+
+
+def named_by_node(node: Node) -> list[str]:
+    """Return the keys of what a node itself names, but for its tree."""
+    pieces = node.recorded.pieces if node.recorded is not None else []
+    return [
+        *([keys.of_content(keys.IMAGES, node.image)] if node.image else []),
+        *(keys.of_content(keys.LAYERS, layer.sha256) for layer in node.layers),
+        *(keys.of_content(keys.ACTIONS, piece.sha256) for piece in pieces),
+    ]
 
 
 def named_by(image: Image) -> list[str]:

@@ -14,7 +14,7 @@ from snapserv_client.store.reader import Store
 
 from snapserv.errors import NotFoundError, SnapservError, StoreDamagedError, VersionMismatchError
 
-from .references import bases_of
+from .references import bases_of, named_by_node
 
 
 @dataclass
@@ -96,8 +96,10 @@ class _Verification:
         """Check all that a node names."""
         if node.tree not in self.trees:
             self.note(keys.of_tree(node.tree), "it is missing", node)
-        for layer in node.layers:
-            self._present(keys.of_content(keys.LAYERS, layer.sha256), node)
+        for key in named_by_node(node):
+            self._present(key, node)
+        if not node.image:
+            return
         key = keys.of_content(keys.IMAGES, node.image)
         image = self._read(key, node, Image)
         if isinstance(image, Image):

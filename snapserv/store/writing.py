@@ -17,7 +17,7 @@ from typing import BinaryIO
 import zstandard
 from snapserv_client.store import framing, keys
 from snapserv_client.store.blobs import TIMEOUT_S, Blobs, stretches
-from snapserv_client.store.format import Base, Image, Layer, Marker, Node, Session, Tree
+from snapserv_client.store.format import Base, Image, Layer, Marker, Node, Piece, Session, Tree
 from snapserv_client.store.places import open_blobs
 from snapserv_client.store.reader import Store
 
@@ -25,10 +25,14 @@ from snapserv.errors import BadRequestError, NotFoundError, SnapservError, Store
 
 from .locks import WAIT_S, Hold, held
 from .packing import PackWriter, Rate
-from .references import named_by
+from .references import named_by, named_by_node
 
 CHUNK_BYTES = 1 << 20
 LAYER_LEVEL = 3
+PIECE_BYTES = 1 << 18
+"""Streams of actions are cut at multiples of this, so that nodes of one run share what they have done together."""
+REST_BYTES = 1 << 12
+"""What a head holds of one at most: heads are all read to list them."""
 
 
 class Saving:
@@ -78,6 +82,24 @@ class Saving:
         self._there.add(key)
         return Layer(found.digest(), size)
 
+    def put_actions(self, stream: bytes) -> tuple[list[Piece], bytes, int]:
+        """Write a stream of actions in pieces; return them, the rest, for the head to hold, and what that took.
+
+        What a node has done before is a prefix of what it has done later: pieces of that are there already.
+        """
+        whole = len(stream) - len(stream) % PIECE_BYTES
+        end = len(stream) if len(stream) - whole > REST_BYTES else whole
+        pieces, written = [], len(stream) - end
+        for at in range(0, end, PIECE_BYTES):
+            part = stream[at : at + PIECE_BYTES]
+            data = zstandard.ZstdCompressor(level=LAYER_LEVEL).compress(part)
+            pieces.append(Piece(hashlib.sha256(data).digest(), len(part)))
+            if self.absent([keys.of_content(keys.ACTIONS, pieces[-1].sha256)]):
+                self._rate.take(len(data))
+                self._put_content(keys.ACTIONS, data)
+                written += len(data)
+        return pieces, stream[end:], written
+
     def copy(self, source: Blobs, key: str) -> int:
         """Write an object that is named by its content as it is in another store; return its size.
 
@@ -118,12 +140,11 @@ class Saving:
         """Write a node, in the place of what was written of it before.
 
         Raises:
-            StoreDamagedError: Its tree, its image or a layer is not there.
+            StoreDamagedError: Its tree, its image, a layer or a piece of its actions is not there.
             StoreUnavailableError: It cannot be written, or others may have removed meanwhile what it names.
         """
         key = keys.of_node(node.tree, node.uid)
-        layers = [keys.of_content(keys.LAYERS, layer.sha256) for layer in node.layers]
-        self._require([keys.of_tree(node.tree), keys.of_content(keys.IMAGES, node.image), *layers])
+        self._require([keys.of_tree(node.tree), *named_by_node(node)])
         self._hold.sure()
         anew = self._blobs.head(key) is not None
         self._blobs.put(key, framing.pack_object(node))

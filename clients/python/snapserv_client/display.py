@@ -79,7 +79,7 @@ def describe(node: NodeInfo) -> str:
     if node.private_bytes is not None:
         parts.append(f"{node.private_bytes / (1 << 20):,.1f} MiB private")
     if node.durable and node.state != "stored":
-        parts.append("durable")
+        parts.append("durable by replay" if node.recorded else "durable")
     if node.death:
         parts.append(node.death)
     elif STATES[node.state]:

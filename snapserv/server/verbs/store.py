@@ -20,11 +20,11 @@ async def save(call: Call, args: protocol.SaveArgs) -> protocol.SaveResult:
     if node.kind == "branch":
         async with Turn(nodes.queue(node)):
             node, _ = await nodes.take_snapshot(node, name=args.name)
-    saved = [await _save(call, keeper, node)]
+    saved = [await _save(call, keeper, node, replay=args.replay)]
     others = [each for each in node.tree.names.values() if each.kind == "snapshot" and each is not node]
     for each in {other.id: other for other in others}.values() if args.all else ():
         try:
-            saved.append(await _save(call, keeper, each))
+            saved.append(await _save(call, keeper, each, replay=args.replay))
         except SnapservError as error:
             saved.append(protocol.SavedNode(each.path, error=error.code, message=error.message))
     return protocol.SaveResult(nodes.info(node), saved, keeper.saving.store)
@@ -33,7 +33,14 @@ async def save(call: Call, args: protocol.SaveArgs) -> protocol.SaveResult:
 @handles("load")
 async def load(call: Call, args: protocol.LoadArgs) -> protocol.LoadResult:
     await call.service.planted()
-    found = await _keeper(call).loading.load(args.stored, name=args.name, whole=args.tree)
+    loading = _keeper(call).loading
+    found = await loading.load(
+        args.stored,
+        name=args.name,
+        whole=args.tree,
+        replay=args.replay,
+        on_progress=call.progress if args.progress and call.progress is not None else _say_nothing,
+    )
     infos = [call.service.nodes.info(each) for each in found]
     return protocol.LoadResult(infos[0], infos)
 
@@ -52,14 +59,18 @@ async def stored(call: Call, args: protocol.StoredArgs) -> protocol.StoredResult
     )
 
 
-async def _save(call: Call, keeper: Keeper, node: Node) -> protocol.SavedNode:
+async def _save(call: Call, keeper: Keeper, node: Node, *, replay: bool) -> protocol.SavedNode:
     nodes = call.service.nodes
     async with Turn(shared=[nodes.queue(node)]):
         if node.id not in nodes.forest.nodes:
             raise NotFoundError(f"{node.path} was dropped")
         new = keeper.saving.saved(node) is None
-        saved = await keeper.saving.save(node)
-    return protocol.SavedNode(node.path, saved.uid, saved.size, new)
+        saved = await keeper.saving.save(node, replay=replay)
+    return protocol.SavedNode(node.path, saved.uid, saved.size, new, replay=not saved.image)
+
+
+def _say_nothing(done: int, total: int) -> None:
+    """Nobody asked how far it has come."""
 
 
 def _keeper(call: Call) -> Keeper:

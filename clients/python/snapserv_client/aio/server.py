@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from .. import requests
-from ..connection import unreachable
+from ..connection import Progress, unreachable
 from ..display import Diff, Tree
 from ..errors import BadRequestError, FrozenError, RequestTimeoutError
 from ..history import Actions
@@ -89,20 +89,33 @@ class Server(OwnServer):
             raise FrozenError(f"{node.name} is a snapshot, and snapshots never change", hint=FROZEN_HINT)
         return node
 
-    async def load(self, stored: str, name: str | None = None, *, tree: bool = False) -> Snapshot:
+    async def load(
+        self,
+        stored: str,
+        name: str | None = None,
+        *,
+        tree: bool = False,
+        replay: bool = False,
+        progress: Progress | None = None,
+    ) -> Snapshot:
         """Take a snapshot out of the server's store, with its ancestors.
 
         Args:
             stored: Its ``uid`` there, its name or a tag, or ``tree/name``.
             name: What to call its tree here, if that is not here yet.
             tree: Whether to take all of its tree.
+            replay: Whether to do again what was done to nodes that no image brings here.
+            progress: Called with how many ticks of a replay are done and wanted, now and then.
 
         Raises:
             NotFoundError: There is none.
+            NotPortableError: It lasts as its recording alone, and is not to be replayed.
+            RecordingMismatchError: What was done to it does not lead there any more; nothing was loaded.
             MachineDiffersError: It cannot be brought back here; ``details["differs"]`` says why.
             StoreDamagedError: It is not what was written.
         """
-        return Snapshot(self, (await self._run(requests.load(stored, name, tree=tree))).node)
+        request = requests.load(stored, name, tree=tree, replay=replay, progress=progress is not None)
+        return Snapshot(self, (await self._run(request, progress=progress)).node)
 
     async def stored(self) -> list[StoredNode]:
         """Return what the server's store holds, in order of when it was taken."""

@@ -25,18 +25,21 @@ __all__ = [
 class SaveArgs(Arguments):
     """Save the snapshot; of a live branch one is taken first, called ``name``.
 
-    With ``all``, all snapshots of its tree.
+    With ``all``, all snapshots of its tree. With ``replay``, what was done to it is
+    saved where an image is refused.
     """
 
     name: Name | None = None
     all: bool = False
+    replay: bool = False
 
 
 class SavedNode(msgspec.Struct):
     """A snapshot that lasts, by its name here and its ``uid`` in the store.
 
-    ``bytes`` is what was written for it; ``new`` whether it was now. Where it was refused, ``error`` is the code
-    and ``message`` the reason, and there is no ``uid``.
+    ``bytes`` is what was written for it; ``new`` whether it was now; ``replay`` that it lasts as its recording
+    alone, and is to be loaded with ``replay``. Where it was refused, ``error`` is the code and ``message`` the
+    reason, and there is no ``uid``.
     """
 
     name: str
@@ -45,6 +48,7 @@ class SavedNode(msgspec.Struct):
     new: bool = False
     error: str = ""
     message: str = ""
+    replay: bool = False
 
 
 class SaveResult(msgspec.Struct):
@@ -59,12 +63,16 @@ class LoadArgs(Arguments):
     """Which node of the server's store: its ``uid``, its name or a tag, or ``tree/name``.
 
     Its ancestors come with it, and with ``tree`` all nodes of its tree. ``name`` is what the tree is called here,
-    if it is not here yet.
+    if it is not here yet. With ``replay``, what was done to nodes that no image brings here is done again; where it
+    does not lead to the state that was saved, nothing is loaded. ``progress`` asks to be told how far
+    that has come.
     """
 
     stored: Annotated[str, msgspec.Meta(max_length=MAX_PATH_LENGTH)]
     name: Name | None = None
     tree: bool = False
+    replay: bool = False
+    progress: bool = False
 
 
 class LoadResult(msgspec.Struct):
@@ -84,7 +92,8 @@ class StoredArgs(Arguments):
 class StoredNode(msgspec.Struct):
     """A node in the store.
 
-    ``size`` is what was written for it; ``here`` its name in this server, where it is there too.
+    ``size`` is what was written for it; ``here`` its name in this server, where it is there too; ``replay`` says
+    that it lasts as its recording alone.
     """
 
     uid: str
@@ -98,6 +107,7 @@ class StoredNode(msgspec.Struct):
     pinned: bool = False
     size: int = 0
     here: str | None = None
+    replay: bool = False
 
 
 class StoredResult(msgspec.Struct):
@@ -128,7 +138,11 @@ VERBS = (
         "take a node, and what it stands on, out of the store",
         LoadArgs,
         LoadResult,
-        (*STORE_ERRORS, "machine_differs", "not_found", "name_taken", "untrusted", "version_mismatch"),
+        (
+            *STORE_ERRORS,
+            *("machine_differs", "not_found", "name_taken", "untrusted", "version_mismatch"),
+            *("not_portable", "recording_mismatch", "timeout", "over_budget", "simulation_error"),
+        ),
         once=True,
         reads=False,
     ),

@@ -68,7 +68,8 @@ class NodeInfo(msgspec.Struct):
     for this snapshot, so that it may go again by itself, unless it is pinned or tagged. ``name`` is ``tree/name``
     in all trees but the first, and ``tags`` are bare; ``created`` is in seconds since 1970 (UTC).
     ``shared`` is what all nodes of its tree share, or have lost, since it was allowed. ``durable`` says that it
-    lasts: it lies in the server's store. One that is ``stored`` has no process now, and gets one when it is needed.
+    lasts: it lies in the server's store; ``recorded`` that what was done to it does, and nothing else of it. One
+    that is ``stored`` has no process now, and gets one when it is needed.
     """
 
     id: int
@@ -89,6 +90,7 @@ class NodeInfo(msgspec.Struct):
     autosnap: AutosnapInfo | None = None
     shared: list[str] = []
     durable: bool = False
+    recorded: bool = False
 
 
 class NodeResult(msgspec.Struct):

@@ -8,14 +8,15 @@ from .message import Request, convert
 __all__ = ["load", "save", "stored"]
 
 
-def save(node: str | int, name: str | None, *, all: bool) -> Request[SaveResult]:
+def save(node: str | int, name: str | None, *, all: bool, replay: bool) -> Request[SaveResult]:
     """Ask for a snapshot to last."""
-    return Request("save", node, {"name": name, "all": all}, lambda ok: convert(ok, SaveResult), long=True)
+    args = {"name": name, "all": all, "replay": replay}
+    return Request("save", node, args, lambda ok: convert(ok, SaveResult), long=True)
 
 
-def load(stored: str, name: str | None, *, tree: bool) -> Request[LoadResult]:
+def load(stored: str, name: str | None, *, tree: bool, replay: bool, progress: bool) -> Request[LoadResult]:
     """Ask for a node out of the store."""
-    args = {"stored": stored, "name": name, "tree": tree}
+    args = {"stored": stored, "name": name, "tree": tree, "replay": replay, "progress": progress}
     return Request("load", None, args, lambda ok: convert(ok, LoadResult), long=True)
 
 

@@ -246,6 +246,40 @@ class Layer(_Object):
     size: int
 
 
+class Piece(_Object):
+    """A part of a stream of actions, compressed with zstd.
+
+    Attributes:
+        sha256: Of the compressed bytes, which is its name.
+        size: In bytes, of what it unpacks to.
+    """
+
+    sha256: bytes
+    size: int
+
+
+class Recorded(_Object):
+    """What was done to a node since its tree's root: done again there, it leads to the node.
+
+    Attributes:
+        pieces: The beginning of the stream of actions, in order; descendants share them.
+        actions: The rest of it.
+        count: How many actions there are; each time that one was repeated counts.
+        said: How many of them put out anything.
+        told: A hash of all that was put out, by the Python of the tree's cells.
+        end: The hash of each field, 32 hexadecimal digits each, where there is no image to take the fields from.
+        missing: Why there is no stream, where there is none.
+    """
+
+    pieces: list[Piece] = []
+    actions: bytes = b""
+    count: int = 0
+    said: int = 0
+    told: int = 0
+    end: dict[str, str] = {}
+    missing: str = ""
+
+
 class FieldPlace(_Object):
     """Where a field lies in every node of a tree.
 
@@ -278,7 +312,7 @@ class Tree(_Object):
         root: The ``uid`` of its root.
         params: The simulation's parameters.
         fields: Where its fields lie.
-        described: What its master said of itself, for the server that brings it back.
+        described: What its master said of itself, and was asked to set up, for the server that brings it back.
     """
 
     uid: str
@@ -297,7 +331,7 @@ class Node(_Object):
         uid: 32 hexadecimal digits, made when it is saved first.
         tree: The ``uid`` of its tree.
         parent: The ``uid`` of its nearest ancestor that lasts; none for a root.
-        image: The SHA-256 of its `Image`.
+        image: The SHA-256 of its `Image`; empty where it lasts as its recording alone.
         name: What it is called.
         step: How many steps it is from its root.
         created: When it was taken, in seconds since 1970.
@@ -311,6 +345,7 @@ class Node(_Object):
         size: How many bytes were written for it.
         layers: Of its branched folders, the topmost first.
         facts: Further plain values that the server keeps.
+        recorded: What was done to it, if that is known.
     """
 
     uid: str
@@ -330,6 +365,7 @@ class Node(_Object):
     size: int = 0
     layers: list[Layer] = []
     facts: dict[str, Any] = {}
+    recorded: Recorded | None = None
 
 
 class Live(_Object):

@@ -7,10 +7,10 @@ import re
 from ..errors import BadRequestError
 
 MARKER = "snapserv-store"
-PACKS, IMAGES, BASES, LAYERS = "packs/", "images/", "bases/", "layers/"
+PACKS, IMAGES, BASES, LAYERS, ACTIONS = "packs/", "images/", "bases/", "layers/", "actions/"
 TREES, NODES, SESSIONS = "trees/", "nodes/", "sessions/"
 LOCKS, TEMPORARY = "locks/", "temporary/"
-CONTENT = (PACKS, IMAGES, BASES, LAYERS)
+CONTENT = (PACKS, IMAGES, BASES, LAYERS, ACTIONS)
 """What is named by the SHA-256 of its bytes, and never changes."""
 HEADS = (TREES, NODES, SESSIONS)
 """What is written anew."""

@@ -17,7 +17,7 @@ from ..wire import dtype_from_wire
 from . import framing, keys
 from .blobs import Blobs, stretches
 from .columns import Array, Columns, columns
-from .format import PAGE, Area, Base, FieldPlace, Image, Pack, Runs
+from .format import PAGE, Area, Base, FieldPlace, Image, Pack, Recorded, Runs
 
 
 class Source(Protocol):
@@ -93,6 +93,18 @@ def layer(blobs: Blobs, sha256: bytes) -> BinaryIO:
         file.seek(0)
         undo.pop_all()
     return zstandard.ZstdDecompressor().stream_reader(file, closefd=True)
+
+
+def actions(blobs: Blobs, recorded: Recorded) -> bytes:
+    """Return the stream of actions of a recording. See `Store.actions`."""
+    parts = []
+    for piece in recorded.pieces:
+        key = keys.of_content(keys.ACTIONS, piece.sha256)
+        try:
+            parts.append(framing.unzstd(memoryview(content(blobs, key)), piece.size))
+        except zstandard.ZstdError as cause:
+            raise framing.damaged(key, str(cause)) from cause
+    return b"".join([*parts, recorded.actions])
 
 
 def _underneath(store: Source, sha256: bytes, area: Area, address: int, out: Array) -> None:

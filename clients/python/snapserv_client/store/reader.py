@@ -8,8 +8,17 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from ..errors import BadRequestError, NotFoundError, SnapservError, StoreDamagedError, VersionMismatchError
+from ..errors import (
+    BadRequestError,
+    NotFoundError,
+    NotPortableError,
+    SnapservError,
+    StoreDamagedError,
+    VersionMismatchError,
+)
+from ..history import Actions
 from . import framing, keys, memory, packs
+from .actions import actions_of
 from .blobs import TIMEOUT_S, Blobs, Buffer
 from .columns import Array, Columns, Pages, columns, within
 from .format import PAGE, ZERO, Base, Image, Marker, Node, Pack, Runs, Session, Tree
@@ -190,19 +199,42 @@ class Store:
             NotPortableError: It is of a file that is not in the store, or of the kernel's or the server's.
             StoreDamagedError: Something is missing, or not what was written.
         """
-        return memory.read(self, node.image, address, size).tobytes()
+        return memory.read(self, _image_of(node), address, size).tobytes()
 
     def field(self, node: Node, name: str) -> Array:
         """Return a field of a node, as it was when it was taken; an array of its own.
 
         Raises:
             NotFoundError: There is no such field.
+            NotPortableError: The node lasts as its recording alone.
             StoreDamagedError: Something is missing, or not what was written.
         """
         fields = {field.name: field for field in self.tree(node.tree).fields}
         if name not in fields:
             raise NotFoundError(f"there is no field {name!r}", hint=f"fields: {', '.join(fields) or 'none'}")
-        return memory.field(self, node.image, fields[name])
+        return memory.field(self, _image_of(node), fields[name])
+
+    def stream(self, node: Node) -> bytes:
+        """Return what was done to a node since its tree's root, as a stream; see `snapserv_client.stream`.
+
+        Raises:
+            NotPortableError: That was not kept; says why.
+            StoreDamagedError: A piece of it is missing, or not what was written.
+        """
+        recorded = node.recorded
+        if recorded is None or recorded.missing:
+            why = recorded.missing if recorded is not None else "it was saved without"
+            raise NotPortableError(f"there is no recording of {node.name}: {why}", details={"missing": why})
+        return memory.actions(self.blobs, recorded)
+
+    def actions(self, node: Node) -> Actions:
+        """Return what was done to a node since its tree's root; `Server.replay` takes it, in any server.
+
+        Raises:
+            NotPortableError: That was not kept; says why.
+            StoreDamagedError: It is missing, or not what was written.
+        """
+        return actions_of(node.name, self.stream(node))
 
     def layer(self, sha256: bytes) -> Any:
         """Return a layer of branched folders as a file, to be read from its beginning: a tar archive.
@@ -280,6 +312,15 @@ def open_store(place: str | os.PathLike[str] | None = None, *, timeout_s: float 
         VersionMismatchError: It is of a newer format.
     """
     return Store(open_blobs(place, timeout_s=timeout_s))
+
+
+def _image_of(node: Node) -> bytes:
+    if not node.image:
+        raise NotPortableError(
+            f"{node.name} lasts as its recording alone: there is nothing of its memory",
+            hint="load it with --replay, and read it there",
+        )
+    return node.image
 
 
 def _placed(key: str, head: _Head) -> _Head:
