@@ -219,7 +219,7 @@ def _budget(many: int) -> dict[str, Any]:
     """Return how it goes with more snapshots than memory holds: all of them there, and random ones branched."""
     chance = random.Random(1)
     with tempfile.TemporaryDirectory(prefix="snapserv-bench-") as folder:
-        words = ["--store", f"{folder}/store", "--durable", "all", "--memory", "700MiB"]
+        words = ["--store", f"{folder}/store", "--durable", "all", "--memory", "400MiB"]
         with serving(folder, LANDER, *words) as server:
             main, names = server.branch("main"), []
             began = time.perf_counter()

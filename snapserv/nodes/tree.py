@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -224,10 +225,14 @@ class Forest:
 
     def ancestors(self, node: Node, limit: int | None = None) -> list[Node]:
         """Return the lineage of ``node``, itself last: its nearest ancestors ``limit`` nodes at most."""
-        chain = [node]
-        while len(chain) != limit and (parent := self.nodes.get(chain[-1].parent or 0)) is not None:
-            chain.append(parent)
-        return chain[::-1]
+        return [node, *itertools.islice(self.above(node), None if limit is None else limit - 1)][::-1]
+
+    def above(self, node: Node) -> Iterator[Node]:
+        """Yield the ancestors of a node, the nearest first."""
+        parent = self.nodes.get(node.parent or 0)
+        while parent is not None:
+            yield parent
+            parent = self.nodes.get(parent.parent or 0)
 
     def descendants(self, node: Node) -> Iterator[Node]:
         """Yield every node below ``node``, children before grandchildren."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import secrets
 from collections.abc import Callable, Mapping
@@ -240,16 +241,15 @@ class Saving:
 
     def _parent(self, node: Node) -> str | None:
         """Return the ``uid`` of a node's nearest ancestor that lasts."""
-        for each in reversed(self._nodes.forest.ancestors(node)[:-1]):
-            if each.id in self._saved:
-                return self._saved[each.id].uid
-        return None
+        return next(
+            (self._saved[each.id].uid for each in self._nodes.forest.above(node) if each.id in self._saved), None
+        )
 
     def _nearest(self, node: Node) -> tuple[bytes | None, int]:
         """Return the image and the process, if it has one, of the nearest ancestor that lasts, or of the root."""
-        every = self._nodes.forest.ancestors(node)[:-1][::-1]
         root = self._nodes.forest.nodes.get(node.tree.root)
-        for each in (*every, *([root] if root is not None and root is not node else [])):
+        roots = [root] if root is not None and root is not node else []
+        for each in itertools.chain(self._nodes.forest.above(node), roots):
             if each.id in self._saved and self._saved[each.id].image:
                 cell = self._nodes.cell_of(each)
                 return self._saved[each.id].image, cell.pid if cell is not None and each.death is None else 0
@@ -331,8 +331,8 @@ class Saving:
                     if not isinstance(error, NotFoundError):  # somebody has removed it before
                         log.warning("not_removed", uid=gone.uid, code=error.code, why=error.message)
                 self._gone.remove(gone)
-            for number in list(self._due)[:1]:
-                await self._save_due(number)
+            if self._due:
+                await self._save_due(next(iter(self._due)))
 
     async def _save_due(self, number: int) -> None:
         node = self._nodes.forest.nodes.get(number)
@@ -389,6 +389,8 @@ class Saving:
 
     def _keep_files(self, tree: Tree) -> None:
         nodes = self._nodes
+        if tree.name in self._files or nodes.plan_of(tree).described.get("temporary") is None:
+            return
         cells = [nodes.cell_of(node) for node in tree.names.values()]
         found = next(
             (cell.temporaries for cell in cells if cell is not None and cell.temporaries is not None), None

@@ -105,8 +105,7 @@ class SessionRecord:
     def _live(self) -> list[dict[str, Any]]:
         found = []
         for node in self._nodes.forest.nodes.values():
-            tree = self._saving.uid_of(node.tree)
-            if node.kind != "branch" or tree is None:
+            if node.kind != "branch" or (tree := self._saving.uid_of(node.tree)) is None:
                 continue
             found.append(
                 {
@@ -125,11 +124,8 @@ class SessionRecord:
 
     def _snapshot(self, branch: Node) -> str:
         """Return the ``uid`` of a branch's nearest ancestor that lasts; empty where none does yet."""
-        for each in reversed(self._nodes.forest.ancestors(branch)[:-1]):
-            saved = self._saving.saved(each)
-            if saved is not None:
-                return saved.uid
-        return ""
+        above = map(self._saving.saved, self._nodes.forest.above(branch))
+        return next((saved.uid for saved in above if saved is not None), "")
 
 
 def started(pid: int) -> int:
