@@ -6,6 +6,7 @@ What is loaded is stored at first: it takes its place in the tree, and gets a pr
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import Iterable, Mapping
@@ -26,6 +27,7 @@ from ..errors import (
 from ..nodes.bringing import new_temporaries
 from ..nodes.nodes import Nodes
 from ..nodes.tree import Autosnap, NameInUseError, Node, Tree
+from ..nodes.turns import Turn
 from .heads import fields_of
 from .reaching import Ground, OnProgress, Reaching
 from .recorded import InThread
@@ -51,6 +53,7 @@ class Loading:
         self._nodes = nodes
         self._saving = saving
         self._reaching = Reaching(nodes, saving.reader, in_thread)
+        self._replaying = asyncio.Lock()
 
     async def load(
         self,
@@ -85,7 +88,9 @@ class Loading:
         if here is None:
             found["nodes"] = await self._with_root(found)
         wanted = {each["uid"] for each in found["nodes"]} if whole else {found["node"]}
-        taken = await self._bring_in(found, here, name, wanted, replay=replay, on_progress=on_progress)
+        async with self._replaying if replay else contextlib.nullcontext():  # or two would do the same again
+            here = self._tree_here(found["tree"]["uid"])
+            taken = await self._bring_in(found, here, name, wanted, replay=replay, on_progress=on_progress)
         node = taken[found["node"]]
         return [node, *(each for each in taken.values() if each is not node)]
 
@@ -125,7 +130,7 @@ class Loading:
                 async with self._reaching.of(self._nodes.find(tree.root)) as ground:
                     await self._reach_all(ground, heads, refused_heads, there, on_progress)
             except BaseException:
-                await self._abandon(there[each["uid"]] for each in images if each["uid"] not in before)
+                await self._abandon([there[each["uid"]] for each in images if each["uid"] not in before])
                 raise
             there = self._settle(tree, ground, heads, kin=True)
         return {each["uid"]: there[each["uid"]] for each in heads if each["uid"] in there}
@@ -137,7 +142,7 @@ class Loading:
         refused: dict[str, SnapservError] = {}
         for head in heads:
             uid, node = head["uid"], here.get(head["uid"])
-            if node is not None and node.id not in self._nodes.stored.away:
+            if node is not None and node.death is None and node.id not in self._nodes.stored.away:
                 continue
             if not head["image"]:
                 refused[uid] = NotPortableError(
@@ -162,6 +167,8 @@ class Loading:
     ) -> dict[str, Node]:
         """Bring in a tree whose root is set up anew: the same tree, where its memory lies as it did."""
         head, heads = found["tree"], found["nodes"]
+        if (name or head["name"]) in self._nodes.forest.trees:
+            raise NameTakenError(f"there is a tree {name or head['name']!r}", hint="load it under another name")
         root = next(each for each in heads if each["uid"] == head["root"])
         async with self._reaching.anew(head, root) as ground:
             fields = msgspec.convert([head.get("fields", []), fields_of(ground.plan)], list[list[FieldPlace]])
@@ -205,11 +212,14 @@ class Loading:
         self._nodes.note_tree(tree)
         return there
 
-    async def _abandon(self, taken: Iterable[Node]) -> None:
-        """Have nodes that were just taken go, though not out of the store."""
-        for node in reversed(list(taken)):
-            self._saving.forget(node)
-            await asyncio.shield(self._nodes.drop(node))
+    async def _abandon(self, taken: list[Node]) -> None:
+        """Have nodes that were just taken go, but not out of the store; a root stays that others stand on by now."""
+        for node in sorted(taken, key=lambda node: (node.id == node.tree.root, -node.step)):
+            async with Turn(self._nodes.queue(node)):
+                if node.id == node.tree.root and len(set(map(id, node.tree.names.values()))) > 1:
+                    continue
+                self._saving.forget(node)
+                await asyncio.shield(self._nodes.drop(node))
 
     async def _with_root(self, found: dict[str, Any]) -> list[dict[str, Any]]:
         nodes: list[dict[str, Any]] = found["nodes"]

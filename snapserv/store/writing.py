@@ -31,7 +31,7 @@ CHUNK_BYTES = 1 << 20
 LAYER_LEVEL = 3
 PIECE_BYTES = 1 << 18
 """Streams of actions are cut at multiples of this, so that nodes of one run share what they have done together."""
-REST_BYTES = 1 << 12
+REST_BYTES = 1 << 14
 """What a head holds of one at most: heads are all read to list them."""
 
 

@@ -82,7 +82,7 @@ def test_a_snapshot_is_saved_listed_loaded_elsewhere_and_goes_on(
 def test_a_server_without_a_store_says_so_and_a_store_of_none_is_refused(terminal: Terminal) -> None:
     for words in (("save", "s"), ("load", "s"), ("stored",)):
         assert terminal.json(*words, status=4)["error"]["hint"] == "serve with --store"
-    for option in (("--durable", "all"), ("--store-rate", "5MiB"), ("--go-on",)):
+    for option in (("--durable", "all"), ("--store-rate", "5MiB"), ("--go-on",), ("--replay",)):
         refused = terminal.json("serve", WALK, *option, status=2)["error"]
         assert refused["hint"] == "name a --store"
 
@@ -104,6 +104,33 @@ def test_what_cannot_be_saved_is_named_and_the_exit_code_says_so(
     assert saved == {"fine": "", "root": "", "piping": "not_portable"}
     assert terminal.type("save", "fine", "--all") == 1
     assert "not_portable:" in terminal.out
+    assert terminal.type("save", "piping", "--replay") == 0
+    assert " replay" in terminal.out
+    assert terminal.type("stored") == 0
+    assert " image " in terminal.out
+    assert " replay " in terminal.out
+    assert {each["name"]: each["replay"] for each in terminal.json("stored")} == {
+        "fine": False,
+        "root": False,
+        "piping": True,
+    }
+    assert terminal.type("tree") == 0
+    assert "piping · step 1 · durable by replay" in terminal.out
+    terminal.json("shutdown")
+
+    assert terminal.type("store", "ls", str(store)) == 0
+    assert "piping · step 1 · replay" in terminal.out
+    assert terminal.type("store", "show", "piping") == 0
+    assert "its recording alone" in terminal.out
+    assert "1 ticks" in terminal.out
+    assert terminal.json("store", "show", "piping")["differs"]["code"] == "not_portable"
+    assert terminal.json("store", "read", "piping", "count", status=1)["error"]["code"] == "not_portable"
+    other = serve(WALK, options=("--store", str(store)))
+    monkeypatch.setenv("SNAPSERV_ENDPOINT", other.endpoint)
+    error = terminal.json("load", "piping", "--name", "old", status=1)["error"]
+    assert (error["code"], "--replay" in error["hint"]) == ("not_portable", True)
+    assert terminal.json("load", "piping", "--name", "old", "--replay")["name"] == "old/piping"
+    assert terminal.json("read", "old/piping", "count")["values"] == 1
 
 
 PIPING = """

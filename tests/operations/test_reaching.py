@@ -210,8 +210,46 @@ def test_a_node_that_lasts_by_replay_alone_keeps_its_process(lives: Lives) -> No
         assert_settles(lambda: all(server.node(name).info().recorded for name in names), True)
         assert [server.node(name).info().state for name in names] == ["idle"] * 12
         killed = server.snapshot("s3")
+        wanted = killed.read("position")
         os.kill(killed.info().pid, signal.SIGKILL)
         assert_settles(lambda: killed.info().state, "dead")
+        with pytest.raises(NotPortableError, match="--replay"):
+            server.load("s3")
+        assert server.load("s3", replay=True).id == killed.id
+        assert (killed.info().state, killed.info().death) == ("idle", None)
+        np.testing.assert_array_equal(killed.read("position"), wanted)
+
+
+def test_a_replay_begins_at_an_image_where_there_is_one(lives: Lives, tmp_path: Path) -> None:
+    weather = tmp_path / "weather"
+    weather.write_text("0.5")
+    params = {"weather": str(weather), "late": True}
+    with lives.begin(LOOPING, params=params, options=("--durable", "none")) as server:
+        main = server.branch("main")
+        main.write("position", [1.0, 2.0])
+        main.save("written")
+        main.step(10)
+        main.save("far", replay=True)
+        assert {each.name: each.replay for each in server.stored()} == {
+            "root": False,
+            "written": False,
+            "far": True,
+        }
+        wanted = ticks(server.snapshot("far").branch(), 10)
+    lives.end()
+    stored = {node.name: node for node in open_store(lives.store).nodes()}
+    with lives.begin(WALK, options=("--durable", "none")) as server:
+        weather.write_text("0.25")
+        with pytest.raises(RecordingMismatchError):
+            server.load("far", "old", replay=True)
+        nothing_was_loaded(server, lives.store)
+        assert {node.name: node for node in open_store(lives.store).nodes()} == stored
+        weather.write_text("0.5")
+        loaded = server.load("far", "old", replay=True)
+        assert [entry.name for entry in loaded.log()] == ["old/root", "old/written", "old/far"]
+        assert [entry.recorded for entry in loaded.log()] == [False, False, True]
+        assert ticks(loaded.branch(), 10) == wanted
+        assert server.load("written").branch().read("position").tolist() == [1.0, 2.0]
 
 
 def test_what_cannot_be_told_apart_is_not_saved_by_replay(lives: Lives) -> None:

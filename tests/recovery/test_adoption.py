@@ -235,3 +235,25 @@ def test_a_branch_that_was_killed_without_a_server_says_at_which_step(phoenix: C
         server.rise()
         stepping.join()
         assert seen <= errors[0].details["step"] == main.info().step
+
+
+def test_a_node_that_lasts_by_replay_alone_is_adopted_as_that(
+    phoenix: Callable[..., Phoenix], tmp_path: Path
+) -> None:
+    options = ("--store", str(tmp_path / "store"), "--durable", "none")
+    server = phoenix("tests.simulations.replaying:Looping", options=options)
+    with server.connect() as client:
+        main = client.branch("main")
+        main.step(3)
+        main.save("three", replay=True)
+        wanted = client.snapshot("three").branch().step(2).outputs
+    server.kill()
+    server.rise()
+    with server.connect() as client:
+        three = client.snapshot("three")
+        assert (three.info().state, three.info().recorded) == ("idle", True)
+        assert three.branch().step(2).outputs == wanted
+        assert [each.new for each in three.save(replay=True).saved] == [False]
+        three.tag("dear")
+        assert_settles(lambda: [each.tags for each in client.stored() if each.name == "three"], [["dear"]])
+        assert [each.replay for each in client.stored()] == [True, True]

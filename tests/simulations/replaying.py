@@ -15,7 +15,10 @@ from snapserv import Field, Simulation, exported
 
 
 class Looping(Simulation):
-    """Runs each of its ticks in an asyncio loop, whose epoll no image can bring back; ``weather`` is a file's."""
+    """Runs each of its ticks in an asyncio loop, whose epoll no image can bring back; ``weather`` is a file's.
+
+    With ``late`` the first tick opens it: the root has an image then.
+    """
 
     allow: ClassVar[tuple[str, ...]] = ("sockets", "events")
     position = Field("f8", shape=(2,))
@@ -25,10 +28,10 @@ class Looping(Simulation):
         push: float = 0.0
         left: str = ""
 
-    def setup(self, seed: int = 0, drift: float = 0.0, weather: str = "") -> None:
+    def setup(self, seed: int = 0, drift: float = 0.0, weather: str = "", late: bool = False) -> None:
         self.drift = drift
         self.weather = weather
-        self.loop = asyncio.new_event_loop()
+        self.loop = None if late else asyncio.new_event_loop()
         self.way = self._wander()
 
     def _wander(self) -> Any:
@@ -41,6 +44,7 @@ class Looping(Simulation):
             await asyncio.sleep(0)
             return float(next(self.way))
 
+        self.loop = self.loop or asyncio.new_event_loop()
         at = self.loop.run_until_complete(tick())
         self.position += inputs.push
         if self.weather:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from snapserv_client.store.format import Recorded
 
+from snapserv.cell.history import STEP, WRITE, History
 from snapserv.store.writing import StoreWriter
 
 from ..conftest import ROOT
@@ -28,8 +30,15 @@ def example(name: str) -> str:
 def filled(tmp_path: Path) -> StoreWriter:
     writer = StoreWriter(tmp_path / "snapserv" / "store")
     tree = making.tree_of(fields={"heat": (0, "<u2", [30, 40])})
+    history = History()
+    for _ in range(2):
+        history.add(STEP, history.pack({"push": 0.5}), ticks=3)
+    history.add(WRITE, history.pack(("heat", None, "x" * (1 << 15))))
     with writer.saving() as saving:
-        making.save(saving, tree, "s1", making.some_pages(np.random.default_rng(1), 100), outputs={"reward": 1})
+        pieces, rest, _ = saving.put_actions(history.stream(1 << 20)["actions"].tobytes())
+        done = Recorded(pieces, rest, count=3)
+        pages = making.some_pages(np.random.default_rng(1), 100)
+        making.save(saving, tree, "s1", pages, outputs={"reward": 1}, recorded=done)
     return writer
 
 
@@ -56,9 +65,14 @@ def test_the_example_reads_trees_nodes_and_fields(filled: StoreWriter, tmp_path:
 
 
 def test_the_format_can_be_read_with_nothing_of_ours(filled: StoreWriter) -> None:
-    said = run("sys.modules['snapserv_client'] = None\n" + example("plain"), filled.blobs.url).splitlines()
+    code = example("plain") + example("done")
+    said = run(f"sys.modules['snapserv_client'] = None\n{code}", filled.blobs.url).splitlines()
     first = filled.store.read(filled.store.node("s1"), making.START, 8)
-    assert said == ["['s1']", f"{making.START:#x} {first.hex()}"]
+    assert said == [
+        *("['s1']", f"{making.START:#x} {first.hex()}"),
+        "2 times step 3 False {'push': 0.5}",
+        f"1 times write 0 False ['heat', None, '{'x' * (1 << 15)}']",
+    ]
 
 
 def test_the_tables_of_objects_follow_from_the_code() -> None:
