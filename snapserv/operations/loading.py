@@ -213,7 +213,7 @@ class Loading:
         return there
 
     async def _abandon(self, taken: list[Node]) -> None:
-        """Have nodes that were just taken go, but not out of the store; a root stays that others stand on by now."""
+        """Have nodes that were just taken go, but not out of the store; a root stays on which others stand."""
         for node in sorted(taken, key=lambda node: (node.id == node.tree.root, -node.step)):
             async with Turn(self._nodes.queue(node)):
                 if node.id == node.tree.root and len(set(map(id, node.tree.names.values()))) > 1:
