@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from snapserv_client.store.format import Folders, Image
+from snapserv_client.store.format import Descriptor, Folders, Image
 
 from ..folders.store import IMAGE, NUMBERS, overlay_options
 from .script import Call, Script, Slot, text
@@ -37,11 +37,18 @@ class Layers(NamedTuple):
     numbered: str | None
 
 
+def is_branched(descriptor: Descriptor, image: Image) -> bool:
+    """Return whether what is open is in a branched folder, and so can be opened where that is seen."""
+    if image.branched is None or descriptor.kind not in ("file", "folder"):
+        return False
+    return any(f"{descriptor.path}/".startswith(f"{folder}/") for folder in image.branched.paths)
+
+
 def show(script: Script, image: Image, layers: Layers | None, was: Image | None) -> None:
     """Have a process see the folders of an image, in a mount namespace of its own.
 
     Args:
-        script: What the process runs, before it opens anything.
+        script: What the process runs, before it opens anything in them.
         image: Of what it is to be.
         layers: Where its folders are; None where it has none.
         was: What it is, if it is a clone of a relative.

@@ -6,10 +6,10 @@ import functools
 import os
 import resource
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from snapserv_client.store.format import Image
+from snapserv_client.store.format import Descriptor, Image
 
 from .script import CONTROL, FIRST_PARKING, PAGE, PARKING, PARKINGS, SCRIPT, VDSO, Call, Script, Slot, packed, text
 
@@ -50,15 +50,21 @@ def close_strays(script: Script, image: Image, above: int) -> None:
             script.call(Call.close_range, one + 1, next_one - 1, why="closing what is not its own", may_fail=True)
 
 
-def open_files(script: Script, image: Image, above: int, open_content: Callable[[bytes], str]) -> None:
-    """Open what the image has open, and put the control socket where it was.
+def put_control(script: Script, image: Image) -> None:
+    """Put the control socket where it was."""
+    control = image.kernel["control"]
+    script.call(Call.dup3, CONTROL, control, os.O_CLOEXEC, why="its control socket", into=script.slot())
+
+
+def open_files(
+    script: Script, descriptors: Iterable[Descriptor], above: int, open_content: Callable[[bytes], str]
+) -> None:
+    """Open what an image has open.
 
     ``open_content`` gives the path of a file that holds what one without a name did. Relatives may open the same: a
     frozen process writes to none, and what is cloned of it has a copy.
     """
-    control = image.kernel["control"]
-    script.call(Call.dup3, CONTROL, control, os.O_CLOEXEC, why="its control socket", into=script.slot())
-    for descriptor in image.descriptors:
+    for descriptor in descriptors:
         if descriptor.kind not in OPENED:
             continue
         path, cloexec = descriptor.path, descriptor.flags & os.O_CLOEXEC

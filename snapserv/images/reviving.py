@@ -77,7 +77,6 @@ def revive(
     """
     script, above = Script(), _above(image)
     kernel.close_strays(script, image, above)
-    folders.show(script, image, layers, None)
     parked = kernel.park(script, image)
     script.call(Call.munmap, _LOWEST, HOME - _LOWEST, why="what a new process has")
     end = HOME_END + PARKINGS * PARKING
@@ -91,7 +90,7 @@ def revive(
     kernel.put_back_kernels(script, image, parked, jumps=jumps)
     if top is not None:
         _fill_above(script, image, top)
-    kernel.open_files(script, image, above, open_base)
+    _open_files(script, image, above, open_base, layers, None)
     kernel.put_back(script, image)
     return _finish(script, image, store, pages, above, exact=top is not None)
 
@@ -123,7 +122,6 @@ def become(
     script, above = Script(), max(_above(image), _above(was))
     kernel.unregister(script, was)
     kernel.close_files(script, was)
-    folders.show(script, image, layers, was)
     layout, pages, theirs = _Layout(script, image, open_base, locks), Held.of(image), Held.of(was)
     every = stretches(image, was)
     for stretch in every:
@@ -146,9 +144,20 @@ def become(
             layout.map(now, stretch.start, stretch.end, written=bool(own))
         layout.write(now, stretch.start, stretch.end, own)
     layout.close()
-    kernel.open_files(script, image, above, open_base)
+    _open_files(script, image, above, open_base, layers, was)
     kernel.put_back(script, image)
     return _finish(script, image, store, written, above)
+
+
+def _open_files(
+    script: Script, image: Image, above: int, open_base: OpenBase, layers: Layers | None, was: Image | None
+) -> None:
+    """Open files: those in branched folders when these are seen, from where nothing of the server can be."""
+    kernel.put_control(script, image)
+    inside = [each for each in image.descriptors if folders.is_branched(each, image)]
+    kernel.open_files(script, (each for each in image.descriptors if each not in inside), above, open_base)
+    folders.show(script, image, layers, was)
+    kernel.open_files(script, inside, above, open_base)
 
 
 class _Layout:

@@ -98,8 +98,8 @@ class Fetching:
         recent = [nodes.forest.nodes[number] for number in nodes.traffic.recent if number in nodes.forest.nodes]
         root = [nodes.forest.nodes[node.tree.root]] if node.tree.root in nodes.forest.nodes else []
         stacks = self._stacks_of(saved)
-        if saved.folders is not None and stacks is None:
-            return None
+        if saved.folders is not None and (stacks is None or saved.folders["user_namespace"]):
+            return None  # from a user namespace, what this server has open cannot be opened
         for each in (*ancestors, *kin[:RELATIVES_LOOKED_AT], *reversed(recent), *root):
             alive = each.id in nodes.stored.durable and each.id not in nodes.stored.away and each.death is None
             cell = nodes.cell_of(each)

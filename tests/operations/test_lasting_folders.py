@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +12,11 @@ from typing import Any
 import pytest
 from snapserv_client import Branch
 from snapserv_client.errors import StoreDamagedError
+from snapserv_client.trust import TRUSTED_VARIABLE
 
 from snapserv.folders import numbers
 
+from ..conftest import as_nobody, start_server
 from .lives import Lives
 
 COURSE = "".join(f"word-{number}\n" for number in range(1000))
@@ -183,3 +188,36 @@ def test_a_layer_that_is_damaged_is_named_and_nothing_is_left(
             loaded.branch()
         assert server.branch("main").step().step == 1
     lives.end()
+
+
+@pytest.mark.parametrize("how", ["overlay", "copies"])
+def test_an_ordinary_users_folders_go_on_too(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a user namespace, which what brings a process back makes anew."""
+    monkeypatch.setenv(TRUSTED_VARIABLE, "65534")
+    if os.geteuid() != 0 or shutil.which("setpriv") is None:
+        pytest.skip("only root can become nobody, by setpriv, and the others are that already")
+    with tempfile.TemporaryDirectory() as work:
+        game = Path(work) / "game"
+        game.mkdir()
+        (game / "course.txt").write_text(COURSE)
+        for path in (work, game, game / "course.txt"):
+            os.chown(path, 65534, 65534)
+        nobody, environment = as_nobody(), {"TMPDIR": work, "HOME": work, "SNAPSERV_FOLDERS": how}
+        store = ("--store", f"{work}/store")
+        options = (*store, "--branch-dir", str(game))
+        params = {"folder": str(game), "reconnect": True}
+        process = start_server(Path(work), LEDGER, params=params, options=options, prefix=nobody, **environment)
+        with process.connect() as server:
+            server.branch("main").step(3)
+            server.branch("main").save("kept")
+            wanted = ticks(server.snapshot("kept").branch(), 20)
+        assert process.end() == 0, process.log.read_text()
+        (game / "course.txt").write_text("another course")
+        process = start_server(Path(work), options=store, prefix=nobody, **environment)
+        with process.connect() as server:
+            assert ticks(server.snapshot("kept").branch(), 20) == wanted
+            again = server.snapshot("root").branch()
+            again.step(3)
+            assert again.snapshot().branch().call("look")["entries"] != []
+        assert process.end() == 0, process.log.read_text()
+        assert sorted(os.listdir(work)) == ["game", "server.log", "store"]
