@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -20,6 +20,32 @@ _CHANGES: dict[str, Any] = {
     "named": False,
     "automatic": False,
 }
+
+
+class Saved(NamedTuple):
+    """A node, as the store has it.
+
+    Attributes:
+        uid: Its own.
+        tree: Its tree's.
+        image: The SHA-256 of its image.
+        kept: Whether it stays in the store when the node is dropped: somebody has asked for it.
+        saved: When it was written, in seconds since 1970.
+        size: How many bytes were written for it.
+    """
+
+    uid: str
+    tree: str
+    image: bytes
+    kept: bool
+    saved: float
+    size: int
+
+    @classmethod
+    def of(cls, head: Mapping[str, Any]) -> Saved:
+        """Return what the store has of a node, of its head."""
+        kept = bool(head.get("facts", {}).get("kept", True))
+        return cls(head["uid"], head["tree"], head["image"], kept, head["saved"], head.get("size", 0))
 
 
 def of_tree(nodes: Nodes, tree: Tree, uid: str, *, root: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import itertools
 import os
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import structlog
@@ -27,6 +27,7 @@ from ..nodes.tree import Node, Tree
 from ..nodes.turns import Turn
 from ..outside import fields
 from . import heads
+from .heads import Saved
 
 log = structlog.get_logger(__name__)
 
@@ -35,26 +36,6 @@ NICE = 10
 RETRY_AFTER_S, RETRY_AFTER_MOST_S = 0.5, 30.0
 RELATIVES_LOOKED_AT = 64
 FINISH_LOOK_S = 0.02
-
-
-class Saved(NamedTuple):
-    """A node, as the store has it.
-
-    Attributes:
-        uid: Its own.
-        tree: Its tree's.
-        image: The SHA-256 of its image.
-        kept: Whether it stays in the store when the node is dropped: somebody has asked for it.
-        saved: When it was written, in seconds since 1970.
-        size: How many bytes were written for it.
-    """
-
-    uid: str
-    tree: str
-    image: bytes
-    kept: bool
-    saved: float
-    size: int
 
 
 class Saving:
@@ -384,7 +365,7 @@ class Saving:
 
     def put(self, node: Node, head: Mapping[str, Any]) -> None:
         """Take up a node that was loaded: it lies in the store, which says this of it, and has no process yet."""
-        saved = described(head)
+        saved = Saved.of(head)
         self._trees[node.tree.name] = saved.tree
         self._written[node.id] = heads.what_changes(head)
         self._nodes.stored.away.add(node.id)
@@ -445,9 +426,3 @@ def _open_memory(pid: int) -> int:
         return os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError) as cause:
         raise NodeDiedError("the node ended before it was saved") from cause
-
-
-def described(saved: Mapping[str, Any]) -> Saved:
-    """Return what the store has of a node, of its head."""
-    kept = bool(saved.get("facts", {}).get("kept", True))
-    return Saved(saved["uid"], saved["tree"], saved["image"], kept, saved["saved"], saved.get("size", 0))
