@@ -47,6 +47,21 @@ class Saved(NamedTuple):
     folders: dict[str, Any] | None = None
     layers: Sequence[dict[str, Any]] = ()
 
+    @classmethod
+    def of(cls, head: Mapping[str, Any]) -> Saved:
+        """Return what the store has of a node, of its head."""
+        facts = head.get("facts", {})
+        return cls(
+            head["uid"],
+            head["tree"],
+            head["image"],
+            bool(facts.get("kept", True)),
+            head["saved"],
+            head.get("size", 0),
+            facts.get("folders"),
+            head.get("layers", []),
+        )
+
 
 def of_tree(nodes: Nodes, tree: Tree, uid: str, *, root: str) -> dict[str, Any]:
     """Return what is said of a tree; see `snapserv_client.store.format.Tree`."""
@@ -113,21 +128,6 @@ def of_node(
             "folders": None if folders is None else dict(folders),
         },
     }
-
-
-def described(saved: Mapping[str, Any]) -> Saved:
-    """Return what the store has of a node, of its head."""
-    facts = saved.get("facts", {})
-    return Saved(
-        saved["uid"],
-        saved["tree"],
-        saved["image"],
-        bool(facts.get("kept", True)),
-        saved["saved"],
-        saved.get("size", 0),
-        facts.get("folders"),
-        saved.get("layers", []),
-    )
 
 
 def what_changes(head: Mapping[str, Any]) -> bytes:

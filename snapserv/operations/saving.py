@@ -413,7 +413,7 @@ class Saving:
 
     def put(self, node: Node, head: Mapping[str, Any]) -> None:
         """Take up a node that was loaded: it lies in the store, which says this of it, and has no process yet."""
-        saved = heads.described(head)
+        saved = Saved.of(head)
         self._trees[node.tree.name] = saved.tree
         self._written[node.id] = heads.what_changes(head)
         self._nodes.stored.away.add(node.id)

@@ -189,6 +189,27 @@ def test_nodes_are_loaded_into_a_server_that_runs(lives: Lives) -> None:
             server.load("nothing")
 
 
+def test_what_is_taken_up_is_written_again_only_where_it_changes(lives: Lives) -> None:
+    def written() -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in (lives.store / "nodes").rglob("*") if path.is_file()}
+
+    with lives.begin(WALK) as server:
+        main = server.branch("main")
+        for name in ("one", "two", "three"):
+            main.step()
+            main.snapshot(name).save()
+    lives.end()
+    before = written()
+    with lives.begin() as server:
+        server.snapshot("root").branch().save("new")  # what was due before it has been written by then
+        two = server.snapshot("two")
+        two.tag("dear")
+        assert_settles(lambda: open_store(lives.store).node("two").tags, ["dear"])
+        assert {uid for uid, when in before.items() if written()[uid] != when} == {
+            open_store(lives.store).node("two").uid
+        }
+
+
 def test_more_snapshots_than_memory_holds(lives: Lives) -> None:
     with lives.begin(WALK, options=("--durable", "all", "--memory", "60MiB")) as server:
         main = server.branch("main")
