@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from snapserv_client.store import memory
 from snapserv_client.store.columns import Array
-from snapserv_client.store.format import Image, Node, Session, Tree
+from snapserv_client.store.format import File, Image, Node, Session, Tree
 from snapserv_client.wire import MAX_MESSAGE_BYTES, dtype_from_wire
 
 from ..errors import BadRequestError, StoreDamagedError
@@ -25,7 +25,7 @@ from ..images.taking import Process, Taker
 from ..memory.regions import resolve_region
 from ..outside.fields import FieldPlace, read_through
 from ..store.writing import StoreWriter
-from .bases import BaseFiles
+from .bases import BaseFiles, PlacesHere
 
 TOGETHER_BYTES = 1 << 20
 """Runs that lie no further apart are read together."""
@@ -49,6 +49,7 @@ class Archive:
         self._files = Files()
         self._handlers: dict[str, Callable[[Mapping[str, Any], list[int]], Answer]] = {
             "save": self._save,
+            "embed": self._embed,
             "head": self._head,
             "remove": self._remove,
             "session": self._session,
@@ -85,7 +86,9 @@ class Archive:
         tree = msgspec.convert(request["tree"], Tree) if request["tree"] is not None else None
         head = dict(request["head"])
         with self._writer.saving() as saving:
-            take = functools.partial(self._taker.take, processes[0], saving, others=processes[1:])
+            take = functools.partial(
+                self._taker.take, processes[0], saving, others=processes[1:], embed=request["embed"]
+            )
             try:
                 taken = take(relative=request["relative"], relative_pid=request["relative_pid"])
             except StoreDamagedError:  # what it would share has been removed, or is damaged: it shares nothing
@@ -106,6 +109,19 @@ class Archive:
             "saved": head["saved"],
         }, None
 
+    def _embed(self, request: Mapping[str, Any], _: list[int]) -> Answer:
+        """Write the files that the image of a node stands on, and have its head name the image with them."""
+        head = dict(request["head"])
+        with self._writer.saving() as saving:
+            try:
+                image, written = self._taker.embed(head["image"], saving)
+            except StoreDamagedError:  # what it counted on has been removed
+                self._taker.forget()
+                image, written = self._taker.embed(head["image"], saving)
+            head |= {"image": image, "size": head["size"] + written}
+            saving.put_node(msgspec.convert(head, Node))
+        return {"image": image, "size": head["size"]}, None
+
     def _head(self, request: Mapping[str, Any], _: list[int]) -> Answer:
         """Write a head anew."""
         self._writer.put_node(msgspec.convert(request["head"], Node))
@@ -123,14 +139,15 @@ class Archive:
 
     def _script(self, request: Mapping[str, Any], _: list[int]) -> Answer:
         """Return a script that brings a process back: from nothing, or from one that is another image."""
-        image = self._checked(request["image"])
+        image, changed = self._checked(request["image"])
+        places = PlacesHere(self._bases, changed)
         if request["was"] is None:
-            ready = reviving.revive(image, self._store, self._bases.path, top=find_top(), lock=request["lock"])
+            ready = reviving.revive(image, self._store, places, top=find_top(), lock=request["lock"])
         else:
             was = self._store.image(request["was"])
-            ready = reviving.become(image, was, self._store, self._bases.path, lock=request["lock"])
+            ready = reviving.become(image, was, self._store, places, lock=request["lock"])
         answer = {"above": ready.above, "told": ready.told, "pages": ready.pages, "exact": ready.exact}
-        return answer, ready.descriptor
+        return {**answer, "from_store": [file.path for file in changed]}, ready.descriptor
 
     def _read(self, request: Mapping[str, Any], _: list[int]) -> Answer:
         """Return a region of a field of an image, in C order."""
@@ -187,11 +204,11 @@ class Archive:
         self._checked(request["image"])
         return {}, None
 
-    def _checked(self, sha256: bytes) -> Image:
+    def _checked(self, sha256: bytes) -> tuple[Image, list[File]]:
+        """Return an image that can be brought back here, and the files that must come out of the store for it."""
         image = self._store.image(sha256)
         refuse_other(image.machine)
-        self._files.refuse_changed(image.files)
-        return image
+        return image, self._files.find_changed(image.files)
 
 
 def _plain(value: Tree | Node | Session) -> dict[str, Any]:

@@ -25,6 +25,10 @@ def save(
     node: NodeName,
     name: Annotated[str | None, typer.Option(help="Of a live branch: what the snapshot of it is called.")] = None,
     every: Annotated[bool, typer.Option("--all", help="And all other snapshots of its tree.")] = False,
+    embed: Annotated[
+        bool,
+        typer.Option("--embed", help="Save the libraries and files it stands on as well."),
+    ] = False,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -33,12 +37,13 @@ def save(
     With --all it exits as after the first error, if a snapshot was refused; the others are saved all the same.
     """
     with connected(endpoint, as_json=as_json) as server:
-        found = server.node(node).save(name, all=every)
+        found = server.node(node).save(name, all=every, embed=embed)
 
     def people() -> Any:
         rows = table("saved", "uid", ">MiB written", "", title=found.store)
         for each in found.saved:
-            said = f"{each.error}: {each.message}" if each.error else "" if each.new else "was saved before"
+            with_files = "with its files" if each.embedded else ""
+            said = f"{each.error}: {each.message}" if each.error else with_files if each.new else "was saved before"
             rows.add_row(each.name, each.uid, mebibytes(each.bytes) if each.uid else "", said)
         return rows
 

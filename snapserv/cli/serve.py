@@ -87,6 +87,10 @@ def serve(
     store_rate: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Write at most so much a second, as 50MiB.")
     ] = None,
+    embed: Annotated[
+        bool,
+        typer.Option("--embed", help="Save the libraries and files it stands on as well."),
+    ] = False,
     metrics: Annotated[
         str | None,
         typer.Option(metavar="[HOST]:PORT", help="Metrics for Prometheus; :0 is any port of loopback."),
@@ -113,8 +117,10 @@ def serve(
             if _is_typed(context, "endpoint"):
                 raise BadRequestError("--name and --endpoint both say where to listen", hint="give one of them")
             endpoint = _named(name)
-        if store is None and (go_on or durable != "named" or store_rate is not None):
-            raise BadRequestError("--go-on, --durable and --store-rate are of a store", hint="name a --store")
+        if store is None and (go_on or durable != "named" or store_rate is not None or embed):
+            raise BadRequestError(
+                "--go-on, --durable, --store-rate and --embed are of a store", hint="name a --store"
+            )
         options = ServeOptions(
             targets=_targets(targets, store),
             params=pairs(param or [], "param"),
@@ -138,6 +144,7 @@ def serve(
             go_on=go_on,
             durable=_durable(durable),
             store_bytes_per_s=float(parse_size(store_rate)) if store_rate is not None else None,
+            embed=embed,
             metrics=metrics,
         )
         if detach:

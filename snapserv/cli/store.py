@@ -348,7 +348,7 @@ def _differs(image: Image) -> MachineDiffersError | None:
 
     try:
         refuse_other(image.machine)
-        Files().refuse_changed(image.files)
+        Files().find_changed(image.files)
     except MachineDiffersError as error:
         return error
     return None

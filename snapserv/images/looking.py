@@ -13,12 +13,13 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from snapserv_client.store.format import Area, AreaKind, Descriptor, DescriptorKind
+from snapserv_client.store.format import Area, AreaKind, Descriptor, DescriptorKind, File
 
 from ..errors import NodeDiedError, NotPortableError
 
@@ -63,7 +64,7 @@ class Seen:
 
     Attributes:
         areas: In order of address; ``of`` is an index into ``paths``, or into ``bases``.
-        paths: Files that areas are of.
+        paths: Files that areas are of, as /proc calls them.
         bases: Files without a name that areas stand on: device and inode.
         descriptors: In order of number.
         mm: As struct prctl_mm_map has them, without the break.
@@ -93,13 +94,16 @@ class Seen:
             )
 
 
-def look(pid: int, record: dict[str, Any], ledger: str) -> Seen:
+def look(
+    pid: int, record: dict[str, Any], ledger: str, from_store: Mapping[str, File] = MappingProxyType({})
+) -> Seen:
     """Return what a frozen process is.
 
     Args:
         pid: The process.
         record: What it says of itself; see `record.read_record`.
         ledger: What the server's ledger is called in /proc/PID/fd.
+        from_store: Files whose content it may have out of a store, by what /proc calls that.
 
     Raises:
         NodeDiedError: It has ended.
@@ -107,8 +111,8 @@ def look(pid: int, record: dict[str, Any], ledger: str) -> Seen:
     seen = Seen()
     try:
         _look_at_state(pid, record, seen)
-        _look_at_memory(pid, ledger, seen)
-        _look_at_descriptors(pid, record, ledger, seen)
+        _look_at_memory(pid, ledger, from_store, seen)
+        _look_at_descriptors(pid, record, ledger, from_store, seen)
         numbers = _read(pid, "stat").rpartition(b")")[2].split()
         seen.mm = [int(numbers[number - 3]) for number in _MM]
         seen.auxiliary = _read(pid, "auxv")
@@ -165,7 +169,7 @@ def _is_blocked(pid: int) -> bool:
 # ---------------------------------------------------------------------------------------------------- memory
 
 
-def _look_at_memory(pid: int, ledger: str, seen: Seen) -> None:
+def _look_at_memory(pid: int, ledger: str, from_store: Mapping[str, File], seen: Seen) -> None:
     lines = _read(pid, "smaps").splitlines()
     # Every area has the same lines: its extent first, and what it is like at the same places after that.
     stride = next((number for number, line in enumerate(lines[1:], 1) if _is_extent(line)), len(lines))
@@ -189,7 +193,7 @@ def _look_at_memory(pid: int, ledger: str, seen: Seen) -> None:
         _take_flags(flagged, mapping, area, seen)
         if not key.endswith(b" 0"):
             seen.obstacles.append(Obstacle("protection_key", f"memory with a protection key at {area.start:#x}"))
-        _place(mapping, ledger, area, seen)
+        _place(mapping, ledger, from_store, area, seen)
         seen.areas.append(area)
 
 
@@ -237,7 +241,7 @@ def _take_flags(line: bytes, mapping: _Mapping, area: Area, seen: Seen) -> None:
         seen.obstacles.append(Obstacle("sealed", f"memory that is sealed (mseal) at {area.start:#x}"))
 
 
-def _place(mapping: _Mapping, ledger: str, area: Area, seen: Seen) -> None:
+def _place(mapping: _Mapping, ledger: str, from_store: Mapping[str, File], area: Area, seen: Seen) -> None:
     """Say what an area is of."""
     name = mapping.name
     if mapping.kernels:
@@ -258,7 +262,7 @@ def _place(mapping: _Mapping, ledger: str, area: Area, seen: Seen) -> None:
         seen.obstacles.append(Obstacle("device_memory", f"memory of a device, {name}"))
     elif mapping.shared and area.protection & mmap.PROT_WRITE:
         seen.obstacles.append(Obstacle("shared_memory", f"{name}, mapped shared, at {area.start:#x}"))
-    elif name.endswith(" (deleted)") or not name.startswith("/"):
+    elif name not in from_store and (name.endswith(" (deleted)") or not name.startswith("/")):
         base = (mapping.device, mapping.inode)
         if base not in seen.bases:
             seen.bases.append(base)
@@ -274,7 +278,9 @@ def _place(mapping: _Mapping, ledger: str, area: Area, seen: Seen) -> None:
 # ----------------------------------------------------------------------------------------------- descriptors
 
 
-def _look_at_descriptors(pid: int, record: dict[str, Any], ledger: str, seen: Seen) -> None:
+def _look_at_descriptors(
+    pid: int, record: dict[str, Any], ledger: str, from_store: Mapping[str, File], seen: Seen
+) -> None:
     for number in sorted(int(name) for name in os.listdir(f"/proc/{pid}/fd")):
         place = f"/proc/{pid}/fd/{number}"
         path, status = os.readlink(place), os.stat(place)
@@ -289,7 +295,10 @@ def _look_at_descriptors(pid: int, record: dict[str, Any], ledger: str, seen: Se
             seen.obstacles.append(kind)
             continue
         descriptor.kind = kind
-        if kind in ("file", "folder", "nameless"):
+        if kind == "nameless" and path in from_store:
+            descriptor.kind, descriptor.path = "file", from_store[path].path
+            descriptor.content = from_store[path].content
+        if descriptor.kind in ("file", "folder", "nameless"):
             descriptor.same_as = next(_sharers(pid, descriptor, seen.descriptors), -1)
         seen.descriptors.append(descriptor)
 

@@ -75,29 +75,40 @@ class Files:
             self._known[key] = _hash(path)
         return File(path, status.st_size, status.st_mtime_ns, self._known[key])
 
-    def refuse_changed(self, files: list[File]) -> None:
-        """Raise MachineDiffersError where a file is not what it was; names each of them.
+    def find_changed(self, files: list[File]) -> list[File]:
+        """Return the files that are missing here, or are not what they were; their content is in the store.
 
-        One that was only touched is hashed.
+        Raises:
+            MachineDiffersError: The content of some is not; names each of them.
         """
-        differs = {}
+        changed, differs = [], {}
         for file in files:
-            try:
-                status = os.stat(file.path)
-            except OSError as cause:
-                differs[file.path] = cause.strerror or "missing"
-                continue
-            if status.st_size != file.size:
-                differs[file.path] = f"it was {file.size:,} bytes, and is {status.st_size:,}"
-            elif status.st_mtime_ns != file.modified_ns and self.describe(file.path).xxh3 != file.xxh3:
-                differs[file.path] = "its content has changed"
+            how = self._differs(file)
+            if how and file.content:
+                changed.append(file)
+            elif how:
+                differs[file.path] = how
         if differs:
             raise MachineDiffersError(
                 "files that the image stands on are not what they were: "
                 + "; ".join(f"{path}: {how}" for path, how in differs.items()),
-                hint="put them back as they were, or replay its actions, if they were kept (log --save)",
+                hint="put them back as they were, or replay its actions, if they were kept (log --save); what is "
+                "saved with --embed brings its files along",
                 details={"differs": {"files": differs}},
             )
+        return changed
+
+    def _differs(self, file: File) -> str:
+        """Return in what a file is not what it was; empty where it is. One that was only touched is hashed."""
+        try:
+            status = os.stat(file.path)
+            if status.st_size != file.size:
+                return f"it was {file.size:,} bytes, and is {status.st_size:,}"
+            if status.st_mtime_ns != file.modified_ns and self.describe(file.path).xxh3 != file.xxh3:
+                return "its content has changed"
+        except OSError as cause:
+            return cause.strerror or "missing"
+        return ""
 
 
 def _hash(path: str) -> bytes:

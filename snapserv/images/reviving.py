@@ -6,7 +6,7 @@ import fcntl
 import itertools
 import mmap
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from snapserv_client.store.format import PAGE, ZERO, Area, Image
 from snapserv_client.store.reader import Store
 
 from . import kernel
+from .places import Places
 from .script import HOME, HOME_END, PARKING, PARKINGS, Call, Script, Slot, text, write_at
 
 _TOP = 0x7FFFFFFFF000
@@ -31,9 +32,6 @@ KERNELS = ("vdso", "vvar")
 
 CHUNK_PAGES = 1 << 13
 """How many pages are read at a time."""
-
-OpenBase = Callable[[bytes], str]
-"""Gives the path of a file that holds a base image, or the content of a file without a name, by its SHA-256."""
 
 
 @dataclass
@@ -58,7 +56,7 @@ class Ready:
 def revive(
     image: Image,
     store: Store,
-    open_base: OpenBase,
+    places: Places,
     *,
     top: int | None,
     lock: str | None = None,
@@ -69,7 +67,7 @@ def revive(
     Args:
         image: Of what it is to be.
         store: Where its pages are.
-        open_base: Where base images are.
+        places: Where base images and files are.
         top: Below which address the kernel maps things in the loader, where that is known and always the same.
         lock: The lock of the folders for its temporary files here, if there are some.
         jumps: Whether to have the kernel's code jumped to where it could be moved.
@@ -83,7 +81,7 @@ def revive(
     script.call(Call.munmap, _LOWEST, HOME - _LOWEST, why="what a new process has")
     end = HOME_END + PARKINGS * PARKING
     script.call(Call.munmap, end, _TOP - end, why="what a new process has")
-    layout, pages = _Layout(script, image, open_base, lock), _pages_of(image)
+    layout, pages = _Layout(script, image, places, lock), _pages_of(image)
     for area in image.areas:
         if area.kind not in KERNELS:
             own = _between(pages.address, area.start, area.end)
@@ -93,12 +91,12 @@ def revive(
     kernel.put_back_kernels(script, image, parked, jumps=jumps)
     if top is not None:
         _fill_above(script, image, top)
-    kernel.open_files(script, image, above, open_base)
+    kernel.open_files(script, image, above, places)
     kernel.put_back(script, image)
     return _finish(script, image, store, pages, np.arange(len(pages.address)), above, exact=top is not None)
 
 
-def become(image: Image, was: Image, store: Store, open_base: OpenBase, *, lock: str | None = None) -> Ready:
+def become(image: Image, was: Image, store: Store, places: Places, *, lock: str | None = None) -> Ready:
     """Return a script for a clone of a process that is what another image says.
 
     What is the same in both is left alone, and so stays shared with its relatives.
@@ -107,7 +105,7 @@ def become(image: Image, was: Image, store: Store, open_base: OpenBase, *, lock:
         image: Of what it is to be.
         was: Of what it is; of the same tree.
         store: Where the pages of both are.
-        open_base: Where base images are.
+        places: Where base images and files are.
         lock: The lock of the folders for its temporary files here, if there are some.
 
     Raises:
@@ -116,7 +114,7 @@ def become(image: Image, was: Image, store: Store, open_base: OpenBase, *, lock:
     script, above = Script(), max(_above(image), _above(was))
     kernel.unregister(script, was)
     kernel.close_files(script, was)
-    layout, pages, theirs = _Layout(script, image, open_base, lock), _pages_of(image), _pages_of(was)
+    layout, pages, theirs = _Layout(script, image, places, lock), _pages_of(image), _pages_of(was)
     stretches = list(_stretches(image, was))
     for start, end, now, then in stretches:
         if then is not None and then.kind not in KERNELS and not _is_kept(image, was, now, then, start):
@@ -137,7 +135,7 @@ def become(image: Image, was: Image, store: Store, open_base: OpenBase, *, lock:
             layout.protect(now, then, start, end, written=len(written) > 0)
         layout.write(now, start, end, written)
     layout.close()
-    kernel.open_files(script, image, above, open_base)
+    kernel.open_files(script, image, above, places)
     kernel.put_back(script, image)
     return _finish(script, image, store, pages, np.flatnonzero(changed), above)
 
@@ -153,10 +151,10 @@ class _Held(NamedTuple):
 class _Layout:
     """Lays out memory: maps areas, and writes pages to them."""
 
-    def __init__(self, script: Script, image: Image, open_base: OpenBase, lock: str | None) -> None:
+    def __init__(self, script: Script, image: Image, places: Places, lock: str | None) -> None:
         self._script = script
         self._image = image
-        self._open_base = open_base
+        self._places = places
         self._lock = lock
         self._open: tuple[str, Slot] | None = None
 
@@ -227,8 +225,10 @@ class _Layout:
             slot = self._open_file(self._lock or "")
             self._script.call(Call.flock, slot, fcntl.LOCK_SH | fcntl.LOCK_NB, why="a lock", may_fail=True)
             return slot
-        path = image.files[area.of].path if area.kind == "file" else self._open_base(image.bases[area.of])
-        return self._open_file(path)
+        if area.kind == "file":
+            file = image.files[area.of]
+            return self._open_file(self._places.file(file.path, file.content))
+        return self._open_file(self._places.base(image.bases[area.of]))
 
     def _open_file(self, path: str) -> Slot:
         if self._open is None or self._open[0] != path:

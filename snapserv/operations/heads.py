@@ -3,14 +3,43 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ..errors import InternalError, MachineDiffersError, SnapservError
 from ..nodes.nodes import Nodes
 from ..nodes.tree import Node, Tree
 
 _CHANGES = ("parent", "name", "tags", "pinned", "named", "automatic", "facts")
+
+
+class Saved(NamedTuple):
+    """A node, as the store has it.
+
+    Attributes:
+        uid: Its own.
+        tree: Its tree's.
+        image: The SHA-256 of its image.
+        kept: Whether it stays in the store when the node is dropped: somebody has asked for it.
+        saved: When it was written, in seconds since 1970.
+        size: How many bytes were written for it.
+        embedded: Whether the files that it stands on are in the store as well.
+    """
+
+    uid: str
+    tree: str
+    image: bytes
+    kept: bool
+    saved: float
+    size: int
+    embedded: bool = False
+
+
+def described(saved: Mapping[str, Any]) -> Saved:
+    """Return what the store has of a node, of its head."""
+    facts = saved.get("facts", {})
+    kept, embedded = bool(facts.get("kept", True)), bool(facts.get("embedded", False))
+    return Saved(saved["uid"], saved["tree"], saved["image"], kept, saved["saved"], saved.get("size", 0), embedded)
 
 
 def of_tree(nodes: Nodes, tree: Tree, uid: str, *, root: str) -> dict[str, Any]:
@@ -38,15 +67,18 @@ def of_tree(nodes: Nodes, tree: Tree, uid: str, *, root: str) -> dict[str, Any]:
     }
 
 
-def of_node(node: Node, uid: str, tree: str, *, parent: str | None, kept: bool, session: str) -> dict[str, Any]:
-    """Return what is said of a node, but for its image; see `snapserv_client.store.format.Node`.
+def of_node(node: Node, saved: Saved, *, parent: str | None, session: str) -> dict[str, Any]:
+    """Return what is said of a node; see `snapserv_client.store.format.Node`.
 
     Which branch it was taken of says something only to who goes on from that ``session``, whose ids those are.
     """
     return {
-        "uid": uid,
-        "tree": tree,
+        "uid": saved.uid,
+        "tree": saved.tree,
         "parent": parent,
+        "image": saved.image,
+        "saved": saved.saved,
+        "size": saved.size,
         "name": node.name,
         "step": node.step,
         "created": node.created,
@@ -55,7 +87,13 @@ def of_node(node: Node, uid: str, tree: str, *, parent: str | None, kept: bool, 
         "named": node.named,
         "automatic": node.automatic,
         "faulted": node.faulted,
-        "facts": {"kept": kept, "taken_of": node.taken_of, "session": session, "id": node.id},
+        "facts": {
+            "kept": saved.kept,
+            "embedded": saved.embedded,
+            "taken_of": node.taken_of,
+            "session": session,
+            "id": node.id,
+        },
     }
 
 

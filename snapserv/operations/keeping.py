@@ -28,14 +28,15 @@ class Keeper:
         endpoint: Where the server listens.
         durable: Which snapshots are saved by themselves; see `Saving`.
         bytes_per_s: How fast it is written at most; without a bound for None.
+        embed: Whether the files that snapshots stand on are written as well.
     """
 
     def __init__(
-        self, nodes: Nodes, store: str, endpoint: str, *, durable: Durable, bytes_per_s: float | None
+        self, nodes: Nodes, store: str, endpoint: str, *, durable: Durable, bytes_per_s: float | None, embed: bool
     ) -> None:
         self._nodes = nodes
         self._endpoint = endpoint
-        self.saving = Saving(nodes, store, durable=durable, bytes_per_s=bytes_per_s)
+        self.saving = Saving(nodes, store, durable=durable, bytes_per_s=bytes_per_s, embed=embed)
         self.loading = Loading(nodes, self.saving)
         self._session = SessionRecord(nodes, self.saving, endpoint)
         self._begun = False

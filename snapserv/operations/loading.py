@@ -16,7 +16,8 @@ from ..errors import BadRequestError, NameTakenError, NotFoundError, Unsupported
 from ..nodes.bringing import new_temporaries
 from ..nodes.nodes import Nodes
 from ..nodes.tree import Autosnap, NameInUseError, Node, Tree
-from .saving import Saving, described
+from .heads import described
+from .saving import Saving
 from .sessions import started
 
 log = structlog.get_logger(__name__)

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 import structlog
@@ -25,35 +25,15 @@ from ..nodes.temporaries import Temporaries
 from ..nodes.tree import Node, Tree
 from ..nodes.turns import Turn
 from ..outside import fields
-from . import heads
+from . import heads, relatives
+from .heads import Saved
 
 log = structlog.get_logger(__name__)
 
 Durable = Literal["all", "named", "none"]
 NICE = 10
 RETRY_AFTER_S, RETRY_AFTER_MOST_S = 0.5, 30.0
-RELATIVES_LOOKED_AT = 64
 FINISH_LOOK_S = 0.02
-
-
-class Saved(NamedTuple):
-    """A node, as the store has it.
-
-    Attributes:
-        uid: Its own.
-        tree: Its tree's.
-        image: The SHA-256 of its image.
-        kept: Whether it stays in the store when the node is dropped: somebody has asked for it.
-        saved: When it was written, in seconds since 1970.
-        size: How many bytes were written for it.
-    """
-
-    uid: str
-    tree: str
-    image: bytes
-    kept: bool
-    saved: float
-    size: int
 
 
 class Saving:
@@ -65,11 +45,16 @@ class Saving:
         durable: Which snapshots are saved by themselves: all, those with a name, a tag or a pin and automatic ones,
             or none.
         bytes_per_s: How fast it is written at most; without a bound for None.
+        embed: Whether the files that snapshots stand on are written as well.
     """
 
-    def __init__(self, nodes: Nodes, store: str, *, durable: Durable, bytes_per_s: float | None) -> None:
+    def __init__(
+        self, nodes: Nodes, store: str, *, durable: Durable, bytes_per_s: float | None, embed: bool = False
+    ) -> None:
         self.store = store
         self.durable = durable
+        self._embed = embed
+        self._from_store: set[str] = set()
         self.session = secrets.token_hex(16)
         """The ``uid`` of this server's session in the store."""
         self._nodes = nodes
@@ -145,40 +130,59 @@ class Saving:
         """Return a tree's ``uid``; None where nothing of it was saved."""
         return self._trees.get(tree.name)
 
-    async def save(self, node: Node, *, kept: bool = True) -> Saved:
+    async def save(self, node: Node, *, kept: bool = True, embed: bool = False) -> Saved:
         """Save a snapshot, whose turn the caller shares, and its root before it; return when it lasts.
 
         Args:
             node: One that is saved already is not written again.
             kept: Whether it stays in the store when the node is dropped.
+            embed: Whether to write the files that both stand on as well, where this server does not anyway.
 
         Raises:
             NotPortableError: It holds what no store can keep; nothing was written.
             StoreUnavailableError: It could not be written.
             NodeDiedError: Its process has ended.
         """
+        embed = embed or self._embed
         root = self._nodes.find(node.tree.root)
         self._keep_files(node.tree)
-        if root is not node and root.id not in self._saved:
-            await self._once(root, kept=False)
-        saved = await self._once(node, kept=kept)
+        if root is not node and (embed or root.id not in self._saved):
+            try:
+                await self._once(root, kept=False, embed=embed)
+            except NotPortableError as error:
+                if root.id not in self._saved:
+                    raise
+                log.warning("not_embedded", node=root.path, why=error.message)
+        saved = await self._once(node, kept=kept, embed=embed)
         if kept and not saved.kept:
             saved = saved._replace(kept=True)
             self._take_note(node, saved)
             await self._write_head(node)
         return saved
 
-    async def _once(self, node: Node, *, kept: bool) -> Saved:
+    async def _once(self, node: Node, *, kept: bool, embed: bool) -> Saved:
         """Save a node, once: who asks while it is being saved waits for the same."""
-        if node.id in self._saved:
-            return self._saved[node.id]
-        task = self._in_progress.get(node.id)
-        if task is None:
-            task = self._in_progress[node.id] = asyncio.ensure_future(self._write(node, kept=kept))
-            task.add_done_callback(lambda _: self._in_progress.pop(node.id, None))
-        return await asyncio.shield(task)
+        while node.id not in self._saved or (embed and not self._saved[node.id].embedded):
+            task = self._in_progress.get(node.id)
+            if task is None:
+                there = self._saved.get(node.id)
+                doing = self._write(node, kept=kept, embed=embed) if there is None else self._add_files(node, there)
+                task = self._in_progress[node.id] = asyncio.ensure_future(doing)
+                task.add_done_callback(lambda _: self._in_progress.pop(node.id, None))
+            await asyncio.shield(task)
+        return self._saved[node.id]
 
-    async def _write(self, node: Node, *, kept: bool) -> Saved:
+    async def _add_files(self, node: Node, saved: Saved) -> Saved:
+        """Have the store hold the files as well that a node stands on which lasts already."""
+        head = self._head(node, saved._replace(embedded=True))
+        answer, _ = await self.writer.ask("embed", head=head)
+        self._written[node.id] = heads.what_changes(head)
+        saved = self._saved.get(node.id, saved)._replace(embedded=True, image=answer["image"], size=answer["size"])
+        self._take_note(node, saved)
+        await self._write_head(node)  # somebody may have asked for it to be kept meanwhile
+        return saved
+
+    async def _write(self, node: Node, *, kept: bool, embed: bool) -> Saved:
         nodes = self._nodes
         cell, root = nodes.cell(node), nodes.find(node.tree.root)
         processes: list[dict[str, Any]] = [{"pid": cell.pid, "record": await cell.describe()}]
@@ -186,8 +190,9 @@ class Saving:
         processes += [{"pid": other.pid, "record": None} for other in others if other is not None and other.pid]
         tree = self._trees.setdefault(node.tree.name, secrets.token_hex(16))
         uid = secrets.token_hex(16)
-        head = heads.of_node(node, uid, tree, parent=self._parent(node), kept=kept, session=self.session)
-        relative, relative_pid = self._nearest(node)
+        saved = Saved(uid, tree, b"", kept, 0.0, 0, embed)
+        head = self._head(node, saved)
+        relative, relative_pid = relatives.to_save_beside(nodes, self._saved, node)
         told = heads.of_tree(nodes, node.tree, tree, root=uid) if root is node else None
         answer, _ = await self.writer.ask(
             "save",
@@ -198,9 +203,10 @@ class Saving:
             relative_pid=relative_pid,
             tree=told,
             head=head,
+            embed=embed,
             session=self.session_of_save() if self.session_of_save is not None else None,
         )
-        saved = Saved(uid, tree, answer["image"], kept, answer["saved"], answer["size"])
+        saved = saved._replace(image=answer["image"], saved=answer["saved"], size=answer["size"])
         self._written[node.id] = heads.what_changes(head)
         self._take_note(node, saved)
         log.info("saved", node=node.path, bytes=saved.size, seconds=round(answer["seconds"], 3))
@@ -232,30 +238,19 @@ class Saving:
                 return self._saved[each.id].uid
         return None
 
-    def _nearest(self, node: Node) -> tuple[bytes | None, int]:
-        """Return the image and the process, if it has one, of the nearest ancestor that lasts, or of the root."""
-        every = self._nodes.forest.ancestors(node)[:-1][::-1]
-        root = self._nodes.forest.nodes.get(node.tree.root)
-        for each in (*every, *([root] if root is not None and root is not node else [])):
-            if each.id in self._saved:
-                cell = self._nodes.cell_of(each)
-                return self._saved[each.id].image, cell.pid if cell is not None and each.death is None else 0
-        return None, 0
-
     async def _write_head(self, node: Node) -> None:
         """Have the store know of a node what there is to know now."""
         saved = self._saved.get(node.id)
         if saved is None or node.id not in self._nodes.forest.nodes:
             return
-        head = heads.of_node(
-            node, saved.uid, saved.tree, parent=self._parent(node), kept=saved.kept, session=self.session
-        )
+        head = self._head(node, saved)
         changes = heads.what_changes(head)
         if self._written.get(node.id) != changes:
-            await self.writer.ask(
-                "head", head={**head, "image": saved.image, "saved": saved.saved, "size": saved.size}
-            )
+            await self.writer.ask("head", head=head)
             self._written[node.id] = changes
+
+    def _head(self, node: Node, saved: Saved) -> dict[str, Any]:
+        return heads.of_node(node, saved, parent=self._parent(node), session=self.session)
 
     # ---------------------------------------------------------------------------------------- in the background
 
@@ -392,7 +387,7 @@ class Saving:
         Raises:
             SnapservError: It cannot be; see `snapserv.archiver.work`.
         """
-        relative = self._relative(node)
+        relative = relatives.to_come_back_beside(self._nodes, self._saved, node)
         if relative is None:
             return await self._bring(node, None)
         async with Turn(shared=[self._nodes.queue(relative)]):  # nobody is before: it is not dropped meanwhile
@@ -410,6 +405,9 @@ class Saving:
         lock = None if files is None else files.lock
         answer, descriptors = await self.reader.ask("script", image=saved.image, was=was, lock=lock)
         (script,) = descriptors
+        if fresh := sorted(set(answer["from_store"]) - self._from_store):
+            self._from_store.update(fresh)
+            log.info("files_from_store", node=node.path, files=fresh)
         cell = await bringing.revive(
             nodes.processes, script, answer["above"], heads.explain(node, answer["told"]), beside
         )
@@ -420,30 +418,9 @@ class Saving:
         nodes.brought(node, cell)
         return cell
 
-    def _relative(self, node: Node) -> Node | None:
-        """Return a snapshot of the same tree that has a process, lasts, and is not being changed: a near one."""
-        nodes = self._nodes
-        ancestors = nodes.forest.ancestors(node, RELATIVES_LOOKED_AT)[-2::-1]
-        kin = [nodes.forest.nodes[child] for each in ancestors[:1] for child in list(each.children)]
-        recent = [nodes.forest.nodes[number] for number in nodes.traffic.recent if number in nodes.forest.nodes]
-        root = [nodes.forest.nodes[node.tree.root]] if node.tree.root in nodes.forest.nodes else []
-        for each in (*ancestors, *kin[:RELATIVES_LOOKED_AT], *reversed(recent), *root):
-            alive = each.id in self._saved and each.id not in nodes.stored.away and each.death is None
-            if each is node or each.tree is not node.tree or not alive or nodes.cell_of(each) is None:
-                continue
-            if nodes.queue(each).shareable:
-                return each
-        return None
-
 
 def _open_memory(pid: int) -> int:
     try:
         return os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
     except (FileNotFoundError, ProcessLookupError) as cause:
         raise NodeDiedError("the node ended before it was saved") from cause
-
-
-def described(saved: Mapping[str, Any]) -> Saved:
-    """Return what the store has of a node, of its head."""
-    kept = bool(saved.get("facts", {}).get("kept", True))
-    return Saved(saved["uid"], saved["tree"], saved["image"], kept, saved["saved"], saved.get("size", 0))

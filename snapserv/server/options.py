@@ -43,6 +43,7 @@ class ServeOptions:
         go_on: Whether to go on where the store's last server stopped, if there was one, rather than to begin.
         durable: Which of them are saved by themselves; see `snapserv.operations.saving.Saving`.
         store_bytes_per_s: How fast it is written at most; without a bound for None.
+        embed: Whether the files that snapshots stand on are written as well.
         metrics: Where Prometheus may read metrics, as HOST:PORT; see `snapserv.server.metrics.MetricsPage`.
     """
 
@@ -68,4 +69,5 @@ class ServeOptions:
     go_on: bool = False
     durable: Durable = "named"
     store_bytes_per_s: float | None = None
+    embed: bool = False
     metrics: str | None = None

@@ -62,7 +62,14 @@ class Service:
         self.recovery = Recovery(nodes)
         endpoint = options.endpoint or default_endpoint()
         self.keeper = (
-            Keeper(nodes, options.store, endpoint, durable=options.durable, bytes_per_s=options.store_bytes_per_s)
+            Keeper(
+                nodes,
+                options.store,
+                endpoint,
+                durable=options.durable,
+                bytes_per_s=options.store_bytes_per_s,
+                embed=options.embed,
+            )
             if options.store is not None
             else None
         )

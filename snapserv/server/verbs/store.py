@@ -20,11 +20,11 @@ async def save(call: Call, args: protocol.SaveArgs) -> protocol.SaveResult:
     if node.kind == "branch":
         async with Turn(nodes.queue(node)):
             node, _ = await nodes.take_snapshot(node, name=args.name)
-    saved = [await _save(call, keeper, node)]
+    saved = [await _save(call, keeper, node, embed=args.embed)]
     others = [each for each in node.tree.names.values() if each.kind == "snapshot" and each is not node]
     for each in {other.id: other for other in others}.values() if args.all else ():
         try:
-            saved.append(await _save(call, keeper, each))
+            saved.append(await _save(call, keeper, each, embed=args.embed))
         except SnapservError as error:
             saved.append(protocol.SavedNode(each.path, error=error.code, message=error.message))
     return protocol.SaveResult(nodes.info(node), saved, keeper.saving.store)
@@ -52,14 +52,15 @@ async def stored(call: Call, args: protocol.StoredArgs) -> protocol.StoredResult
     )
 
 
-async def _save(call: Call, keeper: Keeper, node: Node) -> protocol.SavedNode:
+async def _save(call: Call, keeper: Keeper, node: Node, *, embed: bool) -> protocol.SavedNode:
     nodes = call.service.nodes
     async with Turn(shared=[nodes.queue(node)]):
         if node.id not in nodes.forest.nodes:
             raise NotFoundError(f"{node.path} was dropped")
-        new = keeper.saving.saved(node) is None
-        saved = await keeper.saving.save(node)
-    return protocol.SavedNode(node.path, saved.uid, saved.size, new)
+        before = keeper.saving.saved(node)
+        saved = await keeper.saving.save(node, embed=embed)
+    new = before is None or before.image != saved.image
+    return protocol.SavedNode(node.path, saved.uid, saved.size, new, saved.embedded)
 
 
 def _keeper(call: Call) -> Keeper:

@@ -25,24 +25,27 @@ __all__ = [
 class SaveArgs(Arguments):
     """Save the snapshot; of a live branch one is taken first, called ``name``.
 
-    With ``all``, all snapshots of its tree.
+    With ``all``, all snapshots of its tree; with ``embed``, the files that they and their root stand on as well.
     """
 
     name: Name | None = None
     all: bool = False
+    embed: bool = False
 
 
 class SavedNode(msgspec.Struct):
     """A snapshot that lasts, by its name here and its ``uid`` in the store.
 
-    ``bytes`` is what was written for it; ``new`` whether it was now. Where it was refused, ``error`` is the code
-    and ``message`` the reason, and there is no ``uid``.
+    ``bytes`` is what was written for it; ``new`` whether it was now; ``embedded`` whether the files that it stands
+    on are in the store. Where it was refused, ``error`` is the code and ``message`` the reason, and there is no
+    ``uid``.
     """
 
     name: str
     uid: str = ""
     bytes: int = 0
     new: bool = False
+    embedded: bool = False
     error: str = ""
     message: str = ""
 

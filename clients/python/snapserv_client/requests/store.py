@@ -8,9 +8,10 @@ from .message import Request, convert
 __all__ = ["load", "save", "stored"]
 
 
-def save(node: str | int, name: str | None, *, all: bool) -> Request[SaveResult]:
+def save(node: str | int, name: str | None, *, all: bool, embed: bool) -> Request[SaveResult]:
     """Ask for a snapshot to last."""
-    return Request("save", node, {"name": name, "all": all}, lambda ok: convert(ok, SaveResult), long=True)
+    args = {"name": name, "all": all, "embed": embed}
+    return Request("save", node, args, lambda ok: convert(ok, SaveResult), long=True)
 
 
 def load(stored: str, name: str | None, *, tree: bool) -> Request[LoadResult]:

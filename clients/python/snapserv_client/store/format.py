@@ -117,7 +117,7 @@ class Area(_Object):
 
 
 class File(_Object):
-    """A file that is mapped: it must be the same where the image is brought back.
+    """A file that the image stands on: it must be the same where that is brought back, or its content in the store.
 
     Attributes:
         path: Where it lies.
@@ -149,7 +149,8 @@ class Descriptor(_Object):
         flags: O_* flags.
         offset: Where it stands.
         same_as: The number of a descriptor of the same open file description, or -1.
-        content: The SHA-256 of a `Base` that holds the content of one that is nameless.
+        content: The SHA-256 of a `Base` that holds the content: of one that is nameless, or of a file that was
+            embedded and is among the image's files.
     """
 
     number: int
@@ -191,7 +192,7 @@ class Image(_Object):
         packs: All packs that its runs name. Bases name their own.
         areas: In order of address.
         runs: The pages that are not as the file, the base or zeros.
-        files: That areas are of.
+        files: That areas are of; and, where they were embedded, those that it has open to read only.
         bases: SHA-256 of the `Base` objects that areas are of.
         descriptors: In order of number.
         kernel: What the kernel holds for it, by name; see ``snapserv.images.record``.
