@@ -87,7 +87,12 @@ class Archive:
         head = dict(request["head"])
         with self._writer.saving() as saving:
             take = functools.partial(
-                self._taker.take, processes[0], saving, others=processes[1:], embed=request["embed"]
+                self._taker.take,
+                processes[0],
+                saving,
+                others=processes[1:],
+                baseline=request["baseline"],
+                embed=request["embed"],
             )
             try:
                 taken = take(relative=request["relative"], relative_pid=request["relative_pid"])

@@ -13,6 +13,7 @@ from snapserv_client.endpoint import chosen_endpoint, default_endpoint
 from snapserv_client.protocol import NAME_PATTERN, AutosnapArgs
 
 from snapserv.errors import BadRequestError
+from snapserv.machine.cpu import LEVELS
 from snapserv.machine.sizes import parse_size
 from snapserv.memory import backings
 from snapserv.server.rates import DEFAULT_PER_S
@@ -91,6 +92,10 @@ def serve(
         bool,
         typer.Option("--embed", help="Save the libraries and files it stands on as well."),
     ] = False,
+    cpu_baseline: Annotated[
+        str | None,
+        typer.Option(metavar="|".join(LEVELS), help="Have libraries use no more of the processor than that level."),
+    ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(metavar="[HOST]:PORT", help="Metrics for Prometheus; :0 is any port of loopback."),
@@ -145,6 +150,7 @@ def serve(
             durable=_durable(durable),
             store_bytes_per_s=float(parse_size(store_rate)) if store_rate is not None else None,
             embed=embed,
+            cpu_baseline=cpu_baseline,
             metrics=metrics,
         )
         if detach:

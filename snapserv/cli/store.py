@@ -130,6 +130,8 @@ def show_(node: StoredName, store: StoreOption = None, as_json: Json = False) ->
             "simulation": tree.simulation,
             "params": " ".join(f"{name}={value}" for name, value in tree.params.items()),
             "of": f"snapserv {image.machine.snapserv} · Python {image.machine.python} · {image.machine.kernel}",
+            "needs": f"a processor of {image.machine.baseline} or later" if image.machine.baseline else "",
+            "files": "in the store" if it.facts.get("embedded") else "",
             "here": f"cannot be brought back: {differs.message}" if differs else "can be brought back",
         }
         for name, value in facts.items():

@@ -42,16 +42,14 @@ def close_files(script: Script, image: Image) -> None:
 
 def close_strays(script: Script, image: Image, above: int) -> None:
     """Close all that a new process was started with and that is not the image's."""
-    kept = sorted(
-        {0, 1, 2, above, above + 1, *(each.number for each in image.descriptors if each.kind == "ledger")}
-    )
+    kept = sorted({0, 1, 2, above, above + 1, image.kernel["ledger"]})
     for one, next_one in zip(kept, [*kept[1:], 1 << 32], strict=True):
         if next_one > one + 1:
             script.call(Call.close_range, one + 1, next_one - 1, why="closing what is not its own", may_fail=True)
 
 
 def open_files(script: Script, image: Image, above: int, places: Places) -> None:
-    """Open what the image has open, and put the control socket where it was.
+    """Open what the image has open, and put the control socket and the ledger where they were.
 
     Relatives may open the same file where it has no name: a frozen process writes to none, and what is cloned of it
     has a copy.
@@ -59,6 +57,11 @@ def open_files(script: Script, image: Image, above: int, places: Places) -> None
     control = image.kernel["control"]
     script.call(Call.dup3, CONTROL, control, os.O_CLOEXEC, why="its control socket", into=script.slot())
     for descriptor in image.descriptors:
+        if descriptor.kind == "ledger" and descriptor.number != image.kernel["ledger"]:
+            flags = descriptor.flags & os.O_CLOEXEC
+            script.call(
+                Call.dup3, image.kernel["ledger"], descriptor.number, flags, why="the ledger's other number"
+            )
         if descriptor.kind not in OPENED:
             continue
         path, cloexec = descriptor.path, descriptor.flags & os.O_CLOEXEC

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import platform
-from pathlib import Path
 
 import xxhash
 from snapserv_client.store.format import File, Machine
@@ -13,30 +12,29 @@ from snapserv_client.store.format import File, Machine
 import snapserv
 
 from ..errors import MachineDiffersError
+from ..machine import cpu
 from .record import CELLS
 
 _READ_BYTES = 1 << 20
 
 
 @functools.cache
-def this_machine() -> Machine:
-    """Return what processes on this machine rely on."""
+def this_machine(baseline: str = "") -> Machine:
+    """Return what processes on this machine rely on.
+
+    Args:
+        baseline: The level of processors that their libraries have been held to since they began; empty for none.
+    """
     return Machine(
         architecture=platform.machine(),
-        cpu=_cpu_flags(),
+        cpu=sorted(cpu.flags_of(baseline) if baseline else cpu.flags()),
         kernel=f"{platform.release()} {platform.version()}",
         libc=" ".join(platform.libc_ver()),
         python=platform.python_version(),
         snapserv=snapserv.__version__,
         cells=CELLS,
+        baseline=baseline,
     )
-
-
-def _cpu_flags() -> list[str]:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("flags"):
-            return sorted(line.partition(":")[2].split())
-    return []
 
 
 def refuse_other(machine: Machine) -> None:
@@ -52,7 +50,8 @@ def refuse_other(machine: Machine) -> None:
     if differs:
         raise MachineDiffersError(
             "the image is of another machine: " + "; ".join(f"{name}: {how}" for name, how in differs.items()),
-            hint="load it on a machine like that one; or replay its actions, if they were kept (log --save)",
+            hint="load it on a machine like that one; or replay its actions, if they were kept (log --save). What was "
+            "set up by a server with --cpu-baseline needs no more of a processor than that",
             details={"differs": differs},
         )
 

@@ -97,6 +97,7 @@ class Taker:
         relative: bytes | None = None,
         relative_pid: int = 0,
         others: Sequence[Process] = (),
+        baseline: str = "",
         embed: bool = False,
     ) -> Taken:
         """Write the image of a process to the store.
@@ -107,6 +108,7 @@ class Taker:
             relative: The SHA-256 of the image of a process whose pages it has for the most part.
             relative_pid: That process, if it still is what the image says; 0 where it is not there.
             others: Further frozen processes of its tree, in which base images can be seen as well.
+            baseline: The level of processors that its libraries have been held to since it began.
             embed: Whether to write the files that it stands on as well.
 
         Raises:
@@ -139,7 +141,7 @@ class Taker:
         opened = {each.content for each in seen.descriptors if each.kind == "file"}
         files += [file for file in known if file.content in opened and file not in files]
         image = Image(
-            machine=this_machine(),
+            machine=this_machine(baseline),
             packs=table.packs,
             areas=seen.areas,
             runs=table.runs(),

@@ -204,6 +204,7 @@ class Saving:
             tree=told,
             head=head,
             embed=embed,
+            baseline=nodes.plan_of(node.tree).described.get("cpu_baseline", ""),
             session=self.session_of_save() if self.session_of_save is not None else None,
         )
         saved = saved._replace(image=answer["image"], saved=answer["saved"], size=answer["size"])

@@ -44,6 +44,8 @@ class ServeOptions:
         durable: Which of them are saved by themselves; see `snapserv.operations.saving.Saving`.
         store_bytes_per_s: How fast it is written at most; without a bound for None.
         embed: Whether the files that snapshots stand on are written as well.
+        cpu_baseline: The level of processors that libraries of what is set up here are held to; see
+            `snapserv.machine.cpu`. They may use all of this one for None.
         metrics: Where Prometheus may read metrics, as HOST:PORT; see `snapserv.server.metrics.MetricsPage`.
     """
 
@@ -70,4 +72,5 @@ class ServeOptions:
     durable: Durable = "named"
     store_bytes_per_s: float | None = None
     embed: bool = False
+    cpu_baseline: str | None = None
     metrics: str | None = None

@@ -167,12 +167,13 @@ class Machine(_Object):
 
     Attributes:
         architecture: As `platform.machine` says.
-        cpu: The processor's flags, which libraries have looked at.
+        cpu: The processor's flags, which libraries have looked at; of one that was held to a level, those of that.
         kernel: Release and version.
         libc: The C library's version.
         python: The interpreter's version.
         snapserv: The version that took it, whose code is in it.
         cells: The version of what cells and their server say to each other.
+        baseline: The level of processors that its libraries were held to, as x86-64-v3; empty for none.
     """
 
     architecture: str
@@ -182,6 +183,7 @@ class Machine(_Object):
     python: str
     snapserv: str
     cells: int
+    baseline: str = ""
 
 
 class Image(_Object):
