@@ -29,7 +29,8 @@ class BaseFiles:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._open: dict[tuple[bytes, bool], int] = {}
+        self._bases: dict[bytes, int] = {}
+        self._files: dict[tuple[str, bytes], int] = {}
 
     def base(self, sha256: bytes) -> str:
         """Return a path that leads to the base image for as long as this process lives.
@@ -38,18 +39,17 @@ class BaseFiles:
             StoreDamagedError: Pages are missing, or not what was written.
             OSError: There is no memory.
         """
-        return self._path(sha256, _file, embedded=False)
+        if sha256 not in self._bases:
+            self._bases[sha256] = self._make(sha256, _file)
+        return _path(self._bases[sha256])
 
-    def embedded(self, sha256: bytes) -> str:
-        """Return a path that leads to what an embedded file held, which nobody can change; see `base`."""
-        return self._path(sha256, lambda size: _memfd(name_of(sha256), size), embedded=True)
-
-    def _path(self, sha256: bytes, make: Callable[[int], int], *, embedded: bool) -> str:
-        if (sha256, embedded) not in self._open:
-            descriptor = self._open[sha256, embedded] = self._make(sha256, make)
-            if embedded:
-                fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
-        return f"/proc/{os.getpid()}/fd/{self._open[sha256, embedded]}"
+    def embedded(self, path: str, content: bytes) -> str:
+        """Return a path that leads to what a file held, which nobody can change; see `base`."""
+        if (path, content) not in self._files:
+            made = self._make(content, lambda size: _memfd(name_of(path, content), size))
+            fcntl.fcntl(made, fcntl.F_ADD_SEALS, _SEALS)
+            self._files[path, content] = made
+        return _path(self._files[path, content])
 
     def _make(self, sha256: bytes, make: Callable[[int], int]) -> int:
         base = self._store.base(sha256)
@@ -85,7 +85,11 @@ class PlacesHere:
 
     def file(self, path: str, content: bytes) -> str:
         """See `Places.file`."""
-        return self._files.embedded(content) if (path, content) in self._changed else path
+        return self._files.embedded(path, content) if (path, content) in self._changed else path
+
+
+def _path(descriptor: int) -> str:
+    return f"/proc/{os.getpid()}/fd/{descriptor}"
 
 
 def _file(size: int) -> int:

@@ -50,8 +50,8 @@ def refuse_other(machine: Machine) -> None:
     if differs:
         raise MachineDiffersError(
             "the image is of another machine: " + "; ".join(f"{name}: {how}" for name, how in differs.items()),
-            hint="load it on a machine like that one; or replay its actions, if they were kept (log --save). What was "
-            "set up by a server with --cpu-baseline needs no more of a processor than that",
+            hint="load it on a machine like that one; or replay its actions, if they were kept (log --save). What "
+            "a server with --cpu-baseline has set up needs no more of a processor than that",
             details={"differs": differs},
         )
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Protocol
+
+import xxhash
 
 _NAME = "snapserv-file-"
 
@@ -22,11 +25,11 @@ class Places(Protocol):
         """
 
 
-def name_of(content: bytes) -> str:
-    """Return what a memfd is called that holds the content of a file: by it, it is known where it is mapped."""
-    return _NAME + content.hex()
+def name_of(path: str, content: bytes) -> str:
+    """Return what a memfd is called that holds what a file held: by it, that is known where it is mapped."""
+    return f"{_NAME}{xxhash.xxh3_64_hexdigest(os.fsencode(path))}-{content.hex()}"
 
 
-def shown_as(content: bytes) -> str:
+def shown_as(path: str, content: bytes) -> str:
     """Return what /proc calls that memfd."""
-    return f"/memfd:{name_of(content)} (deleted)"
+    return f"/memfd:{name_of(path, content)} (deleted)"

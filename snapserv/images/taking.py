@@ -118,7 +118,7 @@ class Taker:
         """
         began = time.monotonic()
         known = [] if relative is None else [file for file in self._store.image(relative).files if file.content]
-        from_store = {shown_as(file.content): file for file in known}
+        from_store = {shown_as(file.path, file.content): file for file in known}
         seen = look(process.pid, dict(process.record), process.ledger, from_store)
         bases = self._find_bases(seen)
         seen.refuse()
@@ -138,8 +138,8 @@ class Taker:
                     descriptor.content = _save_nameless(process.pid, descriptor.number, pages, saving)
             with Neighbours(process.pid, relative_pid) as neighbours:
                 table = self._save_pages(process, seen, self._table(relative), neighbours, pages)
-        opened = {each.content for each in seen.descriptors if each.kind == "file"}
-        files += [file for file in known if file.content in opened and file not in files]
+        opened = {(each.path, each.content) for each in seen.descriptors if each.kind == "file"}
+        files += [file for file in known if (file.path, file.content) in opened and file not in files]
         image = Image(
             machine=this_machine(baseline),
             packs=table.packs,

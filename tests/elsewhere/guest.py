@@ -1,7 +1,7 @@
 """Another machine: a kernel of its own and another processor, emulated by QEMU, with a small root file system.
 
-It has what a server of ours needs and nothing else, at the paths of this machine. QEMU translates its code (TCG), so it
-runs wherever QEMU does, without KVM, and its processor can only what it is said to.
+It has what a server of ours needs and nothing else, at the paths of this machine. QEMU translates its code (TCG):
+no KVM is needed, and its processor can only what it is said to.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PACKAGES = (
 """What a server imports."""
 UNUSED = {
     *("test", "tests", "idlelib", "tkinter", "lib2to3", "ensurepip", "turtledemo", "site-packages", "__pycache__"),
-    *("pydoc_data", "distutils", "unittest", "f2py", "sqlite3", "curses", "dbm", "wsgiref", "random_benchmarks"),
+    *("pydoc_data", "distutils", "unittest", "f2py", "sqlite3", "curses", "dbm", "wsgiref"),
 }
 LINKER = "/lib64/ld-linux-x86-64.so.2"
 BEGIN, END = "<<RESULT ", " RESULT>>"
@@ -70,11 +70,10 @@ def boot(folder: Path, init: Path, told: Mapping[str, Any], store: Path, differi
     image = folder / "initramfs"
     with image.open("wb") as file:
         archive = Archive(file)
-        _fill(
-            archive, init, {**told, "path": [str(ROOT), str(ROOT / "clients" / "python"), _packages()]}, differing
-        )
-        for path in [store, *sorted(store.rglob("*"))]:
-            archive.add(path, at=f"/store/{path.relative_to(store)}" if path != store else "/store", mode=0o700)
+        path = [str(ROOT), str(ROOT / "clients" / "python"), _packages()]
+        _fill(archive, init, {**told, "path": path}, differing)
+        for each in [store, *sorted(store.rglob("*"))]:
+            archive.add(each, at=os.path.normpath(f"/store/{each.relative_to(store)}"), mode=0o700)
         archive.close()
     command = [
         *("qemu-system-x86_64", "-accel", "tcg,thread=multi,tb-size=256", "-smp", "2", "-cpu", cpu),
@@ -175,7 +174,7 @@ def _fill(archive: Archive, init: Path, told: Mapping[str, Any], differing: set[
 def _mapped() -> list[Path]:
     """Return the libraries that a Python with all that a server imports has mapped."""
     program = (
-        "import ctypes, hashlib, ssl, zlib, bz2, lzma, uuid, numpy, zmq, uvloop, zstandard, snapserv.server.server\n"
+        "import ctypes, ssl, zlib, bz2, lzma, uuid, zstandard, snapserv.server.server\n"
         "print(open('/proc/self/maps').read())"
     )
     maps = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=True, text=True)

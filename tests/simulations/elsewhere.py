@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
+import os
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -14,12 +15,15 @@ import numpy as np
 
 from snapserv import Field, Simulation
 
+UNBOUND_UNTIL = 12
+
 
 class Choosy(Simulation):
-    """Bodies that fall (Box2D), matrices (OpenBLAS), elements (NumPy), sums of bytes (OpenSSL), functions (glibc)."""
+    """Bodies that fall (Box2D), matrices (OpenBLAS), elements (NumPy), digests (OpenSSL), functions (glibc)."""
 
     matrix = Field("f8", shape=(64, 64))
     total = Field("f8")
+    ticks = Field("i8")
 
     def setup(self, seed: int = 0) -> None:
         self.matrix[:] = self.rng.standard_normal(self.matrix.shape)
@@ -42,7 +46,11 @@ class Choosy(Simulation):
             self.words.update(hashlib.new(name, data).digest())
         self.words.update(hmac.digest(data[:32], data, "sha384") + zlib.compress(data))
         self.total += math.sin(float(c.sum())) + math.exp(-abs(float(b[0, 0]))) + math.pow(1.0001, float(c[7]))
+        self.ticks += 1
+        # A function of the C library that nobody has called before: where it is not bound yet, that is done now.
+        terminal = os.ctermid() if self.ticks > UNBOUND_UNTIL else ""
         return {
+            "terminal": terminal,
             "words": self.words.hexdigest(),
             "total": float(self.total).hex(),
             "most": int(np.argmax(b)),
