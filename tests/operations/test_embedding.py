@@ -25,6 +25,7 @@ from .lives import Lives
 
 STANDS = "tests.simulations.standing:Stands"
 WALK = "tests.simulations.walk:Walk"
+LOOPING = "tests.simulations.replaying:Looping"
 TICKS = 10
 QUIET = ("--durable", "none")
 
@@ -128,6 +129,35 @@ def test_what_lasts_already_gets_its_files_afterwards_and_only_those_it_had(live
             server.snapshot("second").save(embed=True)
         assert [held["why"] for held in refused.value.details["held"]] == ["changed_file"]
         assert server.snapshot("second").info().durable
+
+
+def test_what_lies_in_a_branched_folder_comes_with_its_layers(lives: Lives, own: Path) -> None:
+    """The server sees another file under that name than the process does."""
+    options = (*QUIET, "--embed", "--branch-dir", str(own))
+    with lives.begin(STANDS, params={"folder": str(own)}, options=options) as server:
+        main = server.branch("main")
+        main.step(3)
+        assert main.save("saved").saved[0].embedded
+        wanted = ticks(server.snapshot("saved").branch())
+    image = image_of(lives, "saved")
+    assert image.files
+    assert all(file.content and not file.path.startswith(str(own)) for file in image.files)
+    assert [each.content for each in image.descriptors if each.path == str(own / "data")] == [b""]
+    lives.kill_all()
+    spoil(own, "others")
+    with lives.begin(options=QUIET) as server:
+        assert ticks(server.snapshot("saved").branch()) == wanted
+
+
+def test_what_was_done_stands_in_for_an_image_with_files_as_well(lives: Lives) -> None:
+    with lives.begin(LOOPING, options=(*QUIET, "--embed")) as server:
+        main = server.branch("main")
+        main.step(3)
+        with pytest.raises(NotPortableError):
+            main.save("saved")
+        for new in (True, False):
+            (saved,) = server.snapshot("saved").save(replay=True).saved
+            assert (saved.new, saved.replay, saved.embedded) == (new, True, False)
 
 
 def test_every_content_is_there_once_is_counted_and_checked_and_stays(lives: Lives, own: Path) -> None:
