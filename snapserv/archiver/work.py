@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from snapserv_client.store import keys, memory
 from snapserv_client.store.columns import Array
-from snapserv_client.store.format import Image, Node, Session, Tree
+from snapserv_client.store.format import File, Image, Node, Session, Tree
 from snapserv_client.wire import MAX_MESSAGE_BYTES, dtype_from_wire
 
 from ..errors import BadRequestError, MachineDiffersError, StoreDamagedError
@@ -27,7 +27,7 @@ from ..outside.fields import FieldPlace, read_through
 from ..outside.hashing import hash_plainly
 from ..store.writing import Saving, StoreWriter
 from . import layers
-from .bases import BaseFiles
+from .bases import BaseFiles, PlacesHere
 
 TOGETHER_BYTES = 1 << 20
 """Runs that lie no further apart are read together."""
@@ -52,6 +52,7 @@ class Archive:
         self._handlers: dict[str, Callable[[Mapping[str, Any], list[int]], Answer]] = {
             "save": self._save,
             "record": self._record,
+            "embed": self._embed,
             "head": self._head,
             "remove": self._remove,
             "session": self._session,
@@ -90,7 +91,14 @@ class Archive:
         tree = msgspec.convert(request["tree"], Tree) if request["tree"] is not None else None
         head, folders = dict(request["head"]), request["folders"]
         with self._writer.saving() as saving:
-            take = functools.partial(self._taker.take, processes[0], saving, others=processes[1:])
+            take = functools.partial(
+                self._taker.take,
+                processes[0],
+                saving,
+                others=processes[1:],
+                baseline=request["baseline"],
+                embed=request["embed"],
+            )
             try:
                 taken = take(relative=request["relative"], relative_pid=request["relative_pid"])
             except StoreDamagedError:  # what it would share has been removed, or is damaged: it shares nothing
@@ -136,11 +144,22 @@ class Archive:
         head["recorded"] = {**head["recorded"], **said}
         return written
 
+    def _embed(self, request: Mapping[str, Any], _: list[int]) -> Answer:
+        """Write the files that the image of a node stands on, and have its head name the image with them."""
+        head = self._renewed(request["head"])
+        with self._writer.saving() as saving:
+            try:
+                image, written = self._taker.embed(head["image"], saving)
+            except StoreDamagedError:  # what it counted on has been removed
+                self._taker.forget()
+                image, written = self._taker.embed(head["image"], saving)
+            head |= {"image": image, "size": head["size"] + written}
+            saving.put_node(msgspec.convert(head, Node))
+        return {"image": image, "size": head["size"]}, None
+
     def _head(self, request: Mapping[str, Any], _: list[int]) -> Answer:
         """Write anew what may change of a head; the rest of it is as it was."""
-        head = request["head"]
-        kept = _plain(self._store.head(keys.of_node(head["tree"], head["uid"]), Node))
-        self._writer.put_node(msgspec.convert({**kept, **head}, Node))
+        self._writer.put_node(msgspec.convert(self._renewed(request["head"]), Node))
         return {}, None
 
     def _remove(self, request: Mapping[str, Any], _: list[int]) -> Answer:
@@ -157,14 +176,14 @@ class Archive:
 
     def _script(self, request: Mapping[str, Any], _: list[int]) -> Answer:
         """Return a script that brings a process back: from nothing, or from one that is another image."""
-        image = self._checked(request["image"])
+        image, changed = self._checked(request["image"])
         laid = layers.lay_out(request["folders"], image, self._store)
-        known = {"locks": request["locks"], "layers": laid}
+        places, known = PlacesHere(self._bases, changed), {"locks": request["locks"], "layers": laid}
         if request["was"] is None:
-            ready = reviving.revive(image, self._store, self._bases.path, top=find_top(), **known)
+            ready = reviving.revive(image, self._store, places, top=find_top(), **known)
         else:
             was = self._store.image(request["was"])
-            ready = reviving.become(image, was, self._store, self._bases.path, **known)
+            ready = reviving.become(image, was, self._store, places, **known)
         numbered = None if laid is None else laid.numbered
         renumbered = [] if image.branched is None or numbered is not None else sorted(image.branched.inodes)
         return {
@@ -174,6 +193,7 @@ class Archive:
             "exact": ready.exact,
             "numbered": numbered,
             "renumbered": renumbered,
+            "from_store": [file.path for file in changed],
         }, ready.descriptor
 
     def _read(self, request: Mapping[str, Any], _: list[int]) -> Answer:
@@ -232,8 +252,10 @@ class Archive:
 
     def _check(self, request: Mapping[str, Any], _: list[int]) -> Answer:
         """See that an image could be brought back here."""
-        image = self._checked(request["image"])
-        paths = [each.path for each in image.descriptors if each.kind in ("file", "folder", "device")]
+        image = self._checked(request["image"])[0]
+        inside = image.branched.hold if image.branched is not None else lambda path: False
+        opened = [each for each in image.descriptors if each.kind in ("file", "folder", "device")]
+        paths = [each.path for each in opened if not each.content and not inside(each.path)]
         if request["files"] and (gone := [path for path in paths if not os.path.exists(path)]):
             raise MachineDiffersError(
                 f"files that the image has open are gone: {', '.join(gone)}",
@@ -258,11 +280,15 @@ class Archive:
     def _node(self, request: Mapping[str, Any]) -> Node:
         return self._store.head(keys.of_node(request["tree"], request["uid"]), Node)
 
-    def _checked(self, sha256: bytes) -> Image:
+    def _renewed(self, head: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the head of a node as the store has it, but for what is said anew."""
+        return {**_plain(self._node(head)), **head}
+
+    def _checked(self, sha256: bytes) -> tuple[Image, list[File]]:
+        """Return an image that can be brought back here, and the files that must come out of the store for it."""
         image = self._store.image(sha256)
         refuse_other(image.machine)
-        self._files.refuse_changed(image.files)
-        return image
+        return image, self._files.find_changed(image.files)
 
 
 def _plain(value: Tree | Node | Session) -> dict[str, Any]:

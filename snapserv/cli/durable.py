@@ -28,6 +28,10 @@ def save(
     replay: Annotated[
         bool, typer.Option("--replay", help="Where an image is refused, save what was done to it.")
     ] = False,
+    embed: Annotated[
+        bool,
+        typer.Option("--embed", help="Save the libraries and files it stands on as well."),
+    ] = False,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -36,13 +40,14 @@ def save(
     With --all it exits as after the first error, if a snapshot was refused; the others are saved all the same.
     """
     with connected(endpoint, as_json=as_json) as server:
-        found = server.node(node).save(name, all=every, replay=replay)
+        found = server.node(node).save(name, all=every, replay=replay, embed=embed)
 
     def people() -> Any:
         rows = table("saved", "uid", ">MiB written", "", title=found.store)
         for each in found.saved:
             said = f"{each.error}: {each.message}" if each.error else "" if each.new else "was saved before"
-            said = " · ".join(part for part in ("replay" if each.replay else "", said) if part)
+            marks = ("replay" if each.replay else "", "with its files" if each.embedded else "", said)
+            said = " · ".join(part for part in marks if part)
             rows.add_row(each.name, each.uid, mebibytes(each.bytes) if each.uid else "", said)
         return rows
 

@@ -13,6 +13,7 @@ from snapserv_client.endpoint import chosen_endpoint, default_endpoint
 from snapserv_client.protocol import NAME_PATTERN, AutosnapArgs
 
 from snapserv.errors import BadRequestError
+from snapserv.machine.cpu import LEVELS
 from snapserv.machine.sizes import parse_size
 from snapserv.memory import backings
 from snapserv.server.rates import DEFAULT_PER_S
@@ -91,6 +92,14 @@ def serve(
         bool,
         typer.Option("--replay", help="Where an image is refused, save what was done, and do it again to go on."),
     ] = False,
+    embed: Annotated[
+        bool,
+        typer.Option("--embed", help="Save the libraries and files it stands on as well."),
+    ] = False,
+    cpu_baseline: Annotated[
+        str | None,
+        typer.Option(metavar="|".join(LEVELS), help="Have libraries use no more of the processor than that level."),
+    ] = None,
     metrics: Annotated[
         str | None,
         typer.Option(metavar="[HOST]:PORT", help="Metrics for Prometheus; :0 is any port of loopback."),
@@ -117,9 +126,10 @@ def serve(
             if _is_typed(context, "endpoint"):
                 raise BadRequestError("--name and --endpoint both say where to listen", hint="give one of them")
             endpoint = _named(name)
-        if store is None and (go_on or replay or durable != "named" or store_rate is not None):
+        of_store = (go_on, replay, embed, durable != "named", store_rate is not None)
+        if store is None and any(of_store):
             raise BadRequestError(
-                "--go-on, --durable, --store-rate and --replay are of a store", hint="name a --store"
+                "--go-on, --durable, --store-rate, --replay and --embed are of a store", hint="name a --store"
             )
         options = ServeOptions(
             targets=_targets(targets, store),
@@ -145,6 +155,8 @@ def serve(
             durable=_durable(durable),
             store_bytes_per_s=float(parse_size(store_rate)) if store_rate is not None else None,
             replay=replay,
+            embed=embed,
+            cpu_baseline=cpu_baseline,
             metrics=metrics,
         )
         if detach:

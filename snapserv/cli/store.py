@@ -132,6 +132,10 @@ def show_(node: StoredName, store: StoreOption = None, as_json: Json = False) ->
             "simulation": tree.simulation,
             "params": " ".join(f"{name}={value}" for name, value in tree.params.items()),
             "of": _made_by(image),
+            "needs": f"a processor of {image.machine.baseline} or later"
+            if image and image.machine.baseline
+            else "",
+            "files": "in the store" if it.facts.get("embedded") else "",
             "here": f"cannot be brought back: {differs.message}" if differs else "can be brought back",
             "actions": f"{done.ticks:,} ticks" if done is not None else recorded.missing if recorded else "",
         }
@@ -360,7 +364,7 @@ def _differs(image: Image | None) -> SnapservError | None:
         return NotPortableError("there is no image of it; load --replay does again what was done to it")
     try:
         refuse_other(image.machine)
-        Files().refuse_changed(image.files)
+        Files().find_changed(image.files)
     except MachineDiffersError as error:
         return error
     return None

@@ -6,11 +6,12 @@ import functools
 import os
 import resource
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from snapserv_client.store.format import Descriptor, Image
 
+from .places import Places
 from .script import CONTROL, FIRST_PARKING, PAGE, PARKING, PARKINGS, SCRIPT, VDSO, Call, Script, Slot, packed, text
 
 OPENED = ("file", "folder", "device", "nameless")
@@ -42,27 +43,27 @@ def close_files(script: Script, image: Image) -> None:
 
 def close_strays(script: Script, image: Image, above: int) -> None:
     """Close all that a new process was started with and that is not the image's."""
-    kept = sorted(
-        {0, 1, 2, above, above + 1, *(each.number for each in image.descriptors if each.kind == "ledger")}
-    )
+    kept = sorted({0, 1, 2, above, above + 1, image.kernel["ledger"]})
     for one, next_one in zip(kept, [*kept[1:], 1 << 32], strict=True):
         if next_one > one + 1:
             script.call(Call.close_range, one + 1, next_one - 1, why="closing what is not its own", may_fail=True)
 
 
-def put_control(script: Script, image: Image) -> None:
-    """Put the control socket where it was."""
-    control = image.kernel["control"]
+def put_links(script: Script, image: Image) -> None:
+    """Put the control socket and the ledger where they were."""
+    control, ledger = image.kernel["control"], image.kernel["ledger"]
     script.call(Call.dup3, CONTROL, control, os.O_CLOEXEC, why="its control socket", into=script.slot())
+    for descriptor in image.descriptors:
+        if descriptor.kind == "ledger" and descriptor.number != ledger:
+            flags = descriptor.flags & os.O_CLOEXEC
+            script.call(Call.dup3, ledger, descriptor.number, flags, why="the ledger's other number")
 
 
-def open_files(
-    script: Script, descriptors: Iterable[Descriptor], above: int, open_content: Callable[[bytes], str]
-) -> None:
+def open_files(script: Script, descriptors: Iterable[Descriptor], above: int, places: Places) -> None:
     """Open what an image has open.
 
-    ``open_content`` gives the path of a file that holds what one without a name did. Relatives may open the same: a
-    frozen process writes to none, and what is cloned of it has a copy.
+    Relatives may open the same file where it has no name: a frozen process writes to none, and what is cloned of it
+    has a copy.
     """
     for descriptor in descriptors:
         if descriptor.kind not in OPENED:
@@ -76,7 +77,9 @@ def open_files(
         place = path
         if descriptor.kind == "nameless":
             flags &= ~(os.O_TMPFILE | os.O_NOFOLLOW)
-            place = open_content(descriptor.content)
+            place = places.base(descriptor.content)
+        elif descriptor.kind == "file":
+            place = places.file(path, descriptor.content)
         script.call(Call.open, script.data(text(place)), flags, why=f"opening {path}", into=found)
         # Out of the way first: it may have got the very number that it is to have.
         script.call(Call.fcntl, found, _F_DUPFD_CLOEXEC, above, why=f"opening {path}", into=high)

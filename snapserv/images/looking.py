@@ -13,12 +13,13 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from snapserv_client.store.format import Area, AreaKind, Descriptor, DescriptorKind, Folders
+from snapserv_client.store.format import Area, AreaKind, Descriptor, DescriptorKind, File, Folders
 
 from ..errors import NodeDiedError, NotPortableError
 from ..folders.noted import Noted
@@ -64,7 +65,7 @@ class Seen:
 
     Attributes:
         areas: In order of address; ``of`` is an index into ``paths``, or into ``bases``.
-        paths: Files that areas are of.
+        paths: Files that areas are of, as /proc calls them.
         bases: Files that areas stand on and that nobody else can open: device and inode.
         passing: Those of them in views of branched folders: another file may be called so when the view is gone.
         descriptors: In order of number.
@@ -98,7 +99,13 @@ class Seen:
             )
 
 
-def look(pid: int, record: dict[str, Any], ledger: str, noted: Noted | None) -> Seen:
+def look(
+    pid: int,
+    record: dict[str, Any],
+    ledger: str,
+    noted: Noted | None,
+    from_store: Mapping[str, File] = MappingProxyType({}),
+) -> Seen:
     """Return what a frozen process is.
 
     Args:
@@ -106,6 +113,7 @@ def look(pid: int, record: dict[str, Any], ledger: str, noted: Noted | None) -> 
         record: What it says of itself; see `record.read_record`.
         ledger: What the server's ledger is called in /proc/PID/fd.
         noted: What it says of its branched folders, if it has some.
+        from_store: Files whose content it may have out of a store, by what /proc calls that.
 
     Raises:
         NodeDiedError: It has ended.
@@ -117,8 +125,8 @@ def look(pid: int, record: dict[str, Any], ledger: str, noted: Noted | None) -> 
         seen.branched = Folders(how, noted.user_namespace, noted.paths, inodes)
     try:
         _look_at_state(pid, record, seen)
-        _look_at_memory(pid, ledger, seen)
-        _look_at_descriptors(pid, record, ledger, noted, seen)
+        _look_at_memory(pid, ledger, from_store, seen)
+        _look_at_descriptors(pid, record, ledger, noted, from_store, seen)
         numbers = _read(pid, "stat").rpartition(b")")[2].split()
         seen.mm = [int(numbers[number - 3]) for number in _MM]
         seen.auxiliary = _read(pid, "auxv")
@@ -174,7 +182,7 @@ def _is_blocked(pid: int) -> bool:
 # ---------------------------------------------------------------------------------------------------- memory
 
 
-def _look_at_memory(pid: int, ledger: str, seen: Seen) -> None:
+def _look_at_memory(pid: int, ledger: str, from_store: Mapping[str, File], seen: Seen) -> None:
     here = None if seen.branched is None else _devices_here()
     lines = _read(pid, "smaps").splitlines()
     # Every area has the same lines: its extent first, and what it is like at the same places after that.
@@ -201,7 +209,7 @@ def _look_at_memory(pid: int, ledger: str, seen: Seen) -> None:
             seen.obstacles.append(Obstacle("protection_key", f"memory with a protection key at {area.start:#x}"))
         in_view = here is not None and name.startswith("/") and not name.startswith("/memfd:")
         mapping = mapping._replace(in_view=in_view and mapping.device not in (here or ()))
-        _place(mapping, ledger, area, seen)
+        _place(mapping, ledger, from_store, area, seen)
         seen.areas.append(area)
 
 
@@ -257,7 +265,7 @@ def _take_flags(line: bytes, mapping: _Mapping, area: Area, seen: Seen) -> None:
         seen.obstacles.append(Obstacle("sealed", f"memory that is sealed (mseal) at {area.start:#x}"))
 
 
-def _place(mapping: _Mapping, ledger: str, area: Area, seen: Seen) -> None:
+def _place(mapping: _Mapping, ledger: str, from_store: Mapping[str, File], area: Area, seen: Seen) -> None:
     """Say what an area is of."""
     name = mapping.name
     if mapping.kernels:
@@ -278,7 +286,7 @@ def _place(mapping: _Mapping, ledger: str, area: Area, seen: Seen) -> None:
         seen.obstacles.append(Obstacle("device_memory", f"memory of a device, {name}"))
     elif mapping.shared and area.protection & mmap.PROT_WRITE:
         seen.obstacles.append(Obstacle("shared_memory", f"{name}, mapped shared, at {area.start:#x}"))
-    elif mapping.in_view or name.endswith(" (deleted)") or not name.startswith("/"):
+    elif name not in from_store and (mapping.in_view or name.endswith(" (deleted)") or not name.startswith("/")):
         base = (mapping.device, mapping.inode)
         if base not in seen.bases:
             seen.bases.append(base)
@@ -296,7 +304,14 @@ def _place(mapping: _Mapping, ledger: str, area: Area, seen: Seen) -> None:
 # ----------------------------------------------------------------------------------------------- descriptors
 
 
-def _look_at_descriptors(pid: int, record: dict[str, Any], ledger: str, noted: Noted | None, seen: Seen) -> None:
+def _look_at_descriptors(
+    pid: int,
+    record: dict[str, Any],
+    ledger: str,
+    noted: Noted | None,
+    from_store: Mapping[str, File],
+    seen: Seen,
+) -> None:
     files = [] if noted is None else noted.files
     inside = {number: file.path for file in files for number in file.descriptors if file.path is not None}
     for number in sorted(int(name) for name in os.listdir(f"/proc/{pid}/fd")):
@@ -315,7 +330,10 @@ def _look_at_descriptors(pid: int, record: dict[str, Any], ledger: str, noted: N
             seen.obstacles.append(kind)
             continue
         descriptor.kind = kind
-        if kind in ("file", "folder", "nameless"):
+        if kind == "nameless" and path in from_store:
+            descriptor.kind, descriptor.path = "file", from_store[path].path
+            descriptor.content = from_store[path].content
+        if descriptor.kind in ("file", "folder", "nameless"):
             descriptor.same_as = next(_sharers(pid, descriptor, seen.descriptors), -1)
         seen.descriptors.append(descriptor)
 

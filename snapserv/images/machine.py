@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import platform
-from pathlib import Path
 
 import xxhash
 from snapserv_client.store.format import File, Machine
@@ -13,30 +12,29 @@ from snapserv_client.store.format import File, Machine
 import snapserv
 
 from ..errors import MachineDiffersError
+from ..machine import cpu
 from .record import CELLS
 
 _READ_BYTES = 1 << 20
 
 
 @functools.cache
-def this_machine() -> Machine:
-    """Return what processes on this machine rely on."""
+def this_machine(baseline: str = "") -> Machine:
+    """Return what processes on this machine rely on.
+
+    Args:
+        baseline: The level of processors that their libraries have been held to since they began; empty for none.
+    """
     return Machine(
         architecture=platform.machine(),
-        cpu=_cpu_flags(),
+        cpu=sorted(cpu.flags_of(baseline) if baseline else cpu.flags()),
         kernel=f"{platform.release()} {platform.version()}",
         libc=" ".join(platform.libc_ver()),
         python=platform.python_version(),
         snapserv=snapserv.__version__,
         cells=CELLS,
+        baseline=baseline,
     )
-
-
-def _cpu_flags() -> list[str]:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("flags"):
-            return sorted(line.partition(":")[2].split())
-    return []
 
 
 def refuse_other(machine: Machine) -> None:
@@ -52,7 +50,8 @@ def refuse_other(machine: Machine) -> None:
     if differs:
         raise MachineDiffersError(
             "the image is of another machine: " + "; ".join(f"{name}: {how}" for name, how in differs.items()),
-            hint="load it on a machine like that one; or load --replay, which does its actions again",
+            hint="load it on a machine like that one; or load --replay, which does its actions again. What a "
+            "server with --cpu-baseline has set up needs no more of a processor than that",
             details={"differs": differs},
         )
 
@@ -75,29 +74,40 @@ class Files:
             self._known[key] = _hash(path)
         return File(path, status.st_size, status.st_mtime_ns, self._known[key])
 
-    def refuse_changed(self, files: list[File]) -> None:
-        """Raise MachineDiffersError where a file is not what it was; names each of them.
+    def find_changed(self, files: list[File]) -> list[File]:
+        """Return the files that are missing here, or are not what they were; their content is in the store.
 
-        One that was only touched is hashed.
+        Raises:
+            MachineDiffersError: The content of some is not; names each of them.
         """
-        differs = {}
+        changed, differs = [], {}
         for file in files:
-            try:
-                status = os.stat(file.path)
-            except OSError as cause:
-                differs[file.path] = cause.strerror or "missing"
-                continue
-            if status.st_size != file.size:
-                differs[file.path] = f"it was {file.size:,} bytes, and is {status.st_size:,}"
-            elif status.st_mtime_ns != file.modified_ns and self.describe(file.path).xxh3 != file.xxh3:
-                differs[file.path] = "its content has changed"
+            how = self._differs(file)
+            if how and file.content:
+                changed.append(file)
+            elif how:
+                differs[file.path] = how
         if differs:
             raise MachineDiffersError(
                 "files that the image stands on are not what they were: "
                 + "; ".join(f"{path}: {how}" for path, how in differs.items()),
-                hint="put them back as they were, or load --replay, which does its actions again",
+                hint="put them back as they were, or load --replay, which does its actions again; what is saved "
+                "with --embed brings its files along",
                 details={"differs": {"files": differs}},
             )
+        return changed
+
+    def _differs(self, file: File) -> str:
+        """Return in what a file is not what it was; empty where it is. One that was only touched is hashed."""
+        try:
+            status = os.stat(file.path)
+            if status.st_size != file.size:
+                return f"it was {file.size:,} bytes, and is {status.st_size:,}"
+            if status.st_mtime_ns != file.modified_ns and self.describe(file.path).xxh3 != file.xxh3:
+                return "its content has changed"
+        except OSError as cause:
+            return cause.strerror or "missing"
+        return ""
 
 
 def _hash(path: str) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from snapserv_client.store.reader import Store
 from . import folders, kernel
 from .differing import KERNELS, Held, Runs, bounds, changed, stretches
 from .folders import Layers
+from .places import Places
 from .script import HOME, HOME_END, PARKING, PARKINGS, Call, Script, Slot, text
 
 _TOP = 0x7FFFFFFFF000
@@ -28,8 +29,6 @@ _ABOVE = 64
 
 Locks = Mapping[str, str]
 NO_LOCKS: Locks = {}
-OpenBase = Callable[[bytes], str]
-"""Gives the path of a file that holds a base image, or the content of a file without a name, by its SHA-256."""
 
 
 @dataclass
@@ -54,7 +53,7 @@ class Ready:
 def revive(
     image: Image,
     store: Store,
-    open_base: OpenBase,
+    places: Places,
     *,
     top: int | None,
     locks: Locks = NO_LOCKS,
@@ -66,7 +65,7 @@ def revive(
     Args:
         image: Of what it is to be.
         store: Where its pages are.
-        open_base: Where base images are.
+        places: Where base images and files are.
         top: Below which address the kernel maps things in the loader, where that is known and always the same.
         locks: Of its tree's folders here, by what they are: ``tmp``, ``layers``.
         layers: Where the layers of its branched folders are, if it has some.
@@ -81,7 +80,7 @@ def revive(
     script.call(Call.munmap, _LOWEST, HOME - _LOWEST, why="what a new process has")
     end = HOME_END + PARKINGS * PARKING
     script.call(Call.munmap, end, _TOP - end, why="what a new process has")
-    layout, pages = _Layout(script, image, open_base, locks), Held.of(image)
+    layout, pages = _Layout(script, image, places, locks), Held.of(image)
     areas = [area for area in image.areas if area.kind not in KERNELS]
     for area, own in zip(areas, Runs(pages.address).within(areas), strict=True):
         layout.map(area, area.start, area.end, written=bool(own))
@@ -90,7 +89,7 @@ def revive(
     kernel.put_back_kernels(script, image, parked, jumps=jumps)
     if top is not None:
         _fill_above(script, image, top)
-    _open_files(script, image, above, open_base, layers, None)
+    _open_files(script, image, above, places, layers, None)
     kernel.put_back(script, image)
     return _finish(script, image, store, pages, above, exact=top is not None)
 
@@ -99,7 +98,7 @@ def become(
     image: Image,
     was: Image,
     store: Store,
-    open_base: OpenBase,
+    places: Places,
     *,
     locks: Locks = NO_LOCKS,
     layers: Layers | None = None,
@@ -112,7 +111,7 @@ def become(
         image: Of what it is to be.
         was: Of what it is; of the same tree.
         store: Where the pages of both are.
-        open_base: Where base images are.
+        places: Where base images and files are.
         locks: As for `revive`.
         layers: As for `revive`. It has none, or both have.
 
@@ -122,7 +121,7 @@ def become(
     script, above = Script(), max(_above(image), _above(was))
     kernel.unregister(script, was)
     kernel.close_files(script, was)
-    layout, pages, theirs = _Layout(script, image, open_base, locks), Held.of(image), Held.of(was)
+    layout, pages, theirs = _Layout(script, image, places, locks), Held.of(image), Held.of(was)
     every = stretches(image, was)
     for stretch in every:
         start, then = stretch.start, stretch.then
@@ -144,29 +143,29 @@ def become(
             layout.map(now, stretch.start, stretch.end, written=bool(own))
         layout.write(now, stretch.start, stretch.end, own)
     layout.close()
-    _open_files(script, image, above, open_base, layers, was)
+    _open_files(script, image, above, places, layers, was)
     kernel.put_back(script, image)
     return _finish(script, image, store, written, above)
 
 
 def _open_files(
-    script: Script, image: Image, above: int, open_base: OpenBase, layers: Layers | None, was: Image | None
+    script: Script, image: Image, above: int, places: Places, layers: Layers | None, was: Image | None
 ) -> None:
     """Open files: those in branched folders when these are seen, from where nothing of the server can be."""
-    kernel.put_control(script, image)
+    kernel.put_links(script, image)
     inside = [each for each in image.descriptors if folders.is_branched(each, image)]
-    kernel.open_files(script, (each for each in image.descriptors if each not in inside), above, open_base)
+    kernel.open_files(script, (each for each in image.descriptors if each not in inside), above, places)
     folders.show(script, image, layers, was)
-    kernel.open_files(script, inside, above, open_base)
+    kernel.open_files(script, inside, above, places)
 
 
 class _Layout:
     """Lays out memory: maps areas, and writes pages to them."""
 
-    def __init__(self, script: Script, image: Image, open_base: OpenBase, locks: Locks) -> None:
+    def __init__(self, script: Script, image: Image, places: Places, locks: Locks) -> None:
         self._script = script
         self._image = image
-        self._open_base = open_base
+        self._places = places
         self._locks = locks
         self._open: tuple[str, Slot] | None = None
 
@@ -236,8 +235,10 @@ class _Layout:
             slot = self._open_file(self._locks[area.name])
             self._script.call(Call.flock, slot, fcntl.LOCK_SH | fcntl.LOCK_NB, why="a lock", may_fail=True)
             return slot
-        path = image.files[area.of].path if area.kind == "file" else self._open_base(image.bases[area.of])
-        return self._open_file(path)
+        if area.kind == "file":
+            file = image.files[area.of]
+            return self._open_file(self._places.file(file.path, file.content))
+        return self._open_file(self._places.base(image.bases[area.of]))
 
     def _open_file(self, path: str) -> Slot:
         if self._open is None or self._open[0] != path:

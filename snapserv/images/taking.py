@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections import OrderedDict
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from snapserv_client.store.columns import Array
-from snapserv_client.store.format import PAGE, ZERO, Area, Base, Image, Pack
+from snapserv_client.store.format import PAGE, ZERO, Area, Base, File, Image
 from snapserv_client.store.packs import DIGEST
 from snapserv_client.store.reader import Store
 
@@ -20,16 +19,16 @@ from ..errors import NodeDiedError, NotPortableError
 from ..ext import memory
 from ..folders import noted
 from ..folders.noted import Noted
-from ..store.packing import MOST_SLOTS, PackWriter
 from ..store.writing import Saving
+from .content import CHUNK_BYTES, NewPages, save_content
+from .embedding import Embedder
 from .looking import Obstacle, Seen, look
 from .machine import Files, this_machine
 from .neighbours import Neighbours
+from .places import shown_as
 from .table import ZEROS, PageTable, digests_of, equal, joined
 
-CHUNK_BYTES = 32 << 20
-"""How much of a process is read at a time."""
-TABLES_KEPT = 16
+IMAGES_KEPT = 16
 _END = (1 << 47) - PAGE
 """The first address that no process on x86-64 has."""
 
@@ -78,6 +77,11 @@ class _KnownBase(NamedTuple):
     """Of each page whether its content is known; bool."""
 
 
+class _KnownImage(NamedTuple):
+    table: PageTable
+    files: list[File]
+
+
 class Taker:
     """Takes images of the frozen processes of one server, and remembers what makes the next ones cheaper.
 
@@ -88,8 +92,9 @@ class Taker:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._files = Files()
+        self._embedder = Embedder(self._files)
         self._bases: dict[tuple[str, int], _KnownBase] = {}
-        self._tables: OrderedDict[bytes, PageTable] = OrderedDict()
+        self._images: OrderedDict[bytes, _KnownImage] = OrderedDict()
 
     def take(
         self,
@@ -99,6 +104,8 @@ class Taker:
         relative: bytes | None = None,
         relative_pid: int = 0,
         others: Sequence[Process] = (),
+        baseline: str = "",
+        embed: bool = False,
     ) -> Taken:
         """Write the image of a process to the store.
 
@@ -108,6 +115,8 @@ class Taker:
             relative: The SHA-256 of the image of a process whose pages it has for the most part.
             relative_pid: That process, if it still is what the image says; 0 where it is not there.
             others: Further frozen processes of its tree, in which base images can be seen as well.
+            baseline: The level of processors that its libraries have been held to since it began.
+            embed: Whether to write the files that it stands on as well.
 
         Raises:
             NotPortableError: It holds what no image can bring back; nothing was written.
@@ -115,27 +124,32 @@ class Taker:
             StoreUnavailableError: It could not be written.
         """
         began = time.monotonic()
-        seen = look(process.pid, dict(process.record), process.ledger, _noted(process))
+        near = self._known(relative)
+        known = [file for file in near.files if file.content]
+        from_store = {shown_as(file.path, file.content): file for file in known}
+        seen = look(process.pid, dict(process.record), process.ledger, _noted(process), from_store)
         bases = self._find_bases(seen)
         seen.refuse()
         try:
-            files = [self._files.describe(path) for path in seen.paths]
+            files = [from_store.get(path) or self._files.describe(path) for path in seen.paths]
         except OSError as cause:
             raise NotPortableError(
                 f"a file that it stands on is gone: {cause.filename}",
                 details={"held": [Obstacle("deleted_file", str(cause.filename))._asdict()]},
             ) from cause
-        with _Pages(saving) as pages:
+        with NewPages(saving) as pages:
             for base, extents in bases.items():
                 if base not in self._bases or base in seen.passing:
                     self._bases[base] = self._save_base(base, extents, [*others, process], pages, saving)
             for descriptor in seen.descriptors:
                 if descriptor.kind == "nameless" and descriptor.same_as < 0:
-                    descriptor.content = self._save_content(process.pid, descriptor.number, pages, saving)
+                    descriptor.content = _save_nameless(process.pid, descriptor.number, pages, saving)
             with Neighbours(process.pid, relative_pid) as neighbours:
-                table = self._save_pages(process, seen, self._table(relative), neighbours, pages)
+                table = self._save_pages(process, seen, near.table, neighbours, pages)
+        opened = {(each.path, each.content) for each in seen.descriptors if each.kind == "file"}
+        files += [file for file in known if (file.path, file.content) in opened and file not in files]
         image = Image(
-            machine=this_machine(),
+            machine=this_machine(baseline),
             packs=table.packs,
             areas=seen.areas,
             runs=table.runs(),
@@ -146,7 +160,7 @@ class Taker:
                 **process.record,
                 "mm": seen.mm,
                 "auxiliary": seen.auxiliary,
-                "mapped_below": _mapped_below(seen),
+                "mapped_below": _mapped_below(seen.areas, files),
             },
             vdso=_vdso(process, seen),
             folder=seen.folder,
@@ -155,19 +169,35 @@ class Taker:
         )
         for base in seen.passing:
             del self._bases[base]
+        written = pages.written_bytes
+        if embed:
+            self._embedder.know(known)
+            image, more = self._embedder.embed(image, saving)
+            written += more
         sha256 = saving.put_image(image)
-        self._remember(sha256, table)
-        return Taken(sha256, image, len(table.address), pages.count, pages.written_bytes, time.monotonic() - began)
+        self._remember(sha256, _KnownImage(table, image.files))
+        return Taken(sha256, image, len(table.address), pages.count, written, time.monotonic() - began)
+
+    def embed(self, sha256: bytes, saving: Saving) -> tuple[bytes, int]:
+        """Write the files that an image stands on as well; return the new image, and how many bytes it took.
+
+        Raises:
+            NotPortableError: A file is not what it was when the image was taken.
+            StoreUnavailableError: It could not be written.
+        """
+        image, written = self._embedder.embed(self._store.image(sha256), saving)
+        return saving.put_image(image), written
 
     def forget(self) -> None:
         """Count on nothing that is in the store any more: what is needed of it is written again."""
+        self._embedder.forget()
         self._bases.clear()
-        self._tables.clear()
+        self._images.clear()
 
     # --------------------------------------------------------------------------------------------------- pages
 
     def _save_pages(
-        self, process: Process, seen: Seen, relative: PageTable, neighbours: Neighbours, pages: _Pages
+        self, process: Process, seen: Seen, relative: PageTable, neighbours: Neighbours, pages: NewPages
     ) -> PageTable:
         packs, parts = list(relative.packs), []
         anonymous = [area for area in seen.areas if area.kind in ("anonymous", "file", "base")]
@@ -220,34 +250,19 @@ class Taker:
         edges = np.flatnonzero(np.diff(np.concatenate(([False], unseen, [False])).astype(np.int8)))
         return (edges.reshape(-1, 2) * PAGE + area.start).astype(np.uint64)
 
-    def _table(self, sha256: bytes | None) -> PageTable:
+    def _known(self, sha256: bytes | None) -> _KnownImage:
         if sha256 is None:
-            return PageTable.empty()
-        if sha256 not in self._tables:
-            self._remember(sha256, PageTable.of(self._store.image(sha256), self._store))
-        self._tables.move_to_end(sha256)
-        return self._tables[sha256]
+            return _KnownImage(PageTable.empty(), [])
+        if sha256 not in self._images:
+            image = self._store.image(sha256)
+            self._remember(sha256, _KnownImage(PageTable.of(image, self._store), image.files))
+        self._images.move_to_end(sha256)
+        return self._images[sha256]
 
-    def _remember(self, sha256: bytes, table: PageTable) -> None:
-        self._tables[sha256] = table
-        while len(self._tables) > TABLES_KEPT:
-            self._tables.popitem(last=False)
-
-    def _save_content(self, pid: int, descriptor: int, pages: _Pages, saving: Saving) -> bytes:
-        """Write the content of an open file that has no name; return the SHA-256 of its `Base`."""
-        parts = []
-        file = os.open(f"/proc/{pid}/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            size = os.fstat(file).st_size
-            for offset, content in _content_of(file, size):
-                digest = digests_of(content)
-                numbers, slots = pages.add(content, digest)
-                address = np.arange(len(content), dtype=np.uint64) * np.uint64(PAGE) + np.uint64(offset)
-                parts.append((address, numbers, slots, digest))
-        finally:
-            os.close(file)
-        table = joined(parts, pages.close())
-        return saving.put_base(Base(size, table.packs, table.runs()))
+    def _remember(self, sha256: bytes, known: _KnownImage) -> None:
+        self._images[sha256] = known
+        while len(self._images) > IMAGES_KEPT:
+            self._images.popitem(last=False)
 
     # -------------------------------------------------------------------------------------------- base images
 
@@ -264,7 +279,7 @@ class Taker:
         base: tuple[str, int],
         extents: list[tuple[int, int, int]],
         processes: Sequence[Process],
-        pages: _Pages,
+        pages: NewPages,
         saving: Saving,
     ) -> _KnownBase:
         """Write a base image, as far as any of the processes shows it."""
@@ -293,69 +308,6 @@ class Taker:
             table.packs, table.address[order], table.pack[order], table.slot[order], table.digest[order]
         )
         return _KnownBase(saving.put_base(Base(size, table.packs, table.runs())), table, covered)
-
-
-def _content_of(file: int, size: int) -> Iterator[tuple[int, Array]]:
-    """Yield what a file holds, but for its holes: offsets, and pages from there on, padded with zeros."""
-    at = 0
-    while at < size:
-        try:
-            start = os.lseek(file, at, os.SEEK_DATA) // PAGE * PAGE
-        except OSError as cause:
-            if cause.errno == errno.ENXIO:  # a hole up to its end
-                return
-            raise
-        at = min(os.lseek(file, start, os.SEEK_HOLE), start + CHUNK_BYTES, size)
-        content = np.zeros((-(-(at - start) // PAGE), PAGE), np.uint8)
-        view, got = content.data.cast("B"), 0
-        while got < at - start:
-            more = os.preadv(file, [view[got : at - start]], start + got)
-            if not more:
-                break
-            got += more
-        yield start, content
-
-
-class _Pages:
-    """New pages on their way into packs, for as many packs as it takes."""
-
-    def __init__(self, saving: Saving) -> None:
-        self._saving = saving
-        self._writer: PackWriter | None = None
-        self._packs: list[Pack] = []
-        self.count = self.written_bytes = 0
-
-    def add(self, content: Array, digest: Array) -> tuple[Array, Array]:
-        """Add pages; return in which pack, of those that `close` returns, and in which slot each one is."""
-        if self._writer is not None and self._writer.slots >= MOST_SLOTS:
-            self._finish()
-        if self._writer is None:
-            self._writer = self._saving.pack()
-        before = self._writer.slots
-        slots = self._writer.add(content, digest)
-        self.count += self._writer.slots - before
-        return np.full(len(slots), len(self._packs), np.uint32), slots.astype(np.int64)
-
-    def close(self) -> list[Pack]:
-        """Make what was added durable; return the packs, and begin anew."""
-        self._finish()
-        packs, self._packs = self._packs, []
-        return packs
-
-    def _finish(self) -> None:
-        if self._writer is not None:
-            pack = self._writer.close()
-            self._writer = None
-            if pack is not None:
-                self._packs.append(pack)
-                self.written_bytes += pack.size
-
-    def __enter__(self) -> _Pages:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.abandon()
 
 
 def _noted(process: Process) -> Noted | None:
@@ -407,10 +359,18 @@ def _stands_on(pid: int, address: int, base: tuple[str, int], offset: int) -> bo
     return False
 
 
-def _mapped_below(seen: Seen) -> int:
+def _save_nameless(pid: int, descriptor: int, pages: NewPages, saving: Saving) -> bytes:
+    file = os.open(f"/proc/{pid}/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return save_content(file, pages, saving)
+    finally:
+        os.close(file)
+
+
+def _mapped_below(areas: Sequence[Area], files: Sequence[File]) -> int:
     """Return below which address the kernel has mapped what came after: the end of the dynamic linker."""
-    linkers = [number for number, path in enumerate(seen.paths) if "/ld-" in path or "/ld.so" in path]
-    return max((area.end for area in seen.areas if area.kind == "file" and area.of in linkers), default=0)
+    linkers = [number for number, file in enumerate(files) if "/ld-" in file.path or "/ld.so" in file.path]
+    return max((area.end for area in areas if area.kind == "file" and area.of in linkers), default=0)
 
 
 def _vdso(process: Process, seen: Seen) -> bytes:

@@ -16,6 +16,7 @@ import structlog
 from snapserv_client.protocol import Rng
 
 from ..errors import NameTakenError, NodeDiedError, error_from_wire
+from ..machine.cpu import Level
 from ..machine.endings import Ending
 from . import records
 from .counters import Counters
@@ -44,6 +45,7 @@ class Nodes(NodeKeeping):
             `snapserv.cell.starting` takes them.
         stalled_after_s: For how long a child of an expansion, or a replay, may complete no tick.
         autosnap: When snapshots of each tree's ``main`` are taken by themselves.
+        cpu_baseline: See `ProcessTable`.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Nodes(NodeKeeping):
         setup: Mapping[str, Any],
         stalled_after_s: float = STALLED_AFTER_S,
         autosnap: Autosnap | None = None,
+        cpu_baseline: Level | None = None,
     ) -> None:
         super().__init__(publish, ledger)
         self.counters = Counters()
@@ -66,6 +69,7 @@ class Nodes(NodeKeeping):
             adoption=adoption,
             orphan_grace_s=orphan_grace_s,
             stalled_after_s=stalled_after_s,
+            cpu_baseline=cpu_baseline,
         )
         self.setup = setup
         self._autosnap = autosnap

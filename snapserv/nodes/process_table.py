@@ -20,6 +20,7 @@ import structlog
 from ..cell.link import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR
 from ..errors import SnapservError
 from ..ext import fork
+from ..machine import cpu
 from ..machine.descriptors import raise_limit, socket_pair
 from ..machine.endings import Ending
 from ..machine.limits import cannot_clone, exhausted
@@ -65,6 +66,7 @@ class ProcessTable:
         adoption: The socket on which that one will listen.
         orphan_grace_s: For how long cells wait for it.
         stalled_after_s: For how long a child of an expansion, or a replay, may complete no tick.
+        cpu_baseline: The level of processors that libraries of new masters are held to; none for None.
 
     ``waiting`` is what cells are told of the next server, and ``stores`` where trees keep their files;
     ``answers`` are what cells have done for an earlier server, and not told, by whose request it was.
@@ -79,7 +81,9 @@ class ProcessTable:
         adoption: str,
         orphan_grace_s: float,
         stalled_after_s: float = STALLED_AFTER_S,
+        cpu_baseline: cpu.Level | None = None,
     ) -> None:
+        self._cpu_baseline = cpu_baseline
         self.loop = asyncio.get_running_loop()
         self._nobody = contextvars.Context()
         self.cells: dict[int, CellProcess] = {}
@@ -130,6 +134,9 @@ class ProcessTable:
             SnapservError: What setup met; nothing is left of the process.
         """
         await self.admit("another tree", None)
+        environment = cell_environment()
+        if self._cpu_baseline is not None:
+            environment = cpu.held_to(self._cpu_baseline, environment)
         ours, theirs = socket_pair()
         # Moved out of the way first: one of the two may have the number that the other is to get.
         away = max(theirs.fileno(), self.ledger.descriptor, LEDGER_DESCRIPTOR) + 1
@@ -137,7 +144,7 @@ class ProcessTable:
             pid = os.posix_spawn(
                 sys.executable,
                 [sys.executable, "-P", "-m", "snapserv.cell"],
-                {**cell_environment(), MARK_VARIABLE: self._mark},
+                {**environment, MARK_VARIABLE: self._mark},
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, theirs.fileno(), away),
                     (os.POSIX_SPAWN_DUP2, self.ledger.descriptor, LEDGER_DESCRIPTOR),
@@ -162,6 +169,7 @@ class ProcessTable:
         places: dict[str, Any] = {"stores": self.stores.name(), "temporary": self.stores.name(TEMPORARY)}
         try:
             described = await cell.ask("setup", open_files=self._open_files, **places, **self.waiting, **request)
+            described["cpu_baseline"] = self._cpu_baseline or ""
             await self.weigh(cell, described["segments"])
             cell.has_on_drop = described["has_on_drop"]
             cell.stacks, cell.temporaries = self.books(described)

@@ -1,7 +1,10 @@
-"""Processes of stored nodes, brought back out of the store when somebody needs them."""
+"""Stored nodes: their processes, brought back out of the store when somebody needs them, and their fields."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import structlog
 
 from ..errors import NodeDiedError, NotFoundError
@@ -11,17 +14,16 @@ from ..nodes.process import CellProcess
 from ..nodes.stacks import Stacks
 from ..nodes.tree import Node
 from ..nodes.turns import Turn
-from . import heads
+from ..outside import fields
+from . import heads, relatives
 from .heads import Saved
 from .saving import Saving
 
 log = structlog.get_logger(__name__)
 
-RELATIVES_LOOKED_AT = 64
-
 
 class Fetching:
-    """What brings the nodes of a server back.
+    """What has the stored nodes of a server out of its store.
 
     Args:
         nodes: The server's nodes.
@@ -32,6 +34,7 @@ class Fetching:
         self._nodes = nodes
         self._saving = saving
         self._stacks: dict[str, Stacks] = {}
+        self._from_store: set[str] = set()
 
     async def fetch(self, node: Node) -> CellProcess:
         """Bring the process of a stored node back, of a relative's if there is one.
@@ -39,7 +42,11 @@ class Fetching:
         Raises:
             SnapservError: It cannot be; see `snapserv.archiver.work`.
         """
-        relative = self._relative(node)
+        saved = self._saved(node)
+        stacks = self._stacks_of(saved)
+        # From a user namespace, what this server has open for it cannot be opened.
+        is_alone = saved.folders is not None and (stacks is None or saved.folders["user_namespace"])
+        relative = None if is_alone else relatives.to_come_back_beside(self._nodes, node, stacks)
         if relative is None:
             return await self._bring(node, None)
         async with Turn(shared=[self._nodes.queue(relative)]):  # nobody is before: it is not dropped meanwhile
@@ -48,6 +55,27 @@ class Fetching:
             except NodeDiedError:
                 log.warning("relative_died", node=node.path, relative=relative.path)
         return await self._bring(node, None)
+
+    async def read(self, node: Node, field: str, region: Any) -> np.ndarray[Any, Any]:
+        """Return a region of a field of a stored node, out of its pages in the store; it stays stored.
+
+        Raises:
+            TooLargeError: It is more than a reply may be.
+            StoreDamagedError: Pages are missing, or not what was written.
+        """
+        plan, saved = self._nodes.plan(node), self._saved(node)
+        info = next(each for each in plan.spec.fields if each.name == field)
+        place = fields.place_of(plan.places, field)
+        answer, _ = await self._saving.reader.ask(
+            "read",
+            image=saved.image,
+            name=field,
+            address=place.address,
+            dtype=info.dtype,
+            shape=list(place.shape),
+            region=region,
+        )
+        return np.frombuffer(answer["content"], place.dtype).reshape(answer["shape"])
 
     async def _bring(self, node: Node, relative: Node | None) -> CellProcess:
         nodes, saved, coming = self._nodes, self._saved(node), object()
@@ -65,6 +93,9 @@ class Fetching:
                 "script", image=saved.image, was=was, locks=locks, folders=folders
             )
             (script,) = descriptors
+            if fresh := sorted(set(answer["from_store"]) - self._from_store):
+                self._from_store.update(fresh)
+                log.info("files_from_store", node=node.path, files=fresh)
             if answer["renumbered"]:
                 log.warning("other_inode_numbers", node=node.path, files=answer["renumbered"])
             cell = await bringing.revive(
@@ -89,25 +120,6 @@ class Fetching:
             return None
         found = self._stacks.get(saved.folders["store"])
         return None if found is None or found.is_over else found
-
-    def _relative(self, node: Node) -> Node | None:
-        """Return a snapshot of the same tree that has a process, lasts, and is not being changed: a near one."""
-        nodes, saved = self._nodes, self._saved(node)
-        ancestors = nodes.forest.ancestors(node, RELATIVES_LOOKED_AT)[-2::-1]
-        kin = [nodes.forest.nodes[child] for each in ancestors[:1] for child in list(each.children)]
-        recent = [nodes.forest.nodes[number] for number in nodes.traffic.recent if number in nodes.forest.nodes]
-        root = [nodes.forest.nodes[node.tree.root]] if node.tree.root in nodes.forest.nodes else []
-        stacks = self._stacks_of(saved)
-        if saved.folders is not None and (stacks is None or saved.folders["user_namespace"]):
-            return None  # from a user namespace, what this server has open cannot be opened
-        for each in (*ancestors, *kin[:RELATIVES_LOOKED_AT], *reversed(recent), *root):
-            alive = each.id in nodes.stored.durable and each.id not in nodes.stored.away and each.death is None
-            cell = nodes.cell_of(each)
-            if each is node or each.tree is not node.tree or not alive or cell is None or cell.stacks is not stacks:
-                continue
-            if nodes.queue(each).shareable:
-                return each
-        return None
 
     def _saved(self, node: Node) -> Saved:
         saved = self._saving.saved(node)

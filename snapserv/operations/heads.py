@@ -36,6 +36,7 @@ class Saved(NamedTuple):
         size: How many bytes were written for it.
         folders: What was said of the folders that branch with it, if some do.
         layers: What is in them, in the store.
+        embedded: Whether the files that it stands on are in the store as well.
     """
 
     uid: str
@@ -46,6 +47,7 @@ class Saved(NamedTuple):
     size: int
     folders: dict[str, Any] | None = None
     layers: Sequence[dict[str, Any]] = ()
+    embedded: bool = False
 
     @classmethod
     def of(cls, head: Mapping[str, Any]) -> Saved:
@@ -60,6 +62,7 @@ class Saved(NamedTuple):
             head.get("size", 0),
             facts.get("folders"),
             head.get("layers", []),
+            bool(facts.get("embedded", False)),
         )
 
 
@@ -93,24 +96,14 @@ def fields_of(plan: Plan) -> list[dict[str, Any]]:
     ]
 
 
-def of_node(
-    node: Node,
-    uid: str,
-    tree: str,
-    *,
-    parent: str | None,
-    kept: bool,
-    session: str,
-    folders: Mapping[str, Any] | None,
-) -> dict[str, Any]:
-    """Return what is said of a node, but for its image; see `snapserv_client.store.format.Node`.
+def of_node(node: Node, saved: Saved, *, parent: str | None, session: str) -> dict[str, Any]:
+    """Return what is said of a node, but for what lies in the store; see `snapserv_client.store.format.Node`.
 
     Which branch it was taken of says something only to who goes on from that ``session``, whose ids those are.
-    ``folders`` is what was said of those that branch with it.
     """
     return {
-        "uid": uid,
-        "tree": tree,
+        "uid": saved.uid,
+        "tree": saved.tree,
         "parent": parent,
         "name": node.name,
         "step": node.step,
@@ -121,11 +114,12 @@ def of_node(
         "automatic": node.automatic,
         "faulted": node.faulted,
         "facts": {
-            "kept": kept,
+            "kept": saved.kept,
+            "embedded": saved.embedded,
             "taken_of": node.taken_of,
             "session": session,
             "id": node.id,
-            "folders": None if folders is None else dict(folders),
+            "folders": None if saved.folders is None else dict(saved.folders),
         },
     }
 
@@ -133,7 +127,8 @@ def of_node(
 def what_changes(head: Mapping[str, Any]) -> bytes:
     """Return the part of what is said of a node that may be another one later, to be compared."""
     told = [head.get(name, plain) for name, plain in _CHANGES.items()]
-    return msgspec.msgpack.encode([*told, head.get("facts", {}).get("kept", True)])
+    facts = head.get("facts", {})
+    return msgspec.msgpack.encode([*told, facts.get("kept", True), facts.get("embedded", False)])
 
 
 def explain(node: Node, told: Sequence[str]) -> Callable[[int, int], SnapservError]:

@@ -31,6 +31,7 @@ class Keeper:
         durable: Which snapshots are saved by themselves; see `Saving`.
         bytes_per_s: How fast it is written at most; without a bound for None.
         replay: Whether what was done to nodes stands in for images where these are refused.
+        embed: Whether the files that snapshots stand on are written as well.
         in_thread: Runs what takes long without holding up others.
     """
 
@@ -43,14 +44,22 @@ class Keeper:
         durable: Durable,
         bytes_per_s: float | None,
         replay: bool,
+        embed: bool,
         in_thread: InThread,
     ) -> None:
         self._nodes = nodes
         self._endpoint = endpoint
         self.saving = Saving(
-            nodes, store, durable=durable, bytes_per_s=bytes_per_s, replay=replay, in_thread=in_thread
+            nodes,
+            store,
+            durable=durable,
+            bytes_per_s=bytes_per_s,
+            replay=replay,
+            embed=embed,
+            in_thread=in_thread,
         )
-        nodes.stored.fetch = Fetching(nodes, self.saving).fetch
+        self.fetching = Fetching(nodes, self.saving)
+        nodes.stored.fetch = self.fetching.fetch
         self.loading = Loading(nodes, self.saving, in_thread)
         self._session = SessionRecord(nodes, self.saving, endpoint)
         self._begun = False

@@ -172,8 +172,9 @@ class Loading:
         root = next(each for each in heads if each["uid"] == head["root"])
         async with self._reaching.anew(head, root) as ground:
             fields = msgspec.convert([head.get("fields", []), fields_of(ground.plan)], list[list[FieldPlace]])
-            kin = fields[0] == fields[1]
-            again = refused if kin else [*refused, *images]  # images of memory that lies elsewhere are no kin
+            held = [said.get("cpu_baseline", "") for said in (head["described"], ground.plan.described)]
+            kin = fields[0] == fields[1] and held[0] == held[1]
+            again = refused if kin else [*refused, *images]  # images of other memory, or libraries, are no kin
             await self._reach_all(ground, heads, [each for each in again if each is not root], {}, on_progress)
             with self._nodes.ledger.gathering():
                 tree = self._put_back(name or head["name"], head, ground.plan.described)

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import os
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import structlog
 
 from ..archiver.asking import Archiver
@@ -24,8 +22,7 @@ from ..nodes.nodes import Nodes
 from ..nodes.temporaries import Temporaries
 from ..nodes.tree import Node, Tree
 from ..nodes.turns import Turn
-from ..outside import fields
-from . import heads
+from . import heads, relatives
 from .heads import Saved
 from .recorded import InThread, recorded_alone, recorded_of
 
@@ -35,6 +32,13 @@ Durable = Literal["all", "named", "none"]
 NICE = 10
 RETRY_AFTER_S, RETRY_AFTER_MOST_S = 0.5, 30.0
 FINISH_LOOK_S = 0.02
+
+
+class Way(NamedTuple):
+    """How a node is saved: as its recording alone, where an image is refused; with the files that it stands on."""
+
+    replay: bool
+    embed: bool
 
 
 class Saving:
@@ -47,6 +51,7 @@ class Saving:
             or none.
         bytes_per_s: How fast it is written at most; without a bound for None.
         replay: Whether what is saved by itself lasts as its recording alone, where an image is refused.
+        embed: Whether the files that snapshots stand on are written as well.
         in_thread: Runs what takes long without holding up others.
     """
 
@@ -58,12 +63,14 @@ class Saving:
         durable: Durable,
         bytes_per_s: float | None,
         replay: bool,
+        embed: bool,
         in_thread: InThread,
     ) -> None:
         self.store = store
         self.replay = replay
         self._in_thread = in_thread
         self.durable = durable
+        self._embed = embed
         self.session = secrets.token_hex(16)
         """The ``uid`` of this server's session in the store."""
         self._nodes = nodes
@@ -74,7 +81,7 @@ class Saving:
         self._trees: dict[str, str] = {}
         self._files: dict[str, Temporaries] = {}
         self._written: dict[int, bytes] = {}
-        self._in_progress: dict[int, asyncio.Task[Saved]] = {}
+        self._in_progress: dict[int, tuple[Way, asyncio.Task[Saved]]] = {}
         self._due: dict[int, None] = {}
         self._gone: list[Saved] = []
         self._refused: dict[int, SnapservError] = {}
@@ -138,43 +145,66 @@ class Saving:
         """Return a tree's ``uid``; None where nothing of it was saved."""
         return self._trees.get(tree.name)
 
-    async def save(self, node: Node, *, kept: bool = True, replay: bool = False) -> Saved:
+    async def save(self, node: Node, *, kept: bool = True, replay: bool = False, embed: bool = False) -> Saved:
         """Save a snapshot, whose turn the caller shares, and its root before it; return when it lasts.
 
         Args:
             node: One that is saved already is not written again.
             kept: Whether it stays in the store when the node is dropped.
             replay: Whether it is to last as its recording alone, where an image is refused; its root as well.
+            embed: Whether to write the files that both stand on as well, where this server does not anyway.
 
         Raises:
             NotPortableError: It holds what no image can keep; nothing was written.
             StoreUnavailableError: It could not be written.
             NodeDiedError: Its process has ended.
         """
+        embed = embed or self._embed
         root = self._nodes.find(node.tree.root)
         self._keep_files(node.tree)
-        if root is not node and root.id not in self._saved:
-            await self._once(root, kept=False, replay=replay)
-        saved = await self._once(node, kept=kept, replay=replay)
+        way = Way(replay, embed or self._embed)
+        root = self._nodes.find(node.tree.root)
+        self._keep_files(node.tree)
+        if root is not node and (way.embed or root.id not in self._saved):
+            try:
+                await self._once(root, way, kept=False)
+            except NotPortableError as error:
+                if root.id not in self._saved:
+                    raise
+                log.warning("not_embedded", node=root.path, why=error.message)
+        saved = await self._once(node, way, kept=kept)
         if kept and not saved.kept:
             saved = saved._replace(kept=True)
             self._take_note(node, saved)
             await self._write_head(node)
         return saved
 
-    async def _once(self, node: Node, *, kept: bool, replay: bool) -> Saved:
+    async def _once(self, node: Node, way: Way, *, kept: bool) -> Saved:
         """Save a node, once: who asks while it is being saved waits for the same."""
-        while (task := self._in_progress.get(node.id)) is not None and replay:
-            await asyncio.wait((task,))  # it may be one that ends where an image is refused
-        if node.id in self._saved:
-            return self._saved[node.id]
-        if task is None:
-            task = asyncio.ensure_future(self._write(node, kept=kept, replay=replay))
-            self._in_progress[node.id] = task
-            task.add_done_callback(lambda _: self._in_progress.pop(node.id, None))
-        return await asyncio.shield(task)
+        while (there := self._saved.get(node.id)) is None or (way.embed and there.image and not there.embedded):
+            doing, task = self._in_progress.get(node.id, (way, None))
+            if task is None:
+                work = self._write(node, way, kept=kept) if there is None else self._add_files(node, there)
+                task = asyncio.ensure_future(work)
+                self._in_progress[node.id] = way, task
+                task.add_done_callback(lambda _: self._in_progress.pop(node.id, None))
+            if doing == way:
+                await asyncio.shield(task)
+            else:  # what ends that way, or is refused, may not this way
+                await asyncio.wait((task,))
+        return there
 
-    async def _write(self, node: Node, *, kept: bool, replay: bool) -> Saved:
+    async def _add_files(self, node: Node, saved: Saved) -> Saved:
+        """Have the store hold the files as well that a node stands on which lasts already."""
+        head = self._head(node, saved._replace(embedded=True))
+        answer, _ = await self.writer.ask("embed", head=head)
+        self._written[node.id] = heads.what_changes(head)
+        saved = self._saved.get(node.id, saved)._replace(embedded=True, image=answer["image"], size=answer["size"])
+        self._take_note(node, saved)
+        await self._write_head(node)  # somebody may have asked for it to be kept meanwhile
+        return saved
+
+    async def _write(self, node: Node, way: Way, *, kept: bool) -> Saved:
         nodes = self._nodes
         cell, root = nodes.cell(node), nodes.find(node.tree.root)
         recorded, actions = await recorded_of(nodes, node)
@@ -185,8 +215,9 @@ class Saving:
         uid = secrets.token_hex(16)
         stacks = cell.stacks
         folders = None if stacks is None else dict(stacks.described)
-        head = self._head(node, uid, tree, kept=kept, folders=folders)
-        relative, relative_pid = self._nearest(node)
+        saved = Saved(uid, tree, b"", kept, 0.0, 0, folders, embedded=way.embed)
+        head = self._head(node, saved)
+        relative, relative_pid = relatives.to_save_beside(nodes, self._saved, node)
         said: dict[str, Any] = {
             "tree": heads.of_tree(nodes, node.tree, tree, root=uid) if root is node else None,
             "head": {**head, "recorded": recorded},
@@ -203,16 +234,21 @@ class Saving:
                     relative=relative,
                     relative_pid=relative_pid,
                     folders=layers,
+                    embed=way.embed,
+                    baseline=nodes.plan_of(node.tree).described.get("cpu_baseline", ""),
                     **said,
                 )
                 if stacks is not None and layers is not None:
                     stacks.saved(layers, answer["layers"])
         except NotPortableError:
-            if not replay:
+            if not way.replay:
                 raise
+            saved = saved._replace(embedded=False)
+            head = self._head(node, saved)
             said["head"] = {**head, "recorded": await recorded_alone(nodes, self._in_thread, node, cell, recorded)}
             answer, _ = await self.writer.ask("record", **said)
-        saved = Saved(uid, tree, answer["image"], kept, answer["saved"], answer["size"], folders, answer["layers"])
+        told = {name: answer[name] for name in ("image", "saved", "size", "layers")}
+        saved = saved._replace(**told)
         self._written[node.id] = heads.what_changes(head)
         self._take_note(node, saved)
         how, seconds = "image" if saved.image else "replay", round(answer["seconds"], 3)
@@ -245,32 +281,18 @@ class Saving:
             (self._saved[each.id].uid for each in self._nodes.forest.above(node) if each.id in self._saved), None
         )
 
-    def _nearest(self, node: Node) -> tuple[bytes | None, int]:
-        """Return the image and the process, if it has one, of the nearest ancestor that lasts, or of the root."""
-        root = self._nodes.forest.nodes.get(node.tree.root)
-        roots = [root] if root is not None and root is not node else []
-        for each in itertools.chain(self._nodes.forest.above(node), roots):
-            if each.id in self._saved and self._saved[each.id].image:
-                cell = self._nodes.cell_of(each)
-                return self._saved[each.id].image, cell.pid if cell is not None and each.death is None else 0
-        return None, 0
-
-    def _head(
-        self, node: Node, uid: str, tree: str, *, kept: bool, folders: dict[str, Any] | None
-    ) -> dict[str, Any]:
-        parent, session = self._parent(node), self.session
-        return heads.of_node(node, uid, tree, parent=parent, kept=kept, session=session, folders=folders)
-
     async def _write_head(self, node: Node) -> None:
         """Have the store know of a node what there is to know now."""
-        saved = self._saved.get(node.id)
-        if saved is None or node.id not in self._nodes.forest.nodes:
-            return
-        head = self._head(node, saved.uid, saved.tree, kept=saved.kept, folders=saved.folders)
-        changes = heads.what_changes(head)
-        if self._written.get(node.id) != changes:
+        while (saved := self._saved.get(node.id)) is not None and node.id in self._nodes.forest.nodes:
+            head = self._head(node, saved)
+            changes = heads.what_changes(head)
+            if self._written.get(node.id) == changes:
+                return
             await self.writer.ask("head", head=head)
-            self._written[node.id] = changes
+            self._written[node.id] = changes  # more may have changed meanwhile
+
+    def _head(self, node: Node, saved: Saved) -> dict[str, Any]:
+        return heads.of_node(node, saved, parent=self._parent(node), session=self.session)
 
     # ---------------------------------------------------------------------------------------- in the background
 
@@ -358,28 +380,7 @@ class Saving:
             self._nodes.tell("not_saved", node, error.message)
         self._due.pop(number, None)
 
-    async def read(self, node: Node, field: str, region: Any) -> np.ndarray[Any, Any]:
-        """Return a region of a field of a stored node, out of its pages in the store; it stays stored.
-
-        Raises:
-            TooLargeError: It is more than a reply may be.
-            StoreDamagedError: Pages are missing, or not what was written.
-        """
-        plan, saved = self._nodes.plan(node), self._saved[node.id]
-        info = next(each for each in plan.spec.fields if each.name == field)
-        place = fields.place_of(plan.places, field)
-        answer, _ = await self.reader.ask(
-            "read",
-            image=saved.image,
-            name=field,
-            address=place.address,
-            dtype=info.dtype,
-            shape=list(place.shape),
-            region=region,
-        )
-        return np.frombuffer(answer["content"], place.dtype).reshape(answer["shape"])
-
-    # ------------------------------------------------------------------------------------------ bringing back
+    # ------------------------------------------------------------------------------------------ what comes back
 
     def keep_files(self, tree: Tree, temporaries: Temporaries | None) -> None:
         """Have the folders for temporary files of a tree's nodes stay while some of them last."""

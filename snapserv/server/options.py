@@ -45,6 +45,9 @@ class ServeOptions:
         store_bytes_per_s: How fast it is written at most; without a bound for None.
         replay: Whether what was done to nodes stands in for images where these are refused: what is saved by itself
             lasts as its recording then, and what cannot be brought back is done again.
+        embed: Whether the files that snapshots stand on are written as well.
+        cpu_baseline: The level of processors that libraries of what is set up here are held to; see
+            `snapserv.machine.cpu`. They may use all of this one for None.
         metrics: Where Prometheus may read metrics, as HOST:PORT; see `snapserv.server.metrics.MetricsPage`.
     """
 
@@ -71,4 +74,6 @@ class ServeOptions:
     durable: Durable = "named"
     store_bytes_per_s: float | None = None
     replay: bool = False
+    embed: bool = False
+    cpu_baseline: str | None = None
     metrics: str | None = None

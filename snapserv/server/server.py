@@ -27,6 +27,7 @@ from snapserv_client.wire import MAX_MESSAGE_BYTES
 
 from ..cell.temporary import NAMED
 from ..errors import BadRequestError, InternalError, SnapservError
+from ..machine.cpu import level_of
 from ..nodes.ledger import Ledger
 from ..nodes.nodes import Nodes
 from ..recovery.adoption import AdoptionSocket, end, find_survivors
@@ -69,6 +70,9 @@ def serve(
             with os.fdopen(options.ready_fd, "w") as ready:
                 ready.write(json.dumps(outcome, default=str) + "\n")
 
+    if options.ready_fd is not None:
+        os.set_inheritable(options.ready_fd, False)  # whoever waits for its end waits for no process of ours
+
     async def run() -> None:
         server = Server(options)
         try:
@@ -96,6 +100,7 @@ class Server:
 
     def __init__(self, options: ServeOptions) -> None:
         self.options = options
+        baseline = level_of(options.cpu_baseline) if options.cpu_baseline is not None else None
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         garbage.gc.start()  # pyzmq sends nothing large without its thread, and later there may be no more
@@ -147,6 +152,7 @@ class Server:
                 },
                 stalled_after_s=options.stalled_after_s,
                 autosnap=options.autosnap,
+                cpu_baseline=baseline,
             )
             self.service = Service(
                 options,

@@ -69,6 +69,7 @@ class Service:
                 durable=options.durable,
                 bytes_per_s=options.store_bytes_per_s,
                 replay=options.replay,
+                embed=options.embed,
                 in_thread=self.in_thread,
             )
             if options.store is not None

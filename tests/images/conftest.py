@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from snapserv_client.store.format import Image
 
-from snapserv.archiver.bases import BaseFiles
+from snapserv.archiver.bases import BaseFiles, PlacesHere
 from snapserv.errors import InternalError, SnapservError
 from snapserv.images import reviving
+from snapserv.images.machine import Files
 from snapserv.images.probing import find_top
 from snapserv.images.record import read_record
 from snapserv.images.taking import Process, Taken, Taker
@@ -61,6 +62,7 @@ class Shelf:
         self.store = self.writer.store
         self.taker = Taker(self.store)
         self.bases = BaseFiles(self.store)
+        self.files = Files()
 
     async def take(
         self,
@@ -70,6 +72,7 @@ class Shelf:
         others: Sequence[CellProcess] = (),
         beside: CellProcess | None = None,
         record: Mapping[str, Any] | None = None,
+        embed: bool = False,
     ) -> Taken:
         """Take the image of a cell; its ``record``, if it has answered already."""
         with contextlib.ExitStack() as closing:
@@ -82,16 +85,21 @@ class Shelf:
             was = None if relative is None else relative.sha256
             with self.writer.saving() as saving:
                 pid = beside.pid if beside is not None else 0
-                return self.taker.take(processes[0], saving, relative=was, relative_pid=pid, others=processes[1:])
+                return self.taker.take(
+                    *(processes[0], saving), relative=was, relative_pid=pid, others=processes[1:], embed=embed
+                )
 
     async def revive(self, house: House, taken: Taken, *, jumps: bool = False, top: bool = True) -> CellProcess:
         found = find_top() if top else None
-        ready = reviving.revive(taken.image, self.store, self.bases.path, top=found, jumps=jumps)
+        ready = reviving.revive(taken.image, self.store, self._places(taken), top=found, jumps=jumps)
         return await revive(house.table, ready.descriptor, ready.above, explain(ready.told), None)
 
     async def become(self, house: House, taken: Taken, was: Taken, relative: CellProcess) -> CellProcess:
-        ready = reviving.become(taken.image, was.image, self.store, self.bases.path)
+        ready = reviving.become(taken.image, was.image, self.store, self._places(taken))
         return await revive(house.table, ready.descriptor, ready.above, explain(ready.told), relative)
+
+    def _places(self, taken: Taken) -> PlacesHere:
+        return PlacesHere(self.bases, self.files.find_changed(taken.image.files))
 
 
 def explain(told: Sequence[str]) -> Callable[[int, int], SnapservError]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -324,3 +325,24 @@ def test_a_killed_archiver_is_an_error_and_then_there_is_another(lives: Lives) -
 
 def _command(pid: int) -> bytes:
     return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def test_a_process_has_the_descriptors_that_it_had_and_no_others(lives: Lives) -> None:
+    with lives.begin(WALK) as server:
+        main = server.branch("main")
+        main.save("saved")
+        before = _open_files(main.info().pid)
+    lives.end()
+    with lives.begin() as server:
+        assert _open_files(server.branch("main").info().pid) == before
+        assert lives.process is not None
+        archivers = [pid for pid in session_processes(lives.process.pid) if b"snapserv.archiver" in _command(pid)]
+        assert archivers
+        assert not [pid for pid in archivers if "pipe:" in _open_files(pid).values()]  # nor what said it is ready
+
+
+def _open_files(pid: int | None) -> dict[int, str]:
+    """Return what a process has open, but for sockets and the standard ones: the kind of each, by its number."""
+    links = {int(name): os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")}
+    kinds = {number: re.sub(r"[\d\[].*|-[0-9a-f]{16}\b.*", "", link) for number, link in links.items()}
+    return {number: kind for number, kind in kinds.items() if number > 2 and kind != "socket:"}

@@ -31,7 +31,7 @@ async def read(call: Call, args: protocol.ReadArgs) -> protocol.ReadResult:
     region = resolve_region(args.region, place.shape, what=place.name)
     async with Turn(shared=[nodes.queue(node)]):
         if node.id in nodes.stored.away and call.service.keeper is not None:
-            kept = await call.service.keeper.saving.read(node, args.field, args.region)
+            kept = await call.service.keeper.fetching.read(node, args.field, args.region)
             return protocol.ReadResult(kept, nodes.look(node))
         pid = (await nodes.present(node)).pid
         copy = call.service.in_thread if fields.cost_of(place, region) > INLINE_BYTES else _inline

@@ -20,11 +20,11 @@ async def save(call: Call, args: protocol.SaveArgs) -> protocol.SaveResult:
     if node.kind == "branch":
         async with Turn(nodes.queue(node)):
             node, _ = await nodes.take_snapshot(node, name=args.name)
-    saved = [await _save(call, keeper, node, replay=args.replay)]
+    saved = [await _save(call, keeper, node, args)]
     others = [each for each in node.tree.names.values() if each.kind == "snapshot" and each is not node]
     for each in {other.id: other for other in others}.values() if args.all else ():
         try:
-            saved.append(await _save(call, keeper, each, replay=args.replay))
+            saved.append(await _save(call, keeper, each, args))
         except SnapservError as error:
             saved.append(protocol.SavedNode(each.path, error=error.code, message=error.message))
     return protocol.SaveResult(nodes.info(node), saved, keeper.saving.store)
@@ -59,14 +59,21 @@ async def stored(call: Call, args: protocol.StoredArgs) -> protocol.StoredResult
     )
 
 
-async def _save(call: Call, keeper: Keeper, node: Node, *, replay: bool) -> protocol.SavedNode:
+async def _save(call: Call, keeper: Keeper, node: Node, args: protocol.SaveArgs) -> protocol.SavedNode:
     nodes = call.service.nodes
     async with Turn(shared=[nodes.queue(node)]):
         if node.id not in nodes.forest.nodes:
             raise NotFoundError(f"{node.path} was dropped")
-        new = keeper.saving.saved(node) is None
-        saved = await keeper.saving.save(node, replay=replay)
-    return protocol.SavedNode(node.path, saved.uid, saved.size, new, replay=not saved.image)
+        before = keeper.saving.saved(node)
+        saved = await keeper.saving.save(node, replay=args.replay, embed=args.embed)
+    return protocol.SavedNode(
+        node.path,
+        saved.uid,
+        saved.size,
+        new=before is None or before.image != saved.image,
+        embedded=saved.embedded,
+        replay=not saved.image,
+    )
 
 
 def _say_nothing(done: int, total: int) -> None:

@@ -26,26 +26,28 @@ class SaveArgs(Arguments):
     """Save the snapshot; of a live branch one is taken first, called ``name``.
 
     With ``all``, all snapshots of its tree. With ``replay``, what was done to it is
-    saved where an image is refused.
+    saved where an image is refused. With ``embed``, the files that they and their root stand on are saved as well.
     """
 
     name: Name | None = None
     all: bool = False
     replay: bool = False
+    embed: bool = False
 
 
 class SavedNode(msgspec.Struct):
     """A snapshot that lasts, by its name here and its ``uid`` in the store.
 
     ``bytes`` is what was written for it; ``new`` whether it was now; ``replay`` that it lasts as its recording
-    alone, and is to be loaded with ``replay``. Where it was refused, ``error`` is the code and ``message`` the
-    reason, and there is no ``uid``.
+    alone, and is to be loaded with ``replay``; ``embedded`` whether the files that it stands on are in the store.
+    Where it was refused, ``error`` is the code and ``message`` the reason, and there is no ``uid``.
     """
 
     name: str
     uid: str = ""
     bytes: int = 0
     new: bool = False
+    embedded: bool = False
     error: str = ""
     message: str = ""
     replay: bool = False

@@ -8,9 +8,9 @@ from .message import Request, convert
 __all__ = ["load", "save", "stored"]
 
 
-def save(node: str | int, name: str | None, *, all: bool, replay: bool) -> Request[SaveResult]:
+def save(node: str | int, name: str | None, *, all: bool, replay: bool, embed: bool) -> Request[SaveResult]:
     """Ask for a snapshot to last."""
-    args = {"name": name, "all": all, "replay": replay}
+    args = {"name": name, "all": all, "replay": replay, "embed": embed}
     return Request("save", node, args, lambda ok: convert(ok, SaveResult), long=True)
 
 

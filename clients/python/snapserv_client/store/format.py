@@ -117,7 +117,7 @@ class Area(_Object):
 
 
 class File(_Object):
-    """A file that is mapped: it must be the same where the image is brought back.
+    """A file that the image stands on: it must be the same where that is brought back, or its content in the store.
 
     Attributes:
         path: Where it lies.
@@ -149,7 +149,8 @@ class Descriptor(_Object):
         flags: O_* flags.
         offset: Where it stands.
         same_as: The number of a descriptor of the same open file description, or -1.
-        content: The SHA-256 of a `Base` that holds the content of one that is nameless.
+        content: The SHA-256 of a `Base` that holds the content: of one that is nameless, or of a file that was
+            embedded and is among the image's files.
     """
 
     number: int
@@ -166,12 +167,13 @@ class Machine(_Object):
 
     Attributes:
         architecture: As `platform.machine` says.
-        cpu: The processor's flags, which libraries have looked at.
+        cpu: The processor's flags, which libraries have looked at; of one that was held to a level, those of that.
         kernel: Release and version.
         libc: The C library's version.
         python: The interpreter's version.
         snapserv: The version that took it, whose code is in it.
         cells: The version of what cells and their server say to each other.
+        baseline: The level of processors that its libraries were held to, as x86-64-v3; empty for none.
     """
 
     architecture: str
@@ -181,6 +183,7 @@ class Machine(_Object):
     python: str
     snapserv: str
     cells: int
+    baseline: str = ""
 
 
 class Folders(_Object):
@@ -198,6 +201,10 @@ class Folders(_Object):
     paths: list[str]
     inodes: dict[str, int] = {}
 
+    def hold(self, path: str) -> bool:
+        """Return whether a path leads into one of them."""
+        return any(path.startswith(f"{each}/") for each in self.paths)
+
 
 class Image(_Object):
     """A frozen process.
@@ -207,7 +214,7 @@ class Image(_Object):
         packs: All packs that its runs name. Bases name their own.
         areas: In order of address.
         runs: The pages that are not as the file, the base or zeros.
-        files: That areas are of.
+        files: That areas are of; and, where they were embedded, those that it has open to read only.
         bases: SHA-256 of the `Base` objects that areas are of.
         descriptors: In order of number.
         kernel: What the kernel holds for it, by name; see ``snapserv.images.record``.

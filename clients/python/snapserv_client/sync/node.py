@@ -181,20 +181,23 @@ class Node(OwnNode):
         """Protect it from `drop`, or no longer."""
         self.last = self._run(requests.pin(self.id, pinned=pinned))
 
-    def save(self, name: str | None = None, *, all: bool = False, replay: bool = False) -> SaveResult:
+    def save(
+        self, name: str | None = None, *, all: bool = False, replay: bool = False, embed: bool = False
+    ) -> SaveResult:
         """Have it last: it is in the server's store when this returns.
 
         Args:
             name: Of a live branch, what to call the snapshot that is taken of it first.
             all: Whether to save all snapshots of its tree.
             replay: Whether to save what was done to it, where an image is refused.
+            embed: Whether to save the files that it stands on as well, so that it comes back without them.
 
         Raises:
             NotPortableError: It holds what no image can keep; ``details["held"]`` lists it.
             StoreUnavailableError: It could not be written.
             UnsupportedError: The server has no store.
         """
-        return self._run(requests.save(self.id, name, all=all, replay=replay))
+        return self._run(requests.save(self.id, name, all=all, replay=replay, embed=embed))
 
     def drop(self, *, recursive: bool = False, force: bool = False) -> list[str]:
         """End it; return the names of what is gone. Descendants live on unless ``recursive``."""
