@@ -107,6 +107,7 @@ DESCRIPTIONS = st.recursive(
 
 @settings(deadline=None, max_examples=400)
 @example("a", None, None, b"")  # of which numpy warns
+@example(["0a"], [0], None, b"")  # which it takes for a field
 @given(DESCRIPTIONS, DESCRIPTIONS, st.integers(-2, 3) | st.none(), st.binary(max_size=64))
 def test_hostile_arrays_raise_nothing_but_typed_errors(dtype: Any, shape: Any, index: Any, buffer: bytes) -> None:
     try:

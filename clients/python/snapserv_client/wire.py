@@ -287,11 +287,16 @@ def _short(value: Any) -> str:
 
 
 def _tuples(described: list[Any]) -> list[Any]:
-    """Turn the lists that msgpack made of a structured dtype's fields back into tuples."""
+    """Turn the lists that msgpack made of a structured dtype's fields back into tuples.
+
+    Raises:
+        BadRequestError: One is no list: numpy would take a text of two letters for a name and a type.
+    """
+    for field in described:
+        if not isinstance(field, list):
+            raise BadRequestError(f"not a field of a dtype: {_short(field)}")
     return [
         tuple(_type(part) if index == 1 else _shape(part) for index, part in enumerate(field))
-        if isinstance(field, list)
-        else field
         for field in described
     ]
 
