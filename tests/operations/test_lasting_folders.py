@@ -21,7 +21,7 @@ from .lives import Lives
 
 COURSE = "".join(f"word-{number}\n" for number in range(1000))
 LEDGER = "tests.simulations.ledger:Ledger"
-LEAVING = "tests.simulations.leaving:Leaving"
+KEEPING = "tests.simulations.keeping_files:KeepingFiles"
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_files_of_a_branched_folder_go_on_with_an_open_database(
 
 @pytest.mark.parametrize("early", [False, True])
 def test_temporary_files_go_on(lives: Lives, begin: Callable[..., Any], early: bool) -> None:
-    with begin(LEAVING, params={"early": early}) as server:
+    with begin(KEEPING, params={"early": early}) as server:
         main = server.branch("main")
         main.step(4)
         first = main.snapshot("first")
@@ -132,7 +132,7 @@ def test_snapshots_with_files_give_their_processes_up_and_come_back(
     lives: Lives, begin: Callable[..., Any]
 ) -> None:
     options = ("--durable", "all", "--memory", "60MiB")
-    with begin(LEAVING, params={"early": True}, options=options) as server:
+    with begin(KEEPING, params={"early": True}, options=options) as server:
         main = server.branch("main")
         wanted = {}
         for _ in range(30):

@@ -1,45 +1,76 @@
-"""A simulation whose state is in temporary files: of its setup, of its ticks, and one without a name."""
+"""A simulation whose branches start processes of every kind, and do not see to their end."""
 
 from __future__ import annotations
 
 import os
-import tempfile
-from pathlib import Path
+import subprocess
+import time
+from multiprocessing import resource_tracker, shared_memory
 from typing import Any
 
-from snapserv import Simulation
+import msgspec
+
+from snapserv import Field, Simulation, exported
+
+SLEEP = ["sleep", "600"]
 
 
 class Leaving(Simulation):
-    """Each tick depends on what is in its temporary files."""
+    """Starts processes, and may fail."""
 
-    def setup(self, early: bool = False, seed: int = 0) -> None:
-        self.early = tempfile.NamedTemporaryFile("w+", delete=False) if early else None  # noqa: SIM115
-        self.late: Any = None
-        self.nameless: Any = None
-        self.levels = Path()
-        self.ticks = 0
+    value = Field("i8")
 
-    def step(self, inputs: Any) -> dict[str, Any]:
-        """Write to all of them, and put out what is in them."""
-        self.ticks += 1
-        if self.late is None:
-            self.levels = Path(tempfile.mkdtemp())
-            self.late = open(self.levels / "late", "a+")  # noqa: SIM115
-            self.nameless = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        drawn = int(self.rng.integers(1000))
-        for file in (self.early, self.late, self.nameless):
-            if file is not None:
-                file.write(f"{self.ticks} {drawn}\n")
-                file.flush()
-        (self.levels / str(self.ticks % 7)).write_text(str(drawn))
-        if self.ticks % 3 == 0:
-            (self.levels / str((self.ticks - 1) % 7)).unlink(missing_ok=True)
-        same = os.fstat(self.late.fileno()).st_ino == os.stat(self.levels / "late").st_ino
-        return {
-            "late": Path(self.late.name).read_text(),
-            "early": Path(self.early.name).read_text() if self.early is not None else "",
-            "nameless": os.pread(self.nameless.fileno(), 1 << 20, 0).decode(),
-            "levels": {path.name: path.read_text() for path in sorted(self.levels.iterdir())},
-            "same": same,
-        }
+    class Inputs(msgspec.Struct):
+        how: str = ""
+
+    def step(self, inputs: Inputs) -> dict[str, Any]:
+        if inputs.how == "raise":
+            raise ValueError("told to raise")
+        if inputs.how == "crash":
+            os.abort()
+        self.value += 1
+        return {}
+
+    @exported
+    def start(self, keep: bool = False, bare: bool = False) -> int:
+        """Start a process in the usual way, with this one's environment or none; return its number."""
+        environment = {} if bare else {**os.environ, **({"SNAPSERV_KEEP": "1"} if keep else {})}
+        self.started = subprocess.Popen(SLEEP, env=environment)
+        return self.started.pid
+
+    @exported
+    def fork(self, stubborn: bool = False) -> int:
+        """Fork a process that sleeps, and may not want to be ended."""
+        pid = os.fork()
+        if not pid:
+            if stubborn:
+                os.execvp("sh", ["sh", "-c", "trap '' TERM; while true; do sleep 1; done"])
+            time.sleep(600)
+            os._exit(0)
+        return pid
+
+    @exported
+    def daemon(self) -> int:
+        """Start a daemon: a process of a session of its own, whose parent has ended."""
+        reader, writer = os.pipe()
+        middle = os.fork()
+        if not middle:
+            os.setsid()
+            pid = os.fork()
+            if not pid:
+                os.execvp(SLEEP[0], SLEEP)
+            os.write(writer, b"%d" % pid)
+            os._exit(0)
+        os.close(writer)
+        os.waitpid(middle, 0)
+        with os.fdopen(reader) as told:
+            return int(told.read())
+
+    @exported
+    def share(self) -> int:
+        """Make shared memory and remove it; return which process would have seen to that otherwise."""
+        memory = shared_memory.SharedMemory(create=True, size=100)
+        memory.close()
+        memory.unlink()
+        tracker: Any = resource_tracker._resource_tracker
+        return int(tracker._pid)
