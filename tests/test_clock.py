@@ -34,6 +34,7 @@ TOLD = {
     ("snapserv/server/events.py", "publish"),  # Event.time
     ("snapserv/store/writing.py", "_found"),  # Marker.created
     ("snapserv/archiver/work.py", "_save"),  # Node.saved of a store
+    ("snapserv/archiver/work.py", "_record"),  # the same
     ("snapserv/archiver/work.py", "_session"),  # Session.written
     ("snapserv/operations/sessions.py", "__init__"),  # Session.began
 }

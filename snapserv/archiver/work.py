@@ -126,15 +126,15 @@ class Archive:
     def _record(self, request: Mapping[str, Any], _: list[int]) -> Answer:
         """Write what was done to a node, of which there is to be no image, and then the head that names it."""
         tree = msgspec.convert(request["tree"], Tree) if request["tree"] is not None else None
-        began = time.time()
-        head = {**request["head"], "image": b"", "saved": began}
+        began = time.monotonic()
+        head = {**request["head"], "image": b"", "saved": time.time()}
         with self._writer.saving() as saving:
             head["size"] = self._put_actions(saving, head, request["actions"])
             if tree is not None:
                 saving.put_tree(tree)
             saving.put_node(msgspec.convert(head, Node))
         self._session(request, [])
-        answer = {"image": b"", "size": head["size"], "saved": head["saved"], "seconds": time.time() - began}
+        answer = {"image": b"", "size": head["size"], "saved": head["saved"], "seconds": time.monotonic() - began}
         return {**answer, "layers": []}, None
 
     def _put_actions(self, saving: Saving, head: dict[str, Any], stream: bytes) -> int:
