@@ -30,6 +30,8 @@ PAGES, PAGES_DIRTY = "benchmarks.simulations:Pages", 1000
 MIB = 1 << 20
 EPISODE = 50
 """After so many ticks a lander begins anew: none lands before."""
+ALONE = 3
+"""So many are brought back where nothing of their tree is alive; the others beside one of them."""
 
 
 @contextlib.contextmanager
@@ -167,11 +169,11 @@ def _bringing_back(rounds: int) -> list[dict[str, Any]]:
                 main.step(1, **ACTION)
                 main.save(f"n{number}")
         alone, beside, living = [], [], []
-        for number in range(3):
+        for number in range(ALONE):
             with serving(folder, LANDER, *words) as server:
                 server.load(f"n{number}", "old")
                 alone.append(_timed(lambda: server.snapshot(f"old/n{number}").branch()))  # noqa: B023 - at once
-                for other in range(3, rounds):
+                for other in range(ALONE, rounds):
                     loaded = server.load(f"n{other}")
                     beside.append(_timed(lambda: loaded.branch()))  # noqa: B023 - at once
                     living.append(_timed(lambda: loaded.branch()))  # noqa: B023 - at once
@@ -264,6 +266,8 @@ def main() -> None:
     parser.add_argument("--many", type=int, default=10_000, help="how many snapshots lie under a small budget")
     options = parser.parse_args()
     console = Console()
+    if options.rounds <= ALONE:
+        parser.error(f"--rounds: more than {ALONE}, which are brought back alone")
     measured = measure(options.rounds, options.many)
     show(measured, console)
     console.print(table("Goals", checked(goals(measured))))

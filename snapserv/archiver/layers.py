@@ -107,14 +107,14 @@ def _numbered(branched: Folders, layer: str, stack: Sequence[str], own: store.St
     Returns:
         These files; none where no numbers can be given, and there is no such layer.
     """
-    if not branched.inodes or branched.user_namespace or (kind := numbers.how()) is None:
+    if not branched.inodes or branched.user_namespace or max(branched.inodes.values()) >= numbers.MOST:
+        return []
+    if (kind := numbers.how()) is None:
         return []
     files = []
     for path, number in branched.inodes.items():
         folder = next(n for n, each in enumerate(branched.paths) if path.startswith(f"{each}/"))
         files.append(OpenFile((), folder, path[len(branched.paths[folder]) + 1 :], os.O_RDWR, number))
-    if max(branched.inodes.values()) >= numbers.MOST:
-        return []
     own.make(layer, stack[:-1], [])
     for file in files:
         newest = next(name for name in stack if os.path.lexists(f"{name}/{file.folder}/{file.path}"))

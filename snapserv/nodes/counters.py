@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
+import structlog
+
 from .histograms import DurationHistogram
+
+log = structlog.get_logger(__name__)
 
 REMEMBERED_FORKS = 4096
 
@@ -20,3 +24,10 @@ class Counters:
     fork_durations: DurationHistogram = field(default_factory=DurationHistogram)
     deaths: Counter[str] = field(default_factory=Counter)
     """By signal; ``none`` of those that exited."""
+
+    def count_fork(self, microseconds: float) -> None:
+        """Count a clone, and how long it took."""
+        log.debug("forked", microseconds=microseconds)
+        self.forks += 1
+        self.fork_us.append(microseconds)
+        self.fork_durations.add(microseconds / 1e6)

@@ -91,7 +91,7 @@ class Nodes(NodeKeeping):
             return
         cell = await self.processes.thaw(cell, step=node.step, seed=None, silent=True, passing=passing)
         try:
-            self.count_fork(cell.clone_us)
+            self.counters.count_fork(cell.clone_us)
             yield cell
         finally:
             await asyncio.shield(self.processes.end(cell))
@@ -138,7 +138,7 @@ class Nodes(NodeKeeping):
         """
         self.check_free(branch.tree, name)
         frozen, fork_us = await self.processes.freeze(self.cell(branch))
-        self.count_fork(fork_us)
+        self.counters.count_fork(fork_us)
         try:
             parent = self.forest.nodes.get(branch.parent or 0)
             step, faulted = self.look(branch), branch.faulted
@@ -197,7 +197,7 @@ class Nodes(NodeKeeping):
                 self.forest.remove(node)
                 self.note(node)
                 raise
-            self.count_fork(cell.clone_us)
+            self.counters.count_fork(cell.clone_us)
             self._put(node, cell)
         self._publish("created", self.info(node), "")
         return node
@@ -213,7 +213,7 @@ class Nodes(NodeKeeping):
         if kind == "branch":
             return self._settle(snapshot.tree, kind, snapshot, cell, name=None, step=step, reserved=reserved)
         frozen, fork_us = await self.processes.freeze(cell)
-        self.count_fork(fork_us)
+        self.counters.count_fork(fork_us)
         await self.processes.end(cell)
         return self._settle(snapshot.tree, kind, snapshot, frozen, name=None, step=step, reserved=reserved)
 
@@ -403,7 +403,7 @@ class Nodes(NodeKeeping):
 
     async def _replace_cell(self, branch: Node, cell: CellProcess) -> None:
         """Put a clone in the place of a branch's process, also of one that died."""
-        self.count_fork(cell.clone_us)
+        self.counters.count_fork(cell.clone_us)
         former = self._part(branch)
         branch.death = None
         self._deaths.pop(branch.id, None)
@@ -442,10 +442,3 @@ class Nodes(NodeKeeping):
         if node is not None:
             with self.ledger.at_once():  # layers that nobody stands on any more are removed soon
                 self.note(node)
-
-    def count_fork(self, microseconds: float) -> None:
-        """Count a clone, and how long it took."""
-        log.debug("forked", microseconds=microseconds)
-        self.counters.forks += 1
-        self.counters.fork_us.append(microseconds)
-        self.counters.fork_durations.add(microseconds / 1e6)

@@ -48,7 +48,7 @@ async def atomically(
         raise _too_late("its turn came too late, and nothing was begun", step)
     cell, heirs = nodes.cell(branch), nodes.processes.leftovers.heirs
     backup, fork_us = await nodes.processes.freeze(cell)
-    nodes.count_fork(fork_us)
+    nodes.counters.count_fork(fork_us)
     heirs[cell.pid] = None  # what it has started goes on, with whichever process goes on from here
     keep_backup(nodes.ledger, branch, backup, step)
     try:

@@ -153,7 +153,7 @@ class Expansion:
         resets_in_place = self._resets_in_place and frozen.stacks is None  # files stay as they are
         # Where it is silent, the seed has it find the random streams, for all children that it plays.
         cell = await nodes.processes.thaw(frozen, step=step, seed=seed, silent=resets_in_place)
-        nodes.count_fork(cell.clone_us)
+        nodes.counters.count_fork(cell.clone_us)
         self.reseeding.add(cell.begun)
         if resets_in_place:
             try:
@@ -171,7 +171,7 @@ class Expansion:
         except SnapservError as error:
             self._refused(error)
         else:
-            self._nodes.count_fork(fork_us)
+            self._nodes.counters.count_fork(fork_us)
 
     def _refused(self, error: SnapservError) -> None:
         """Clone each child from now on."""
