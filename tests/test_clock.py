@@ -41,7 +41,7 @@ TOLD = {
 """Where a moment is noted for people. Nothing subtracts or waits for any of them; but see `ACROSS`."""
 ACROSS = {
     ("snapserv/operations/loading.py", "_is_alive"),  # whether a server of another machine has written lately
-    ("snapserv/machine/locked_folders.py", "is_abandoned"),  # how old a folder is: files have no other clock
+    ("snapserv/machine/locked_folders.py", "set_aside"),  # how old a folder is: files have no other clock
 }
 """Where moments that were noted on different machines are compared: they have no other clock in common."""
 

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import secrets
 import time
 from collections.abc import Sequence
 
@@ -18,6 +19,9 @@ from ..ext import fork
 LOCK = "lock"
 YOUNG_S = 60.0
 """A folder without a lock that is younger than this is still being made."""
+ASIDE = ".removed-"
+TRIES, BETWEEN_S = 5, 0.002
+"""How often a lock is asked for that somebody may have only to look, or a folder that is being made."""
 
 
 def found(path: str) -> int:
@@ -59,21 +63,31 @@ def give_up(held: int) -> None:
     fork.let_go(held)
 
 
-def is_abandoned(path: str) -> bool:
-    """Return whether no process is left that has a folder locked."""
+def set_aside(path: str) -> str | None:
+    """Rename a folder if no process is left that has it locked, and return what it is called then.
+
+    Its name is free at once, for who makes it again, and what is in it can be removed at leisure. Who shares the
+    lock meanwhile finds that it is not that of the folder which has the name.
+    """
     try:
         descriptor = os.open(f"{path}/{LOCK}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         with contextlib.suppress(FileNotFoundError):
-            return time.time() - os.lstat(path).st_mtime > YOUNG_S
-        return False
+            return _renamed(path) if time.time() - os.lstat(path).st_mtime > YOUNG_S else None
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return _renamed(path)
+    except (BlockingIOError, FileNotFoundError):
+        return None
     finally:
         os.close(descriptor)
-    return True
+
+
+def _renamed(path: str) -> str:
+    aside = f"{path.partition(ASIDE)[0]}{ASIDE}{secrets.token_hex(4)}"
+    os.rename(path, aside)
+    return aside
 
 
 def make_shared(paths: Sequence[str]) -> tuple[str, int]:
@@ -116,3 +130,40 @@ def share(path: str) -> int | None:
     with contextlib.suppress(BlockingIOError):
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     return descriptor
+
+
+def share_or_make(path: str) -> int:
+    """Share the lock of the folder of this very name, made again if it is gone.
+
+    Returns:
+        A descriptor that shares the lock.
+
+    Raises:
+        OverBudgetError: It cannot be made.
+    """
+    for attempt in range(TRIES):
+        if not os.path.lexists(path):
+            with contextlib.suppress(OverBudgetError):
+                return make_shared([path])[1]
+        elif (held := _shared(path)) is not None:
+            return held
+        time.sleep(BETWEEN_S * (attempt + 1))
+    if (held := share(path)) is not None:
+        return held
+    return make_shared([path])[1]
+
+
+def _shared(path: str) -> int | None:
+    """Share the lock of the folder that has this name, and nothing less."""
+    try:
+        descriptor = os.open(f"{path}/{LOCK}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), os.stat(f"{path}/{LOCK}", follow_symlinks=False)):
+            return descriptor
+    except OSError:  # it is somebody's alone, or it was renamed meanwhile
+        pass
+    os.close(descriptor)
+    return None

@@ -15,7 +15,7 @@ from ..errors import SnapservError
 from ..ext import LOADER
 from ..machine.descriptors import socket_pair
 from ..machine.limits import cannot_clone
-from ..machine.locked_folders import make_shared, share
+from ..machine.locked_folders import make_shared, share_or_make
 from ..machine.oom import SNAPSHOT, prefer
 from .process import CellProcess
 from .process_table import ProcessTable
@@ -56,12 +56,8 @@ def new_stacks(table: ProcessTable, described: Mapping[str, Any]) -> Stacks:
     held, bottom = [lock], []
     for path in described["paths"]:
         if (root := temporary_root(path)) is not None:
-            if not os.path.isdir(root):
-                _, lock = make_shared([root])
-                held.append(lock)
-                bottom.append(root)
-            elif (shared := share(root)) is not None:
-                held.append(shared)
+            held.append(share_or_make(root))
+            bottom.append(root)
     return Stacks(table.stores, {**described, "store": store, "bottom": bottom, "loaded": True}, held)
 
 

@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +21,13 @@ import structlog
 from ..folders import layers
 from ..folders.store import ORIGINAL, bases
 from ..folders.view import Standing
-from ..machine.locked_folders import LOCK, is_abandoned
+from ..machine.locked_folders import ASIDE, LOCK, set_aside
 
 log = structlog.get_logger(__name__)
 
 LAYERS, TEMPORARY = WHAT = ("snapserv-layers", "snapserv-tmp")
 NOTHING = Standing([], [], [])
+LET_GO_S = 1.0
 
 
 def temporary_root(path: str) -> str | None:
@@ -60,7 +62,10 @@ class Stores:
                 fcntl.flock(self._guards[parent], fcntl.LOCK_SH | fcntl.LOCK_NB)
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Have folders removed, soon; those at which others are shown when they are no longer."""
+        """Have folders removed, soon; those at which others are shown when they are no longer.
+
+        What has a lock stays where another server has come to share it.
+        """
         there = [path for path in paths if os.path.lexists(path)]
         self._left.update(path for path in there if self._used[path])
         there = [path for path in there if path not in self._left]
@@ -82,7 +87,9 @@ class Stores:
         for parent in self._parents:
             with contextlib.suppress(OSError):
                 names = os.listdir(parent) if os.lstat(parent).st_uid == os.geteuid() else []
-                self._soon([f"{parent}/{name}" for name in names if is_abandoned(f"{parent}/{name}")])
+                for name in names:
+                    if (aside := set_aside(f"{parent}/{name}")) is not None:
+                        self._soon([aside])
 
     def close(self) -> None:
         """Wait until all is removed."""
@@ -98,7 +105,8 @@ class Stores:
         if self._worker is None:
             self._worker = ThreadPoolExecutor(1, "snapserv-remove")
         for path in paths:
-            self._worker.submit(_remove, path)
+            is_locked = os.path.dirname(path) in self._parents and ASIDE not in path
+            self._worker.submit(_remove_unlocked if is_locked else _remove, path)
 
 
 class Stacks:
@@ -303,3 +311,17 @@ def _remove(path: str) -> None:
         layers.remove(path)
     except OSError as cause:
         log.warning("layers_not_removed", path=path, file=cause.filename, why=cause.strerror)
+
+
+def _remove_unlocked(path: str) -> None:
+    """Remove a folder when nobody has it locked: those who have just ended may still be about to let go."""
+    until = time.monotonic() + LET_GO_S
+    try:
+        while (aside := set_aside(path)) is None:
+            if time.monotonic() > until or not os.path.lexists(path):
+                return
+            time.sleep(LET_GO_S / 100)
+    except OSError as cause:
+        log.warning("layers_not_removed", path=path, file=cause.filename, why=cause.strerror)
+        return
+    _remove(aside)

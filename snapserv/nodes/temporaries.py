@@ -79,10 +79,10 @@ class Temporaries:
             return
         name = self._owners.pop(owner)
         if not self._owners:
-            self._stores.remove([self._root])
             if self._held is not None:
                 os.close(self._held)
                 self._held = None
+            self._stores.remove([self._root])
         elif name is not None:
             path = f"{self._root}/{name}"
             try:
