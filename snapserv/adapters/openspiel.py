@@ -17,8 +17,6 @@ import pyspiel  # type: ignore[import-untyped,import-not-found,unused-ignore]
 from snapserv.errors import BadRequestError, NotFoundError
 from snapserv.simulation.base import Simulation, exported
 
-from .forwarding import Forwarding
-
 
 def adapt(rest: str) -> type[Simulation]:
     """Return the class that serves the game ``rest``.
@@ -43,7 +41,7 @@ def adapt(rest: str) -> type[Simulation]:
     return type(kind.short_name, (OpenSpielSimulation,), {"served": rest, "__doc__": doc})
 
 
-class OpenSpielSimulation(Forwarding):
+class OpenSpielSimulation(Simulation):
     """A game of OpenSpiel."""
 
     served: ClassVar[str]
@@ -147,11 +145,6 @@ class OpenSpielSimulation(Forwarding):
     def finished(self) -> bool:  # type: ignore[override]  # the game says so, and nobody sets it
         """Whether the game is over."""
         return bool(self.state.is_terminal())
-
-    @property
-    def authors(self) -> Any:
-        """The game's state."""
-        return self.state
 
     def _let_chance_move(self) -> None:
         while self.state.is_chance_node():

@@ -12,33 +12,43 @@ from snapserv_client import Branch, Server, local
 from snapserv_client.errors import BadRequestError, NotFoundError
 
 from snapserv.adapters.schemes import SCHEMES
+from snapserv.cell.loading import load_simulation
 
 from ..conftest import ROOT
+from . import unit
 
 HERE = "tests.simulations.towns"
 TARGETS = {
+    "dm": f"dm:{HERE}:DmTown",
     "gym": f"gym:{HERE}:Town-v0",
     "mesa": f"mesa:{HERE}:MesaTown",
     "object": f"object:{HERE}:Town.day",
+    "pettingzoo": "pettingzoo:tests.simulations.town_of_agents",
     "simpy": f"simpy:{HERE}:SimPyTown",
 }
-DAY: dict[str, dict[str, Any]] = {"gym": {"action": 0}, "mesa": {}, "object": {}, "simpy": {}}
-PARAMS: dict[str, dict[str, Any]] = {"gym": {"kwargs": {"beta": 0.3}}}
+DAY: dict[str, dict[str, Any]] = {
+    "dm": {"action": 0},
+    "gym": {"action": 0},
+    "mesa": {},
+    "object": {},
+    "pettingzoo": {"actions": {"mayor": 0}},
+    "simpy": {},
+}
+TESTED: dict[str, dict[str, Any]] = {
+    "gym": {"action": 3},
+    "dm": {"action": 3},
+    "pettingzoo": {"actions": {"mayor": 3}},
+}
+PARAMS: dict[str, dict[str, Any]] = {"gym": {"kwargs": {"beta": 0.3}}, "pettingzoo": {"kwargs": {"beta": 0.3}}}
 
 
-def table() -> dict[str, dict[str, str]]:
-    """Return the table of the documentation: what each adapter has of each feature."""
-    lines = iter((ROOT / "docs" / "adapters.md").read_text().splitlines())
-    head = next(line for line in lines if line.startswith("| feature |"))
-    schemes = [cell.strip(" `:") for cell in head.split("|")[2:-1]]
-    next(lines)
-    rows = {}
-    for line in lines:
-        if not line.startswith("|"):
-            break
-        name, *cells = (cell.strip() for cell in line.strip("|").split(" | "))
-        rows[name] = dict(zip(schemes, cells, strict=True))
-    return rows
+def table(first: str) -> dict[str, dict[str, str]]:
+    """Return a table of the documentation, the one with such a column: what it says of each adapter."""
+    lines = (ROOT / "docs" / "adapters.md").read_text().splitlines()
+    begin = next(n for n, line in enumerate(lines) if line.startswith("| adapter |") and f"| {first} |" in line)
+    end = next(n for n in range(begin, len(lines)) if not lines[n])
+    head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines[begin:end])
+    return {name.strip("`:"): dict(zip(head[1:], cells, strict=True)) for name, *cells in rows}
 
 
 def parameters(server: Server, branch: Branch, scheme: str, tmp_path: Path) -> None:
@@ -51,7 +61,7 @@ def inputs(server: Server, branch: Branch, scheme: str, tmp_path: Path) -> None:
     if scheme == "simpy":
         assert branch.step(delta=3.0).outputs["now"] == stays.step(2).outputs["now"]
     else:
-        branch.step(inputs={"action": 3} if scheme == "gym" else {"tests": 3})
+        branch.step(inputs=TESTED.get(scheme, {"tests": 3}))
         assert branch.call("get", "ill") == stays.call("get", "ill") - 3
 
 
@@ -107,7 +117,7 @@ def hooks(server: Server, branch: Branch, scheme: str, tmp_path: Path) -> None:
     assert split.call("told") == [*branch.call("told"), "reseed", "on_branch"]
     assert branch.call("told")[-1] == "on_snapshot"
     mark = tmp_path / "dropped"
-    split.call("set", "mayor", str(mark))
+    split.call("set", "notice", str(mark))
     split.drop()
     assert mark.read_text() == "dropped"
 
@@ -121,8 +131,6 @@ def random_streams(server: Server, branch: Branch, scheme: str, tmp_path: Path) 
 
 
 FEATURES: dict[str, Callable[[Server, Branch, str, Path], None]] = {
-    "parameters": parameters,
-    "inputs of a step": inputs,
     "`get`": get,
     "`set`": set_,
     "`set` with a step": set_with_a_step,
@@ -132,20 +140,34 @@ FEATURES: dict[str, Callable[[Server, Branch, str, Path], None]] = {
 }
 
 
-def test_the_table_names_every_adapter_and_every_feature() -> None:
-    rows = table()
-    assert list(rows) == [*FEATURES, "outputs", "is finished"]
-    for cells in rows.values():
-        assert set(cells) == set(SCHEMES)
+def test_the_tables_name_every_adapter_and_every_feature() -> None:
+    for first in ("parameters", "`get`"):
+        assert set(table(first)) == set(SCHEMES)
+    for scheme, cells in table("`get`").items():
+        assert list(cells) == list(FEATURES)
+        if scheme in TARGETS:
+            assert all(cell.startswith("yes") for cell in cells.values())
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("scheme", TARGETS)
 def test_each_adapter_has_what_the_table_says(scheme: str, tmp_path: Path) -> None:
     with local(TARGETS[scheme], **PARAMS.get(scheme, {"beta": 0.3})) as server:
-        for name, check in FEATURES.items():
-            if table()[name][scheme] != "no":
-                check(server, server.snapshot("root").branch(), scheme, tmp_path)
-                (tmp_path / "dropped").unlink(missing_ok=True)
+        for check in (parameters, inputs, *FEATURES.values()):
+            check(server, server.snapshot("root").branch(), scheme, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "target", ["mujoco:{folder}/pendulum.xml", "openspiel:tic_tac_toe", "fmu:{folder}/tank.fmu"]
+)
+def test_what_serves_no_python_object_has_what_the_table_says(target: str, models: Path) -> None:
+    """What it does is tested with each of them; here, that nothing is offered which the table does not have."""
+    kind = load_simulation(target.format(folder=models))
+    said = table("`get`")[target.partition(":")[0]]
+    offered = {method.name for method in kind.describe_methods()}
+    for name in ("get", "set"):
+        assert (name in offered) == (said[f"`{name}`"] != "no")
+    assert ("set" in kind.Inputs.__struct_fields__) == (said["`set` with a step"] != "no")
+    assert said["`exported` methods"] == said["hooks, `reseed`"] == "no"
 
 
 def test_what_a_function_makes_is_forwarded_as_well() -> None:
@@ -166,7 +188,7 @@ def test_an_input_of_the_methods_own_is_not_taken_for_attributes() -> None:
         ("policy", "closed", "Policy.CLOSED"),
         ("name", "Bath", "Bath"),
         ("open", False, False),
-        ("mayor", {"any": ["thing"]}, {"any": ["thing"]}),
+        ("notice", {"any": ["thing"]}, {"any": ["thing"]}),
         ("rates.old", 0.75, 0.75),
         ("rates", {"all": 1}, {"all": 1}),
         ("wards.1.beds", 3, 3),
@@ -226,6 +248,14 @@ def test_what_is_not_there_cannot_be_set(town: Branch) -> None:
         town.call("set", "betta", 0.5)
     with pytest.raises(NotFoundError, match="lockdown"):
         town.call("set", "lockdown", 0.5)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    (folder / "pendulum.xml").write_text("<mujoco/>")
+    unit.build(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""One town, four times: as plain object, model of Mesa, model of SimPy and environment of Gymnasium."""
+"""One town as a plain object, a model of Mesa and of SimPy, and an environment of Gymnasium and of dm_env."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+import dm_env  # type: ignore[import-untyped]
 import gymnasium
 import mesa  # type: ignore[import-untyped]
 import numpy as np
 import simpy
+from dm_env import specs
 
 
 class Policy(enum.Enum):
@@ -48,7 +50,7 @@ class Town:
 
     def begin(self, beta: float) -> None:
         self.beta, self.ill, self.days = beta, 10, 0
-        self.policy, self.name, self.open, self.mayor = Policy.OPEN, "Spa", True, None
+        self.policy, self.name, self.open, self.notice = Policy.OPEN, "Spa", True, None
         self.rates = {"young": 0.1, "old": 0.5}
         self.wards = [Ward(), Ward(9)]
         self.counts = np.arange(4, dtype="i4")
@@ -88,8 +90,8 @@ class Town:
         self.log.append("reseed")
 
     def on_drop(self) -> None:
-        if self.mayor is not None:
-            with open(self.mayor, "w") as file:
+        if self.notice is not None:
+            with open(self.notice, "w") as file:
                 file.write("dropped")
 
 
@@ -160,6 +162,27 @@ class GymTown(gymnasium.Env[Any, int], Town):
     def step(self, action: int) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         self.day(int(action))
         return np.array([self.ill], np.float64), 0.0, False, False, {"ill": self.ill}
+
+
+class DmTown(dm_env.Environment, Town):  # type: ignore[misc]
+    """An environment of dm_env: tests are its action."""
+
+    def __init__(self, beta: float = 0.2, seed: int = 1) -> None:
+        self.chance = random.Random(seed)
+        self.begin(beta)
+
+    def reset(self) -> Any:
+        return dm_env.restart(np.array([self.ill], np.float64))
+
+    def step(self, action: int) -> Any:
+        self.day(int(action))
+        return dm_env.transition(0.0, np.array([self.ill], np.float64))
+
+    def observation_spec(self) -> Any:
+        return specs.Array((1,), np.float64)
+
+    def action_spec(self) -> Any:
+        return specs.DiscreteArray(10)
 
 
 gymnasium.register("Town-v0", entry_point=GymTown)
