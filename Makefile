@@ -38,6 +38,8 @@ $(READY): setup.py pyproject.toml clients/python/pyproject.toml $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e ./clients/python -e '.[test]'
+	# The oldest Gymnasium that is served, for the test that its spaces cross the wire too.
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/gymnasium-1.0 gymnasium==1.0.0
 	touch $@
 
 clean:
