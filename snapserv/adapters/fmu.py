@@ -72,16 +72,14 @@ class FMUSimulation(Simulation):
     described: ClassVar[Any]
     variables: ClassVar[Mapping[str, Any]]
 
-    def setup(self, start: Mapping[str, Any], step_size: float, start_time: float, **parameters: Any) -> None:
+    def setup(self, **params: Any) -> None:
         """Load the unit, set its parameters, and initialize it.
 
-        Args:
-            start: Start values by name, of whatever has one.
-            step_size: Of a communication step, in the unit's time; what the unit proposes by default.
-            start_time: When it begins.
-            parameters: Of the unit.
+        Its own are ``start``, start values by name of whatever has one; ``step_size`` of a communication step, in
+        the unit's time, what the unit proposes by default; and ``start_time``. The others are the unit's.
         """
-        chosen = {**start, **{name: each for name, each in parameters.items() if each != self._begins_at(name)}}
+        start, step_size, start_time = (params.pop(name) for name in ("start", "step_size", "start_time"))
+        chosen = {**start, **{name: each for name, each in params.items() if each != self._begins_at(name)}}
         values = {name: self._fitting(name, value) for name, value in chosen.items()}
         self.step_size, self.time = step_size or self._proposed("stepSize", 0.01), start_time
         folder = fmpy.extract(self.path, unzipdir=tempfile.mkdtemp(prefix="fmu-"))

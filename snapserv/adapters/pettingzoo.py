@@ -51,7 +51,7 @@ def adapt(rest: str) -> type[Simulation]:
     return type(place.rpartition("/")[2], (kind,), {"factory": staticmethod(made_by[api]), "__doc__": doc})
 
 
-def _makers(place: str) -> dict[str, Callable[..., Any]]:
+def _makers(place: str) -> Mapping[str, Callable[..., Any]]:
     """Return what makes an environment, by its API: a registry or, before there was one, a module."""
     if "/" in place and hasattr(pettingzoo, "make"):
         known = {"aec": pettingzoo.aec_registry, "parallel": pettingzoo.parallel_registry}

@@ -80,7 +80,17 @@ def test_the_oldest_gymnasium_has_its_spaces_cross_as_well() -> None:
     if not oldest.is_dir():
         pytest.skip("gymnasium 1.0 is not beside this environment: make puts it there")
     again = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "exactly or refused or text"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            __file__,
+            "-k",
+            "exactly or refused or text",
+        ],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(oldest), *filter(None, sys.path)])},
         capture_output=True,
         text=True,

@@ -1,8 +1,8 @@
 """Gymnasium's spaces on the wire: what they are, exactly, and values of them. Needs gymnasium, on both sides.
 
 A space is a map that says its ``kind`` and the arguments that make it again; arrays stay arrays. A value of a space
-is what msgpack and arrays can say of it: tuples become arrays of msgpack, graphs and choices lists of their parts. A
-Dict with keys that are no text is a list of its values, in the space's order.
+is what msgpack and arrays can say of it: tuples become arrays of msgpack, graphs and choices lists of their parts,
+and a Dict with keys that are no text is a list of its values, in the space's order.
 """
 
 from __future__ import annotations
@@ -61,7 +61,10 @@ def space_to_wire(space: Space) -> Wire:
         case spaces.OneOf():
             return {"kind": "OneOf", "spaces": [space_to_wire(each) for each in space.spaces]}
         case spaces.Dict():
-            return {"kind": "Dict", "spaces": [[_key(key), space_to_wire(each)] for key, each in space.spaces.items()]}
+            return {
+                "kind": "Dict",
+                "spaces": [[_key(key), space_to_wire(each)] for key, each in space.spaces.items()],
+            }
         case spaces.Sequence():
             return {"kind": "Sequence", "space": space_to_wire(space.feature_space), "stack": space.stack}
         case spaces.Graph():
