@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 SOURCES := $(wildcard ext/*/*.pyx ext/*/*.pxd ext/*/*.c ext/*/*.h)
 
-.PHONY: demo test chaos lint client lab bench clean
+.PHONY: demo test chaos lint client lab docs bench clean
 demo: $(READY)
 	$(BIN)/snapserv demo
 
@@ -30,6 +30,10 @@ client: $(READY)
 
 lab: $(READY)
 	$(BIN)/snapserv lab
+
+# The documentation as a site, in build/site; a warning is an error.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
