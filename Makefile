@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 SOURCES := $(wildcard ext/*/*.pyx ext/*/*.pxd ext/*/*.c ext/*/*.h)
 
-.PHONY: demo test chaos lint client lab docs bench clean
+.PHONY: demo test chaos lint client lab docs dist bench clean
 demo: $(READY)
 	$(BIN)/snapserv demo
 
@@ -34,6 +34,14 @@ lab: $(READY)
 # The documentation as a site, in build/site; a warning is an error.
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+# Source distributions, and wheels that install without a compiler on any Linux with as recent a C library as this one.
+dist: $(READY)
+	rm -rf dist
+	$(BIN)/python -m build --quiet --outdir dist/plain .
+	$(BIN)/python -m build --quiet --outdir dist clients/python
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m auditwheel repair --wheel-dir dist dist/plain/*.whl
+	mv dist/plain/*.tar.gz dist && rm -r dist/plain
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
