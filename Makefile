@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 SOURCES := $(wildcard ext/*/*.pyx ext/*/*.pxd ext/*/*.c ext/*/*.h)
 
-.PHONY: demo test chaos lint client lab bench clean
+.PHONY: demo test chaos lint client lab docs dist bench clean
 demo: $(READY)
 	$(BIN)/snapserv demo
 
@@ -31,6 +31,18 @@ client: $(READY)
 lab: $(READY)
 	$(BIN)/snapserv lab
 
+# The documentation as a site, in build/site; a warning is an error.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+# Source distributions, and wheels that install without a compiler on any Linux with as recent a C library as this one.
+dist: $(READY)
+	rm -rf dist
+	$(BIN)/python -m build --quiet --outdir dist/plain .
+	$(BIN)/python -m build --quiet --outdir dist clients/python
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m auditwheel repair --wheel-dir dist dist/plain/*.whl
+	mv dist/plain/*.tar.gz dist && rm -r dist/plain
+
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 
@@ -38,6 +50,8 @@ $(READY): setup.py pyproject.toml clients/python/pyproject.toml $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -e ./clients/python -e '.[test]'
+	# The oldest Gymnasium that is served, for the test that its spaces cross the wire too.
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/gymnasium-1.0 gymnasium==1.0.0
 	touch $@
 
 clean:

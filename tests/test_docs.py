@@ -45,3 +45,23 @@ def test_the_files_that_the_architecture_names_are_there() -> None:
 def test_the_figures_of_the_documents_are_those_of_the_last_runs() -> None:
     for document, _, measured, made in figures.TABLES:
         assert made(json.loads(measured.read_text())) in (figures.ROOT / document).read_text(), document
+
+
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    """Every page is in the navigation, every link and anchor leads somewhere, and every docstring can be read."""
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stdout + built.stderr
+    client = (tmp_path / "site" / "reference" / "client" / "index.html").read_text()
+    for name in ("Server.create", "Branch.step", "Snapshot.branch", "Branch.expand"):
+        assert f'id="snapserv_client.sync.{name}"' in client
+    start = (tmp_path / "site" / "index.html").read_text()
+    assert 'href="project/"' in start
+    decisions = (tmp_path / "site" / "decisions" / "index.html").read_text()
+    assert "0001-siblings-by-clone-parent/" in decisions

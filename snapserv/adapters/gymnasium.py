@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import difflib
 import os
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
 import gymnasium
@@ -21,7 +22,8 @@ from snapserv.errors import BadRequestError, NotFoundError, SimulationError, Sna
 from snapserv.ext import fork
 from snapserv.simulation.base import Simulation, exported
 
-from .wrapping import Forwarding, sendable
+from .forwarding import Forwarding
+from .wrapping import sendable
 
 Wrapper = str | dict[str, Any]
 SDL_INIT_TIMER = 1
@@ -45,9 +47,10 @@ class GymSimulation(Forwarding):
     """The environment where setup is not told another."""
 
     class Inputs(msgspec.Struct):
-        """A value of the action space; what is an array there may be a list."""
+        """A value of the action space; what is an array there may be a list. Attributes are ``set`` before."""
 
         action: Any = None
+        set: dict[str, Any] | None = None
 
     def setup(
         self,
@@ -70,6 +73,7 @@ class GymSimulation(Forwarding):
             self.env = _wrapped(self.env, wrapper)
         self._seed_spaces(seed)
         self.reset(seed)
+        self.export()
 
     def make(self, env_id: str, kwargs: dict[str, Any]) -> gymnasium.Env[Any, Any]:
         """Return the environment; override it to make one that is not registered.
@@ -105,9 +109,10 @@ class GymSimulation(Forwarding):
         """Do an action.
 
         Raises:
-            BadRequestError: The action is outside of its space.
+            BadRequestError: The action is outside of its space, or what is set does not fit.
         """
         action = action_from_wire(self.env.action_space, inputs.action)
+        self.put(self.prepare_settings(inputs.set))
         observation, reward, terminated, truncated, info = self.env.step(action)
         self.finished = bool(terminated or truncated)
         self.last = {
@@ -193,6 +198,14 @@ class GymSimulation(Forwarding):
     def authors(self) -> Any:
         """The environment, without its wrappers."""
         return self.env.unwrapped
+
+    @property
+    def holders(self) -> Sequence[Any]:
+        """The environment, then its wrappers, the innermost first."""
+        layers = [self.env]
+        while isinstance(layers[-1], gymnasium.Wrapper):
+            layers.append(layers[-1].env)
+        return layers[::-1]
 
     def _reseed_own(self, seed: int) -> list[str]:
         names = super()._reseed_own(seed)

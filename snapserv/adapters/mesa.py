@@ -1,4 +1,7 @@
-"""Models of Mesa: ``mesa:MODULE:MODEL``. What its data collector reports are the outputs of a step."""
+"""Models of Mesa: ``mesa:MODULE:MODEL``. What its data collector reports are the outputs of a step.
+
+Parameters of the model's ``step`` are the inputs.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,14 @@ import inspect
 from typing import Any
 
 import mesa  # type: ignore[import-untyped]
+import msgspec
 
 from snapserv.errors import BadRequestError
 from snapserv.simulation.base import Simulation, exported
 
-from .wrapping import Wrapping, attribute, found, sendable
+from .attributes import attribute
+from .forwarding import Stepping, forwarded_by
+from .wrapping import found, names, sendable
 
 
 def adapt(rest: str) -> type[Simulation]:
@@ -23,19 +29,17 @@ def adapt(rest: str) -> type[Simulation]:
     if not (inspect.isclass(factory) and issubclass(factory, mesa.Model)):
         raise BadRequestError(f"{rest} is no subclass of mesa.Model", hint="object:MODULE:CLASS serves any object")
     doc = inspect.getdoc(factory) or f"The Mesa model {rest}."
-    return type(factory.__name__, (MesaSimulation,), {"factory": staticmethod(factory), "__doc__": doc})
+    forwarded_by(factory, MesaSimulation, names(getattr(factory, "exported", ())))  # said before setup
+    said = {"factory": staticmethod(factory), "__doc__": doc, **Stepping.stepped_by(factory, "step")}
+    return type(factory.__name__, (MesaSimulation,), said)
 
 
-class MesaSimulation(Wrapping):
+class MesaSimulation(Stepping):
     """A model of Mesa."""
 
-    def setup(self, **params: Any) -> None:
-        """Make the model."""
-        self.model = type(self).factory(**params)
-
-    def step(self, inputs: Any) -> dict[str, Any]:
+    def step(self, inputs: msgspec.Struct) -> dict[str, Any]:
         """Let the model step."""
-        self.model.step()
+        self.advance(inputs)
         return self.outputs()
 
     @property
@@ -58,9 +62,4 @@ class MesaSimulation(Wrapping):
     @exported
     def agents(self, name: str) -> list[Any]:
         """Return an attribute of every agent, in order."""
-        return [attribute(agent, name) for agent in self.model.agents]
-
-    @exported
-    def get(self, name: str) -> Any:
-        """Return an attribute of the model."""
-        return attribute(self.model, name)
+        return [attribute([agent], name) for agent in self.model.agents]

@@ -9,14 +9,15 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 
 from snapserv.errors import BadRequestError, SimulationError
-from snapserv.simulation.base import Simulation, exported
+from snapserv.simulation.base import Simulation
 
-from .wrapping import Wrapping, attribute, found, names, refuse_suspended, sendable, struct_of
+from .forwarding import Stepping, forwarded_by
+from .wrapping import found, names, refuse_suspended, sendable
 
 
 def adapt(rest: str) -> type[Simulation]:
@@ -40,28 +41,21 @@ def adapt(rest: str) -> type[Simulation]:
             hint=f"write object:MODULE:CLASS.METHOD with one of: {', '.join(public) or 'none'}",
         )
     refuse_suspended(getattr(kind, stepping), f"{kind.__name__}.{stepping}")
-    exports = {each: _forwarded(kind, each) for each in names(getattr(kind, "exported", ()))}
-    inputs = struct_of(getattr(kind, stepping), f"{kind.__name__}Inputs", skip=_takes_self(kind, stepping))
+    forwarded_by(kind, ObjectSimulation, names(getattr(kind, "exported", ())))  # what is wrong is said before setup
     doc = inspect.getdoc(kind) or f"An object of {kind.__name__}."
     return type(
         kind.__name__,
         (ObjectSimulation,),
-        {"factory": staticmethod(factory), "stepping": stepping, "Inputs": inputs, "__doc__": doc, **exports},
+        {"factory": staticmethod(factory), "__doc__": doc, **Stepping.stepped_by(kind, stepping)},
     )
 
 
-class ObjectSimulation(Wrapping):
+class ObjectSimulation(Stepping):
     """An object with a method that steps it."""
-
-    stepping: ClassVar[str] = "step"
-
-    def setup(self, **params: Any) -> None:
-        """Make the object."""
-        self.model = type(self).factory(**params)
 
     def step(self, inputs: msgspec.Struct) -> Mapping[str, Any] | None:
         """Call its method."""
-        result = getattr(self.model, self.stepping)(**msgspec.structs.asdict(inputs))
+        result = self.advance(inputs)
         if result is None:
             return None
         if inspect.isawaitable(result) or inspect.isgenerator(result):
@@ -79,47 +73,9 @@ class ObjectSimulation(Wrapping):
                     return True
         return False
 
-    @exported
-    def get(self, name: str) -> Any:
-        """Return an attribute of the object."""
-        return attribute(self.model, name)
-
 
 def _result(function: Callable[..., Any]) -> Any:
     try:
         return typing.get_type_hints(function).get("return")
     except NameError:  # an annotation that means nothing here
         return None
-
-
-def _takes_self(kind: type, name: str) -> bool:
-    return not isinstance(inspect.getattr_static(kind, name), staticmethod | classmethod)
-
-
-def _forwarded(kind: type, name: str) -> Any:
-    method = getattr(kind, name, None)
-    if not callable(method):
-        raise BadRequestError(
-            f"{kind.__name__}.exported names {name!r}, which is no method of it",
-            hint="attributes need not be exported: get returns them",
-        )
-    refuse_suspended(method, f"{kind.__name__}.{name}")
-    if name != "get" and hasattr(ObjectSimulation, name):
-        raise BadRequestError(
-            f"{kind.__name__}.exported names {name!r}, which is a part of every simulation",
-            hint="export a method of another name that calls it",
-        )
-
-    def forward(self: ObjectSimulation, *args: Any, **kwargs: Any) -> Any:
-        return sendable(getattr(self.model, name)(*args, **kwargs))
-
-    forward.__name__ = name
-    forward.__annotations__ = getattr(method, "__annotations__", {})
-    forward.__wrapped__ = method  # type: ignore[attr-defined]  # where those mean something
-    forward.__doc__ = inspect.getdoc(method)
-    signature = inspect.signature(method)
-    if not _takes_self(kind, name):
-        own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
-        signature = signature.replace(parameters=[own, *signature.parameters.values()])
-    forward.__signature__ = signature  # type: ignore[attr-defined]
-    return exported(forward)

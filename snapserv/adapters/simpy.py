@@ -20,7 +20,9 @@ from simpy.resources.store import Store
 from snapserv.errors import BadRequestError
 from snapserv.simulation.base import Simulation, exported
 
-from .wrapping import Wrapping, attribute, attributes, found, names, refuse_suspended, sendable
+from .attributes import attributes
+from .forwarding import Wrapping
+from .wrapping import found, names, refuse_suspended, sendable
 
 
 def adapt(rest: str) -> type[Simulation]:
@@ -42,15 +44,16 @@ class SimPySimulation(Wrapping):
     supplied = 1
 
     class Inputs(msgspec.Struct):
-        """Until when, in the model's time; or else for how long."""
+        """Until when, in the model's time; or else for how long. Attributes are ``set`` before."""
 
         until: float | None = None
         delta: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+        set: dict[str, Any] | None = None
 
-    def setup(self, **params: Any) -> None:
-        """Make the environment and the model."""
+    def make(self, **params: Any) -> Any:
+        """Return the model, with an environment of its own."""
         self.env = simpy.Environment()
-        self.model = type(self).factory(self.env, **params)
+        return type(self).factory(self.env, **params)
 
     def step(self, inputs: Inputs) -> dict[str, Any]:
         """Run until a time, or for a while; where it is that time already, nothing happens.
@@ -59,10 +62,11 @@ class SimPySimulation(Wrapping):
             BadRequestError: That time is before now.
         """
         until = self.env.now + inputs.delta if inputs.until is None else inputs.until
+        if not until >= self.env.now:
+            raise BadRequestError(f"until {until:g}, and it is {self.env.now:g}", hint="time does not go back")
+        self.put(self.prepare_settings(inputs.set))
         if until == self.env.now:
             return self.outputs()  # the second tick of a request with ``until``, and those after it
-        if not until > self.env.now:
-            raise BadRequestError(f"until {until:g}, and it is {self.env.now:g}", hint="time does not go back")
         self.env.run(until=until)
         # SimPy 4.1.2 puts the event that ended the run back, to be looked at once more: nothing happens in it.
         if self.env._queue and self.env._queue[0][1] < URGENT:
@@ -85,11 +89,6 @@ class SimPySimulation(Wrapping):
         for name in names(getattr(self.model, "monitored", ())):
             said[name] = sendable(getattr(self.model, name))
         return {**said, "now": self.env.now, "events": len(self.env._queue)}
-
-    @exported
-    def get(self, name: str) -> Any:
-        """Return an attribute of the model."""
-        return attribute(self.model, name)
 
 
 def _resource(value: Any) -> dict[str, Any] | None:

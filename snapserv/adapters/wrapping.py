@@ -1,4 +1,4 @@
-"""What adapters of Python models share: parameters from a signature, and values that can be sent."""
+"""What adapters share: classes that targets name, structs from signatures, and values that can be sent."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 import numpy as np
 from snapserv_client.wire import pack
 
-from snapserv.errors import BadRequestError, NotFoundError, TooLargeError
-from snapserv.simulation.base import Simulation
+from snapserv.errors import BadRequestError, TooLargeError
 from snapserv.simulation.checking import is_suspended
 from snapserv.simulation.modules import load_object
 
@@ -24,55 +23,6 @@ ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 """What ``repr`` says of an object besides: another in every run, and in every replay."""
 IMMUTABLE = (str, int, float, bool, type(None), bytes)
 VARIABLE = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-
-
-class Forwarding(Simulation):
-    """A simulation whose hooks are those of the object that it serves, where that has them."""
-
-    def has_hook(self, name: str) -> bool:
-        """Return whether the object has a hook, or a subclass of the adapter."""
-        return getattr(type(self), name) is not getattr(Forwarding, name) or self._hook(name) is not None
-
-    def on_branch(self, seed: int | None) -> None:
-        """Call the object's ``on_branch``."""
-        hook = self._hook("on_branch")
-        if hook is not None:
-            hook(seed)
-
-    def on_snapshot(self) -> None:
-        """Call the object's ``on_snapshot``."""
-        hook = self._hook("on_snapshot")
-        if hook is not None:
-            hook()
-
-    def on_drop(self) -> None:
-        """Call the object's ``on_drop``."""
-        hook = self._hook("on_drop")
-        if hook is not None:
-            hook()
-
-    def _hook(self, name: str) -> Callable[..., Any] | None:
-        hook = getattr(self.authors, name, None)
-        return hook if callable(hook) else None
-
-
-class Wrapping(Forwarding):
-    """A model made by somebody else's class or function, whose parameters are setup's."""
-
-    factory: ClassVar[Callable[..., Any]]
-    supplied: ClassVar[int] = 0
-    """How many of the factory's first parameters the adapter supplies."""
-
-    @property
-    def authors(self) -> Any:
-        """The model."""
-        return self.model
-
-    @classmethod
-    def _params_struct(cls) -> type[msgspec.Struct]:
-        return struct_of(cls.factory, f"{cls.__name__}Params", skip=cls.supplied)
-
-    model: Any
 
 
 def found(rest: str, wanted: str) -> Callable[..., Any]:
@@ -164,13 +114,6 @@ def names(given: str | Iterable[str]) -> list[str]:
     return [given] if isinstance(given, str) else list(given)
 
 
-def attributes(model: Any) -> dict[str, Any]:
-    """Return the public attributes that a model itself has, in its dict or in slots."""
-    slots = (slot for kind in type(model).__mro__ for slot in names(vars(kind).get("__slots__", ())))
-    found = {slot: getattr(model, slot) for slot in slots if hasattr(model, slot)} | getattr(model, "__dict__", {})
-    return {name: value for name, value in found.items() if not name.startswith("_")}
-
-
 def refuse_suspended(method: Callable[..., Any], name: str) -> None:
     """Check that calling a method runs it.
 
@@ -182,15 +125,3 @@ def refuse_suspended(method: Callable[..., Any], name: str) -> None:
             f"{name} is a coroutine or a generator: calling it runs nothing",
             hint="add a method that drives it, and returns what came of it",
         )
-
-
-def attribute(model: Any, name: str) -> Any:
-    """Return a public attribute of a model, as far as it can be sent.
-
-    Raises:
-        NotFoundError: There is none of that name; the message lists those that there are.
-    """
-    if name.startswith("_") or not hasattr(model, name) or callable(getattr(model, name)):
-        known = ", ".join(sorted(attributes(model)))
-        raise NotFoundError(f"no attribute {name!r}", hint=f"attributes: {known or 'none'}")
-    return sendable(getattr(model, name))

@@ -6,7 +6,7 @@ import inspect
 import pickle
 from pathlib import Path
 
-from ..adapters.schemes import SCHEMES, adapt
+from ..adapters.schemes import adapter_of
 from ..errors import BadRequestError
 from ..simulation.base import Simulation
 from ..simulation.blame import AuthorsCode
@@ -17,7 +17,7 @@ from ..simulation.modules import load_object
 def load_simulation(target: str) -> type[Simulation]:
     """Return the class that ``target`` names.
 
-    ``gym:CartPole-v1`` and the like are other people's simulators; see `snapserv.adapters`.
+    ``gym:CartPole-v1`` and the like are other people's simulators; see `snapserv.adapters.schemes`.
     ``pickle:/file`` is a class that ``snapserv_client.local`` wrote by value for a notebook, on this machine and
     by this user; nothing that comes over the network is ever unpickled.
 
@@ -30,10 +30,10 @@ def load_simulation(target: str) -> type[Simulation]:
     """
     scheme, _, rest = target.partition(":")
     with AuthorsCode(f"looking {target} up"):  # what is found there is asked for its signature, and more
-        if scheme in SCHEMES and rest:
-            return adapt(scheme, rest)
         if scheme == "pickle" and rest:
             return _checked(pickle.loads(Path(rest).read_bytes()), target)
+        if rest and (adapt := adapter_of(scheme)) is not None:
+            return adapt(rest)
         return _checked(load_object(target, wanted="class", fits=_is_simulation), target)
 
 

@@ -103,7 +103,7 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, Holdings, Files, dic
         "inputs": kind.describe_inputs(),
         "params": kind.describe_params(),
         "param_values": {name: plain(value) for name, value in params.items()},
-        "methods": kind.describe_methods(),
+        "methods": type(simulation).describe_methods(),
         "arena": arena.describe(),
         "fork": " · ".join(part for part in fork.mode() if part),
         "huge_heap_bytes": huge_heap_bytes,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import Json, failing, pairs
-from .output import EXIT_CODES, show, table
+from .output import EXIT_CODES, show
 
 if TYPE_CHECKING:
     from snapserv.doctor.machine import Finding
@@ -36,22 +36,34 @@ def doctor(
     with failing(as_json=as_json):
         if target is None:
             found = diagnose()
-            show(found, as_json=as_json, people=lambda: _table(found.findings))
+            show(found, as_json=as_json, people=lambda: _lines(found.findings))
             if not found.runs:
                 raise typer.Exit(EXIT_CODES["machine"])
             return
         findings = examine(target, pairs(param or [], "param"), branch_dir or [])
     branches = not any(finding.verdict == "missing" for finding in findings)
     said = {"target": target, "branches": branches, "findings": findings}
-    show(said, as_json=as_json, people=lambda: _table(findings))
+    show(said, as_json=as_json, people=lambda: _lines(findings))
     if not branches:
         raise typer.Exit(EXIT_CODES["simulation"])
 
 
-def _table(findings: Sequence[Finding]) -> Any:
+def _lines(findings: Sequence[Finding]) -> Any:
+    """Return an entry a line; below it, what is to be done, where that is something."""
+    from rich.console import Group
+    from rich.padding import Padding
+    from rich.table import Table
     from rich.text import Text
 
-    rows = table("", "what", "found", "to improve")
+    wide = max(len(finding.what) for finding in findings)
+    parts: list[Any] = []
     for finding in findings:
-        rows.add_row(Text(*SIGNS[finding.verdict]), finding.what, finding.found, finding.improve)
-    return rows
+        line = Table.grid(padding=(0, 1))
+        line.add_column(width=1)
+        line.add_column(width=wide)
+        line.add_column()
+        line.add_row(Text(*SIGNS[finding.verdict]), Text(finding.what), Text(finding.found))
+        parts.append(line)
+        if finding.improve:
+            parts.append(Padding(Text(f"→ {finding.improve}", SIGNS[finding.verdict][1]), (0, 0, 0, 4)))
+    return Group(*parts)

@@ -1,4 +1,4 @@
-"""Whether another random stream changes anything: two children of a simulation, with two seeds, are compared."""
+"""Whether clones of a simulation go the same way, and whether another random stream changes that."""
 
 from __future__ import annotations
 
@@ -30,6 +30,55 @@ class _Tried(msgspec.Struct):
     ticks: list[str]
     stood: list[tuple[str, bytes]] = []
     raised: str = ""
+
+
+def try_clones(simulation: Simulation) -> tuple[Finding, list[str]]:
+    """Say whether two clones of a simulation do the same, whose setup and first tick have run.
+
+    Returns:
+        What was found, and a digest of each of their ticks.
+    """
+    what = "two clones"
+    if fork.count_threads() > 1:
+        return Finding(what, "ok", "not tried, since a fork is refused"), []
+    flush()
+    one, other = _child(simulation, None), _child(simulation, None)
+    if one is None or other is None or one.raised:
+        return Finding(what, "weak", f"not tried: {one.raised if one else 'a child ended'}"), []
+    ticks = min(len(one.ticks), len(other.ticks))
+    parts = next((n for n, (a, b) in enumerate(zip(one.ticks, other.ticks, strict=False), 1) if a != b), None)
+    if parts is None:
+        return Finding(what, "ok", f"did the same for {ticks} ticks"), one.ticks
+    return (
+        Finding(
+            what,
+            "weak",
+            f"differ from tick {parts} on, with the same streams and inputs",
+            "something of it is no part of the process: a clock, chance from the system, a file, another process",
+        ),
+        one.ticks,
+    )
+
+
+def compare_again(ticks: list[str], again: list[str]) -> Finding:
+    """Say whether a simulation that was set up anew did the same ticks as one before."""
+    what = "a replay"
+    parts = next((n for n, (a, b) in enumerate(zip(ticks, again, strict=False), 1) if a != b), None)
+    if not ticks or not again:
+        return Finding(what, "ok", "not tried: no tick ran")
+    if parts is None:
+        return Finding(what, "ok", f"set up anew, it did the same for {min(len(ticks), len(again))} ticks")
+    return Finding(
+        what,
+        "weak",
+        f"set up anew, it differs from tick {parts} on",
+        "verify and replay will say so as well: give setup a seed, and have all chance come of it",
+    )
+
+
+def ticks_of(simulation: Simulation) -> list[str]:
+    """Return a digest of each of the next ticks of a simulation, in this process."""
+    return _try(simulation, None).ticks
 
 
 def try_seeds(simulation: Simulation) -> Finding:
@@ -69,8 +118,8 @@ def try_seeds(simulation: Simulation) -> Finding:
     return Finding(WHAT, "ok", f"{listed}; {same}: where there is chance in it, give it reseed(seed) or on_branch")
 
 
-def _child(simulation: Simulation, seed: int) -> _Tried | None:
-    """Return what a forked child says that was given a seed; None where it said nothing."""
+def _child(simulation: Simulation, seed: int | None) -> _Tried | None:
+    """Return what a forked child says that was given a seed, or keeps its streams; None where it said nothing."""
     reading, writing = os.pipe()
     stood = streams.states()
     pid = os.fork()
@@ -86,7 +135,7 @@ def _child(simulation: Simulation, seed: int) -> _Tried | None:
     return msgspec.json.decode(said, type=_Tried) if said else None
 
 
-def _try(simulation: Simulation, seed: int) -> _Tried:
+def _try(simulation: Simulation, seed: int | None) -> _Tried:
     tried = _Tried([], [], [])
     began = time.monotonic()
     try:

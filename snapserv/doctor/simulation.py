@@ -2,6 +2,7 @@
 
 Setup and one tick run once, in a process of their own with the settings that cells have; then that process looks at
 itself. What is found is what a fork shares or loses: see "good fork citizens" in docs/writing-a-simulation.md.
+Another process does the same ticks again from the beginning. What they print goes to standard error.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -25,17 +26,26 @@ from ..cell.holdings import ADVICE, Held, Holdings
 from ..cell.pools import advice, owned
 from ..cell.temporary import NAMED
 from ..cell.threads import running
-from ..errors import InternalError, NotBranchableError, SimulationError, SnapservError, error_from_wire
+from ..errors import (
+    BadRequestError,
+    InternalError,
+    NotBranchableError,
+    SimulationError,
+    SnapservError,
+    error_from_wire,
+)
 from ..simulation import streams
-from ..simulation.base import Simulation
+from ..simulation.base import Simulation, is_exported
+from ..simulation.calling import prepare_call
 from ..simulation.modules import search
 from ..simulation.naming import shortened
 from . import garbage
-from .chance import try_seeds
+from .chance import compare_again, ticks_of, try_clones, try_seeds
 from .machine import Finding
 from .readings import Readings
 
-ANSWER_DESCRIPTOR = 3
+MOST_SETUP_S = 20.0
+"""What takes longer to set up is not set up twice."""
 HELD = {
     "shared memory": ("shared_memory", "lost_memory"),
     "sockets and pipes": ("pipes", "sockets", "terminals", "events"),
@@ -58,35 +68,47 @@ def examine(target: str, params: Mapping[str, Any], branch_dirs: Sequence[str] =
     Raises:
         SnapservError: What the target, its parameters or its setup met.
     """
+    request = {
+        "target": target,
+        "params": dict(params),
+        "path": [os.getcwd(), *sys.path],
+        "branch_dirs": [name if name == NAMED else os.path.abspath(name) for name in branch_dirs],
+        "again": False,
+    }
+    said = _ask(request)
+    findings = msgspec.convert(said["findings"], list[Finding])
+    if said["setup_s"] > MOST_SETUP_S:
+        findings.append(Finding("a replay", "ok", f"not tried: setup takes {said['setup_s']:.0f} s"))
+    elif said["ticks"]:
+        findings.append(compare_again(said["ticks"], _ask({**request, "again": True})["ticks"]))
+    return findings
+
+
+def _ask(request: Mapping[str, Any]) -> dict[str, Any]:
     from ..nodes.process_table import cell_environment
 
     reading, writing = os.pipe()
-    request = json.dumps(
-        {
-            "target": target,
-            "params": dict(params),
-            "path": [os.getcwd(), *sys.path],
-            "branch_dirs": [name if name == NAMED else os.path.abspath(name) for name in branch_dirs],
-        }
-    )
     try:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "snapserv.doctor.simulation", str(writing)],
             stdin=subprocess.PIPE,
+            stdout=2,  # what is said to programs on standard output is said once, and by us
             pass_fds=[writing],
             env=cell_environment(),
         )
     finally:
         os.close(writing)
     with os.fdopen(reading, "rb") as answers:
-        process.communicate(request.encode())
+        process.communicate(json.dumps(request).encode())
         answer = answers.read()
     if not answer:
-        raise InternalError(f"trying {target} out ended with status {process.returncode}", hint="see its output")
-    found = msgspec.json.decode(answer)
+        raise InternalError(
+            f"trying {request['target']} out ended with status {process.returncode}", hint="see its output"
+        )
+    found: dict[str, Any] = msgspec.json.decode(answer)
     if "error" in found:
         raise error_from_wire(found["error"])
-    return msgspec.convert(found["findings"], list[Finding])
+    return found
 
 
 def main() -> None:
@@ -96,15 +118,14 @@ def main() -> None:
     search(request["path"])
     streams.watch()
     try:
-        findings = [msgspec.to_builtins(finding) for finding in _examine(request, {0, 1, 2, answers})]
-        answer: dict[str, Any] = {"findings": findings}
+        answer = _examine(request, {0, 1, 2, answers})
     except SnapservError as error:
         answer = {"error": error.to_wire()}
     os.write(answers, msgspec.json.encode(answer))
     os._exit(0)  # a simulator's threads and exit handlers are not ours to wait for
 
 
-def _examine(request: Mapping[str, Any], known: set[int]) -> Iterator[Finding]:
+def _examine(request: Mapping[str, Any], known: set[int]) -> dict[str, Any]:
     from ..cell.loading import load_simulation
     from ..nodes.stacks import TEMPORARY, Stores
 
@@ -115,14 +136,29 @@ def _examine(request: Mapping[str, Any], known: set[int]) -> Iterator[Finding]:
         named = [*kind.branch_dirs, *request["branch_dirs"]]
         # What is tried out is not to change the user's own folders, where a node would not change them.
         files.begin_setup(named, shared="temporary_files" in kind.allow)
-        yield from _try_out(kind, request, known, files, named)
+        simulation, readings, setup_s = _build(kind, request)
+        answer: dict[str, Any] = {"setup_s": setup_s}
+        if request["again"]:
+            _begin_as_a_branch(files)
+            _tick(simulation, readings)
+            return {**answer, "ticks": ticks_of(simulation)}
+        tried = _Tried(simulation, readings, [])
+        findings = [Finding("setup", "ok", f"{setup_s:.2f} s"), *_try_out(tried, known, files, named)]
+        return {**answer, "findings": msgspec.to_builtins(findings), "ticks": tried.ticks}
     finally:
         files.abolish()
 
 
-def _try_out(
-    kind: type[Simulation], request: Mapping[str, Any], known: set[int], files: Files, named: Sequence[str]
-) -> Iterator[Finding]:
+class _Tried(NamedTuple):
+    """A simulation that is tried out, what it reads, and a digest of each tick of its clones."""
+
+    simulation: Simulation
+    readings: Readings
+    ticks: list[str]
+
+
+def _build(kind: type[Simulation], request: Mapping[str, Any]) -> tuple[Simulation, Readings, float]:
+    """Return a simulation whose setup has run, what it has read, and how long that took, in seconds."""
     readings = Readings()
     began = time.monotonic()
     try:
@@ -136,11 +172,20 @@ def _try_out(
             f"setup raised {type(cause).__name__}: {cause}", details={"traceback": text}
         ) from cause
     simulation.arena.seal()
-    yield Finding("setup", "ok", f"{time.monotonic() - began:.2f} s")
+    return simulation, readings, time.monotonic() - began
+
+
+def _try_out(tried: _Tried, known: set[int], files: Files, named: Sequence[str]) -> Iterator[Finding]:
+    simulation, readings, ticks = tried
+    kind = type(simulation)
     temporary = _begin_as_a_branch(files)
     yield _tick(simulation, readings)
     yield garbage.look_at(simulation)
+    alike, found = try_clones(simulation)
+    ticks += found
+    yield alike
     yield try_seeds(simulation)
+    yield from _played(simulation)
     yield from _threads()
     own = [] if files.temporary is None else [files.temporary.root]
     yield _written(known, [os.path.realpath(folder) for folder in (*named, *own)])
@@ -165,6 +210,24 @@ def _tick(simulation: Any, readings: Readings) -> Finding:
         )
     given = f"with {dict(example)}" if example else "without inputs"
     return Finding("a tick", "ok", f"{(time.monotonic() - began) * 1000:.2f} ms, {given}")
+
+
+def _played(simulation: Simulation) -> Iterator[Finding]:
+    """Call what environments have besides, and what may start threads that were not there before."""
+    for name in ("reset", "render"):
+        if not is_exported(getattr(type(simulation), name, None)):
+            continue
+        began = time.monotonic()
+        try:
+            prepare_call(simulation, name)()
+        except BadRequestError as refused:
+            yield Finding(f"its {name}", "ok", f"not to be had: {refused.message}")
+        except Exception as cause:  # noqa: BLE001 - whatever the author's code raises
+            yield Finding(
+                f"its {name}", "weak", f"{type(cause).__name__}: {cause}"[:200], f"a call of {name} fails"
+            )
+        else:
+            yield Finding(f"its {name}", "ok", f"{(time.monotonic() - began) * 1000:.2f} ms")
 
 
 def _threads() -> Iterator[Finding]:

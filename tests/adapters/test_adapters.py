@@ -124,7 +124,7 @@ def test_an_object_has_its_methods_parameters_as_inputs(serve: Serve) -> None:
         assert main.step(counters=4).outputs["waiting"] == 10
         assert main.call("get", "minutes") == 4
         spec = server.spec()
-        assert [method.name for method in spec.methods] == ["get", "rush"]
+        assert [method.name for method in spec.methods] == ["get", "rush", "set"]
         for wrong in ({"counters": "many"}, {"counter": 1}):
             with pytest.raises(BadRequestError, match="counter"):
                 main.step(inputs=wrong)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from gymnasium.wrappers import TimeLimit
-from snapserv_client import Server, aio
-from snapserv_client.errors import BadRequestError
+from snapserv_client import Branch, Server, aio
+from snapserv_client.errors import BadRequestError, NotFoundError
 from snapserv_client.gym import SnapEnv, SnapVectorEnv
+from snapserv_client.sync import pickled
 
-from ..conftest import ServerProcess
+from ..conftest import ROOT, ServerProcess, start_server
 from .conftest import assert_equal
 
 Serve = Callable[..., ServerProcess]
@@ -29,20 +33,89 @@ def refused(handle: Any, way: str) -> str:
     return caught.value.hint
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["copy", "deepcopy"])
 def test_a_copy_of_a_server_or_a_node_is_refused_with_what_to_do_instead(server: Server, way: str) -> None:
     nodes = len(server.tree().nodes)
     assert "connect" in refused(server, way)
     for node in (server.branch("main"), server.snapshot("root")):
-        assert ("connect(endpoint).node(name)" if way == "pickle" else "branch()") in refused(node, way)
+        assert "branch()" in refused(node, way)
     assert len(server.tree().nodes) == nodes
 
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_of_the_asyncio_client_is_copied_or_pickled(server: Server, way: str) -> None:
     async def ask() -> None:
         async with await aio.connect(server.endpoint, timeout_s=10.0) as other:
             refused(other, way)
             refused(await other.branch("main"), way)
 
     asyncio.run(ask())
+
+
+def advance(node: Branch, ticks: int) -> tuple[int, int]:
+    """Step a branch in another process; return where it is then, and how many connections it took."""
+    for _ in range(ticks):
+        node.step()
+    return node.info().step, len(pickled._known)
+
+
+def play(env: SnapEnv, actions: list[int]) -> list[Any]:
+    """Do actions in another process."""
+    return [env.step(action)[:3] for action in actions]
+
+
+def elsewhere(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a fresh process, which gets its arguments as a pool's or Ray's does: pickled."""
+    script = (
+        "import pickle, sys; f, a = pickle.load(sys.stdin.buffer); sys.stdout.buffer.write(pickle.dumps(f(*a)))"
+    )
+    sent = pickle.dumps((function, arguments))
+    done = subprocess.run([sys.executable, "-c", script], input=sent, stdout=subprocess.PIPE, cwd=ROOT, check=True)
+    return pickle.loads(done.stdout)
+
+
+def test_nodes_are_pickled_as_where_they_are(server: Server) -> None:
+    main = server.branch("main")
+    branch = main.snapshot().branch()
+    assert elsewhere(advance, branch, 3) == (3, 1)
+    assert branch.info().step == 3
+    again = pickle.loads(pickle.dumps([server, main, server.snapshot("root")]))
+    assert [again[0].endpoint, again[1].id, again[2].name] == [server.endpoint, main.id, "root"]
+    assert again[1]._server is again[2]._server is again[0], "one connection"
+    gone = pickle.dumps(branch)
+    branch.drop()
+    with pytest.raises(NotFoundError):
+        pickle.loads(gone)
+    again[0].close()
+
+
+def test_a_node_is_not_taken_for_another_servers(short_path: Path) -> None:
+    process = start_server(short_path, "tests.simulations.walk:Walk")
+    with process.connect() as server:
+        written = pickle.dumps(server.branch("main"))
+    assert process.end() == 0
+    process = start_server(short_path, "tests.simulations.walk:Walk")
+    with pytest.raises(NotFoundError, match="another server"):
+        pickle.loads(written)
+    assert process.end() == 0
+
+
+def test_an_environment_is_stepped_in_another_process(serve: Serve) -> None:
+    with serve("gym:CartPole-v1").connect() as server:
+        env = SnapEnv(server.branch("main"))
+        env.reset(seed=1)
+        (twin,) = env.branch()
+        actions = [0, 1, 1, 0]
+        assert_equal(elsewhere(play, env, actions), [twin.step(action)[:3] for action in actions])
+        assert env.node.info().step == 4, "it is the same branch"
+        vector = env.vector(2)
+        again = pickle.loads(pickle.dumps(vector))
+        assert [each.node.id for each in again.envs] == [each.node.id for each in vector.envs]
+        nodes = len(server.tree().nodes)
+        again.close()
+        assert len(server.tree().nodes) == nodes, "whoever made the branches drops them"
+        vector.close()
+        twin.close()
 
 
 def test_a_deep_copy_of_an_environment_goes_on_by_itself(serve: Serve) -> None:
@@ -63,7 +136,6 @@ def test_a_deep_copy_of_an_environment_goes_on_by_itself(serve: Serve) -> None:
         twin.close()
         assert len(server.tree().nodes) == before, "the copy's branch, and the snapshot that it was made of"
         assert "deepcopy" in refused(env, "copy")
-        assert "SnapEnv(connect(" in refused(env, "pickle")
 
 
 def test_a_deep_copy_of_a_wrapped_environment_and_of_a_vector_branches_what_is_within(serve: Serve) -> None:

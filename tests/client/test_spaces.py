@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +27,7 @@ SPACES = [
     spaces.Text(8, min_length=2, charset="abc"),
     spaces.Tuple([spaces.Discrete(2), spaces.Tuple([spaces.Box(0, 1, (2,))])]),
     spaces.Dict({"b": spaces.Discrete(3), "a": spaces.Dict({"x": spaces.Box(0, 1, ())})}),
+    spaces.Dict({("b", 1): spaces.Discrete(3), ("a", 2): spaces.Dict({1: spaces.Box(0, 1, ())})}),
     spaces.OneOf([spaces.Discrete(3), spaces.Box(0, 1, (2,))]),
     spaces.Sequence(spaces.Discrete(4)),
     spaces.Sequence(spaces.Box(0, 1, (2,)), stack=True),
@@ -45,6 +50,53 @@ def test_spaces_and_their_values_cross_the_wire_exactly(space: spaces.Space[Any]
         found = value_from_wire(again, crossed(value_to_wire(space, value)))
         assert space.contains(found)
         assert_equal(found, value)
+
+
+class Missions(spaces.Space[str]):
+    """Text of a form of its own, as Minigrid's missions are."""
+
+    def sample(self, mask: Any = None, probability: Any = None) -> str:
+        return f"get the {self.np_random.choice(['red key', 'blue ball'])}, please"
+
+    def contains(self, x: Any) -> bool:
+        return isinstance(x, str) and x.startswith("get the ")
+
+
+def test_a_kind_of_text_crosses_as_text_and_its_stream_stays_where_it_is() -> None:
+    space, twin = Missions(seed=3), Missions(seed=3)
+    again = space_from_wire(space_to_wire(space))
+    assert space.sample() == twin.sample(), "nothing was drawn of it to find out what it is"
+    value = space.sample()
+    assert again.contains(value_from_wire(again, value_to_wire(space, value)))
+    assert value_from_wire(again, value_to_wire(space, value)) == value
+    assert action_from_wire(space, value) == value
+    with pytest.raises(BadRequestError, match="not in"):
+        action_from_wire(space, "put it down")
+
+
+def test_the_oldest_gymnasium_has_its_spaces_cross_as_well() -> None:
+    """Run in a process that imports it: what Gymnasium calls spaces has changed between its versions."""
+    oldest = Path(sys.prefix) / "gymnasium-1.0"
+    if not oldest.is_dir():
+        pytest.skip("gymnasium 1.0 is not beside this environment: make puts it there")
+    again = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            __file__,
+            "-k",
+            "exactly or refused or text",
+        ],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(oldest), *filter(None, sys.path)])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 0, again.stdout + again.stderr
 
 
 def test_what_describes_no_space_is_refused() -> None:

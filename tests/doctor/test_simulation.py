@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -270,3 +271,69 @@ class Ends(Simulation):
     finding = by["what is done by the collector"]
     assert (finding.verdict, bool(finding.improve)) == (("ok", False) if said is None else ("weak", True))
     assert said is None or said in finding.found
+
+
+NOISY = """
+import os, sys, threading, time
+from snapserv import Simulation, exported
+
+class Noisy(Simulation):
+    def setup(self, what: str = "", seed: int = 0):
+        print("setup prints")
+        os.write(1, b"and writes\\n")
+        self.what, self.at = what, time.monotonic_ns() if what == "replay" else 0
+
+    def step(self, inputs):
+        print("and so does a tick")
+        if self.what == "clones":
+            return {"drawn": os.urandom(8)}
+        return {"at": self.at, "drawn": int(self.rng.integers(1 << 30))}
+
+    @exported
+    def reset(self):
+        if self.what == "reset":
+            raise ValueError("not again")
+
+    @exported
+    def render(self):
+        if self.what == "render":
+            threading.Thread(target=threading.Event().wait, name="audio", daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "finding", "verdict", "words"),
+    [
+        ("", "two clones", "ok", "the same for 8 ticks"),
+        ("", "a replay", "ok", "the same for 8 ticks"),
+        ("", "its reset", "ok", "ms"),
+        ("clones", "two clones", "weak", "from tick 1 on"),
+        ("replay", "two clones", "ok", "the same"),
+        ("replay", "a replay", "weak", "from tick 1 on"),
+        ("reset", "its reset", "weak", "ValueError: not again"),
+        ("render", "threads", "missing", "audio"),
+    ],
+)
+def test_it_is_played_cloned_and_set_up_anew(
+    tmp_path: Path, what: str, finding: str, verdict: str, words: str
+) -> None:
+    (tmp_path / "noisy.py").write_text(NOISY)
+    by = {each.what: each for each in examine(f"{tmp_path}/noisy.py:Noisy", {"what": what})}
+    assert by[finding].verdict == verdict
+    assert words in by[finding].found
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+def test_what_it_prints_is_not_mixed_with_what_is_said_of_it(tmp_path: Path, columns: str) -> None:
+    (tmp_path / "noisy.py").write_text(NOISY)
+    command = [sys.executable, "-m", "snapserv", "doctor", f"{tmp_path}/noisy.py:Noisy"]
+    environment = {**os.environ, "COLUMNS": columns}
+    as_json, for_people = (
+        subprocess.run([*command, *more], cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        for more in (["--json"], [])
+    )
+    assert json.loads(as_json.stdout)["branches"] is True
+    assert "and writes" in as_json.stderr
+    assert "prints" not in for_people.stdout
+    assert all(len(line.rstrip()) <= int(columns) for line in for_people.stdout.splitlines())
+    assert [line for line in for_people.stdout.splitlines() if line.startswith("✓ a tick")]

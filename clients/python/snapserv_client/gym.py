@@ -7,13 +7,14 @@ cannot do: go back to a moment, and be in several places at once.
 from __future__ import annotations
 
 import contextlib
+import enum
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import gymnasium
 import numpy as np
-from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector import VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 
 from . import requests
@@ -24,6 +25,18 @@ from .requests import Request
 from .spaces import action_from_wire, space_from_wire, value_from_wire, value_to_wire
 from .sync import Branch, Snapshot
 
+if TYPE_CHECKING or hasattr(gymnasium.vector, "AutoresetMode"):
+    from gymnasium.vector import AutoresetMode
+else:
+
+    class AutoresetMode(enum.Enum):
+        """What happens after an episode ended: Gymnasium 1.0 does the first, and has no name for it."""
+
+        NEXT_STEP = "NextStep"
+        SAME_STEP = "SameStep"
+        DISABLED = "Disabled"
+
+
 Env = gymnasium.Env[Any, Any]
 Observed = tuple[Any, dict[str, Any]]
 Stepped = tuple[Any, float, bool, bool, dict[str, Any]]
@@ -31,6 +44,8 @@ Stepped = tuple[Any, float, bool, bool, dict[str, Any]]
 
 class SnapEnv(Handle, Env):
     """An environment that is a branch. `copy.deepcopy` of it is one more branch, which `close` drops.
+
+    Unpickled, as by a task of Ray or a pool of processes, it is the same branch still: one steps it at a time.
 
     Args:
         branch: A live branch of a tree that serves an environment.
@@ -41,7 +56,6 @@ class SnapEnv(Handle, Env):
     """
 
     another = "copy.deepcopy(env), or env.branch(), goes on from here by itself"
-    elsewhere = "pass its endpoint and its name: SnapEnv(connect(env.node.endpoint).branch(env.node.name))"
 
     def __init__(self, branch: Branch, *, owned: bool = False) -> None:
         if not isinstance(branch, Branch):
@@ -137,6 +151,10 @@ class SnapEnv(Handle, Env):
             raise
         return made
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        own = ("node", "_owned", "_source")
+        return _unpickled, (self.node, {name: value for name, value in vars(self).items() if name not in own})
+
     def _inputs(self, action: Any) -> dict[str, Any]:
         return {"action": value_to_wire(self.action_space, action)}
 
@@ -148,6 +166,12 @@ class SnapEnv(Handle, Env):
     def _stepped(self, wire: dict[str, Any]) -> Stepped:
         observation, info = self._observed(wire)
         return observation, wire["reward"], wire["terminated"], wire["truncated"], info
+
+
+def _unpickled(node: Branch, state: dict[str, Any]) -> SnapEnv:
+    env = SnapEnv.__new__(SnapEnv)
+    env.__dict__ |= {**state, "node": node, "_owned": False, "_source": None}
+    return env
 
 
 class _Source:
@@ -175,7 +199,6 @@ class SnapVectorEnv(Handle, VectorEnv[Any, Any, Any]):
     """
 
     another = "copy.deepcopy(envs) goes on from here by itself"
-    elsewhere = SnapEnv.elsewhere
 
     def __init__(
         self,
@@ -300,6 +323,9 @@ class SnapVectorEnv(Handle, VectorEnv[Any, Any, Any]):
         memo[id(self)] = made
         return made
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        return _vector_of, (self.envs, self.autoreset_mode, self.copy)
+
     def _resets(
         self, where: Sequence[int], seeds: Sequence[int | None] = (), options: dict[str, Any] | None = None
     ) -> list[Request[Any]]:
@@ -324,6 +350,10 @@ class SnapVectorEnv(Handle, VectorEnv[Any, Any, Any]):
 
     def _run(self, asked: Sequence[Request[Any]]) -> list[Any]:
         return self.envs[0].node.run_together(asked)
+
+
+def _vector_of(envs: list[SnapEnv], autoreset_mode: AutoresetMode, copied: bool) -> SnapVectorEnv:
+    return SnapVectorEnv(envs, autoreset_mode=autoreset_mode, copy=copied)
 
 
 def _rendered(wire: Any) -> Any:

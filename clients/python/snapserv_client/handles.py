@@ -1,4 +1,4 @@
-"""What stands for something on a server, and so cannot be copied or written down as if it were that thing."""
+"""What stands for something on a server, and so cannot be copied as if it were that thing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .errors import BadRequestError
 class Handle:
     """Base of what stands for something on a server: a copy would be a second name for the same thing.
 
-    `copy`, `copy.deepcopy` and `pickle` are refused, with what to do instead.
+    `copy` and `copy.deepcopy` are refused, with what to do instead, and `pickle` where a subclass knows no way.
     """
 
     another: ClassVar[str] = "connect again"
@@ -24,7 +24,7 @@ class Handle:
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         raise self._no("a copy of it would be the same one", self.another)
 
-    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
         raise self._no("it cannot be pickled", self.elsewhere)
 
     def _no(self, why: str, hint: str) -> BadRequestError:

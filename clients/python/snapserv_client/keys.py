@@ -38,10 +38,11 @@ class KeyPair:
 
 @dataclass(frozen=True)
 class ClientKeys:
-    """What a client needs: keys of its own, and the public key of the server that it means."""
+    """What a client needs: keys of its own, and the public key of the server that it means; and where they are."""
 
     own: KeyPair
     server: bytes
+    folder: Path
 
     def secure(self, socket: zmq.Socket[bytes]) -> None:
         """Have ``socket`` prove who it is, and encrypt, wherever it connects to."""
@@ -102,7 +103,7 @@ def client_keys(folder: Path) -> ClientKeys:
     Raises:
         KeysError: A file is missing, is none, or others may read the secret one.
     """
-    return ClientKeys(read_pair(folder / CLIENT_SECRET), read_public(folder / SERVER_KEY))
+    return ClientKeys(read_pair(folder / CLIENT_SECRET), read_public(folder / SERVER_KEY), folder)
 
 
 def read_public(path: Path) -> bytes:

@@ -1,12 +1,15 @@
 """Gymnasium's spaces on the wire: what they are, exactly, and values of them. Needs gymnasium, on both sides.
 
 A space is a map that says its ``kind`` and the arguments that make it again; arrays stay arrays. A value of a space
-is what msgpack and arrays can say of it: tuples become arrays of msgpack, graphs and choices lists of their parts.
+is what msgpack and arrays can say of it: tuples become arrays of msgpack, graphs and choices lists of their parts,
+and a Dict with keys that are no text is a list of its values, in the space's order.
 """
 
 from __future__ import annotations
 
+import copy
 import operator
+import string
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +21,9 @@ from .errors import BadRequestError, UnsupportedError
 Wire = dict[str, Any]
 Space = spaces.Space[Any]
 Leaf = Callable[[Space, Any], Any]
+
+MOST_TEXT = 1 << 20
+"""How long a text may be of which its space does not say."""
 
 MISFITS = (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 """What taking a value apart raises that is none of its space's."""
@@ -55,12 +61,17 @@ def space_to_wire(space: Space) -> Wire:
         case spaces.OneOf():
             return {"kind": "OneOf", "spaces": [space_to_wire(each) for each in space.spaces]}
         case spaces.Dict():
-            return {"kind": "Dict", "spaces": [[key, space_to_wire(each)] for key, each in space.spaces.items()]}
+            return {
+                "kind": "Dict",
+                "spaces": [[_key(key), space_to_wire(each)] for key, each in space.spaces.items()],
+            }
         case spaces.Sequence():
             return {"kind": "Sequence", "space": space_to_wire(space.feature_space), "stack": space.stack}
         case spaces.Graph():
             edges = None if space.edge_space is None else space_to_wire(space.edge_space)
             return {"kind": "Graph", "node_space": space_to_wire(space.node_space), "edge_space": edges}
+    if _is_text(space):
+        return {"kind": "Text", "max_length": MOST_TEXT, "min_length": 0, "charset": string.printable}
     raise UnsupportedError(
         f"a space of type {type(space).__name__} cannot be sent", hint="wrap the environment to one of Gymnasium's"
     )
@@ -86,9 +97,34 @@ def _type(wire: Mapping[str, Any]) -> Any:
     return np.dtype(wire["dtype"]).type
 
 
+def _unusual(wire: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the dtype of a Discrete where it is not the usual one, which is all that Gymnasium had before 1.2."""
+    return {} if wire["dtype"] == "int64" else {"dtype": _type(wire)}
+
+
+def _key(key: Any) -> Any:
+    return [_key(each) for each in key] if isinstance(key, tuple) else key
+
+
+def _hashable(key: Any) -> Any:
+    return tuple(_hashable(each) for each in key) if isinstance(key, list) else key
+
+
+def _has_names(space: spaces.Dict) -> bool:
+    """Return whether all keys are text, as those of a map on the wire are; others' values are sent in order."""
+    return all(isinstance(key, str) for key in space.spaces)
+
+
+def _is_text(space: Space) -> bool:
+    """Return whether values are text, though the space is none of Gymnasium's: Minigrid's missions, say."""
+    if type(space).__module__.startswith("gymnasium."):
+        return False
+    return isinstance(copy.deepcopy(space).sample(), str)
+
+
 _MAKERS: dict[str, Callable[[Mapping[str, Any]], Space]] = {
     "Box": lambda wire: spaces.Box(np.array(wire["low"]), np.array(wire["high"]), dtype=_type(wire)),
-    "Discrete": lambda wire: spaces.Discrete(wire["n"], start=wire["start"], dtype=_type(wire)),
+    "Discrete": lambda wire: spaces.Discrete(wire["n"], start=wire["start"], **_unusual(wire)),
     "MultiDiscrete": lambda wire: spaces.MultiDiscrete(
         np.array(wire["nvec"]), start=np.array(wire["start"]), dtype=_type(wire)
     ),
@@ -96,7 +132,7 @@ _MAKERS: dict[str, Callable[[Mapping[str, Any]], Space]] = {
     "Text": lambda wire: spaces.Text(wire["max_length"], min_length=wire["min_length"], charset=wire["charset"]),
     "Tuple": lambda wire: spaces.Tuple([space_from_wire(each) for each in wire["spaces"]]),
     "OneOf": lambda wire: spaces.OneOf([space_from_wire(each) for each in wire["spaces"]]),
-    "Dict": lambda wire: spaces.Dict({key: space_from_wire(each) for key, each in wire["spaces"]}),
+    "Dict": lambda wire: spaces.Dict({_hashable(key): space_from_wire(each) for key, each in wire["spaces"]}),
     "Sequence": lambda wire: spaces.Sequence(space_from_wire(wire["space"]), stack=wire["stack"]),
     "Graph": lambda wire: spaces.Graph(
         space_from_wire(wire["node_space"]), wire["edge_space"] and space_from_wire(wire["edge_space"])
@@ -153,6 +189,8 @@ def _to_wire(space: Space, value: Any) -> Any:
         case spaces.Dict():
             if value.keys() != space.spaces.keys():
                 raise KeyError(f"it has the keys {sorted(value)}")
+            if not _has_names(space):
+                return [_to_wire(each, value[key]) for key, each in space.spaces.items()]
             return {key: _to_wire(each, value[key]) for key, each in space.spaces.items()}
         case spaces.OneOf():
             chosen, part = value
@@ -176,6 +214,8 @@ def _from_wire(space: Space, wire: Any, leaf: Leaf) -> Any:
         case spaces.Tuple():
             return tuple(_from_wire(each, part, leaf) for each, part in zip(space.spaces, wire, strict=True))
         case spaces.Dict():
+            if not _has_names(space) and isinstance(wire, list | tuple):
+                wire = dict(zip(space.spaces, wire, strict=True))
             if wire.keys() != space.spaces.keys():
                 raise KeyError(f"it has the keys {sorted(wire)}")
             return {key: _from_wire(each, wire[key], leaf) for key, each in space.spaces.items()}
@@ -199,6 +239,8 @@ def _from_wire(space: Space, wire: Any, leaf: Leaf) -> Any:
             if not isinstance(wire, str):
                 raise TypeError(f"{wire!r} is no text")
             return wire
+    if isinstance(wire, str) and _is_text(space):
+        return wire
     return leaf(space, wire)
 
 

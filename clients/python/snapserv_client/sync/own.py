@@ -2,19 +2,21 @@
 
 Whoever waits for events can do nothing else meanwhile, so `OwnServer.watch` takes a timeout. Requests that
 are to run at the same time go out together, as there are no tasks to wait for one each. What blocks may
-block. A server that is forgotten is closed, with a warning.
+block. A server that is forgotten is closed, with a warning. Servers and nodes can be pickled: whoever unpickles
+one connects, and that may block as well.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, SupportsIndex, TypeVar
 
 from .. import requests
 from ..display import NodeDisplay
 from ..protocol import Event
 from ..requests import Request
+from . import pickled
 from .home import Home
 
 CLIENT = "snapserv-client"
@@ -30,7 +32,15 @@ def blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 
 
 class OwnServer(Home):
-    """What only this client's server has."""
+    """What only this client's server has. It is pickled as its address; see `pickled`."""
+
+    _closes_itself = False
+    """Whether nobody closes it, who has it from a pickle."""
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        keys = self._connection.keys
+        folder = None if keys is None else keys.folder
+        return pickled.server_at, (pickled.Address(self.endpoint, folder, self._connection.timeout_s),)
 
     def watch(self, *, timeout_s: float | None = None) -> Iterator[Event]:
         """Yield events as they happen, until the server ends or none came for ``timeout_s``."""
@@ -53,14 +63,18 @@ class OwnServer(Home):
 
     def __del__(self) -> None:
         if not self._connection.closed:
-            warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=2)
+            if not self._closes_itself:
+                warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=2)
             self.close()
 
 
 class OwnNode(NodeDisplay):
-    """What only this client's nodes have."""
+    """What only this client's nodes have. They are pickled as their server's address and which node they are."""
 
     _server: Home
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        return pickled.node_of, (self._server, self.id, self.name, self.last.created)
 
     def run_together(self, wanted: Sequence[Request[T]]) -> list[T]:
         """Run requests of `snapserv_client.requests` at the same time, on its connection; see `Connection`."""
