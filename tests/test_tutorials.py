@@ -1,4 +1,4 @@
-"""The tutorials, run as they stand: their blocks one after the other, in one process, and what they say is printed."""
+"""The tutorials, run as they stand: their blocks one after the other, in one process, and what they print."""
 
 from __future__ import annotations
 
