@@ -237,7 +237,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     missing = adapters.Adapter("simpy_missing", "simpy_missing", "simpy")
     monkeypatch.setitem(adapters.SCHEMES, "simpy", missing)
     with pytest.raises(UnsupportedError) as caught:
-        adapters.adapt("simpy", "examples.machine_shop:Shop")
+        load_simulation("simpy:examples.machine_shop:Shop")
     assert "pip install 'snapserv[simpy]'" in caught.value.hint
 
 
