@@ -11,6 +11,7 @@ import msgspec
 from snapserv.errors import BadRequestError
 from snapserv.simulation.base import Simulation, exported
 
+from . import sdl
 from .attributes import Setting, attribute, settings
 from .wrapping import names, refuse_suspended, sendable, struct_of
 
@@ -104,8 +105,10 @@ class Wrapping(Forwarding):
 
     def setup(self, **params: Any) -> None:
         """Make the model."""
+        sdl.play_nothing()
         self.model = self.make(**params)
         self.export()
+        sdl.end_threads()
 
     def make(self, **params: Any) -> Any:
         """Return the model."""
@@ -142,7 +145,9 @@ class Stepping(Wrapping):
         arguments = msgspec.structs.asdict(inputs)
         if not self.takes_set:
             self.put(self.prepare_settings(arguments.pop(SET)))
-        return getattr(self.model, self.stepping)(**arguments)
+        result = getattr(self.model, self.stepping)(**arguments)
+        sdl.end_threads()
+        return result
 
 
 def forwarded_by(kind: type, adapter: type[Forwarding], listed: Sequence[str]) -> dict[str, Any]:
@@ -174,7 +179,9 @@ def _forwarded(kind: type, adapter: type[Forwarding], name: str) -> Any:
         )
 
     def forward(self: Forwarding, *args: Any, **kwargs: Any) -> Any:
-        return sendable(getattr(self.authors, name)(*args, **kwargs))
+        result = sendable(getattr(self.authors, name)(*args, **kwargs))
+        sdl.end_threads()
+        return result
 
     forward.__name__ = name
     forward.__annotations__ = getattr(method, "__annotations__", {})

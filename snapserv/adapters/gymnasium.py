@@ -6,9 +6,7 @@ episode that ended finishes the simulation: no step goes on in the next one unas
 
 from __future__ import annotations
 
-import ctypes
 import difflib
-import os
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
@@ -19,14 +17,13 @@ from gymnasium.utils import seeding
 from snapserv_client.spaces import action_from_wire, space_to_wire, value_to_wire
 
 from snapserv.errors import BadRequestError, NotFoundError, SimulationError, SnapservError
-from snapserv.ext import fork
 from snapserv.simulation.base import Simulation, exported
 
+from . import sdl
 from .forwarding import Forwarding
 from .wrapping import sendable
 
 Wrapper = str | dict[str, Any]
-SDL_INIT_TIMER = 1
 
 REFUSED = {
     "RecordVideo": "it writes files where its arguments say, and those come from clients",
@@ -89,7 +86,7 @@ class GymSimulation(Forwarding):
         chosen = env_id or self.served
         if not chosen:
             raise BadRequestError("no environment", hint="set env_id, or serve gym:CartPole-v1")
-        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # frames are read, and no window is opened
+        sdl.play_nothing()
         try:
             return gymnasium.make(chosen, **kwargs)
         except gymnasium.error.DependencyNotInstalled as cause:
@@ -122,7 +119,7 @@ class GymSimulation(Forwarding):
             "truncated": bool(truncated),
             "info": sendable(info),
         }
-        _stop_timer()
+        sdl.end_threads()
         return self.last
 
     @exported
@@ -143,7 +140,7 @@ class GymSimulation(Forwarding):
             "observation": self._seen(observation),
             "info": sendable(info),
         }
-        _stop_timer()
+        sdl.end_threads()
         return self.last
 
     @exported
@@ -181,7 +178,7 @@ class GymSimulation(Forwarding):
             plain.render_mode = mode
         if frame is None:
             raise BadRequestError("the environment renders nothing so", hint='set kwargs to {"render_mode": …}')
-        _stop_timer()
+        sdl.end_threads()
         return frame
 
     @exported
@@ -254,22 +251,6 @@ class GymSimulation(Forwarding):
 def _rewarded(reward: Any) -> Any:
     """Return a reward as it is sent: a number, or an array of one for each objective."""
     return np.asarray(reward) if np.ndim(reward) else float(reward)
-
-
-def _stop_timer() -> None:
-    """End the thread that SDL keeps for timers once pygame has drawn something: with it nothing can be forked.
-
-    It counts for sounds and repeated keys, of which there are none here, and is started again when it must be. See
-    SDL_QuitSubSystem in SDL's reference.
-    """
-    if fork.count_threads() == 1:
-        return
-    with open("/proc/self/maps") as maps:
-        library = next((line.split()[-1] for line in maps if "/libSDL2-" in line), None)
-    if library is not None:
-        sdl = ctypes.CDLL(library)
-        while sdl.SDL_WasInit(SDL_INIT_TIMER):
-            sdl.SDL_QuitSubSystem(SDL_INIT_TIMER)
 
 
 def _close_to(env_id: str) -> str:

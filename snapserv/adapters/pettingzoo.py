@@ -25,6 +25,7 @@ from snapserv_client.spaces import action_from_wire, space_to_wire, value_to_wir
 from snapserv.errors import BadRequestError, NotFoundError, SimulationError
 from snapserv.simulation.base import Simulation, exported
 
+from . import sdl
 from .forwarding import Forwarding
 from .wrapping import sendable
 
@@ -90,6 +91,7 @@ class PettingZooSimulation(Forwarding):
             kwargs: What it is made with.
             seed: Of the first episode, and of its spaces.
         """
+        sdl.play_nothing()
         try:
             self.env = type(self).factory(**kwargs)
         except (TypeError, ValueError, AssertionError, ImportError) as cause:
@@ -98,6 +100,7 @@ class PettingZooSimulation(Forwarding):
         for at, agent in enumerate(self.env.possible_agents):
             self.env.action_space(agent).seed(seed + at)
         self.export()
+        sdl.end_threads()
 
     @exported
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -129,6 +132,7 @@ class PettingZooSimulation(Forwarding):
             BadRequestError: It renders nothing as it was made.
         """
         frame = self.env.render()
+        sdl.end_threads()
         if frame is None:
             raise BadRequestError("the environment renders nothing so", hint='set kwargs to {"render_mode": …}')
         return frame
@@ -190,6 +194,7 @@ class ParallelSimulation(PettingZooSimulation):
         actions = {agent: self._action(agent, inputs.actions[agent]) for agent in self.env.agents}
         self.put(self.prepare_settings(inputs.set))
         self._took(*self.env.step(actions))
+        sdl.end_threads()
         return self.outputs()
 
     @exported
@@ -247,6 +252,7 @@ class AECSimulation(PettingZooSimulation):
         action = None if is_done else self._action(agent, inputs.action)
         self.put(self.prepare_settings(inputs.set))
         self.env.step(action)
+        sdl.end_threads()
         return self.outputs()
 
     @exported

@@ -13,6 +13,7 @@ import msgspec
 from ..ext import fork
 from ..simulation import streams
 from ..simulation.base import Simulation
+from ..simulation.blame import named
 from ..simulation.leaving import flush
 from ..simulation.naming import shortened
 from .machine import Finding
@@ -151,5 +152,5 @@ def _try(simulation: Simulation, seed: int | None) -> _Tried:
             tried.stood = simulation.streams_stand()
             tried.ticks.append(digest.hexdigest()[:16])
     except Exception as cause:  # noqa: BLE001 - whatever the author's code raises
-        tried.raised = f"{type(cause).__name__}: {cause}"[:200]
+        tried.raised = named(cause)[:200]
     return tried

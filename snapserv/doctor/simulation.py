@@ -34,8 +34,10 @@ from ..errors import (
     SnapservError,
     error_from_wire,
 )
+from ..machine.descendants import become_subreaper, children, end_all
 from ..simulation import streams
 from ..simulation.base import Simulation, is_exported
+from ..simulation.blame import named
 from ..simulation.calling import prepare_call
 from ..simulation.modules import search
 from ..simulation.naming import shortened
@@ -115,12 +117,14 @@ def main() -> None:
     """Run setup and a tick of what stdin names; write what was found to the descriptor that is the argument."""
     answers = int(sys.argv[1])
     request = json.load(sys.stdin)
+    become_subreaper()
     search(request["path"])
     streams.watch()
     try:
         answer = _examine(request, {0, 1, 2, answers})
     except SnapservError as error:
         answer = {"error": error.to_wire()}
+    end_all()  # what the simulation has started
     os.write(answers, msgspec.json.encode(answer))
     os._exit(0)  # a simulator's threads and exit handlers are not ours to wait for
 
@@ -168,9 +172,7 @@ def _build(kind: type[Simulation], request: Mapping[str, Any]) -> tuple[Simulati
         raise
     except Exception as cause:  # whatever the author's code raises
         text = "".join(traceback.format_exception(cause))
-        raise SimulationError(
-            f"setup raised {type(cause).__name__}: {cause}", details={"traceback": text}
-        ) from cause
+        raise SimulationError(f"setup raised {named(cause)}", details={"traceback": text}) from cause
     simulation.arena.seal()
     return simulation, readings, time.monotonic() - began
 
@@ -205,7 +207,7 @@ def _tick(simulation: Any, readings: Readings) -> Finding:
         return Finding(
             "a tick",
             "weak",
-            f"{type(cause).__name__}: {cause}",
+            named(cause),
             "what a tick does was not looked at: where it needs inputs, let example_inputs return some",
         )
     given = f"with {dict(example)}" if example else "without inputs"
@@ -223,9 +225,7 @@ def _played(simulation: Simulation) -> Iterator[Finding]:
         except BadRequestError as refused:
             yield Finding(f"its {name}", "ok", f"not to be had: {refused.message}")
         except Exception as cause:  # noqa: BLE001 - whatever the author's code raises
-            yield Finding(
-                f"its {name}", "weak", f"{type(cause).__name__}: {cause}"[:200], f"a call of {name} fails"
-            )
+            yield Finding(f"its {name}", "weak", named(cause)[:200], f"a call of {name} fails")
         else:
             yield Finding(f"its {name}", "ok", f"{(time.monotonic() - began) * 1000:.2f} ms")
 
@@ -294,10 +294,18 @@ def _held(holdings: Holdings, known: set[int], temporary: Sequence[Held]) -> Ite
 
 
 def _children() -> Iterator[Finding]:
-    children = Path("/proc/thread-self/children").read_text().split()
     yield _each(
-        "child processes", children, "they are not branched: what they hold is shared by all nodes, or lost"
+        "child processes",
+        [f"{_command(pid)} ({pid})" for pid in children()],
+        "they are not branched: what they hold is shared by all nodes, or lost",
     )
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except FileNotFoundError:
+        return "one that has ended"
 
 
 def _each(what: str, found: list[str], improve: str, verdict: Any = "weak") -> Finding:

@@ -26,8 +26,9 @@ from snapserv_client.endpoint import default_endpoint
 from snapserv_client.wire import MAX_MESSAGE_BYTES
 
 from ..cell.temporary import NAMED
-from ..errors import BadRequestError, InternalError, SnapservError
+from ..errors import BadRequestError, SnapservError
 from ..machine.cpu import level_of
+from ..machine.descendants import become_subreaper
 from ..nodes.ledger import Ledger
 from ..nodes.nodes import Nodes
 from ..recovery.adoption import AdoptionSocket, end, find_survivors
@@ -47,7 +48,6 @@ log = structlog.get_logger(__name__)
 MOST_WAITING = 1000
 SWEEP_EVERY_S = 1.0
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-PR_SET_CHILD_SUBREAPER = 36
 
 
 def serve(
@@ -189,7 +189,7 @@ class Server:
             signal.signal(number, self._on_signal)
         if self.options.exit_with_stdin:
             self._loop.add_reader(sys.stdin.fileno(), self._on_stdin)
-        _become_subreaper()
+        become_subreaper()
         self._dispatcher.open()
         self._loop.call_later(SWEEP_EVERY_S, self._sweep)
         self._adoption_socket.open(self.nodes.processes.take)
@@ -319,15 +319,6 @@ def _check_survivors(ledger: Ledger, options: ServeOptions, endpoint: str) -> No
             f"nodes of a server that was killed wait at {endpoint}, of {', '.join(served[0])} with {served[1]}",
             hint="serve that again to go on with them; --fresh ends them",
         )
-
-
-def _become_subreaper() -> None:
-    """Have orphans of cells become children of this process (prctl(2), PR_SET_CHILD_SUBREAPER)."""
-    import ctypes
-
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        number = ctypes.get_errno()
-        raise InternalError(f"PR_SET_CHILD_SUBREAPER: {os.strerror(number)}")
 
 
 def _own_path() -> list[str]:

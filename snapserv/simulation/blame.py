@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 
 from ..errors import SimulationError, SnapservError
@@ -24,6 +25,18 @@ class AuthorsCode:
             raise blame(cause, self._what) from cause
 
 
+def named(cause: BaseException) -> str:
+    """Return what an exception is and says; where it says nothing, as of `assert`, the line that raised it."""
+    if said := str(cause):
+        return f"{type(cause).__name__}: {said}"
+    frames = traceback.extract_tb(cause.__traceback__)
+    if not frames:
+        return type(cause).__name__
+    last = frames[-1]
+    line = f": {last.line}" if last.line else ""
+    return f"{type(cause).__name__} at {os.path.basename(last.filename)}:{last.lineno}{line}"
+
+
 def blame(cause: BaseException, what: str) -> SnapservError:
     """Return the error to report for ``cause``, raised in ``what``; a process that wants to exit may."""
     if isinstance(cause, SnapservError):
@@ -32,7 +45,7 @@ def blame(cause: BaseException, what: str) -> SnapservError:
         leave(cause.code if isinstance(cause.code, int) else 0 if cause.code is None else 1)
     text = "".join(traceback.format_exception(cause))
     return SimulationError(
-        f"{what} raised {type(cause).__name__}: {cause}",
+        f"{what} raised {named(cause)}",
         hint="the traceback is in details",
         details={"type": type(cause).__name__, "traceback": text[-MOST_TRACEBACK:]},
     )

@@ -237,7 +237,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     missing = adapters.Adapter("simpy_missing", "simpy_missing", "simpy")
     monkeypatch.setitem(adapters.SCHEMES, "simpy", missing)
     with pytest.raises(UnsupportedError) as caught:
-        adapters.adapt("simpy", "examples.machine_shop:Shop")
+        load_simulation("simpy:examples.machine_shop:Shop")
     assert "pip install 'snapserv[simpy]'" in caught.value.hint
 
 
@@ -252,3 +252,16 @@ def test_the_adapter_of_the_documentation_works(tmp_path: Path) -> None:
         first, second = main.branch(2)
         assert first.step(100).outputs == second.step(100).outputs
         assert (first.read("grains") <= 3).all()
+
+
+def test_what_draws_and_plays_sounds_branches(serve: Serve) -> None:
+    """SDL starts a thread for its timer and one for each sound device: none of them is there at a fork."""
+    with serve("object:tests.simulations.beeper:Beeper").connect() as server:
+        main = server.branch("main")
+        assert main.step(3).outputs == {"count": 3}
+        twins = main.snapshot().branch(2)
+        for each in (main, *twins):
+            assert each.step(2).outputs == {"count": 5}
+            assert each.call("frame") == [5, 0, 0]
+            assert each.snapshot().branch().step().outputs == {"count": 6}
+        assert main.verify().ok

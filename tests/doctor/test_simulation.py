@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -337,3 +339,40 @@ def test_what_it_prints_is_not_mixed_with_what_is_said_of_it(tmp_path: Path, col
     assert "prints" not in for_people.stdout
     assert all(len(line.rstrip()) <= int(columns) for line in for_people.stdout.splitlines())
     assert [line for line in for_people.stdout.splitlines() if line.startswith("✓ a tick")]
+
+
+STARTS = """
+import subprocess
+from snapserv import Simulation
+
+class Starts(Simulation):
+    def setup(self, fails: bool = False):
+        self.own = subprocess.Popen(["sleep", "71"])
+        self.far = subprocess.Popen(["setsid", "sh", "-c", "sleep 72 & sleep 73"])
+        assert not fails
+
+    def step(self, inputs):
+        assert inputs is None
+"""
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_it_started_is_named_and_ended(tmp_path: Path, fails: bool) -> None:
+    (tmp_path / "starts.py").write_text(STARTS)
+    if fails:
+        with pytest.raises(SimulationError, match=r"AssertionError at starts.py:9: assert not fails"):
+            examine(f"{tmp_path}/starts.py:Starts", {"fails": True})
+    else:
+        by = {each.what: each for each in examine(f"{tmp_path}/starts.py:Starts", {})}
+        assert "sleep (" in by["child processes"].found
+        assert by["a tick"].found == "AssertionError at starts.py:12: assert inputs is None"
+    assert not {b"71", b"72", b"73"} & set(_sleeping())
+
+
+def _sleeping() -> Iterator[bytes]:
+    """Yield for how long each process sleeps that does."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            command = path.read_bytes().split(b"\0")
+            if command[0] == b"sleep":
+                yield command[1]

@@ -11,7 +11,7 @@ import pytest
 from snapserv_client import Server
 
 from snapserv import Simulation, exported
-from snapserv.adapters.schemes import adapt
+from snapserv.cell.loading import load_simulation
 from snapserv.errors import BadRequestError
 from snapserv.simulation.calling import prepare_call
 
@@ -111,7 +111,7 @@ def test_annotations_that_nothing_can_be_held_against_are_let_be() -> None:
 
 
 def test_methods_of_other_peoples_objects_are_checked_alike() -> None:
-    queue = adapt("object", "examples.queueing:Queue.advance").build()
+    queue = load_simulation("object:examples.queueing:Queue.advance").build()
     assert prepare_call(queue, "rush", [3])() == 3
     with pytest.raises(BadRequestError, match="customers: Expected `int`, got `str`"):
         prepare_call(queue, "rush", ["many"])
