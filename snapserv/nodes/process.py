@@ -24,7 +24,7 @@ from ..errors import NodeDiedError, SnapservError
 from ..ext import fork
 from ..machine.endings import Ending, ending_of
 from ..machine.limits import exhausted
-from .answers import Answer, failure, resolve
+from .answers import Answer, Answered, failure, resolve
 from .inbox import GarbledError, Inbox, answer_of, progress_of
 from .stacks import Stacks
 from .temporaries import Temporaries
@@ -87,7 +87,7 @@ class CellProcess:
         self._control = control
         self._pidfd = -1
         self._hello: asyncio.Future[None] = table.loop.create_future()
-        self._replies: deque[tuple[str, asyncio.Future[Any]]] = deque()
+        self._replies: deque[tuple[str, Answered]] = deque()
         self._outgoing: deque[tuple[memoryview, list[int]]] = deque()
         self._inbox = Inbox(self._on_message)
         self._number = 0
@@ -133,6 +133,17 @@ class CellProcess:
                 resolve(reply, answer.reply)
                 return reply
             arguments["key"] = key
+        self.ask_for(reply, op, arguments, descriptor)
+        return reply
+
+    def ask_for(
+        self, reply: Answered, op: str, arguments: dict[str, Any], descriptor: socket.socket | None = None
+    ) -> None:
+        """Do as `ask` does, whatever was done for an earlier server, and have ``reply`` told of the answer.
+
+        Raises:
+            SnapservError: The request cannot be sent; nobody is told anything.
+        """
         self._number += 1
         # Before a reply is waited for: what cannot be packed raises here, and no reply comes.
         parts = encode(fork.REQUEST, {"op": op, "number": self._number, **arguments})
@@ -141,7 +152,6 @@ class CellProcess:
         if self.ended.done():
             self._fail(self._death())
         self.table.on_work(self)
-        return reply
 
     @property
     def working(self) -> bool:
@@ -433,7 +443,7 @@ class CellProcess:
             self._hang_up()
             self._fail(self.explain(number, descriptor))
 
-    def _asked_for(self, what: str, *ops: str) -> asyncio.Future[Any]:
+    def _asked_for(self, what: str, *ops: str) -> Answered:
         """Take the reply that is waited for next, to one of ``ops`` or to anything."""
         if not self._replies or (ops and self._replies[0][0] not in ops):
             raise GarbledError(f"{what} that nobody has asked for")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from snapserv_client import protocol
@@ -27,6 +27,9 @@ from .events import Events
 from .options import ServeOptions
 from .sessions import Sessions
 from .streams import Stream
+
+if TYPE_CHECKING:
+    from .quick import QuickStep
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -116,6 +119,9 @@ class Service:
 
     async def close(self) -> None:
         """Give up requests that run, end every cell, and let go of the threads."""
+        for call in list(self.calls.values()):
+            if call.quick is not None:
+                call.quick.give_up()
         tasks = [call.task for call in self.calls.values() if call.task is not None]
         for task in tasks:
             task.cancel()
@@ -133,7 +139,7 @@ class Service:
 class Call:
     """One request being served.
 
-    ``stepping`` is its step, once that runs; ``expanding`` the snapshot that it expands; ``code`` what came of it;
+    It is served by a ``task``, or is a ``quick`` step. ``stepping`` is its step, once that runs; ``expanding`` the snapshot that it expands; ``code`` what came of it;
     ``notices`` what its caller is told besides; ``stream`` what is sent before its reply.
     """
 
@@ -147,6 +153,7 @@ class Call:
     stepping: Stepping | None = None
     expanding: Node | None = None
     task: asyncio.Task[None] | None = field(default=None)
+    quick: QuickStep | None = None
     notices: list[protocol.Notice] = field(default_factory=list)
     code: str = "ok"
 
