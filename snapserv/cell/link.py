@@ -31,7 +31,7 @@ DESCRIPTOR = struct.Struct("=i")
 SETTLEMENT = struct.Struct("=q108s")
 USUAL_BYTES = 4096
 _COUNT = struct.Struct("=I")
-_BARE = struct.Struct("=IIQI")
+BARE = struct.Struct("=IIQI")
 """A prefix, and that there are no buffers."""
 
 # Numbers, not enums, whose operators are Python code: a cell should touch as little memory as it can.
@@ -54,7 +54,7 @@ def encode(kind: int, value: Any) -> list[Buffer]:
     """Return the parts of a message that carries ``value``; arrays are not copied."""
     header, *buffers = pack(value)
     if not buffers:
-        return [_BARE.pack(kind, _COUNT.size + len(header), 0, 0) + header]
+        return [BARE.pack(kind, _COUNT.size + len(header), 0, 0) + header]
     sizes = struct.pack(f"=I{len(buffers)}Q", len(buffers), *map(len, buffers))
     prefix = PREFIX.pack(kind, len(sizes) + len(header), sum(map(len, buffers)))
     return [b"".join((prefix, sizes, header)), *buffers]
@@ -165,10 +165,10 @@ class CellEnd:
         """
         if self._lost_at is None and not self._rest and not self._stashed:
             data = self._arrived()
-            if len(data) >= _BARE.size and self._attached is None:
-                kind, header_bytes, payload_bytes, count = _BARE.unpack_from(data)
+            if len(data) >= BARE.size and self._attached is None:
+                kind, header_bytes, payload_bytes, count = BARE.unpack_from(data)
                 if not count and not payload_bytes and len(data) == PREFIX.size + header_bytes:
-                    return kind, unpack(data[_BARE.size :]), None  # one whole message, as nearly all are
+                    return kind, unpack(data[BARE.size :]), None  # one whole message, as nearly all are
             self._rest = data
         prefix, header, payload, descriptor = self.receive()
         return prefix.kind, decode(header, payload) if header else {}, descriptor
@@ -226,7 +226,7 @@ class CellEnd:
         return prefix, header, payload, descriptor
 
     def _arrived(self) -> bytes:
-        """Wait for bytes; return them, or none where the server is gone, and keep the descriptor that came along."""
+        """Wait for bytes; return them, or none where the server is gone, and keep a descriptor that came along."""
         try:
             data, attached, _, _ = self._socket.recvmsg(USUAL_BYTES, _ROOM_FOR_ONE_DESCRIPTOR, _CLOSE_ON_EXEC)
         except ConnectionResetError:

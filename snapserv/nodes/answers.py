@@ -49,6 +49,8 @@ def failure(number: int, descriptor: int) -> SnapservError:
 
 def resolve(reply: Answered, answer: Mapping[str, Any]) -> None:
     """Give whoever waits for ``reply`` what a cell answered: its result, or its error."""
+    if reply.done():
+        return  # given up by whoever asked
     if "error" in answer:
         reply.set_exception(error_from_wire(answer["error"]))
     else:

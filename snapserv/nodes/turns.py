@@ -75,7 +75,7 @@ class NodeQueue:
 
 
 class Turn:
-    """One request's place in the queues that it needs; entered with ``async with``, or left by whoever has it at once.
+    """One request's place in the queues that it needs; entered with ``async with``, or left by who has it at once.
 
     Args:
         alone: Lanes of nodes that the request changes.

@@ -13,7 +13,15 @@ from typing import Any
 import msgspec
 import structlog
 import zmq
-from snapserv_client.protocol import MAX_IN_FLIGHT, PROTOCOL_VERSION, VERBS, Progress, RequestHeader, StepArgs, StepResult
+from snapserv_client.protocol import (
+    MAX_IN_FLIGHT,
+    PROTOCOL_VERSION,
+    VERBS,
+    Progress,
+    RequestHeader,
+    StepArgs,
+    StepResult,
+)
 from snapserv_client.transport import has_input, receive_frames
 from snapserv_client.wire import MAGIC, MAX_BUFFERS, Frames, convert, leading_id, pack, readable_id, unpack
 
@@ -91,10 +99,13 @@ class Dispatcher:
         """Take in what has come. ZeroMQ's descriptor tells of changes only, so whoever sends looks again."""
         self._drain_planned = False
         logs.cause.set(None)  # where a request has planned it, what follows is not that one's
-        for _ in range(BATCH):
-            if not has_input(self._router):
+        for number in range(BATCH):
+            if number and not has_input(self._router):
                 return
-            client = self._door.receive_client(self._router)
+            try:
+                client = self._door.receive_client(self._router)
+            except zmq.Again:
+                return  # a change of another kind
             self._receive(client, receive_frames(self._router))
         self._plan_drain()
 
@@ -213,8 +224,6 @@ class Dispatcher:
                     note_fault(service.nodes, step.node, error)
                 service.sessions.remember(step.session, call.id, frames)
             service.nodes.look(step.node)
-            service.sessions.end(step.session, call.id)
-            service.calls.pop((call.client, call.id), None)
             if call.code != "ok":
                 self._reply(call.client, call.id, frames)
             self._note(call, time.monotonic() - step.began)
@@ -223,6 +232,8 @@ class Dispatcher:
             log.exception("internal_error")
         finally:
             step.leave()
+            service.sessions.end(step.session, call.id)
+            service.calls.pop((call.client, call.id), None)
             logs.cause.reset(token)
 
     def _outcome(self, step: QuickStep, result: Any, error: SnapservError | None) -> Frames:
@@ -267,7 +278,7 @@ class Dispatcher:
         self._service.counts.add(call.verb.name, call.code, elapsed_s)
         if elapsed_s >= SLOW_S:
             log.info("slow_request", code=call.code, elapsed_s=round(elapsed_s, 3))
-        else:
+        elif logs.of_each_request:
             log.debug("request", code=call.code, elapsed_s=round(elapsed_s, 6))
 
     def _reply(self, client: bytes, request_id: int, frames: Frames) -> None:

@@ -71,7 +71,7 @@ class QuickStep:
         self._conclude(self, result, None)
 
     def set_exception(self, error: SnapservError) -> None:
-        """Take the cell's error, or that it has ended: that is seen to by whoever noticed it before anything else."""
+        """Take the cell's error, or that it has ended, once whoever noticed that has seen to it."""
         self._given = True
         self._service.nodes.processes.loop.call_soon(self._conclude, self, None, error)
 

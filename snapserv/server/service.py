@@ -139,8 +139,9 @@ class Service:
 class Call:
     """One request being served.
 
-    It is served by a ``task``, or is a ``quick`` step. ``stepping`` is its step, once that runs; ``expanding`` the snapshot that it expands; ``code`` what came of it;
-    ``notices`` what its caller is told besides; ``stream`` what is sent before its reply.
+    It is served by a ``task``, or is a ``quick`` step. ``stepping`` is its step, once that runs; ``expanding`` the
+    snapshot that it expands; ``code`` what came of it; ``notices`` what its caller is told besides; ``stream`` what
+    is sent before its reply.
     """
 
     service: Service

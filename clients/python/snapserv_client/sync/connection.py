@@ -162,6 +162,9 @@ class Connection(Line):
                         send_frames(self._socket, frames)
                         send_frames(self._socket, requests.ping().frames(self._last_id))
                     continue
+                if reply.id == request_id and reply.ok is not None and reply.error is None and not request.outcomes:
+                    reply.tell()
+                    return request.understand(reply.ok)  # as nearly always
                 patience.heard(time.monotonic())
             if reply.id != request_id:
                 if reply.id in self._early:
