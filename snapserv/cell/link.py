@@ -7,6 +7,7 @@ buffers. The functions here turn values into bytes and back; who blocks and who 
 
 from __future__ import annotations
 
+import _socket
 import socket
 import struct
 import time
@@ -94,7 +95,7 @@ class CellEnd:
         self._take(descriptor)
 
     def _take(self, descriptor: int) -> None:
-        self._socket = socket.socket(fileno=descriptor)
+        self._socket = _socket.socket(fileno=descriptor)  # Python's own is a class above it, with pages to copy
         fork.control_is(descriptor)
         self._socket.setblocking(True)
         self._rest = b""
