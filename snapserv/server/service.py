@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
 from snapserv_client import protocol
@@ -27,9 +27,6 @@ from .events import Events
 from .options import ServeOptions
 from .sessions import Sessions
 from .streams import Stream
-
-if TYPE_CHECKING:
-    from .quick import QuickStep
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -135,6 +132,13 @@ class Service:
         self._workers.shutdown()
 
 
+class WithoutTask(Protocol):
+    """A step that goes the short way; see `snapserv.server.quick`."""
+
+    def give_up(self) -> None:
+        """Answer now: the server ends."""
+
+
 @dataclass(eq=False, slots=True)
 class Call:
     """One request being served.
@@ -154,7 +158,7 @@ class Call:
     stepping: Stepping | None = None
     expanding: Node | None = None
     task: asyncio.Task[None] | None = field(default=None)
-    quick: QuickStep | None = None
+    quick: WithoutTask | None = None
     notices: list[protocol.Notice] = field(default_factory=list)
     code: str = "ok"
 
