@@ -92,6 +92,7 @@ class History:
         self._runs: list[bytes] = []
         self._last = b""
         self._repeat = 0
+        self._soon: tuple[int, bytes, int, Any] | None = None
         self._packer = msgpack.Packer(default=_plain)
         self._seen = msgpack.Packer(default=_visible)
 
@@ -112,6 +113,8 @@ class History:
             raised: Whether the author's code raised.
             told: What it put out.
         """
+        if self._soon is not None:
+            self.catch_up()
         packed = self._packer.pack((kind, ticks, raised)) + asked
         if packed == self._last:
             self._repeat += 1
@@ -129,6 +132,19 @@ class History:
                 self.trail.last = hash(seen)
         if len(seen) > LARGE_BYTES:
             self._seen = msgpack.Packer(default=_visible)
+
+    def add_soon(self, kind: int, asked: bytes, ticks: int, told: Any) -> None:
+        """Append an action by `catch_up`, which is to be called before anything else is: once its caller knows."""
+        if self._soon is not None:
+            self.catch_up()
+        self._soon = kind, asked, ticks, told
+
+    def catch_up(self) -> None:
+        """Append what was to be appended soon."""
+        if self._soon is not None:
+            kind, asked, ticks, told = self._soon
+            self._soon = None
+            self.add(kind, asked, ticks=ticks, told=told)
 
     def moment(self) -> Moment:
         """Return this moment, to go back to."""

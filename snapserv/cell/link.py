@@ -7,6 +7,7 @@ buffers. The functions here turn values into bytes and back; who blocks and who 
 
 from __future__ import annotations
 
+import _socket
 import socket
 import struct
 import time
@@ -30,6 +31,9 @@ NUMBER = struct.Struct("=Q")
 DESCRIPTOR = struct.Struct("=i")
 SETTLEMENT = struct.Struct("=q108s")
 USUAL_BYTES = 4096
+_COUNT = struct.Struct("=I")
+BARE = struct.Struct("=IIQI")
+"""A prefix, and that there are no buffers."""
 
 # Numbers, not enums, whose operators are Python code: a cell should touch as little memory as it can.
 _ROOM_FOR_ONE_DESCRIPTOR = socket.CMSG_SPACE(DESCRIPTOR.size)
@@ -50,6 +54,8 @@ class Prefix(NamedTuple):
 def encode(kind: int, value: Any) -> list[Buffer]:
     """Return the parts of a message that carries ``value``; arrays are not copied."""
     header, *buffers = pack(value)
+    if not buffers:
+        return [BARE.pack(kind, _COUNT.size + len(header), 0, 0) + header]
     sizes = struct.pack(f"=I{len(buffers)}Q", len(buffers), *map(len, buffers))
     prefix = PREFIX.pack(kind, len(sizes) + len(header), sum(map(len, buffers)))
     return [b"".join((prefix, sizes, header)), *buffers]
@@ -62,8 +68,8 @@ def plain(value: Any) -> Any:
 
 def decode(header: Buffer, payload: Buffer) -> Any:
     """Return the value of a message; its arrays are views of ``payload``."""
-    (count,) = struct.unpack_from("=I", header)
-    start = 4 + 8 * count
+    (count,) = _COUNT.unpack_from(header)
+    start = _COUNT.size + 8 * count
     if not count:
         return unpack(memoryview(header)[start:])
     view, buffers, offset = memoryview(payload), [], 0
@@ -89,10 +95,11 @@ class CellEnd:
         self._take(descriptor)
 
     def _take(self, descriptor: int) -> None:
-        self._socket = socket.socket(fileno=descriptor)
+        self._socket = _socket.socket(fileno=descriptor)  # Python's own is a class above it, with pages to copy
         fork.control_is(descriptor)
         self._socket.setblocking(True)
         self._rest = b""
+        self._attached: int | None = None
         self._stashed: deque[Message] = deque()
         self._lost_at: float | None = None
         self._tried = 0.0
@@ -157,6 +164,13 @@ class CellEnd:
         Raises:
             EOFError: The server is gone, and no other has come.
         """
+        if self._lost_at is None and not self._rest and not self._stashed:
+            data = self._arrived()
+            if len(data) >= BARE.size and self._attached is None:
+                kind, header_bytes, payload_bytes, count = BARE.unpack_from(data)
+                if not count and not payload_bytes and len(data) == PREFIX.size + header_bytes:
+                    return kind, unpack(data[BARE.size :]), None  # one whole message, as nearly all are
+            self._rest = data
         prefix, header, payload, descriptor = self.receive()
         return prefix.kind, decode(header, payload) if header else {}, descriptor
 
@@ -195,17 +209,11 @@ class CellEnd:
 
     def _receive(self) -> Message:
         data = self._rest
-        descriptor = None
         if len(data) < PREFIX.size:
-            try:
-                more, attached, _, _ = self._socket.recvmsg(USUAL_BYTES, _ROOM_FOR_ONE_DESCRIPTOR, _CLOSE_ON_EXEC)
-            except ConnectionResetError as cause:
-                raise EOFError from cause
-            for _, _, content in attached:
-                (descriptor,) = DESCRIPTOR.unpack(content)
-            data = data + more if data else more
+            data += self._arrived()
             if len(data) < PREFIX.size:
                 data += self._exactly(PREFIX.size - len(data))
+        descriptor, self._attached = self._attached, None
         prefix = Prefix(*PREFIX.unpack_from(data))
         end = PREFIX.size + prefix.header_bytes + prefix.payload_bytes
         body = memoryview(data)[PREFIX.size : end]
@@ -217,6 +225,16 @@ class CellEnd:
             body = memoryview(whole)
         header, payload = body[: prefix.header_bytes], body[prefix.header_bytes :]
         return prefix, header, payload, descriptor
+
+    def _arrived(self) -> bytes:
+        """Wait for bytes; return them, or none where the server is gone, and keep a descriptor that came along."""
+        try:
+            data, attached, _, _ = self._socket.recvmsg(USUAL_BYTES, _ROOM_FOR_ONE_DESCRIPTOR, _CLOSE_ON_EXEC)
+        except ConnectionResetError:
+            return b""
+        for _, _, content in attached:
+            (self._attached,) = DESCRIPTOR.unpack(content)
+        return data
 
     def _lose(self) -> None:
         self._rest = b""

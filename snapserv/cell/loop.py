@@ -121,6 +121,7 @@ class Cell:
                 self._last = {"key": request["key"], "before": request.get("before", 0), "reply": reply}
             if link == self._control.link:
                 self._reply(reply)
+            self._history.catch_up()
             if self._rebaser.pending:
                 self._housekeep()
 
@@ -222,9 +223,9 @@ class Cell:
             raise error from cause
         finally:
             self._step += done
-        elapsed_us = round((time.monotonic() - began) * 1e6)
+        elapsed_us = round((now_of() - began) * 1e6)
         if done or not before:
-            self._history.add(STEP, asked, ticks=done, told=outputs)
+            self._history.add_soon(STEP, asked, done, outputs)
         told = {"step": self._step, "ticks": done, "outputs": outputs, "elapsed_us": elapsed_us}
         if done and not self._looked_after_a_tick:
             self._looked_after_a_tick = True  # by the branches of this one as well

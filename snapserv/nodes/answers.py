@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import NotBranchableError, SnapservError, error_from_wire
 from ..machine.limits import cannot_clone
+
+
+class Answered(Protocol):
+    """What is told of a cell's answer: a future, or whoever does without one."""
+
+    def done(self) -> bool:
+        """Return whether the answer is wanted no more."""
+
+    def set_result(self, result: Any, /) -> None:
+        """Take the answer."""
+
+    def set_exception(self, error: Any, /) -> None:
+        """Take the error that there is in its place."""
 
 
 @dataclass
@@ -35,8 +47,10 @@ def failure(number: int, descriptor: int) -> SnapservError:
     )
 
 
-def resolve(reply: asyncio.Future[Any], answer: Mapping[str, Any]) -> None:
+def resolve(reply: Answered, answer: Mapping[str, Any]) -> None:
     """Give whoever waits for ``reply`` what a cell answered: its result, or its error."""
+    if reply.done():
+        return  # given up by whoever asked
     if "error" in answer:
         reply.set_exception(error_from_wire(answer["error"]))
     else:

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgpack
-from snapserv_client.wire import MAX_BUFFERS, MAX_HEADER_BYTES, MAX_MESSAGE_BYTES
+from snapserv_client.wire import MAX_BUFFERS, MAX_HEADER_BYTES, MAX_MESSAGE_BYTES, unpack
 
-from ..cell.link import FAILURE, HELLO, NUMBER, PREFIX, Prefix, decode
+from ..cell.link import BARE, FAILURE, HELLO, NUMBER, PREFIX, Prefix, decode
 from ..errors import SimulationError, SnapservError
 from ..ext import fork
 
@@ -44,10 +44,16 @@ class Inbox:
 
     Args:
         take: Called with each message's prefix and all that follows it.
+        answer: Called with an answer in its place that came whole and by itself, and has no buffers: what it says.
     """
 
-    def __init__(self, take: Callable[[Prefix, memoryview], None]) -> None:
+    def __init__(
+        self,
+        take: Callable[[Prefix, memoryview], None],
+        answer: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> None:
         self._take = take
+        self._answer = answer
         self._small = b""
         self._large: tuple[Prefix, bytearray, int] | None = None
 
@@ -63,6 +69,11 @@ class Inbox:
                     data = control.recv(READ_BYTES)
                     if not data:
                         return False
+                    if self._answer is not None and not self._small:
+                        answer = _plain_answer(data)
+                        if answer is not None:
+                            self._answer(answer)  # as nearly all are
+                            return True
                     self._split(self._small + data if self._small else data)
                     if len(data) < READ_BYTES:
                         return True
@@ -134,6 +145,20 @@ def _room(size: int) -> bytearray:
         return bytearray(size)
     except MemoryError as cause:
         raise GarbledError(f"an answer of {size:,} bytes, for which there is no memory") from cause
+
+
+def _plain_answer(data: bytes) -> Mapping[str, Any] | None:
+    """Return what an answer says that is all of ``data`` and went well; None where that is anything else."""
+    if not BARE.size < len(data) <= LARGE_BYTES:
+        return None
+    kind, header, payload, count = BARE.unpack_from(data)
+    if kind != fork.REPLY or payload or count or PREFIX.size + header != len(data):
+        return None
+    try:
+        answer = unpack(memoryview(data)[BARE.size :])
+    except SnapservError:
+        return None
+    return answer if type(answer) is dict and "ok" in answer else None
 
 
 def answer_of(header: memoryview, payload: memoryview) -> Mapping[str, Any]:

@@ -24,7 +24,7 @@ from ..errors import NodeDiedError, SnapservError
 from ..ext import fork
 from ..machine.endings import Ending, ending_of
 from ..machine.limits import exhausted
-from .answers import Answer, failure, resolve
+from .answers import Answer, Answered, failure, resolve
 from .inbox import GarbledError, Inbox, answer_of, progress_of
 from .stacks import Stacks
 from .temporaries import Temporaries
@@ -32,7 +32,6 @@ from .temporaries import Temporaries
 NO_SIGNAL = int(socket.MSG_NOSIGNAL)
 CLONING = ("freeze", "remember")
 """Requests that are answered from C where they succeed."""
-
 
 RequestKey: TypeAlias = tuple[bytes, int]
 """A client and its request: what a cell that has done it remembers until the server asks it something else."""
@@ -87,9 +86,9 @@ class CellProcess:
         self._control = control
         self._pidfd = -1
         self._hello: asyncio.Future[None] = table.loop.create_future()
-        self._replies: deque[tuple[str, asyncio.Future[Any]]] = deque()
+        self._replies: deque[tuple[str, Answered]] = deque()
         self._outgoing: deque[tuple[memoryview, list[int]]] = deque()
-        self._inbox = Inbox(self._on_message)
+        self._inbox = Inbox(self._on_message, self._on_answer)
         self._number = 0
         self._asked_to_end = False
         self._hung_up = False
@@ -122,8 +121,7 @@ class CellProcess:
             arguments: Plain values and arrays.
 
         Raises, when the answer is awaited:
-            NodeDiedError: The process ended before it answered.
-            SnapservError: What the cell answered.
+            SnapservError: What the cell answered, or NodeDiedError: the process ended before.
         """
         reply: asyncio.Future[Any] = self.table.loop.create_future()
         if key is not None:
@@ -133,15 +131,18 @@ class CellProcess:
                 resolve(reply, answer.reply)
                 return reply
             arguments["key"] = key
+        self.ask_for(reply, op, arguments, descriptor)
+        return reply
+
+    def ask_for(self, reply: Answered, op: str, arguments: Any, descriptor: socket.socket | None = None) -> None:
+        """Do what `ask` does where it is new, and have ``reply`` told; what cannot be sent raises, and none is."""
         self._number += 1
-        # Before a reply is waited for: what cannot be packed raises here, and no reply comes.
         parts = encode(fork.REQUEST, {"op": op, "number": self._number, **arguments})
         self._replies.append((op, reply))
         self._send(parts, [descriptor.detach()] if descriptor else [])
         if self.ended.done():
             self._fail(self._death())
         self.table.on_work(self)
-        return reply
 
     @property
     def working(self) -> bool:
@@ -336,6 +337,14 @@ class CellProcess:
     # --------------------------------------------------------------------------------------------- messages
 
     def _send(self, parts: list[Buffer], descriptors: list[int]) -> None:
+        if len(parts) == 1 and not descriptors and not self._outgoing and self._control is not None:
+            try:
+                sent = self._control.send(parts[0], NO_SIGNAL)
+            except OSError:
+                sent = 0  # what it means is seen when it is tried again
+            if sent == len(parts[0]):
+                return  # nearly always
+            parts = [memoryview(parts[0])[sent:]]
         if self._control.fileno() < 0 if self._control is not None else self.ended.done():
             for descriptor in descriptors:
                 os.close(descriptor)
@@ -396,10 +405,7 @@ class CellProcess:
 
     def _on_message(self, prefix: Prefix, body: memoryview) -> None:
         if prefix.kind == fork.REPLY:
-            answer = answer_of(body[: prefix.header_bytes], body[prefix.header_bytes :])
-            reply = self._asked_for("an answer")
-            if not reply.done():  # otherwise given up by whoever asked
-                resolve(reply, answer)
+            self._on_answer(answer_of(body[: prefix.header_bytes], body[prefix.header_bytes :]))
         elif prefix.kind == fork.FROZE:
             (clone_ns,) = struct.unpack("=q", body)
             reply = self._asked_for("the answer to a freeze", *CLONING)
@@ -433,7 +439,10 @@ class CellProcess:
             self._hang_up()
             self._fail(self.explain(number, descriptor))
 
-    def _asked_for(self, what: str, *ops: str) -> asyncio.Future[Any]:
+    def _on_answer(self, answer: Mapping[str, Any]) -> None:
+        resolve(self._asked_for("an answer"), answer)
+
+    def _asked_for(self, what: str, *ops: str) -> Answered:
         """Take the reply that is waited for next, to one of ``ops`` or to anything."""
         if not self._replies or (ops and self._replies[0][0] not in ops):
             raise GarbledError(f"{what} that nobody has asked for")

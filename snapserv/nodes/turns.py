@@ -75,7 +75,7 @@ class NodeQueue:
 
 
 class Turn:
-    """One request's place in the queues that it needs; entered with ``async with``.
+    """One request's place in the queues that it needs; entered with ``async with``, or left by who has it at once.
 
     Args:
         alone: Lanes of nodes that the request changes.
@@ -102,13 +102,13 @@ class Turn:
         try:
             await self._ready
         except BaseException:
-            self._leave()
+            self.leave()
             raise
 
     async def __aexit__(
         self, kind: type[BaseException] | None, cause: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._leave()
+        self.leave()
 
     def shares(self, queue: NodeQueue) -> bool:
         """Return whether it shares its turn there with neighbours that do."""
@@ -123,7 +123,8 @@ class Turn:
                     return False
         return True
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Give its place up, and have those go on that waited for it."""
         for queue in self._queues:
             queue.turns.remove(self)
             queue.traffic.leave(queue)

@@ -27,6 +27,9 @@ log = structlog.get_logger(__name__)
 cause: ContextVar[Callable[[], dict[str, Any]] | None] = ContextVar("cause", default=None)
 """Gives what a line is to say of why it is there, such as the request that is served; asked only for a line."""
 
+of_each_request = True
+"""Whether there are lines of requests that went well: whoever would write one asks this first, which costs less."""
+
 MOST_WAITING = 10_000
 LAST_LINES_WITHIN_S = 2.0
 
@@ -108,6 +111,8 @@ def configure(*, as_json: bool, quiet: bool = False, verbose: bool = False) -> N
         if as_json
         else [_show_controls, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     )
+    global of_each_request
+    of_each_request = verbose and not quiet
     least = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     stream = _stream()
     structlog.configure(

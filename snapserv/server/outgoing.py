@@ -29,8 +29,10 @@ class Outgoing:
 
     def admits(self, client: bytes, frames: Sequence[Buffer]) -> bool:
         """Return whether a reply may be sent: it is small, or the client has taken what was sent before."""
+        if client not in self._waiting:
+            return True
         size = sum(map(len, frames))
-        if size < COPY_BELOW_BYTES or client not in self._waiting:
+        if size < COPY_BELOW_BYTES:
             return True
         self.forget_taken(client)
         waiting = self._waiting.get(client)

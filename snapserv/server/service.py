@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
 from snapserv_client import protocol
@@ -116,6 +116,9 @@ class Service:
 
     async def close(self) -> None:
         """Give up requests that run, end every cell, and let go of the threads."""
+        for call in list(self.calls.values()):
+            if call.quick is not None:
+                call.quick.give_up()
         tasks = [call.task for call in self.calls.values() if call.task is not None]
         for task in tasks:
             task.cancel()
@@ -129,12 +132,20 @@ class Service:
         self._workers.shutdown()
 
 
+class WithoutTask(Protocol):
+    """A step that goes the short way; see `snapserv.server.quick`."""
+
+    def give_up(self) -> None:
+        """Answer now: the server ends."""
+
+
 @dataclass(eq=False, slots=True)
 class Call:
     """One request being served.
 
-    ``stepping`` is its step, once that runs; ``expanding`` the snapshot that it expands; ``code`` what came of it;
-    ``notices`` what its caller is told besides; ``stream`` what is sent before its reply.
+    It is served by a ``task``, or is a ``quick`` step. ``stepping`` is its step, once that runs; ``expanding`` the
+    snapshot that it expands; ``code`` what came of it; ``notices`` what its caller is told besides; ``stream`` what
+    is sent before its reply.
     """
 
     service: Service
@@ -147,6 +158,7 @@ class Call:
     stepping: Stepping | None = None
     expanding: Node | None = None
     task: asyncio.Task[None] | None = field(default=None)
+    quick: WithoutTask | None = None
     notices: list[protocol.Notice] = field(default_factory=list)
     code: str = "ok"
 

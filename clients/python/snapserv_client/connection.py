@@ -95,6 +95,8 @@ class Patience:
         size_bytes: The request's: a large one is given the time that it takes on a slow network.
     """
 
+    __slots__ = ("_at_least", "_heard", "_pause", "next")
+
     def __init__(self, now: float, size_bytes: int) -> None:
         self._heard = now
         self._at_least = RETRY_AFTER_S + size_bytes / SLOW_BYTES_PER_S
@@ -135,6 +137,8 @@ class Arrivals:
         wanted: How many there will be.
         give: Called with each.
     """
+
+    __slots__ = ("_asked", "_give", "_missing")
 
     def __init__(self, wanted: int, give: OnOutcome | None) -> None:
         self._give = give

@@ -7,15 +7,17 @@ Python code. A request is a few such calls at each end, so here they are plain n
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import zmq
+from zmq.backend import Socket as _Plain
 
 from .wire import MAX_BUFFERS, Buffer, Frames
 
 NOBLOCK = int(zmq.NOBLOCK)
 _SNDMORE = int(zmq.SNDMORE)
-_RCVMORE = int(zmq.RCVMORE)
+_send: Callable[..., Any] = _Plain.send
 _EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)
 _POLLOUT = int(zmq.POLLOUT)
@@ -37,10 +39,10 @@ def send_frames(socket: zmq.Socket[bytes], frames: Sequence[Buffer], *, flags: i
     Raises:
         zmq.Again: With `NOBLOCK`, the peer takes no more for now.
     """
-    *others, last = frames
-    for frame in others:
-        socket.send(frame, flags | _SNDMORE, len(frame) < COPY_BELOW_BYTES)
-    socket.send(last, flags, len(last) < COPY_BELOW_BYTES)
+    more, left = flags | _SNDMORE, len(frames)
+    for frame in frames:
+        left -= 1
+        _send(socket, frame, more if left else flags, len(frame) < COPY_BELOW_BYTES)
 
 
 def receive_frames(socket: zmq.Socket[bytes], *, flags: int = 0) -> Frames:
@@ -51,14 +53,14 @@ def receive_frames(socket: zmq.Socket[bytes], *, flags: int = 0) -> Frames:
     Raises:
         zmq.Again: Nothing came: with `NOBLOCK`, now; otherwise in the socket's RCVTIMEO.
     """
-    frames: Frames = [socket.recv(flags)]
-    while socket.getsockopt(_RCVMORE):
+    frame = socket.recv(flags, False)
+    frames: Frames = [frame.bytes]
+    while frame.more:  # which it knows itself: the socket's option takes as long as a frame
+        frame = socket.recv(0, False)
         if len(frames) < LEADING_FRAMES:
-            frames.append(socket.recv())
+            frames.append(frame.bytes)
         elif len(frames) <= LEADING_FRAMES + MAX_BUFFERS:
-            frames.append(socket.recv(copy=False).buffer)
-        else:
-            socket.recv()
+            frames.append(frame.buffer)
     return frames
 
 

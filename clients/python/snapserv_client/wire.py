@@ -13,7 +13,7 @@ import functools
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import msgpack
 import msgspec
@@ -61,6 +61,9 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 Frames: TypeAlias = list[Buffer]
 T = TypeVar("T")
 
+_Packer: type[msgpack.Packer] = msgpack.Packer
+_unpackb = msgpack.unpackb
+
 
 def pack(header: Any) -> Frames:
     """Return the header frame for ``header`` followed by one buffer for each array in it.
@@ -73,6 +76,17 @@ def pack(header: Any) -> Frames:
         BadRequestError: A value that msgpack cannot carry, or an array of objects; the caller's fault.
         TooLargeError: More than `MAX_BUFFERS` arrays or a header above `MAX_HEADER_BYTES`.
     """
+    try:
+        packed: bytes = _Packer().pack(header)
+        if len(packed) <= MAX_HEADER_BYTES:
+            return [packed]
+    except Exception:  # noqa: BLE001 - it holds more than plain values, or what cannot be sent: that is told below
+        pass
+    return _pack_all(header)
+
+
+def _pack_all(header: Any) -> Frames:
+    """Do what `pack` does for any header; most are plain, and need none of this."""
     buffers: list[Buffer] = []
     inline = 0
 
@@ -101,7 +115,7 @@ def pack(header: Any) -> Frames:
         )
 
     try:
-        packed: bytes = msgpack.packb(header, default=default)
+        packed = msgpack.packb(header, default=default)
     except (ValueError, TypeError, OverflowError, RecursionError) as cause:
         raise BadRequestError(f"a value cannot be sent: {cause}") from cause
     if len(packed) > MAX_HEADER_BYTES:
@@ -130,6 +144,20 @@ def unpack(header: Buffer, buffers: Sequence[Buffer] = (), *, request: bool = Fa
         TooLargeError: A header above `MAX_HEADER_BYTES`, more arrays, lists or maps than a request may have, or
             more than there is memory for.
     """
+    if len(header) < SMALL_HEADER_BYTES:
+        try:
+            return _unpackb(header, ext_hook=_not_plain, strict_map_key=False)
+        except Exception:  # noqa: BLE001 - it has arrays, or is malformed: that is told below
+            pass
+    return _unpack_all(header, buffers, request=request)
+
+
+def _not_plain(code: int, data: bytes) -> NoReturn:
+    raise ValueError
+
+
+def _unpack_all(header: Buffer, buffers: Sequence[Buffer], *, request: bool) -> Any:
+    """Do what `unpack` does for any header; those that are small and plain need none of this."""
     if len(header) > MAX_HEADER_BYTES:
         raise TooLargeError(f"the header is {len(header):,} bytes, and {MAX_HEADER_BYTES:,} are allowed")
     arrays = containers = 0

@@ -45,13 +45,14 @@ async def step(call: Call, args: protocol.StepArgs) -> protocol.StepResult:
             return await stepping.step(nodes, node, work, args, atomic=atomic, deadline_s=deadline_s)
         finally:
             for held in work.held:
-                _tell_of_held(call, node, held)
+                tell_of_held(call, node, held)
             call.stepping = None
             cell.on_progress = None
             nodes.look(node)
 
 
-def _tell_of_held(call: Call, node: Node, held: dict[str, str]) -> None:
+def tell_of_held(call: Call, node: Node, held: dict[str, str]) -> None:
+    """Warn, in the log and in the reply, of what a branch was found to hold that no clone could have."""
     log.warning("not_branchable", node=node.path, held=held["text"])
     call.notices.append(
         protocol.Notice(
@@ -137,9 +138,10 @@ async def interrupt(call: Call, args: protocol.InterruptArgs) -> protocol.Interr
         return protocol.InterruptResult(busy)
     if args.request is not None:
         mine = call.service.calls.get((call.client, args.request))
-        if mine is None or mine.task is None:
+        if mine is None or (mine.stepping is None and mine.task is None):
             return protocol.InterruptResult(False)
         if mine.stepping is None:
+            assert mine.task is not None
             mine.task.cancel()
             return protocol.InterruptResult(True)
         running = mine.stepping

@@ -82,9 +82,11 @@ class Reply(msgspec.Struct, frozen=True):
         Raises:
             SnapservError: It is no message of this protocol.
         """
-        if len(frames) < 2 or bytes(frames[0]) != MAGIC:
+        if len(frames) < 2 or frames[0] != MAGIC:
             raise InternalError("the server sent something that is no reply")
         header = unpack(frames[1], frames[2:])
+        if type(header) is dict and len(header) == 2 and type(header.get("id")) is int and "ok" in header:
+            return Reply(header["id"], None, None, header["ok"], None)  # nearly all
         if not isinstance(header, dict) or type(header.get("id")) is not int:
             raise InternalError("the server sent a reply without an id")
         error = header.get("error")

@@ -35,8 +35,14 @@ def step(
     timeout_s: float | None = None,
 ) -> Request[StepResult]:
     """Ask for ticks; ``timeout_s`` is the server's to keep to, where the step is atomic."""
-    args = {"ticks": ticks, "inputs": dict(inputs), "progress": progress, "atomic": atomic, "timeout_s": timeout_s}
-    return Request("step", node, args, lambda ok: convert(ok, StepResult), long=True)
+    args: dict[str, Any] = {"ticks": ticks, "inputs": dict(inputs)}
+    if progress or atomic is not None or timeout_s is not None:  # a message is read the faster the less it says
+        args |= {"progress": progress, "atomic": atomic, "timeout_s": timeout_s}
+    return Request("step", node, args, _understand_step, long=True)
+
+
+def _understand_step(ok: Any) -> StepResult:
+    return convert(ok, StepResult)
 
 
 def patience_s(timeout_s: float | None, *, atomic: bool) -> float | None:
