@@ -12,9 +12,12 @@ up, page-table entries are counted. Segments of which more pages are mapped than
 of them is tried first: its superfluous entries are dropped, and if they have not come back by the next clone, the
 others follow.
 
-**For how long** is a matter of credit: what clones and faults take together is compared with what they took before.
-When it is used up, and whenever entries are counted anyway, segments whose entries came back are given back: they
-are read as a whole. Whoever has given one back tries it again ever more rarely.
+**For how long**: where so many faults came between two clones that most of what was dropped may be there again, it
+is counted, and segments of which that is so are given back: they are read as a whole. And each clone earns what its
+missing entries would take, and spends what faults beyond the usual number take: when the credit is used up, all are
+given back. Whoever has given a segment back tries it again ever more rarely.
+
+Clocks only say when to look. All that is decided is decided by counts.
 """
 
 from __future__ import annotations
@@ -40,14 +43,14 @@ MODES = ("adaptive", "always", "never")
 PRICE_NS = 5_000_000
 """What clones must have taken beyond the shortest one before entries are counted; doubled when that was in vain."""
 DEAREST_NS = 64 * PRICE_NS
-FAULT_NS = 1000
+ENTRY_NS, FAULT_NS = 30, 1000
+"""What an entry takes in a clone, and a fault that would not have been."""
 LEAST_ENTRIES = 512
 ONE_IN = 8
+"""So many segments share one that is tried before, and so many blocks one that is counted, of at least:"""
 LEAST_BLOCKS = 4
 AGAIN_AFTER = 64
-"""So many clones must have gained by dropped entries before dropping them once more has paid."""
-MOST_CREDIT = 64
-"""In what clones took before; and where nothing was gained yet, the price."""
+"""So many clones must have gone without entries for it to pay to drop them; and so long is credit kept."""
 
 
 def mode() -> Mode:
@@ -96,10 +99,10 @@ class TouchedOnly:
         self._tried: list[_Standing] = []
         self._waiting: list[_Standing] = []
         self._clones = self._looks = self._faults = 0
+        self._usual_faults: float | None = None
         self._shortest_ns: int | None = None
         self._debt_ns = 0
         self._price_ns = PRICE_NS
-        self._usual_ns: float | None = None
         self._credit_ns = 0.0
         self.pending = False
         """Whether there is a piece of work to do, when nobody waits."""
@@ -119,8 +122,8 @@ class TouchedOnly:
 
     def cloned(self, clone_ns: int) -> None:
         """Take note that this cell was cloned, and how long that took."""
-        faults = memory.count_faults()
-        took, self._faults = clone_ns + FAULT_NS * (faults - self._faults), faults
+        now = memory.count_faults()
+        faults, self._faults = now - self._faults, now
         if self._mode != "adaptive" or not self._possible or self._held_off or not self._arena.rebasable:
             return
         self._clones += 1
@@ -129,17 +132,19 @@ class TouchedOnly:
         if self._shortest_ns is None or clone_ns < self._shortest_ns:
             self._shortest_ns = clone_ns
         self._debt_ns += clone_ns - self._shortest_ns
-        if self._registration is None or self._usual_ns is None:
-            self._usual_ns = took if self._usual_ns is None else (self._usual_ns + took) / 2
+        spared = sum(standing.dropped for standing in self._all() if standing.registered)
+        if self._registration is None or self._usual_faults is None:
+            self._usual_faults = faults if self._usual_faults is None else (self._usual_faults + faults) / 2
         else:
-            self._credit_ns = min(self._credit_ns + self._usual_ns - took, MOST_CREDIT * self._usual_ns)
+            earned, spent = ENTRY_NS * spared, FAULT_NS * max(0.0, faults - self._usual_faults)
+            self._credit_ns = min(self._credit_ns + earned - spent, PRICE_NS + AGAIN_AFTER * earned)
         if self._jobs:
             self.pending = True
         elif self._tried:
             self._look(self._tried, self._judge)
-        elif self._registration is not None and self._credit_ns < 0:
+        elif spared and self._credit_ns < 0:
             self._look(self._all(), self._settle)
-        elif self._debt_ns >= self._price_ns:
+        elif self._debt_ns >= self._price_ns or 0 < spared <= 2 * faults:
             self._look(self._all(), self._choose)
 
     def thawed(self) -> None:
@@ -248,8 +253,8 @@ class TouchedOnly:
         self._give_back(failed)
 
     def _settle(self) -> None:
-        """All have been counted, since what reads take is more than what clones are spared."""
-        self._credit_ns = self._price_ns
+        """All have been counted, since faults take more than clones are spared."""
+        self._credit_ns = PRICE_NS
         registered = [standing for standing in self._all() if standing.registered]
         self._give_back([standing for standing in registered if self._came_back(standing)] or registered)
 
@@ -313,7 +318,7 @@ class TouchedOnly:
         except OSError:
             self._possible = False
             return False
-        self._credit_ns = self._price_ns
+        self._credit_ns = PRICE_NS
         return True
 
     def _close(self) -> None:
