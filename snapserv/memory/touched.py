@@ -226,14 +226,11 @@ class TouchedOnly:
     def _choose(self) -> None:
         """All segments have been counted, since clones have become dear."""
         self._looks += 1
-        all_of_them = self._all()
-        self._give_back([standing for standing in all_of_them if self._came_back(standing)])
-        again = [standing for standing in all_of_them if standing.registered and standing.dear]
-        dear = [
-            standing
-            for standing in all_of_them
-            if standing.dear and not standing.registered and standing.not_before <= self._looks
-        ]
+        back = [standing for standing in self._all() if self._came_back(standing)]
+        rest = [standing for standing in self._all() if standing.dear and standing not in back]
+        again = [standing for standing in rest if standing.registered]
+        dear = [standing for standing in rest if not standing.registered and standing.not_before <= self._looks]
+        self._give_back(back)
         if not again and not dear:
             self._price_ns = min(2 * self._price_ns, DEAREST_NS)
         self._tried, self._waiting = dear[::ONE_IN], dear
