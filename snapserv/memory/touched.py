@@ -98,7 +98,8 @@ class TouchedOnly:
         self._jobs: deque[Callable[[], object]] = deque()
         self._tried: list[_Standing] = []
         self._waiting: list[_Standing] = []
-        self._clones = self._looks = self._faults = 0
+        self._clones = self._looks = 0
+        self._faults = memory.count_faults()
         self._usual_faults: float | None = None
         self._shortest_ns: int | None = None
         self._debt_ns = 0
