@@ -127,13 +127,16 @@ class TouchedOnly:
         faults, self._faults = now - self._faults, now
         if self._mode != "adaptive" or not self._possible or self._held_off or not self._arena.rebasable:
             return
+        self.begin_tick()  # where it has not come yet
         self._clones += 1
         if self._registration is not None and not self._registration.is_open:
             self._close()
         if self._shortest_ns is None or clone_ns < self._shortest_ns:
             self._shortest_ns = clone_ns
         self._debt_ns += clone_ns - self._shortest_ns
-        spared = sum(standing.dropped for standing in self._all() if standing.registered)
+        spared = 0
+        if self._registration is not None:
+            spared = sum(standing.dropped for standing in self._all() if standing.registered)
         if self._registration is None or self._usual_faults is None:
             self._usual_faults = faults if self._usual_faults is None else (self._usual_faults + faults) / 2
         else:
@@ -152,7 +155,7 @@ class TouchedOnly:
         """Take note that this process is the clone: it has the entries, and not the registration."""
         self._jobs.clear()
         self.pending = self._held_off = False
-        self._renewing = self._mode == "always" or bool(self.registered)
+        self._renewing = self._mode == "always" or any(standing.registered for standing in self._all())
         if self._registration is not None:
             self._registration.close()
             self._registration = None
