@@ -19,7 +19,7 @@ def render(results: dict[str, Any]) -> str:
     snapshots = results["snapshots"]
     clustered = {row["arena MiB"]: row for row in snapshots["rows"] if row["pages"] == "clustered"}
     scattered = {row["arena MiB"]: row for row in snapshots["rows"] if row["pages"] == "scattered"}
-    random = {row["arena MiB"]: row for row in results["random"]}
+    random = {row["arena MiB"]: row for row in results.get("random", [])}  # runs before there was any have none
     sizes = list(clustered)
     idle = results["idle"]["rows"][0]
     trips = {row["what"]: row for row in results["roundtrip"]["rows"]}
@@ -42,7 +42,8 @@ def render(results: dict[str, Any]) -> str:
         ("… in 4 KiB pages", "os.fork 4K ms", random),
     )
     for what, key, table in rows:
-        lines.append(f"| {what} | {' | '.join(f'{table[size][key]:.2f}' for size in sizes)} |")
+        if table:
+            lines.append(f"| {what} | {' | '.join(f'{table[size][key]:.2f}' for size in sizes)} |")
     lines += [
         "",
         "| | |",
