@@ -133,6 +133,7 @@ setup(
             extension("memory", "memory/memory.pyx", "memory/huge_tmpfs.c", "processes/clone.c"),
             extension("images", "memory/images.pyx"),
             extension("marks", "memory/marks.pyx"),
+            extension("touched", "memory/touched.pyx", "memory/page_entries.c"),
             extension("mounts", "folders/mounts.pyx"),
             extension(
                 "guards",

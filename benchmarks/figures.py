@@ -19,6 +19,7 @@ def render(results: dict[str, Any]) -> str:
     snapshots = results["snapshots"]
     clustered = {row["arena MiB"]: row for row in snapshots["rows"] if row["pages"] == "clustered"}
     scattered = {row["arena MiB"]: row for row in snapshots["rows"] if row["pages"] == "scattered"}
+    random = {row["arena MiB"]: row for row in results.get("random", [])}  # runs before there was any have none
     sizes = list(clustered)
     idle = results["idle"]["rows"][0]
     trips = {row["what"]: row for row in results["roundtrip"]["rows"]}
@@ -36,9 +37,13 @@ def render(results: dict[str, Any]) -> str:
         ("branch to the end of its first step", "branch+step p50 ms", clustered),
         ("`os.fork` of the same memory in 4 KiB pages", "os.fork 4K ms", clustered),
         ("`os.fork` of the same memory in huge pages", "os.fork THP ms", clustered),
+        ("snapshot, where pages of a random order were read, changed and written", "snapshot p50 ms", random),
+        ("`os.fork` after the same in huge pages, its first child kept", "os.fork THP ms", random),
+        ("… in 4 KiB pages", "os.fork 4K ms", random),
     )
     for what, key, table in rows:
-        lines.append(f"| {what} | {' | '.join(f'{table[size][key]:.2f}' for size in sizes)} |")
+        if table:
+            lines.append(f"| {what} | {' | '.join(f'{table[size][key]:.2f}' for size in sizes)} |")
     lines += [
         "",
         "| | |",

@@ -13,8 +13,7 @@ from snapserv import Field, Simulation, exported
 from snapserv.cell.holdings import Holdings
 from snapserv.ext import fork
 
-PRIME = 2_654_435_761
-"""Its multiples go through all numbers below a smaller one, in an order that has nothing to do with their size."""
+from .rivals import PRIME
 
 
 class Pages(Simulation):

@@ -13,6 +13,7 @@ from .rivals import Rival, empty_fork_s, forking_process
 
 PAGE = 4096
 DIRTY_PAGES = 1000
+FIRST_ROUNDS, RANDOM_ROUNDS = 8, 20
 
 
 def measure(*, sizes_mib: tuple[int, ...], rounds: int, console: Console) -> dict[str, Any]:
@@ -66,6 +67,50 @@ def _turn_about(main: Branch, where: str, rival: Rival, rounds: int) -> tuple[li
             snapshots.append(took)
             forks.append(fork)
     return snapshots, forks
+
+
+def measure_random(sizes_mib: tuple[int, ...], console: Console) -> list[dict[str, Any]]:
+    """Return a row for each size, in milliseconds: pages of a random order are read, changed and written back.
+
+    Both keep the first that they made, so both pay for copies of what they write; and the more pages are private,
+    the longer either takes. So both are begun anew for each size of pages of the rival, and do as much. What the
+    first rounds take, while the cell finds out, is told apart.
+    """
+    rows = []
+    for size in sizes_mib:
+        row: dict[str, Any] = {"arena MiB": size}
+        for kind, huge in (("THP", True), ("4K", False)):
+            console.print(f"{size} MiB, random, beside os.fork in {kind}", style="dim")
+            with (
+                local("benchmarks.simulations:Pages", pages=(size << 20) // PAGE) as server,
+                forking_process(size << 20, huge=huge, dirty=DIRTY_PAGES, scattered=True) as rival,
+            ):
+                times = _random_rounds(server.branch("main"), rival)
+                fork_ms = server.stats().fork_us_p50 / 1000
+            first, last = times[:FIRST_ROUNDS], times[FIRST_ROUNDS:]
+            steps, snapshots, their_steps, forks = (float(each) for each in np.median(last, axis=0) * 1000)
+            if huge:
+                row |= {"step p50 ms": steps, "snapshot p50 ms": snapshots, "of it fork": fork_ms}
+                row["dearest of the first"] = float(first[:, 1].max()) * 1000
+            row[f"its step {kind}"], row[f"os.fork {kind} ms"] = their_steps, forks
+            row[f"over os.fork {kind}"] = snapshots / forks
+        rows.append(row)
+    return rows
+
+
+def _random_rounds(main: Branch, rival: Rival) -> Any:
+    """Return seconds, shape (rounds, 4): a step, a snapshot, a step of the rival, its fork."""
+    times = []
+    for number in range(FIRST_ROUNDS + RANDOM_ROUNDS):
+        began = time.perf_counter()
+        main.step(dirty=DIRTY_PAGES, where="random")
+        stepped = time.perf_counter()
+        snapshot = main.snapshot()
+        took = time.perf_counter() - stepped
+        if number:  # the first one is kept, as the rival's first child is
+            snapshot.drop()
+        times.append((stepped - began, took, *rival.step_and_fork_s()))
+    return np.array(times)
 
 
 def _branches(server: Server, main: Branch, where: str, rounds: int) -> list[float]:

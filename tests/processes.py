@@ -17,8 +17,8 @@ from typing import TypeVar
 import pytest
 
 CALLS = {
-    "x86_64": {"ioctl": 16, "process_vm_readv": 310, "fsopen": 430},
-    "aarch64": {"ioctl": 29, "process_vm_readv": 270, "fsopen": 430},
+    "x86_64": {"ioctl": 16, "process_vm_readv": 310, "userfaultfd": 323, "fsopen": 430},
+    "aarch64": {"ioctl": 29, "process_vm_readv": 270, "userfaultfd": 282, "fsopen": 430},
 }
 
 T = TypeVar("T")

@@ -93,6 +93,7 @@ cdef extern from "cells/temporary.h":
 cdef extern from "cells/helpers.h":
     int snapserv_keep_from_children(int ledger)
     int snapserv_control_is(int control)
+    int snapserv_keep_from_clones(int descriptor)
     void snapserv_answer_for_children()
     int snapserv_prefer(int score)
 
@@ -278,6 +279,16 @@ def control_is(control: int) -> None:
         OSError: It is no open descriptor.
     """
     if snapserv_control_is(control) < 0:
+        PyErr_SetFromErrno(OSError)
+
+
+def keep_from_clones(descriptor: int) -> None:
+    """Have clones of this process close a descriptor that is of use to it alone; it may be closed here at any time.
+
+    Raises:
+        OSError: It is no open descriptor.
+    """
+    if snapserv_keep_from_clones(descriptor) < 0:
         PyErr_SetFromErrno(OSError)
 
 

@@ -202,6 +202,7 @@ int snapserv_freeze(int control, int child_control, struct snapserv_spares spare
     /* In the child, in this order:
      * 1. Let go of the parent's socket first: while a copy is open, the parent's death would not be seen. */
     close(control);
+    snapserv_close_in_clone();
     /* And of what it has got ready for itself. Where the kernel has no such call, they stay open and unused. */
     if (spares.count > 0)
         syscall(SYS_close_range, spares.first, spares.first + spares.count - 1, 0);

@@ -18,7 +18,7 @@ struct kept {
     ino_t inode;
 };
 
-static struct kept ledger = {.descriptor = -1}, control = {.descriptor = -1};
+static struct kept ledger = {.descriptor = -1}, control = {.descriptor = -1}, own = {.descriptor = -1};
 static int registered;
 
 static int keep(struct kept *kept, int descriptor)
@@ -30,11 +30,16 @@ static int keep(struct kept *kept, int descriptor)
     return 0;
 }
 
-static void let_go(const struct kept *kept)
+static int is_still_there(const struct kept *kept)
 {
     struct stat status;
-    if (kept->descriptor < 0 || fstat(kept->descriptor, &status) < 0 || status.st_dev != kept->device ||
-        status.st_ino != kept->inode)
+    return kept->descriptor >= 0 && fstat(kept->descriptor, &status) == 0 && status.st_dev == kept->device &&
+           status.st_ino == kept->inode;
+}
+
+static void let_go(const struct kept *kept)
+{
+    if (!is_still_there(kept))
         return;
     int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (nothing < 0) {
@@ -53,6 +58,7 @@ static void in_child(void)
         return;
     let_go(&ledger);
     let_go(&control);
+    let_go(&own);
     prctl(PR_SET_NAME, "snap-helper", 0, 0, 0);
 }
 
@@ -78,6 +84,18 @@ int snapserv_prefer(int score)
 int snapserv_control_is(int descriptor)
 {
     return keep(&control, descriptor);
+}
+
+int snapserv_keep_from_clones(int descriptor)
+{
+    return keep(&own, descriptor);
+}
+
+void snapserv_close_in_clone(void)
+{
+    if (is_still_there(&own))
+        close(own.descriptor);
+    own.descriptor = -1;
 }
 
 int snapserv_keep_from_children(int descriptor)

@@ -19,4 +19,11 @@ int snapserv_prefer(int score);
 /* Say which the socket is, now that it is another one. Returns -1 with errno. */
 int snapserv_control_is(int control);
 
+/* Have clones of this process close a descriptor that is of no use to them, and what it forks let go of it as well. It
+ * may be closed here at any time. Returns -1 with errno. */
+int snapserv_keep_from_clones(int descriptor);
+
+/* In a clone: close it. */
+void snapserv_close_in_clone(void);
+
 #endif

@@ -20,6 +20,7 @@ enum {
     SNAPSERV_SCAN_FILE = 1 << 2,
     SNAPSERV_SCAN_PRESENT = 1 << 3,
     SNAPSERV_SCAN_SWAPPED = 1 << 4,
+    SNAPSERV_SCAN_HUGE = 1 << 6,
     SNAPSERV_SCAN_PROTECT_MATCHING = 1 << 0, /* a flag, as the next */
     SNAPSERV_SCAN_ONLY_TRACKED = 1 << 1,
 };

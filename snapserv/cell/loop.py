@@ -229,14 +229,14 @@ class Cell:
         told = {"step": self._step, "ticks": done, "outputs": outputs, "elapsed_us": elapsed_us}
         if done and not self._looked_after_a_tick:
             self._looked_after_a_tick = True  # by the branches of this one as well
-            found = self._holdings.look((self._control.fileno(),), self._rebaser.building)
+            found = self._holdings.look((self._control.fileno(), *rebaser.touched.descriptors), rebaser.building)
             told["held"] = [_told(each) for each in found]
         return told
 
     def _first_tick(self, inputs: Any) -> Any:
         """Do the first tick since a clone, which may be spared its faults, or be learnt from."""
         rebaser, tick = self._rebaser, self._simulation.step
-        rebaser.first_tick = False
+        rebaser.begin_tick()
         if rebaser.watching:
             faults = rebaser.before_first_tick()
             outputs = tick(inputs)
@@ -315,6 +315,7 @@ class Cell:
             flush_all()  # what is buffered now would be written each time
             refuse_threads()
             self._files.refuse_going_back()
+            self._rebaser.touched.hold_off()
             self._refuse_what_cannot_be_cloned(descriptor)
             self._remembers = True  # also in what is gone back to
             thawed, asked = fork.mark(self._control.fileno(), descriptor)
@@ -396,8 +397,8 @@ class Cell:
             self._simulation.on_snapshot()
 
     def _refuse_what_cannot_be_cloned(self, *ours: int) -> None:
-        look = not self._looked_whole
-        self._holdings.refuse((self._control.fileno(), *ours), self._rebaser.building, whole=look)
+        ours = (self._control.fileno(), *self._rebaser.touched.descriptors, *ours)
+        self._holdings.refuse(ours, self._rebaser.building, whole=not self._looked_whole)
         self._looked_whole = True
 
     def _freeze(self, _: Mapping[str, Any], descriptor: int | None) -> dict[str, Any]:

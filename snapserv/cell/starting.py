@@ -18,6 +18,7 @@ from ..ext import fork
 from ..machine.oom import MASTER, prefer, score
 from ..memory.arena import Arena
 from ..memory.heap import use_huge_pages
+from ..memory.touched import mode
 from ..simulation import streams, writers
 from ..simulation.base import Simulation
 from ..simulation.blame import AuthorsCode
@@ -69,6 +70,7 @@ def main() -> NoReturn:
 def _build(request: Mapping[str, Any]) -> tuple[Simulation, Holdings, Files, dict[str, Any]]:
     """Return the simulation whose setup has run, what else the process holds, and the description of it all."""
     began = time.monotonic()
+    mode()  # of which an unknown one is refused here
     files = Files(request["temporary"], request["stores"])  # before anything can ask where temporary files are
     search(request["path"])
     streams.watch()

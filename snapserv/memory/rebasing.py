@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from ..ext import memory
 from ..machine.limits import SPARED_BYTES, available_bytes
 from .arena import Arena, Segment
+from .touched import TouchedOnly
 
 if TYPE_CHECKING:
     from ..ext import images
@@ -44,6 +45,7 @@ class Rebaser:
 
     def __init__(self, arena: Arena) -> None:
         self._arena = arena
+        self.touched = TouchedOnly(arena)
         self._image: images.Image | None = None
         self._segment: Segment | None = None
         self._shortest_ns: int | None = None
@@ -56,8 +58,11 @@ class Rebaser:
         self._suspected = False
         self.first_tick = True
         """Whether the next tick is the first since a clone: that which made this process, or one of it."""
-        self.pending = False
+
+    @property
+    def pending(self) -> bool:
         """Whether there is a piece of work to do, when nobody waits."""
+        return self._image is not None or self.touched.pending
 
     # ------------------------------------------------------------------------------------------------ re-basing
 
@@ -75,18 +80,25 @@ class Rebaser:
         if self._image is None and self._debt_ns >= self._ns_per_byte * self._arena.segment_bytes:
             self._debt_ns = 0
             self._begin()
+        self.touched.cloned(clone_ns)
 
     def thawed(self) -> None:
         """Take note that this process is the clone."""
         self.first_tick = True
-        self.pending = False
         if self._image is not None:
             self._image.forget()
             self._image = None
+        self.touched.thawed()
+
+    def begin_tick(self) -> None:
+        """Take note that the first tick since a clone comes now."""
+        self.first_tick = False
+        self.touched.begin_tick()
 
     def advance(self) -> None:
         """Do one piece of work. Where the machine has no memory for it, it is given up until the debt is back."""
         if self._image is None or self._segment is None:
+            self.touched.advance()
             return
         began = time.monotonic_ns()
         try:
@@ -97,9 +109,9 @@ class Rebaser:
                 self._image.replace(self._segment.address)
                 self._image = None
                 self._segment.detached = False
+                self.touched.replaced(self._segment)
                 self._spent_ns += time.monotonic_ns() - began
                 self._ns_per_byte = self._spent_ns / self._segment.size_bytes
-                self.pending = False
                 return
         except OSError:
             # The segment is what it was, and the cell none the worse: it pays for its clones as before.
@@ -107,7 +119,6 @@ class Rebaser:
                 self._image.abandon()
             self._image = None
         self._spent_ns += time.monotonic_ns() - began
-        self.pending = self._image is not None
 
     def _begin(self) -> None:
         from ..ext import images  # mapped only where it is needed: what is mapped is forked
@@ -135,7 +146,6 @@ class Rebaser:
             os.close(descriptor)
         self._segment = segment
         self._spent_ns = 0
-        self.pending = True
 
     # ---------------------------------------------------------------------------------------------- dense ticks
 
@@ -185,4 +195,5 @@ class Rebaser:
         except OSError:
             return False
         segment.detached = True
+        self.touched.replaced(segment)
         return True
