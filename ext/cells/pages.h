@@ -1,0 +1,28 @@
+/* Which pages of a marked process are others than its twin's, and putting those back.
+ *
+ * The twin is frozen: neither which pages it has of its own nor what is in them changes. So what was read of it once
+ * is kept, beside what is reset: the numbers of its pages, for as long as the kernel moves none (/proc/vmstat), and
+ * the contents of those that children write to. */
+#ifndef SNAPSERV_PAGES_H
+#define SNAPSERV_PAGES_H
+
+#include <stdint.h>
+
+/* At the mark: make room for what will be kept of the areas that were listed. Returns NULL, or why there is none. */
+const char *snapserv_make_room(void);
+
+/* Learn the number of the shared page of zeros. Returns NULL, or why the kernel does not tell. */
+const char *snapserv_find_zero(void);
+
+/* Open this process's pagemap, for as long as it is looked at and put back. Returns NULL, or why not. */
+const char *snapserv_open_pages(void);
+void snapserv_close_pages(void);
+
+/* Look for pages that differ, and keep which; `anew` says that memory is missing, which will be there when they are
+ * put back. Returns NULL, or why they cannot be put back. Runs on a stack that is no part of what is reset. */
+const char *snapserv_look_at_pages(int anew);
+
+/* Put back what snapserv_look_at_pages has found. Returns -1 where it could not: half of it is put back then. */
+int snapserv_put_pages_back(void);
+
+#endif
