@@ -152,13 +152,22 @@ static const char *open_twin(void)
 /* How many pages the kernel has moved so far; -1 where it does not tell. */
 static int64_t count_moved(void)
 {
+    static const char name[] = "\npgmigrate_success ";
+    char *text = snapserv_kept->text, *line = NULL;
+    size_t held = 0;
     uint64_t count;
-    if (snapserv_read_small("/proc/vmstat", snapserv_kept->text, sizeof snapserv_kept->text) <= 0)
-        return -1;
-    const char *line = strstr(snapserv_kept->text, "\npgmigrate_success ");
+    int descriptor = open("/proc/vmstat", O_RDONLY | O_CLOEXEC);
+    ssize_t got;
+    while (line == NULL && (got = read(descriptor, text + held, sizeof snapserv_kept->text - 1 - held)) > 0) {
+        text[held += got] = '\0';
+        line = strstr(text, name);
+        if (line != NULL && strchr(line + 1, '\n') == NULL)
+            line = NULL; /* cut off: more comes */
+    }
+    close(descriptor);
     if (line == NULL)
         return -1;
-    snapserv_read_number(line + strlen("\npgmigrate_success "), 10, &count);
+    snapserv_read_number(line + sizeof name - 1, 10, &count);
     return (int64_t)count;
 }
 

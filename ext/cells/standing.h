@@ -10,6 +10,7 @@
 #include <ucontext.h>
 
 #include "memory/pagemap_scan.h"
+#include "reset_in_place.h"
 #include "settings.h"
 
 enum {
@@ -17,7 +18,6 @@ enum {
     MOST_AREAS = 8192,
     MOST_FILES = 64,
     MOST_RUNS = 512,
-    MOST_NOTE = 4096,
     STRETCH = 512,        /* pages: as many as one huge page has */
     MOST_TOGETHER = 4096, /* pages whose entries in a pagemap are read at a time */
     MOST_BACK = 8192,
@@ -73,7 +73,7 @@ struct snapserv_kept {
     uint64_t twin_since; /* in clock ticks since boot, as proc_pid_stat(5) has it */
     int is_reset;
     size_t note_size;
-    unsigned char note[MOST_NOTE];
+    unsigned char note[SNAPSERV_MOST_NOTE];
     /* What the kernel held at the mark. */
     int area_count, file_count;
     struct snapserv_area areas[MOST_AREAS];
