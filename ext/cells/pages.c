@@ -383,8 +383,10 @@ static int put_noted_back(void)
             }
             if (read_twins_memory(since, at, (void *)(uintptr_t)since) < 0)
                 return -1;
-            memcpy((void *)(uintptr_t)at, snapserv_kept->copies + (size_t)(snapserv_kept->copied[number] - 1) * PAGE,
-                   PAGE);
+            /* Most have been written to, and yet are as they were: as reference counts are. */
+            const unsigned char *copy = snapserv_kept->copies + (size_t)(snapserv_kept->copied[number] - 1) * PAGE;
+            if (memcmp((void *)(uintptr_t)at, copy, PAGE) != 0)
+                memcpy((void *)(uintptr_t)at, copy, PAGE);
             since = at + PAGE;
         }
         if (read_twins_memory(since, back->end, (void *)(uintptr_t)since) < 0)
