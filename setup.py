@@ -122,6 +122,7 @@ setup(
                 "cells/reset_in_place.c",
                 "cells/standing.c",
                 "cells/pages.c",
+                "cells/twin.c",
                 "cells/settings.c",
                 "cells/temporary.c",
                 "processes/clone.c",

@@ -1,15 +1,8 @@
-/* Which pages of a marked process are others than its twin's, and putting those back.
- *
- * The twin is frozen: neither which pages it has of its own nor what is in them changes. So what was read of it once
- * is kept, beside what is reset: the numbers of its pages, for as long as the kernel moves none (/proc/vmstat), and
- * the contents of those that children write to. */
+/* Which pages of a marked process are others than its twin's, and putting those back. */
 #ifndef SNAPSERV_PAGES_H
 #define SNAPSERV_PAGES_H
 
 #include <stdint.h>
-
-/* At the mark: make room for what will be kept of the areas that were listed. Returns NULL, or why there is none. */
-const char *snapserv_make_room(void);
 
 /* Learn the number of the shared page of zeros. Returns NULL, or why the kernel does not tell. */
 const char *snapserv_find_zero(void);

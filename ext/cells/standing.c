@@ -18,6 +18,7 @@
 #include "orphan.h"
 #include "pages.h"
 #include "procmap.h"
+#include "twin.h"
 
 #ifndef PR_GET_TID_ADDRESS
 #define PR_GET_TID_ADDRESS 40
@@ -125,8 +126,9 @@ static int ask_for_area(int maps, uint64_t address, int with_name, struct snapse
         .offset = query.vma_offset,
         .inode = query.inode,
         .device = query.dev_major << 20 | query.dev_minor,
-        .permissions = permissions_of(flags & SNAPSERV_MAP_READABLE ? 'r' : '-', flags & SNAPSERV_MAP_WRITABLE ? 'w' : '-',
-                                      flags & SNAPSERV_MAP_EXECUTABLE ? 'x' : '-', flags & SNAPSERV_MAP_SHARED ? 's' : 'p'),
+        .permissions = permissions_of(
+            flags & SNAPSERV_MAP_READABLE ? 'r' : '-', flags & SNAPSERV_MAP_WRITABLE ? 'w' : '-',
+            flags & SNAPSERV_MAP_EXECUTABLE ? 'x' : '-', flags & SNAPSERV_MAP_SHARED ? 's' : 'p'),
         .kind = kind_of(snapserv_kept->text),
     };
     return 1;

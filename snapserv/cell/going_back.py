@@ -35,7 +35,9 @@ def go_back(request: Mapping[str, Any]) -> NoReturn:
 
 
 def begin_again(
-    note: bytes, begin: Callable[[dict[str, Any], None], dict[str, Any]], play: Callable[[dict[str, Any], None], Any]
+    note: bytes,
+    begin: Callable[[dict[str, Any], None], dict[str, Any]],
+    play: Callable[[dict[str, Any], None], Any],
 ) -> dict[str, Any]:
     """Begin as a note says, and play what is in it; return what both came to.
 

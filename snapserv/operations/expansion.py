@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 OnOutcome = Callable[[Outcome], Awaitable[None]]
 Sequences = Sequence[Sequence[dict[str, Any]]]
 GOING_BACK = (1 << 64) - 1
-"""On the scoreboard, until a child that is taken back stands at its mark: if it dies before, that was not its play."""
+"""On the scoreboard, until a child that is taken back stands at its mark: if it dies before, it was not its play."""
 
 
 class Expansion:
@@ -155,9 +155,7 @@ class Expansion:
         scoreboard = cell.table.scoreboard
         scoreboard[cell.slot] = GOING_BACK
         try:
-            begun = await self._answer(
-                cell, cell.ask("begin", slot=cell.slot, seed=seed, again=True, play=play)
-            )
+            begun = await self._answer(cell, cell.ask("begin", slot=cell.slot, seed=seed, again=True, play=play))
         except SnapservError as error:  # if it was the author's hook that raised, it will again in a clone
             if isinstance(error, NodeDiedError) and scoreboard[cell.slot] != GOING_BACK:
                 raise  # of what it played
@@ -175,7 +173,7 @@ class Expansion:
         return answer
 
     async def _clone(self, seed: int | None) -> CellProcess:
-        """Return a branch of the snapshot that has not played, and remembers where it stands if it is to play others."""
+        """Return a branch of the snapshot that has not played; where it is to play others, it has its mark."""
         nodes, step = self._nodes, self._source.step
         frozen = await nodes.present(self._source)
         resets_in_place = self._resets_in_place and frozen.stacks is None  # files stay as they are
