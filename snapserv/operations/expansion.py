@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 OnOutcome = Callable[[Outcome], Awaitable[None]]
 Sequences = Sequence[Sequence[dict[str, Any]]]
 GOING_BACK = (1 << 64) - 1
-"""On the scoreboard, until a child that is taken back stands at its mark: if it dies before, it was not its play."""
+"""On the scoreboard, until a child that is taken back is at its mark: if it dies before, it was not its play."""
 
 
 class Expansion:
@@ -133,10 +133,10 @@ class Expansion:
             except BaseException:
                 self._end(cell)
                 raise
+        self._alive[index] = cell
         score = played.pop("score")
         self._nodes.counters.steps += played["ticks"]
         outcome = Outcome(index, True, **played)
-        self._alive[index] = cell
         self._sift(index, score)
         return outcome
 
