@@ -121,6 +121,8 @@ setup(
                 "cells/holdings.c",
                 "cells/reset_in_place.c",
                 "cells/standing.c",
+                "cells/pages.c",
+                "cells/twin.c",
                 "cells/settings.c",
                 "cells/temporary.c",
                 "processes/clone.c",

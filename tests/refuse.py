@@ -1,7 +1,8 @@
 """Run a command in which the kernel refuses a system call, as the seccomp filters of containers do.
 
 ``python -m tests.refuse clone3 -- COMMAND`` makes clone3(2) fail with ENOSYS; ``PR_GET_TID_ADDRESS`` makes that
-prctl(2) fail with EINVAL; ``process_vm_readv`` with EPERM; ``PAGEMAP_SCAN`` makes that ioctl(2) fail with ENOTTY.
+prctl(2) fail with EINVAL; ``process_vm_readv`` with EPERM, ``process_madvise`` with ENOSYS; ``PAGEMAP_SCAN`` and
+``PROCMAP_QUERY`` make these requests of ioctl(2) fail with ENOTTY.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ REFUSE = (sys.executable, "-m", "tests.refuse")
 LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000
 NUMBERS = {
-    "x86_64": {"clone3": 435, "prctl": 157, "process_vm_readv": 310, "ioctl": 16},
-    "aarch64": {"clone3": 435, "prctl": 167, "process_vm_readv": 270, "ioctl": 29},
+    "x86_64": {"clone3": 435, "prctl": 157, "process_vm_readv": 310, "ioctl": 16, "process_madvise": 440},
+    "aarch64": {"clone3": 435, "prctl": 167, "process_vm_readv": 270, "ioctl": 29, "process_madvise": 440},
 }
-PAGEMAP_SCAN = 0xC0606610
+PAGEMAP_SCAN, PROCMAP_QUERY = 0xC0606610, 0xC0686611
 
 
 def rules(what: str) -> list[tuple[int, int, int, int]]:
@@ -31,7 +32,9 @@ def rules(what: str) -> list[tuple[int, int, int, int]]:
         "clone3": (numbers["clone3"], None, 0, 38),
         "process_vm_readv": (numbers["process_vm_readv"], None, 0, 1),
         "PR_GET_TID_ADDRESS": (numbers["prctl"], 16, 40, 22),
+        "process_madvise": (numbers["process_madvise"], None, 0, 38),
         "PAGEMAP_SCAN": (numbers["ioctl"], 24, PAGEMAP_SCAN, 25),
+        "PROCMAP_QUERY": (numbers["ioctl"], 24, PROCMAP_QUERY, 25),
     }[what]
     if argument is None:
         return [

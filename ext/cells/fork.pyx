@@ -64,6 +64,8 @@ cdef extern from "cells/reopening.h":
     int snapserv_reopen_files(int *descriptor)
 
 cdef extern from "cells/reset_in_place.h":
+    enum:
+        SNAPSERV_MOST_NOTE
     int snapserv_reset_mark(int control, int child_control, int *thawed, int64_t *clone_ns, const char **refused)
     const char *snapserv_reset_in_place(const void *note, size_t size)
     const void *snapserv_reset_note(size_t *size)
@@ -117,6 +119,8 @@ RECORD = SNAPSERV_RECORD
 RECORD_BYTES = sizeof(snapserv_record)
 BECOME = SNAPSERV_BECOME
 SETTLE = SNAPSERV_SETTLE
+MOST_NOTE = SNAPSERV_MOST_NOTE
+"""How many bytes `reset_in_place` takes."""
 NEVER = SNAPSERV_NEVER
 """What stands for a server that will never come: the last one ended as it should, or the time is over."""
 

@@ -75,7 +75,10 @@ int snapserv_prefer(int score)
     int adjustment = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (adjustment < 0)
         return -1;
-    int written = dprintf(adjustment, "%d", score), error = errno;
+    char text[16];
+    int size = snprintf(text, sizeof text, "%d", score);
+    ssize_t written = write(adjustment, text, size);
+    int error = errno;
     close(adjustment);
     errno = error;
     return written < 0 ? -1 : 0;

@@ -3,31 +3,21 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "descriptors.h"
+#include "procmap.h"
 #include "standing.h"
 #include "temporary.h"
 
-/* As in linux/fs.h since Linux 6.11, which older headers do not have. */
-struct procmap_query {
-    uint64_t size, query_flags, query_addr;
-    uint64_t vma_start, vma_end, vma_flags, vma_page_size, vma_offset, inode;
-    uint32_t dev_major, dev_minor, vma_name_size, build_id_size;
-    uint64_t vma_name_addr, build_id_addr;
-};
-#define SNAPSERV_PROCMAP_QUERY _IOWR('f', 17, struct procmap_query)
-enum { WRITABLE = 0x02, EXECUTABLE = 0x04, SHARED = 0x08, COVERING_OR_NEXT = 0x10 };
-
 int snapserv_next_shared(int maps, uint64_t from, struct snapserv_shared *into)
 {
-    struct procmap_query query = {
+    struct snapserv_procmap query = {
         .size = sizeof query,
-        .query_flags = WRITABLE | SHARED | COVERING_OR_NEXT,
+        .query_flags = SNAPSERV_MAP_WRITABLE | SNAPSERV_MAP_SHARED | SNAPSERV_MAP_COVERING_OR_NEXT,
         .query_addr = from,
         .vma_name_size = sizeof into->name,
         .vma_name_addr = (uintptr_t)into->name,
@@ -41,7 +31,8 @@ int snapserv_next_shared(int maps, uint64_t from, struct snapserv_shared *into)
     }
     if (asked < 0)
         return errno == ENOENT ? 0 : -1;
-    if (snapserv_kept != NULL && query.vma_start == (uintptr_t)snapserv_kept)
+    if (snapserv_kept != NULL && (query.vma_start == (uintptr_t)snapserv_kept ||
+                                  query.vma_start == (uintptr_t)snapserv_kept->room))
         return snapserv_next_shared(maps, query.vma_end, into);
     into->start = query.vma_start;
     into->end = query.vma_end;
@@ -49,7 +40,7 @@ int snapserv_next_shared(int maps, uint64_t from, struct snapserv_shared *into)
     into->inode = query.inode;
     into->major = query.dev_major;
     into->minor = query.dev_minor;
-    into->is_executable = (query.vma_flags & EXECUTABLE) != 0;
+    into->is_executable = (query.vma_flags & SNAPSERV_MAP_EXECUTABLE) != 0;
     return 1;
 }
 

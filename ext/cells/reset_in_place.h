@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { SNAPSERV_MOST_NOTE = 1 << 20 };
+
 /* Mark this moment. The twin is a frozen sibling that listens on `child_control`; the server is answered on `control`,
  * as by snapserv_freeze.
  * Returns 1 in the caller, and 2 in it each time that it has been reset to here; 0 in a branch thawed from the twin,

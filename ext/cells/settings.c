@@ -105,11 +105,19 @@ static void read_values(int64_t *into)
         into = read_place(into, places[i]);
 }
 
+static int read_limits(struct rlimit *into)
+{
+    for (int which = 0; which < RLIM_NLIMITS; which++)
+        if (getrlimit(which, &into[which]) < 0)
+            return -1;
+    return 0;
+}
+
 int snapserv_read_settings(struct snapserv_settings *into)
 {
     memset(into, 0, sizeof *into);
     if (read_status(into->status) < 0 || getcwd(into->folder, sizeof into->folder) == NULL ||
-        snapserv_read_small("/proc/self/limits", into->limits, sizeof into->limits) <= 0)
+        read_limits(into->limits) < 0)
         return -1;
     /* Not by sigaction(3): what it fills in is not all set. */
     for (int number = 1; number < SNAPSERV_SIGNALS; number++)
@@ -126,7 +134,7 @@ const char *snapserv_compare_settings(const struct snapserv_settings *now, const
     if (memcmp(now->actions, marked->actions, sizeof now->actions) != 0 ||
         memcmp(&now->alternate, &marked->alternate, sizeof now->alternate) != 0)
         return "signals are handled otherwise";
-    if (strcmp(now->limits, marked->limits) != 0)
+    if (memcmp(now->limits, marked->limits, sizeof now->limits) != 0)
         return "limits have changed";
     if (strcmp(now->folder, marked->folder) != 0)
         return "the working folder has changed";

@@ -6,12 +6,14 @@
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 enum { SNAPSERV_STATUS = 8192, SNAPSERV_SIGNALS = 65, SNAPSERV_VALUES = 64 };
 
 struct snapserv_settings {
-    char status[SNAPSERV_STATUS], limits[SNAPSERV_STATUS], folder[PATH_MAX];
+    char status[SNAPSERV_STATUS], folder[PATH_MAX];
+    struct rlimit limits[RLIM_NLIMITS];
     uint64_t actions[SNAPSERV_SIGNALS][4]; /* as the kernel has them */
     stack_t alternate;
     int64_t values[SNAPSERV_VALUES]; /* of prctl(2) and its like, of the scheduler, of namespaces */

@@ -1,6 +1,7 @@
 #include "standing.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
 #include <signal.h>
@@ -15,17 +16,15 @@
 
 #include "nameless.h"
 #include "orphan.h"
+#include "pages.h"
+#include "procmap.h"
+#include "twin.h"
 
 #ifndef PR_GET_TID_ADDRESS
 #define PR_GET_TID_ADDRESS 40
 #endif
 
 struct snapserv_kept *snapserv_kept;
-
-static int is_private_area(const struct snapserv_area *area)
-{
-    return (area->permissions & 0xff) == 'p';
-}
 
 /* ----------------------------------------------------------------------------------------------- listing it */
 
@@ -51,6 +50,11 @@ static int kind_of(const char *name)
     return *name == '[' && strncmp(name, "[anon:", 6) != 0 ? KERNELS : ORDINARY;
 }
 
+static uint32_t permissions_of(char read, char write, char execute, char shared)
+{
+    return (unsigned)read << 24 | write << 16 | execute << 8 | shared;
+}
+
 /* List the areas of this process (proc_pid_maps(5)). Returns how many, or -1. */
 static int list_areas(struct snapserv_area *areas)
 {
@@ -70,7 +74,7 @@ static int list_areas(struct snapserv_area *areas)
             uint64_t major, minor;
             const char *at = snapserv_read_number(line, 16, &area.start);
             at = snapserv_read_number(at + 1, 16, &area.end) + 1;
-            area.permissions = ((unsigned)at[0] << 24) | (at[1] << 16) | (at[2] << 8) | at[3];
+            area.permissions = permissions_of(at[0], at[1], at[2], at[3]);
             at = snapserv_read_number(at + 5, 16, &area.offset);
             at = snapserv_read_number(at + 1, 16, &major);
             at = snapserv_read_number(at + 1, 16, &minor);
@@ -93,6 +97,69 @@ static int list_areas(struct snapserv_area *areas)
     }
     close(descriptor);
     return count;
+}
+
+static int same_area(const struct snapserv_area *now, const struct snapserv_area *marked, uint64_t at)
+{
+    return now->permissions == marked->permissions && now->device == marked->device && now->inode == marked->inode &&
+           (!now->inode || now->offset + (at - now->start) == marked->offset + (at - marked->start));
+}
+
+/* Ask for the area at an address, or else the next one; for what it is only `with_name`. Returns 1, 0 where there is no
+ * more, or -1 where the kernel does not tell. */
+static int ask_for_area(int maps, uint64_t address, int with_name, struct snapserv_area *area)
+{
+    struct snapserv_procmap query = {
+        .size = sizeof query,
+        .query_flags = SNAPSERV_MAP_COVERING_OR_NEXT,
+        .query_addr = address,
+        .vma_name_size = with_name ? sizeof snapserv_kept->text : 0,
+        .vma_name_addr = with_name ? (uintptr_t)snapserv_kept->text : 0,
+    };
+    *snapserv_kept->text = '\0';
+    if (ioctl(maps, SNAPSERV_PROCMAP_QUERY, &query) < 0)
+        return errno == ENOENT ? 0 : -1;
+    uint64_t flags = query.vma_flags;
+    *area = (struct snapserv_area){
+        .start = query.vma_start,
+        .end = query.vma_end,
+        .offset = query.vma_offset,
+        .inode = query.inode,
+        .device = query.dev_major << 20 | query.dev_minor,
+        .permissions = permissions_of(
+            flags & SNAPSERV_MAP_READABLE ? 'r' : '-', flags & SNAPSERV_MAP_WRITABLE ? 'w' : '-',
+            flags & SNAPSERV_MAP_EXECUTABLE ? 'x' : '-', flags & SNAPSERV_MAP_SHARED ? 's' : 'p'),
+        .kind = kind_of(snapserv_kept->text),
+    };
+    return 1;
+}
+
+/* List the areas as they are now. Most are as they were at the mark: those are not asked for their names, which say
+ * what an area is for and take the most time. Returns how many, or -1. */
+static int list_areas_now(void)
+{
+    const struct snapserv_area *marked = snapserv_kept->areas, *last = marked + snapserv_kept->area_count;
+    int count = 0, maps = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    for (uint64_t at = 0; maps >= 0 && snapserv_kept->is_kept; count++) {
+        struct snapserv_area *area = &snapserv_kept->now[count];
+        int asked = ask_for_area(maps, at, 0, area);
+        if (asked < 0)
+            break;
+        if (asked == 0 || count == MOST_AREAS) {
+            close(maps);
+            return asked == 0 ? count : -1;
+        }
+        at = area->end;
+        while (marked < last && marked->start < area->start)
+            marked++;
+        if (marked < last && marked->start == area->start && marked->end == area->end &&
+            same_area(area, marked, area->start))
+            area->kind = marked->kind;
+        else if (ask_for_area(maps, area->start, 1, area) <= 0)
+            break;
+    }
+    close(maps);
+    return list_areas(snapserv_kept->now); /* on kernels before 6.11 */
 }
 
 /* What fcntl(2) has set, and whether somebody is locked out (proc_pid_fdinfo(5)). */
@@ -165,48 +232,22 @@ static int list_files(struct snapserv_file *files, int except)
     return count;
 }
 
-/* ------------------------------------------------------------------------------------------------- its pages */
-
-static int has_none(int pagemap, uint64_t start, uint64_t end)
-{
-    __u64 walked = end;
-    return snapserv_scan_private(pagemap, start, end, snapserv_kept->found, MOST_RUNS, &walked) == 0;
-}
-
-int snapserv_has_none(uint64_t start, uint64_t end)
-{
-    return has_none(snapserv_kept->pagemap, start, end) && has_none(snapserv_kept->twins_pagemap, start, end);
-}
-
-uint64_t snapserv_read_entries(uint64_t start, uint64_t end)
-{
-    uint64_t wanted = (end - start) / PAGE < MOST_ENTRIES ? (end - start) / PAGE : MOST_ENTRIES;
-    ssize_t size = wanted * 8;
-    if (pread(snapserv_kept->pagemap, snapserv_kept->entries, size, start / PAGE * 8) != size ||
-        pread(snapserv_kept->twins_pagemap, snapserv_kept->twins_entries, size, start / PAGE * 8) != size)
-        return 0;
-    return wanted;
-}
-
-/* Whether a page is there, and no page of a file: by its entry in the pagemap. The shared page of zeros is as good as
- * none where nothing but zeros could be seen. */
-static int is_own(const struct snapserv_area *area, uint64_t entry)
-{
-    return (entry & (PRESENT | SWAPPED)) && !(entry & FILE_OR_SHARED) &&
-           (area->inode || entry & SWAPPED || (entry & NUMBER) != snapserv_kept->zero);
-}
-
-/* The number tells also of a page that was moved there (mremap(2)), which the twin has elsewhere. That a page is mapped
- * here alone is looked at as well: between the two readings the kernel may move pages, and use a number again. */
-int snapserv_differs(const struct snapserv_area *area, uint64_t k)
-{
-    uint64_t entry = snapserv_kept->entries[k], twins = snapserv_kept->twins_entries[k];
-    int own = is_own(area, entry), is_twins = is_own(area, twins);
-    return own != is_twins || (own && ((entry | twins) & SWAPPED || entry & MAPPED_HERE_ALONE ||
-                                       (entry & NUMBER) != (twins & NUMBER)));
-}
-
 /* ------------------------------------------------------------------------------------------------- the mark */
+
+uint64_t snapserv_started(pid_t pid)
+{
+    char path[40], *at = snapserv_kept->text;
+    uint64_t since;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    if (snapserv_read_small(path, at, sizeof snapserv_kept->text) <= 0 || (at = strrchr(at, ')')) == NULL)
+        return 0;
+    for (int field = 2; field < 22 && at != NULL; field++)
+        at = strchr(at + 1, ' ');
+    if (at == NULL)
+        return 0;
+    snapserv_read_number(at + 1, 10, &since);
+    return since;
+}
 
 /* Whether the kernel holds no more for a descriptor than a position in a file; for sockets and timers it does. What all
  * nodes share anyway, as stderr, need not be reset; /dev/null and /dev/urandom have nothing that could. */
@@ -229,25 +270,18 @@ static const char *describe(const char *format, int number)
     return snapserv_kept->text;
 }
 
-/* Learn the number of the shared page of zeros. Returns NULL, or why the kernel does not tell. */
-static const char *find_zero(void)
+/* Twice: what is kept of them takes an area as well. */
+static const char *list_marked_areas(void)
 {
-    uint64_t entry = 0;
-    int descriptor = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-    volatile char *page = mmap(NULL, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (descriptor < 0 || page == MAP_FAILED || *page != 0 ||
-        pread(descriptor, &entry, sizeof entry, (uintptr_t)page / PAGE * 8) != sizeof entry)
-        entry = 0;
-    __u64 walked;
-    int scans = snapserv_scan_private(descriptor, (uintptr_t)page, (uintptr_t)page + PAGE, snapserv_kept->found,
-                                      MOST_RUNS, &walked) >= 0;
-    close(descriptor);
-    munmap((void *)page, PAGE);
-    snapserv_kept->zero = entry & NUMBER;
-    /* Without numbers, which only root is told, a page that was moved would pass for one that was not written. */
-    if (!scans)
-        return "the kernel has no PAGEMAP_SCAN";
-    return snapserv_kept->zero ? NULL : "page numbers are told only to root";
+    const char *why = NULL;
+    for (int again = 0; again < 2 && why == NULL; again++) {
+        snapserv_kept->area_count = list_areas(snapserv_kept->areas);
+        if (snapserv_kept->area_count < 0)
+            return "it has too many areas of memory";
+        if (!again)
+            why = snapserv_make_room();
+    }
+    return why;
 }
 
 /* What was asked for there would be written to the memory of another child. */
@@ -289,12 +323,11 @@ const char *snapserv_write_down(int control, int child_control)
     if (snapserv_read_settings(&snapserv_kept->settings) < 0 ||
         prctl(PR_GET_TID_ADDRESS, &snapserv_kept->tid, 0, 0, 0) < 0 || snapserv_kept->tid == NULL)
         return "the kernel does not tell what it holds";
-    if ((why = find_zero()) != NULL)
+    if ((why = snapserv_find_zero()) != NULL)
         return why;
     snapserv_kept->brk = syscall(SYS_brk, 0);
-    snapserv_kept->area_count = list_areas(snapserv_kept->areas);
-    if (snapserv_kept->area_count < 0)
-        return "it has too many areas of memory";
+    if ((why = list_marked_areas()) != NULL)
+        return why;
     for (int i = 0; i < snapserv_kept->area_count; i++) {
         const struct snapserv_area *area = &snapserv_kept->areas[i];
         pages += snapserv_is_written(area) ? (area->end - area->start) / PAGE : 0;
@@ -305,12 +338,6 @@ const char *snapserv_write_down(int control, int child_control)
 }
 
 /* ------------------------------------------------------------------------------------------------ comparing it */
-
-static int same_area(const struct snapserv_area *now, const struct snapserv_area *marked, uint64_t at)
-{
-    return now->permissions == marked->permissions && now->device == marked->device && now->inode == marked->inode &&
-           (!now->inode || now->offset + (at - now->start) == marked->offset + (at - marked->start));
-}
 
 /* Whether what was unmapped, or mapped otherwise, can be mapped again, for its pages to be put back. */
 static int can_be_again(const struct snapserv_area *area)
@@ -366,38 +393,6 @@ static const char *compare_areas(void)
     return NULL;
 }
 
-/* Whether a page of up to MOST_ENTRIES from `start` on is another one than the twin's: 1, 0, or -1. */
-static int any_differs(const struct snapserv_area *area, uint64_t start, uint64_t end)
-{
-    uint64_t count = snapserv_read_entries(start, end);
-    for (uint64_t k = 0; k < count; k++)
-        if (snapserv_differs(area, k))
-            return 1;
-    return count == 0 ? -1 : 0;
-}
-
-/* Look for pages that were written where none can be now: memory that was made writable, and protected again. What
- * was mapped since the mark does not matter. A page that the kernel moves elsewhere meanwhile seems to differ: it is
- * looked at again. */
-static const char *compare_protected(void)
-{
-    for (int i = 0; i < snapserv_kept->area_count; i++) {
-        const struct snapserv_area *area = &snapserv_kept->areas[i];
-        if (!is_private_area(area) || snapserv_is_written(area) || snapserv_has_none(area->start, area->end))
-            continue;
-        for (uint64_t at = area->start; at < area->end; at += MOST_ENTRIES * PAGE) {
-            int differs = any_differs(area, at, area->end);
-            for (int again = 0; differs > 0 && again < 3; again++) {
-                usleep(100 << again);
-                differs = any_differs(area, at, area->end);
-            }
-            if (differs)
-                return differs < 0 ? "its pagemap cannot be read" : "memory was written, and then protected";
-        }
-    }
-    return NULL;
-}
-
 const char *snapserv_compare_files(void)
 {
     snapserv_kept->now_file_count = list_files(snapserv_kept->now_files, -1);
@@ -426,10 +421,9 @@ const char *snapserv_compare(void)
         return why;
     if (getrusage(RUSAGE_CHILDREN, &children) < 0 || memcmp(&children, &snapserv_kept->children, sizeof children) != 0)
         return "processes were started";
-    snapserv_kept->now_count = list_areas(snapserv_kept->now);
+    snapserv_kept->now_count = list_areas_now();
     if (snapserv_kept->now_count < 0)
         return "it has too many areas of memory";
-    why = compare_areas();
-    return why != NULL ? why : compare_protected();
+    return compare_areas();
 }
 

@@ -1,4 +1,4 @@
-/* The files and the areas of memory of a marked process, and which of its pages are its own. */
+/* The files and the areas of memory of a marked process, and all that is kept of it. */
 #ifndef SNAPSERV_STANDING_H
 #define SNAPSERV_STANDING_H
 
@@ -10,6 +10,7 @@
 #include <ucontext.h>
 
 #include "memory/pagemap_scan.h"
+#include "reset_in_place.h"
 #include "settings.h"
 
 enum {
@@ -17,18 +18,14 @@ enum {
     MOST_AREAS = 8192,
     MOST_FILES = 64,
     MOST_RUNS = 512,
-    MOST_NOTE = 4096,
-    MOST_ENTRIES = 512, /* of a pagemap, read at a time: as many as one huge page is long */
+    STRETCH = 512,        /* pages: as many as one huge page has */
+    MOST_TOGETHER = 4096, /* pages whose entries in a pagemap are read at a time */
+    MOST_BACK = 8192,
+    MOST_COPIES = 4096,  /* of pages: 16 MiB */
+    MOST_KEPT = 1 << 23, /* pages whose numbers are kept: of 32 GiB of address space */
     STACK = 64 << 10,
 };
 static const uint64_t MOST_PAGES = 1 << 22; /* that could be written: 16 GiB, to look through each time */
-
-/* Bits of an entry of /proc/PID/pagemap. */
-#define PRESENT (1ull << 63)
-#define SWAPPED (1ull << 62)
-#define FILE_OR_SHARED (1ull << 61)
-#define MAPPED_HERE_ALONE (1ull << 56)
-#define NUMBER ((1ull << 55) - 1)
 
 struct snapserv_area {
     uint64_t start, end, offset, inode;
@@ -52,14 +49,31 @@ struct snapserv_run {
     int protection;
 };
 
+/* Areas whose pages are looked at together. */
+struct snapserv_group {
+    uint64_t start, end;
+    uint32_t first; /* the number of its first page, among all that are kept */
+    int area;       /* the first that it is of */
+    int stretch;    /* of a large one: the number of its first stretch */
+    int twin_has;   /* of a large one that is protected: whether the twin has pages of its own there */
+    enum { TOGETHER, LARGE, LARGE_PROTECTED } kind;
+};
+
+/* Pages that are to be put back. */
+struct snapserv_back {
+    uint64_t start, end;
+    uint32_t first;
+};
+
 /* All that must not be reset itself: in memory that is shared with the twin, and so is no part of what is reset. */
 struct snapserv_kept {
-    ucontext_t marked, aside;
+    ucontext_t marked, aside, back_there;
+    const char *refused;
     pid_t original, twin;
     uint64_t twin_since; /* in clock ticks since boot, as proc_pid_stat(5) has it */
     int is_reset;
     size_t note_size;
-    unsigned char note[MOST_NOTE];
+    unsigned char note[SNAPSERV_MOST_NOTE];
     /* What the kernel held at the mark. */
     int area_count, file_count;
     struct snapserv_area areas[MOST_AREAS];
@@ -75,32 +89,44 @@ struct snapserv_kept {
     struct snapserv_file now_files[MOST_FILES];
     struct snapserv_settings now_settings;
     struct snapserv_run added[MOST_RUNS], lost[MOST_RUNS];
-    int mem, pagemap, twins_pagemap; /* the twin's memory, this process's pagemap and the twin's */
+    int pagemap, mem, twins_pagemap; /* this process's pagemap; the twin's memory and pagemap, -1 until needed */
     char text[32 << 10];
-    uint64_t entries[MOST_ENTRIES], twins_entries[MOST_ENTRIES];
     struct snapserv_page_region found[MOST_RUNS];
+    uint64_t entries[MOST_TOGETHER]; /* of this process's pagemap */
+    unsigned char stretches[MOST_KEPT / STRETCH + 1];
+    /* What differs. */
+    int back_count, lacks, looks_again; /* whether the twin must be read for it, and all be looked at again */
+    struct snapserv_back back[MOST_BACK];
+    /* What is kept of the twin: all of it in `room`, but for which stretches of large areas have pages of its own. */
+    int group_count, is_kept, copy_count;
+    int64_t moved; /* how many pages the kernel had moved when their numbers were read; -1 before */
+    struct snapserv_group groups[MOST_AREAS];
+    unsigned char twins_stretches[MOST_KEPT / STRETCH + MOST_AREAS];
+    void *room;
+    uint64_t *numbers;     /* entries of its pagemap */
+    uint32_t *copied;      /* which copy is of a page, counted from 1; 0 for none */
+    unsigned char *copies; /* contents of its pages */
     _Alignas(64) unsigned char stack[STACK];
 };
 
 extern struct snapserv_kept *snapserv_kept;
 
+static inline int snapserv_is_private(const struct snapserv_area *area)
+{
+    return (area->permissions & 0xff) == 'p';
+}
+
 /* Whether the pages of an area are to be put back: nobody else sees what is written to them. */
 static inline int snapserv_is_written(const struct snapserv_area *area)
 {
-    return (area->permissions & 0xff) == 'p' && (area->permissions >> 16 & 0xff) == 'w';
+    return snapserv_is_private(area) && (area->permissions >> 16 & 0xff) == 'w';
 }
 
 /* Read a decimal number. Returns where it ends. */
 const char *snapserv_read_number(const char *at, int base, uint64_t *value);
 
-/* Whether neither this process nor its twin has pages of its own there: at most MOST_ENTRIES. */
-int snapserv_has_none(uint64_t start, uint64_t end);
-
-/* Read entries of both pagemaps from `start` on, at most MOST_ENTRIES. Returns how many, or 0. */
-uint64_t snapserv_read_entries(uint64_t start, uint64_t end);
-
-/* Whether the page of an area whose entries were read as number `k` is another one than the twin's. */
-int snapserv_differs(const struct snapserv_area *area, uint64_t k);
+/* When a process started (proc_pid_stat(5), field 22), so that another with its number is not taken for it; or 0. */
+uint64_t snapserv_started(pid_t pid);
 
 /* Write down what the kernel holds for this process. Returns NULL, or why it cannot be reset. */
 const char *snapserv_write_down(int control, int child_control);
@@ -108,8 +134,8 @@ const char *snapserv_write_down(int control, int child_control);
 /* Compare the open files with those at the mark, before any is opened for the reset. Returns NULL, or what differs. */
 const char *snapserv_compare_files(void);
 
-/* Compare the rest, and list what has been mapped since, and what is to be mapped again. Returns NULL, or what differs
- * that cannot be reset. */
+/* Compare the rest but for pages, and list what has been mapped since, and what is to be mapped again. Returns NULL, or
+ * what differs that cannot be reset. */
 const char *snapserv_compare(void);
 
 #endif

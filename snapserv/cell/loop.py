@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from snapserv_client.errors import SnapservError
-from snapserv_client.wire import unpack
 
 from ..errors import BadRequestError, SimulationError, StepInterruptedError, TooLargeError
 from ..ext import fork
@@ -27,6 +26,7 @@ from ..simulation.leaving import flush, flush_all
 from ..simulation.reseeding import MOST_OBJECTS
 from . import loops
 from .files import Files
+from .going_back import begin_again, go_back
 from .history import BEGIN, CALL, STEP, WRITE, History, Moment
 from .holdings import ADVICE, Held, Holdings
 from .link import CellEnd, encode
@@ -145,7 +145,7 @@ class Cell:
     # ------------------------------------------------------------------------------------------- requests
 
     def _begin(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
-        if request.get("again"):
+        if "again" in request:
             self._reset_in_place(request)
         self._slot = request["slot"]
         self._scoreboard[self._slot] = self._step
@@ -331,17 +331,14 @@ class Cell:
             raise _Thawed(thawed)
         if asked is None:
             raise _AnsweredError
-        return self._begin(unpack(asked), None)
+        return begin_again(asked, self._begin, self._play)
 
     def _reset_in_place(self, request: Mapping[str, Any]) -> NoReturn:
         if not self._remembers:
             raise BadRequestError("the process has no mark")
         self._files.refuse_going_back()
         flush()
-        try:
-            fork.reset_in_place(self._history.pack({"slot": request["slot"], "seed": request["seed"]}))
-        except fork.CannotResetError as cause:
-            raise BadRequestError(f"the process cannot be reset in place: {cause}") from cause
+        go_back(request)
 
     def _list_history(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         return self._history.page(request["start"])

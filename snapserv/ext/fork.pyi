@@ -14,6 +14,7 @@ RECORD_BYTES: int
 BECOME: int
 SETTLE: int
 NEVER: int
+MOST_NOTE: int
 
 class CannotResetError(Exception): ...
 

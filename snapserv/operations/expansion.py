@@ -11,13 +11,13 @@ import asyncio
 import heapq
 import math
 import os
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import structlog
 from snapserv_client.protocol import ExpandArgs, ExpandResult, Kept, Outcome
 
-from ..errors import NodeDiedError, RequestTimeoutError, SnapservError
+from ..errors import NodeDiedError, RequestTimeoutError, SnapservError, error_from_wire
 from ..nodes.nodes import Nodes
 from ..nodes.process import CellProcess
 from ..nodes.seeds import Reseeding, seed_of
@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 OnOutcome = Callable[[Outcome], Awaitable[None]]
 Sequences = Sequence[Sequence[dict[str, Any]]]
+GOING_BACK = (1 << 64) - 1
+"""On the scoreboard, until a child that is taken back is at its mark: if it dies before, it was not its play."""
 
 
 class Expansion:
@@ -48,13 +50,14 @@ class Expansion:
         self._outcomes: dict[int, Outcome] = {}
         self._alive: dict[int, CellProcess] = {}
         self._best: list[tuple[float, int]] = []
-        # So many play at a time; as many again are cloned or ended meanwhile.
+        # So many play at a time.
         self._parallel = min(len(args.inputs), args.parallel or len(os.sched_getaffinity(0)))
         self._room = asyncio.Semaphore(self._parallel)
         self._endings: set[asyncio.Task[None]] = set()
         self._resets_in_place = (
             args.keep == "none" and len(args.inputs) > 4 * self._parallel and nodes.plan(source).resets_in_place
         )
+        self._start_worker: Callable[[], object] = list
         self._twins: dict[CellProcess, CellProcess] = {}
         self._spare: list[CellProcess] = []
         self.reseeding = Reseeding(args.rng)
@@ -71,8 +74,10 @@ class Expansion:
         work = iter(enumerate([each] if isinstance(each, dict) else each for each in args.inputs))
         try:
             async with asyncio.TaskGroup() as workers:
-                for _ in range(2 * self._parallel):
-                    workers.create_task(self._work(work))
+                self._start_worker = lambda: workers.create_task(self._work(work))
+                # Where children are clones, as many again are cloned or ended meanwhile.
+                for _ in range(self._parallel if self._resets_in_place else 2 * self._parallel):
+                    self._start_worker()
             kept = await self._keep_all()
         finally:
             for cell in (*self._alive.values(), *self._spare):
@@ -94,60 +99,81 @@ class Expansion:
 
     async def _child(self, index: int, sequence: Sequence[dict[str, Any]]) -> Outcome:
         args = self._args
-        cell = await self._begin(seed_of(args.rng, self._ids[index]))
-        try:
-            async with self._room, asyncio.timeout(args.timeout_s):
-                asked = cell.ask(
-                    "play",
-                    sequence=sequence,
-                    ticks=args.ticks,
-                    policy=args.policy,
-                    policy_ticks=args.policy_ticks,
-                    read=args.read,
-                    sum=args.sum,
-                    by=args.by if args.keep == "best" else None,
-                )
-                # Whoever says how long a child may take says that it may.
-                played = await (unless_stalled(cell, asked) if args.timeout_s is None else asked)
-            score = played.pop("score")
-            self._nodes.counters.steps += played["ticks"]
-            outcome = Outcome(index, True, **played)
-            self._alive[index] = cell
-            self._sift(index, score)
-        except StalledError as cause:
-            self._end(cell)
-            raise RequestTimeoutError(f"the child: {cause}", hint=STALLED_HINT) from cause
-        except TimeoutError as cause:
-            self._end(cell)
-            raise RequestTimeoutError(
-                f"the child was not done within {args.timeout_s:g} s", hint="give it longer, or fewer ticks"
-            ) from cause
-        except NodeDiedError:
-            self._end(cell)
-            raise
-        except SnapservError:
-            self._alive.pop(index, None)
-            self._let_go(cell)
-            raise
-        except BaseException:
-            self._alive.pop(index, None)
-            self._end(cell)
-            raise
-        return outcome
-
-    async def _begin(self, seed: int | None) -> CellProcess:
-        """Return a branch of the snapshot that has not played: one that has, and is taken back, or else a clone."""
-        while self._spare:
-            cell = self._spare.pop()
+        seed = seed_of(args.rng, self._ids[index])
+        play: dict[str, Any] = {
+            "sequence": sequence,
+            "ticks": args.ticks,
+            "policy": args.policy,
+            "policy_ticks": args.policy_ticks,
+            "read": args.read,
+            "sum": args.sum,
+            "by": args.by if args.keep == "best" else None,
+        }
+        played: dict[str, Any] | None = None
+        while played is None:
+            again = bool(self._spare)
+            cell = self._spare.pop() if again else await self._clone(seed)
             try:
-                self.reseeding.add(await cell.ask("begin", slot=cell.slot, seed=seed, again=True))
-                return cell
-            except SnapservError as error:  # if it was the author's hook that raised, it will again in a clone
-                self._refused(error)
+                async with self._room, asyncio.timeout(args.timeout_s):
+                    played = await (self._play_again(cell, seed, play) if again else self._play(cell, play))
+            except StalledError as cause:
                 self._end(cell)
+                raise RequestTimeoutError(f"the child: {cause}", hint=STALLED_HINT) from cause
+            except TimeoutError as cause:
+                self._end(cell)
+                raise RequestTimeoutError(
+                    f"the child was not done within {args.timeout_s:g} s", hint="give it longer, or fewer ticks"
+                ) from cause
+            except NodeDiedError:
+                self._end(cell)
+                raise
+            except SnapservError:
+                self._let_go(cell)
+                raise
             except BaseException:
                 self._end(cell)
                 raise
+        self._alive[index] = cell
+        score = played.pop("score")
+        self._nodes.counters.steps += played["ticks"]
+        outcome = Outcome(index, True, **played)
+        self._sift(index, score)
+        return outcome
+
+    async def _play(self, cell: CellProcess, play: Mapping[str, Any]) -> dict[str, Any]:
+        """Have a branch play that has begun; return what came of it."""
+        return await self._answer(cell, cell.ask("play", **play))
+
+    async def _play_again(
+        self, cell: CellProcess, seed: int | None, play: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        """Have a child that has played be taken back and play another; return None where it was not taken back.
+
+        In one message, unless it is too long to be remembered over the way back.
+        """
+        assert cell.slot is not None
+        scoreboard = cell.table.scoreboard
+        scoreboard[cell.slot] = GOING_BACK
+        try:
+            begun = await self._answer(cell, cell.ask("begin", slot=cell.slot, seed=seed, again=True, play=play))
+        except SnapservError as error:  # if it was the author's hook that raised, it will again in a clone
+            if isinstance(error, NodeDiedError) and scoreboard[cell.slot] != GOING_BACK:
+                raise  # of what it played
+            self._refused(error)
+            self._end(cell)
+            return None
+        self.reseeding.add(begun)
+        if "failed" in begun:
+            raise error_from_wire(begun["failed"])
+        return begun["played"] if "played" in begun else await self._play(cell, play)
+
+    async def _answer(self, cell: CellProcess, asked: asyncio.Future[Any]) -> dict[str, Any]:
+        # Whoever says how long a child may take says that it may.
+        answer: dict[str, Any] = await (unless_stalled(cell, asked) if self._args.timeout_s is None else asked)
+        return answer
+
+    async def _clone(self, seed: int | None) -> CellProcess:
+        """Return a branch of the snapshot that has not played; where it is to play others, it has its mark."""
         nodes, step = self._nodes, self._source.step
         frozen = await nodes.present(self._source)
         resets_in_place = self._resets_in_place and frozen.stacks is None  # files stay as they are
@@ -177,6 +203,8 @@ class Expansion:
         """Clone each child from now on."""
         if self._resets_in_place:
             self._resets_in_place = False
+            for _ in range(self._parallel):
+                self._start_worker()
             log.warning("children_cloned", node=self._source.path, error=str(error))
 
     def _sift(self, index: int, score: float | None) -> None:

@@ -53,7 +53,7 @@ def cloned(before: Snapshot, inputs: list[dict[str, Any]], **options: Any) -> li
 GOES_BACK = [
     *("fill", "allocate", "overwrite", "map", "forget", "forget_and_look", "forget_and_write"),
     *("seek", "load", "open_and_close", "guard", "unmap", "protect", "free", "patch"),
-    *("reallocate", "move_pages", "look_at_zeros"),
+    *("reallocate", "move_pages", "look_at_zeros", "read_in", "grow_heap", "map_and_unmap"),
 ]
 
 
@@ -74,6 +74,41 @@ def test_whatever_a_child_does_to_its_memory_the_next_begins_at_the_mark(serve: 
             assert outcome.outputs == right[number % 2].outputs, number
         assert reasons(process) == []
         assert_settles(lambda: len(cells(server)), alive)
+
+
+@pytest.mark.parametrize("how", ["fill", "forget", "move_pages", "unmap", "free"])
+def test_nothing_need_be_kept_of_the_twin(serve: Serve, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    monkeypatch.setenv("SNAPSERV_TWIN_KEPT", "0")
+    _compare(serve("tests.simulations.roaming:Roams"), how)
+
+
+@pytest.mark.parametrize("how", ["map", "unmap", "guard"])
+def test_areas_are_listed_as_text_where_the_kernel_cannot_be_asked_for_them(serve: Serve, how: str) -> None:
+    _compare(serve("tests.simulations.roaming:Roams", prefix=(*REFUSE, "PROCMAP_QUERY", "--")), how)
+
+
+@pytest.mark.skipif(not os.access("/proc/sys/vm/compact_memory", os.W_OK), reason="only root can compact memory")
+def test_pages_that_the_kernel_moves_meanwhile_go_back_as_well(serve: Serve) -> None:
+    process = serve("tests.simulations.roaming:Roams")
+    with process.connect() as server:
+        before = server.branch("main").snapshot()
+        inputs = [{"how": "move_pages"}, {}, {"how": "fill"}, {}, {"how": "compact"}, {}, {"how": "move_pages"}, {}]
+        right = cloned(before, inputs)
+        for number, outcome in enumerate(before.expand(inputs * 4)):
+            assert outcome.outputs == right[number % len(inputs)].outputs, number
+        assert reasons(process) == []
+
+
+def test_inputs_that_are_too_long_for_a_note_are_sent_once_more(serve: Serve) -> None:
+    process = serve("tests.simulations.roaming:Roams")
+    with process.connect() as server:
+        before = server.branch("main").snapshot()
+        (right,) = before.expand([{}])
+        forks = server.stats().forks
+        outcomes = before.expand([{"ballast": np.zeros(2 << 20, np.uint8)}] * 8, parallel=1)
+        assert [outcome.outputs for outcome in outcomes] == [right.outputs] * 8
+        assert reasons(process) == []
+        assert server.stats().forks - forks == 2
 
 
 STAYS = {
@@ -101,6 +136,7 @@ STAYS = {
     "pierce": "memory was unmapped",
     "wake_me": "a timer runs",
     "protect_text": "memory was mapped anew, or protected",
+    "limit": "limits have changed",
 }
 
 
@@ -193,12 +229,12 @@ def test_an_ordinary_user_is_told_no_page_numbers_so_children_are_clones(
         assert process.end() == 0, process.log.read_text()
 
 
-def _compare(process: ServerProcess) -> None:
+def _compare(process: ServerProcess, how: str = "fill") -> None:
     with process.connect() as server:
         before = server.branch("main").snapshot()
-        right = cloned(before, [{"how": "fill"}, {}])
+        right = cloned(before, [{"how": how}, {}])
         forks = server.stats().forks
-        for number, outcome in enumerate(before.expand([{"how": "fill"}, {}] * 20)):
+        for number, outcome in enumerate(before.expand([{"how": how}, {}] * 20)):
             assert outcome.outputs == right[number % 2].outputs, number
         assert reasons(process) == []
         assert server.stats().forks - forks <= 2 * FEW

@@ -19,6 +19,7 @@ from snapserv.memory.backings import NAMES, probe
 
 from ..conftest import ServerProcess
 from ..processes import forked
+from ..refuse import REFUSE
 
 PAGE = memory.PAGE
 MIB = 1 << 20
@@ -159,8 +160,9 @@ def test_a_branch_goes_back_in_place_as_often_as_it_likes(serve: Serve) -> None:
         assert main.snapshot().branch().step().step == 4
 
 
-def test_going_back_gives_what_restore_gives(serve: Serve) -> None:
-    with serve("tests.simulations.rewinding:Rewindable").connect() as client:
+@pytest.mark.parametrize("prefix", [(), (*REFUSE, "process_madvise", "--")], ids=["at once", "one by one"])
+def test_going_back_gives_what_restore_gives(serve: Serve, prefix: tuple[str, ...]) -> None:
+    with serve("tests.simulations.rewinding:Rewindable", prefix=prefix).connect() as client:
         main = client.branch("main")
         main.step(7)
         before = main.snapshot("before")

@@ -45,6 +45,7 @@ class Roams(Simulation):
 
     class Inputs(msgspec.Struct):
         how: str = ""
+        ballast: Any = None
 
     def setup(self, holds: str = "") -> None:
         self.log: list[float] = []
@@ -212,7 +213,28 @@ class Roams(Simulation):
     def _look_at_zeros(self) -> None:
         assert not self.zeros.any()
 
+    def _read_in(self) -> None:
+        with open(__file__, "rb", buffering=0) as file:
+            assert file.readinto(self.memory) > mmap.PAGESIZE, "the kernel writes them, and no instruction of ours"
+
+    def _grow_heap(self) -> None:
+        self.c.sbrk.restype = ctypes.c_void_p
+        grown = self.c.sbrk(ctypes.c_long(1 << 21))
+        self.c.memset(ctypes.c_void_p(grown), 1, 1 << 21)
+
+    def _map_and_unmap(self) -> None:
+        """Have as many pages mapped as before, and others: of a kind that can be mapped again."""
+        self.spare.close()
+        self.maps = [mmap.mmap(-1, 16 * mmap.PAGESIZE, mmap.MAP_PRIVATE)]
+
+    def _compact(self) -> None:
+        Path("/proc/sys/vm/compact_memory").write_text("1")
+
     # What does not.
+
+    def _limit(self) -> None:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft - 1, hard))
 
     def _append(self) -> None:
         fcntl.fcntl(self.file, fcntl.F_SETFL, os.O_APPEND)
