@@ -9,7 +9,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import time
 from collections.abc import Sequence
 
@@ -85,7 +84,7 @@ def set_aside(path: str) -> str | None:
 
 
 def _renamed(path: str) -> str:
-    aside = f"{path.partition(ASIDE)[0]}{ASIDE}{secrets.token_hex(4)}"
+    aside = f"{path.partition(ASIDE)[0]}{ASIDE}{os.urandom(4).hex()}"
     os.rename(path, aside)
     return aside
 
