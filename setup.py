@@ -147,7 +147,7 @@ setup(
             ),
             extension("tracker", "mechanisms/tracker.pyx", "mechanisms/userfault.c"),
             extension("volumes", "mechanisms/volumes.pyx"),
-            extension("reach", "simulation/reach.pyx"),
+            extension("reach", "simulation/reach.pyx", "simulation/lasting.c"),
             extension("kernels.wildfire", "kernels/wildfire.pyx"),
             extension("kernels.gray_scott", "kernels/gray_scott.pyx"),
         ],

@@ -29,6 +29,7 @@ from . import (
     roundtrip,
     scale,
     snapshots,
+    starting,
 )
 from .figures import RESULTS
 from .tables import Check, checked, table
@@ -44,6 +45,8 @@ def main() -> None:
     results: dict[str, Any] = {"machine": machine()}
     console.print(results["machine"])
 
+    results["starting"] = starting.measure(3 if quick else 20)
+    console.print(table("Commands, from start to end, ms", results["starting"]["rows"]))
     results["roundtrip"] = roundtrip.measure(200 if quick else 3000)
     console.print(table("Round trips, µs", results["roundtrip"]["rows"]))
     results["snapshots"] = snapshots.measure(
@@ -138,6 +141,7 @@ def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
             "≤", 50.0,
         ),
         ("an idle snapshot of 1 GiB, KiB", results["idle"]["rows"][0]["all told"], "≤", 600.0),
+        *starting.goals(results["starting"]),
         ("step over raw pyzmq echo", results["roundtrip"]["ratio"], "≤", 2.0),
         (
             "step over an echo by way of a third process",

@@ -11,7 +11,7 @@ import typing
 from typing import Any
 
 import msgspec
-from snapserv_client import errors, protocol, wire
+from snapserv_client import arrays, errors, protocol, wire
 
 Described = dict[str, Any]
 
@@ -65,9 +65,9 @@ def limits() -> dict[str, int | str]:
         "message_bytes": wire.MAX_MESSAGE_BYTES,
         "arrays_in_a_request": wire.MAX_ARRAYS,
         "containers_in_a_request": wire.MAX_CONTAINERS,
-        "dtype_fields": wire.MAX_DTYPE_FIELDS,
-        "dtype_depth": wire.MAX_DTYPE_DEPTH,
-        "axes": wire.MAX_AXES,
+        "dtype_fields": arrays.MAX_DTYPE_FIELDS,
+        "dtype_depth": arrays.MAX_DTYPE_DEPTH,
+        "axes": arrays.MAX_AXES,
         "requests_in_flight": protocol.MAX_IN_FLIGHT,
         "name_characters": protocol.MAX_NAME_LENGTH,
         "name_pattern": protocol.NAME_PATTERN,

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 import numpy as np
-from snapserv_client import errors, wire
+from snapserv_client import arrays, errors, wire
 
 SAFE_INT = 1 << 53
 
@@ -132,8 +132,8 @@ def described() -> list[dict[str, Any]]:
 def tagged(value: Any) -> Any:
     """Return a value as JSON can hold it, as the module's docstring says."""
     if isinstance(value, np.ndarray):
-        content = bytes(wire.array_bytes(value)).hex()
-        return {"array": {"dtype": wire.dtype_to_wire(value.dtype), "shape": list(value.shape), "bytes": content}}
+        content = bytes(arrays.array_bytes(value)).hex()
+        return {"array": {"dtype": arrays.dtype_to_wire(value.dtype), "shape": list(value.shape), "bytes": content}}
     if isinstance(value, float):
         return {"float": repr(value)}
     if isinstance(value, int) and abs(value) > SAFE_INT:
@@ -164,8 +164,8 @@ def _in_buffers(value: Any) -> list[bytes]:
     buffers: list[bytes] = []
 
     def default(array: Any) -> Any:
-        buffers.append(bytes(wire.array_bytes(array)))
-        described = [wire.dtype_to_wire(array.dtype), list(array.shape), len(buffers) - 1]
+        buffers.append(bytes(arrays.array_bytes(array)))
+        described = [arrays.dtype_to_wire(array.dtype), list(array.shape), len(buffers) - 1]
         return msgpack.ExtType(wire.ARRAY_EXTENSION, msgpack.packb(described))
 
     header = _packed(value, default=default)

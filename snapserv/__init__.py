@@ -3,12 +3,17 @@
 An author writes a `Simulation` with `Field` s and marks methods for clients with `exported`; ``snapserv serve
 MODULE:CLASS`` serves it. Clients use the package ``snapserv_client``.
 
-This module imports little, because the processes that hold simulations import it.
+Names are imported on first use: a command line needs none of them, and what they need takes longer to load than it.
 """
 
+import importlib
 import os
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .simulation.base import Field, Simulation, exported
 
 
 def _compiled(folder: str) -> bool:
@@ -30,7 +35,16 @@ def _installed() -> str:
 if not _compiled(__path__[0]):
     __path__[:] = [_installed()]
 
-from .simulation.base import Field, Simulation, exported  # noqa: E402 - by way of that path
-
 __all__ = ["Field", "Simulation", "__version__", "exported"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(".simulation.base", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

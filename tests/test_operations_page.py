@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.main import get_command
 
 from snapserv.cli.app import app
 
@@ -58,7 +57,7 @@ def test_a_unit_lets_nodes_survive_their_server_and_die_alone(unit: Path) -> Non
 
 
 def test_the_options_that_the_page_and_the_units_name_exist() -> None:
-    serve = get_command(app).commands["serve"]  # type: ignore[attr-defined]
+    serve = app.commands["serve"]
     there = {option for parameter in serve.params for option in (*parameter.opts, *parameter.secondary_opts)}
     told = re.findall(r"^ExecStart=.*", "\n".join(unit.read_text() for unit in UNITS), re.MULTILINE)
     told += re.findall(r"`serve ([^`]*)`", PAGE.read_text())

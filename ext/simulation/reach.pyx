@@ -5,6 +5,8 @@ So this follows pointers as the collector does, by ``tp_traverse``, which reads 
 that it gives back.
 """
 
+import types
+
 cimport cython
 from cpython.object cimport PyObject, traverseproc, visitproc
 from libc.stdint cimport int32_t, uintptr_t
@@ -26,6 +28,11 @@ cdef extern from "Python.h":
     enum:
         Py_TPFLAGS_HAVE_GC
         Py_TPFLAGS_HEAPTYPE
+
+cdef extern from "simulation/lasting.h":
+    Py_ssize_t snapserv_keep_all(list objects)
+    Py_ssize_t snapserv_keep_code(list modules)
+    int snapserv_gather_code(list functions) except -1
 
 cdef extern from "stdlib.h" nogil:
     void srand(unsigned int)
@@ -299,3 +306,24 @@ def c_state():
 def seed_c(unsigned int seed):
     """Seed ``rand`` and ``random`` of the C library."""
     srand(seed)
+
+
+def keep_all(objects: list) -> int:
+    """Have these objects, and what they refer to, never be freed, and never counted; return how many that are.
+
+    None before Python 3.12, where all references are counted.
+    """
+    return snapserv_keep_all(objects)
+
+
+def keep_code(modules: list) -> int:
+    """Have functions, types, constants and names that are reached from modules never be freed: as `keep_all`."""
+    return snapserv_keep_code(modules)
+
+
+def gather_code(functions: list) -> None:
+    """Have the code of these functions, which the interpreter writes to as it learns, lie side by side, for good."""
+    for function in functions:
+        if type(function) is not types.FunctionType:
+            raise TypeError(f"{function!r} is no function of Python's")
+    snapserv_gather_code(functions)

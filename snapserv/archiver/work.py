@@ -11,10 +11,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from snapserv_client.arrays import dtype_from_wire
 from snapserv_client.store import keys, memory
 from snapserv_client.store.columns import Array
 from snapserv_client.store.format import File, Image, Node, Session, Tree
-from snapserv_client.wire import MAX_MESSAGE_BYTES, dtype_from_wire
+from snapserv_client.wire import MAX_MESSAGE_BYTES
 
 from ..errors import BadRequestError, MachineDiffersError, StoreDamagedError
 from ..images import reviving

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 import msgpack
 import msgspec
 import numpy as np
+from snapserv_client.arrays import plain_or_array
 from snapserv_client.stream import BEGIN, CALL, STEP, WRITE, action_of, plain, ticks_of
-from snapserv_client.wire import MAX_BUFFERS, MAX_HEADER_BYTES, plain_or_array
+from snapserv_client.wire import MAX_BUFFERS, MAX_HEADER_BYTES
 
 from ..errors import TooLargeError
 

@@ -29,6 +29,7 @@ from ..simulation.provenance import source_of, version_of
 from . import loops
 from .files import Files
 from .holdings import Holdings
+from .lasting import gather_code, keep_code, keep_what_is_there
 from .link import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR, CellEnd, plain
 from .loading import load_simulation
 from .loop import Cell
@@ -75,6 +76,7 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, Holdings, Files, dic
     search(request["path"])
     streams.watch()
     writers.watch()
+    keep_what_is_there()
     kind = load_simulation(request["target"])
     params = kind.bind(request["params"])  # before anything is made: setup's own are bound alike
     named = [*kind.branch_dirs, *request["branch_dirs"]]
@@ -89,6 +91,8 @@ def _build(request: Mapping[str, Any]) -> tuple[Simulation, Holdings, Files, dic
     simulation.find_streams()
     learn_what_is_taken(simulation)
     refuse_threads()
+    gather_code()
+    keep_code()
     arena.seal()
     holdings.refuse([CONTROL_DESCRIPTOR], whole=True)
     files.finish_setup()

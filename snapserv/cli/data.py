@@ -5,39 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-import typer
-from rich.console import Group
-from rich.text import Text
+import click
 from snapserv_client.display import by_how_much, where
 from snapserv_client.protocol import DiffResult
 
 from snapserv.errors import BadRequestError
 
 from .nodes import BranchName, NodeName, live
-from .options import Endpoint, Json, ValuesCommand, connected, region_of, value_of
+from .options import Endpoint, Json, connected, region_of, value_of
 from .output import NOT_THE_SAME, plain, show, table
+from .parameters import Argument, Option
 
-FieldName = Annotated[str, typer.Argument(metavar="FIELD", help="A field's name.")]
-RegionText = Annotated[str | None, typer.Option("--region", help="START:STOP[:STEP] or INDEX, one an axis.")]
+if TYPE_CHECKING:
+    import numpy as np
+
+FieldName = Annotated[str, Argument(metavar="FIELD", help="A field's name.")]
+RegionText = Annotated[str | None, Option("--region", help="START:STOP[:STEP] or INDEX, one an axis.")]
 CORNER = 8
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command()(read)
-    app.command(cls=ValuesCommand)(write)
-    app.command()(diff)
 
 
 def read(
     node: NodeName,
     field: FieldName,
     region: RegionText = None,
-    npy: Annotated[Path | None, typer.Option(help="Save as a .npy file.")] = None,
-    png: Annotated[Path | None, typer.Option(help="Save a two-dimensional field as a picture.")] = None,
+    npy: Annotated[Path | None, Option(help="Save as a .npy file.")] = None,
+    png: Annotated[Path | None, Option(help="Save a two-dimensional field as a picture.")] = None,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -55,6 +49,8 @@ def write_files(array: np.ndarray[Any, Any], npy: Path | None, png: Path | None,
         BadRequestError: One cannot be written.
     """
     if npy is not None:
+        import numpy as np
+
         with saving(npy), npy.open("wb") as file:  # numpy.save given a name would put .npy behind it
             np.save(file, array, allow_pickle=False)
     if png is not None:
@@ -85,7 +81,7 @@ def show_array(
 def write(
     node: BranchName,
     field: FieldName,
-    value: Annotated[str, typer.Argument(help="A JSON value, or @FILE.npy.")],
+    value: Annotated[str, Argument(help="A JSON value, or @FILE.npy.")],
     region: RegionText = None,
     endpoint: Endpoint = None,
     as_json: Json = False,
@@ -97,9 +93,9 @@ def write(
 
 
 def diff(
-    a: Annotated[str, typer.Argument(help="A node.")],
-    b: Annotated[str | None, typer.Argument(help="The node to compare with it; its parent by default.")] = None,
-    field: Annotated[list[str] | None, typer.Option(help="Only these fields.")] = None,
+    a: Annotated[str, Argument(help="A node.")],
+    b: Annotated[str | None, Argument(help="The node to compare with it; its parent by default.")] = None,
+    field: Annotated[list[str] | None, Option(help="Only these fields.")] = None,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -108,6 +104,9 @@ def diff(
         found = server.diff(a, b, field)
 
     def people() -> Any:
+        from rich.console import Group
+        from rich.text import Text
+
         title = f"{a} → {found.b}"
         said = [Text(sentence) for sentence in found.sentences()]
         if not found.fields:
@@ -120,7 +119,7 @@ def diff(
     value = {"a": a, "b": found.b, "different": found.different, **_parts_of(found.result)}
     show({**value, "same": found.same}, as_json=as_json, people=people)
     if not found.same:
-        raise typer.Exit(NOT_THE_SAME)
+        raise click.exceptions.Exit(NOT_THE_SAME)
 
 
 def _parts_of(result: DiffResult) -> dict[str, Any]:
@@ -145,4 +144,4 @@ def saving(path: Path) -> Iterator[None]:
 def _extremes(array: np.ndarray[Any, Any]) -> dict[str, Any]:
     if not array.size or array.dtype.kind not in "biuf":
         return {}
-    return {"min": plain(array.min()), "max": plain(array.max()), "mean": plain(array.mean(dtype=np.float64))}
+    return {"min": plain(array.min()), "max": plain(array.max()), "mean": plain(array.mean(dtype="f8"))}

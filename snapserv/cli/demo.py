@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-import typer
 
+from .console import errors, results
 from .data import saving
 from .options import Json, failing
-from .output import errors, mebibytes, results, show, table
+from .output import mebibytes, show, table
+from .parameters import Option
 
 if TYPE_CHECKING:
     from snapserv_client import Tree, aio
@@ -85,17 +86,12 @@ class Story:
     fork_us: float
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(demo)
-
-
 def demo(
-    rows: Annotated[int, typer.Option(min=64, help="Cells from north to south.")] = 4096,
-    cols: Annotated[int, typer.Option(min=64, help="Cells from west to east.")] = 4096,
-    before: Annotated[int, typer.Option(min=1, help="Ticks before the snapshot.")] = 400,
-    steps: Annotated[int, typer.Option(min=1, help="Ticks of every future.")] = 800,
-    out: Annotated[Path, typer.Option(help="Where the picture goes.")] = Path("demo/wildfire.png"),
+    rows: Annotated[int, Option(min=64, help="Cells from north to south.")] = 4096,
+    cols: Annotated[int, Option(min=64, help="Cells from west to east.")] = 4096,
+    before: Annotated[int, Option(min=1, help="Ticks before the snapshot.")] = 400,
+    steps: Annotated[int, Option(min=1, help="Ticks of every future.")] = 800,
+    out: Annotated[Path, Option(help="Where the picture goes.")] = Path("demo/wildfire.png"),
     as_json: Json = False,
 ) -> None:
     """Burn real terrain, snapshot the fire, and let it go on under four different winds at once."""

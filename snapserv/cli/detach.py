@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NoReturn
 
-import typer
+import click
 from snapserv_client.errors import error_from_wire
 
 from snapserv.errors import BadRequestError, InternalError
@@ -65,7 +65,7 @@ def log_file(endpoint: str) -> Path:
     return Path(state, "snapserv", re.sub(r"[^\w.-]+", "-", name).strip("-") + ".log")
 
 
-def words_again(context: typer.Context, leave_out: Collection[str]) -> list[str]:
+def words_again(context: click.Context, leave_out: Collection[str]) -> list[str]:
     """Return the words that a command was given, but for some options."""
     words: list[str] = []
     for parameter in context.command.params:

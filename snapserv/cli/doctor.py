@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+import click
 
 from .options import Json, failing, pairs
 from .output import EXIT_CODES, show
+from .parameters import Argument, Option
 
 if TYPE_CHECKING:
     from snapserv.doctor.machine import Finding
@@ -16,16 +17,11 @@ if TYPE_CHECKING:
 SIGNS = {"ok": ("✓", "green"), "weak": ("!", "yellow"), "missing": ("✗", "bold red")}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(doctor)
-
-
 def doctor(
-    target: Annotated[str | None, typer.Argument(help="MODULE:CLASS to try out; this machine by default.")] = None,
-    param: Annotated[list[str] | None, typer.Option("--param", "-p", help="NAME=VALUE for its setup.")] = None,
+    target: Annotated[str | None, Argument(help="MODULE:CLASS to try out; this machine by default.")] = None,
+    param: Annotated[list[str] | None, Option("--param", "-p", help="NAME=VALUE for its setup.")] = None,
     branch_dir: Annotated[
-        list[str] | None, typer.Option(help="A folder that each node would see as it wrote it itself; repeatable.")
+        list[str] | None, Option(help="A folder that each node would see as it wrote it itself; repeatable.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -38,14 +34,14 @@ def doctor(
             found = diagnose()
             show(found, as_json=as_json, people=lambda: _lines(found.findings))
             if not found.runs:
-                raise typer.Exit(EXIT_CODES["machine"])
+                raise click.exceptions.Exit(EXIT_CODES["machine"])
             return
         findings = examine(target, pairs(param or [], "param"), branch_dir or [])
     branches = not any(finding.verdict == "missing" for finding in findings)
     said = {"target": target, "branches": branches, "findings": findings}
     show(said, as_json=as_json, people=lambda: _lines(findings))
     if not branches:
-        raise typer.Exit(EXIT_CODES["simulation"])
+        raise click.exceptions.Exit(EXIT_CODES["simulation"])
 
 
 def _lines(findings: Sequence[Finding]) -> Any:

@@ -5,32 +5,26 @@ from __future__ import annotations
 from collections import Counter
 from typing import Annotated, Any
 
-import typer
+import click
 
 from snapserv.errors import ERRORS
 
 from .nodes import NodeName, line_of
 from .options import Endpoint, Json, connected
-from .output import exit_code, mebibytes, progress_bar, show, table
-from .store import moment
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    for command in (save, load, stored):
-        app.command()(command)
+from .output import exit_code, mebibytes, moment, progress_bar, show, table
+from .parameters import Argument, Option
 
 
 def save(
     node: NodeName,
-    name: Annotated[str | None, typer.Option(help="Of a live branch: what the snapshot of it is called.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="And all other snapshots of its tree.")] = False,
+    name: Annotated[str | None, Option(help="Of a live branch: what the snapshot of it is called.")] = None,
+    every: Annotated[bool, Option("--all", help="And all other snapshots of its tree.")] = False,
     replay: Annotated[
-        bool, typer.Option("--replay", help="Where an image is refused, save what was done to it.")
+        bool, Option("--replay", help="Where an image is refused, save what was done to it.")
     ] = False,
     embed: Annotated[
         bool,
-        typer.Option("--embed", help="Save the libraries and files it stands on as well."),
+        Option("--embed", help="Save the libraries and files it stands on as well."),
     ] = False,
     endpoint: Endpoint = None,
     as_json: Json = False,
@@ -54,15 +48,15 @@ def save(
     show(found, as_json=as_json, people=people)
     refused = [each for each in found.saved if each.error]
     if refused:
-        raise typer.Exit(exit_code(ERRORS[refused[0].error](refused[0].message)))
+        raise click.exceptions.Exit(exit_code(ERRORS[refused[0].error](refused[0].message)))
 
 
 def load(
-    stored: Annotated[str, typer.Argument(metavar="STORED", help="Its uid in the store, name, tag or TREE/NAME.")],
-    name: Annotated[str | None, typer.Option(metavar="TREE", help="What to call its tree here.")] = None,
-    tree: Annotated[bool, typer.Option("--tree", help="All of its tree; else its ancestors come along.")] = False,
+    stored: Annotated[str, Argument(metavar="STORED", help="Its uid in the store, name, tag or TREE/NAME.")],
+    name: Annotated[str | None, Option(metavar="TREE", help="What to call its tree here.")] = None,
+    tree: Annotated[bool, Option("--tree", help="All of its tree; else its ancestors come along.")] = False,
     replay: Annotated[
-        bool, typer.Option("--replay", help="Where no image brings it here, do again what was done to it.")
+        bool, Option("--replay", help="Where no image brings it here, do again what was done to it.")
     ] = False,
     endpoint: Endpoint = None,
     as_json: Json = False,

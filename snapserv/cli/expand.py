@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import typer
+import click
 from snapserv_client.expansion import Best, Keep
 
 from snapserv.errors import BadRequestError
@@ -12,29 +12,25 @@ from snapserv.errors import BadRequestError
 from .nodes import NodeName
 from .options import Endpoint, Json, Rng, connected, parsed, rng_of
 from .output import exit_code, plain, show, table
+from .parameters import Argument, Option
 
 PLAIN = ("index", "ok", "step", "ticks", "finished", "elapsed_s", "outputs", "totals", "fields")
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(expand)
-
-
 def expand(
     node: NodeName,
-    inputs: Annotated[list[str], typer.Argument(help="For each child a JSON map of inputs, or an array of maps.")],
-    steps: Annotated[int, typer.Option(help="For how many ticks each inputs are held.")] = 1,
-    read: Annotated[list[str] | None, typer.Option(help="A field or output to return; all outputs.")] = None,
-    sum_: Annotated[list[str] | None, typer.Option("--sum", help="An output to add up over all ticks.")] = None,
-    policy: Annotated[str | None, typer.Option(help="An exported method that returns inputs.")] = None,
-    policy_steps: Annotated[int, typer.Option(help="For how many more ticks it is asked.")] = 0,
-    keep: Annotated[str, typer.Option(help="none, all, or COUNT:NAME: the best by an output or sum.")] = "none",
-    smallest: Annotated[bool, typer.Option("--smallest", help="The best are the smallest.")] = False,
-    as_snapshots: Annotated[bool, typer.Option("--as-snapshots", help="Keep them frozen.")] = False,
-    parallel: Annotated[int | None, typer.Option(help="How many run at a time; as many as cores.")] = None,
+    inputs: Annotated[list[str], Argument(help="For each child a JSON map of inputs, or an array of maps.")],
+    steps: Annotated[int, Option(help="For how many ticks each inputs are held.")] = 1,
+    read: Annotated[list[str] | None, Option(help="A field or output to return; all outputs.")] = None,
+    sum_: Annotated[list[str] | None, Option("--sum", help="An output to add up over all ticks.")] = None,
+    policy: Annotated[str | None, Option(help="An exported method that returns inputs.")] = None,
+    policy_steps: Annotated[int, Option(help="For how many more ticks it is asked.")] = 0,
+    keep: Annotated[str, Option(help="none, all, or COUNT:NAME: the best by an output or sum.")] = "none",
+    smallest: Annotated[bool, Option("--smallest", help="The best are the smallest.")] = False,
+    as_snapshots: Annotated[bool, Option("--as-snapshots", help="Keep them frozen.")] = False,
+    parallel: Annotated[int | None, Option(help="How many run at a time; as many as cores.")] = None,
     rng: Rng = "same",
-    timeout: Annotated[float | None, typer.Option(help="Seconds for each child.")] = None,
+    timeout: Annotated[float | None, Option(help="Seconds for each child.")] = None,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -84,7 +80,7 @@ def expand(
     show(found, as_json=as_json, people=people)
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
     if len(errors) == len(outcomes):
-        raise typer.Exit(exit_code(errors[0]))
+        raise click.exceptions.Exit(exit_code(errors[0]))
 
 
 def _inputs(text: str) -> Any:

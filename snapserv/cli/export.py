@@ -7,38 +7,32 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
 from snapserv.errors import BadRequestError
 
 from .nodes import NodeName
 from .options import Endpoint, Json, connected, failing
 from .output import progress_bar, show
+from .parameters import Argument, Option
 
 if TYPE_CHECKING:
     from snapserv_client import Branch, Snapshot
     from snapserv_client.export import NodeSource, TreeSource
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(export)
-
-
 def export(
     node: NodeName,
     out: Annotated[
         Path | None,
-        typer.Argument(metavar="[OUT.zarr]", help="The folder to write the node to.", show_default=False),
+        Argument(metavar="[OUT.zarr]", help="The folder to write the node to."),
     ] = None,
     icechunk: Annotated[
         Path | None,
-        typer.Option("--icechunk", metavar="REPO", help="Write its tree to a repository, or go on there."),
+        Option("--icechunk", metavar="REPO", help="Write its tree to a repository, or go on there."),
     ] = None,
-    field: Annotated[list[str] | None, typer.Option(help="Only these fields.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
+    field: Annotated[list[str] | None, Option(help="Only these fields.")] = None,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace an earlier export.")] = False,
     store: Annotated[
-        str | None, typer.Option("--store", help="Of a store, a folder or a URL, rather than of a server.")
+        str | None, Option("--store", help="Of a store, a folder or a URL, rather than of a server.")
     ] = None,
     endpoint: Endpoint = None,
     as_json: Json = False,

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+import click
 from snapserv_client import recordings
 from snapserv_client.history import Actions, describe_action
 
@@ -16,18 +16,13 @@ from .data import saving
 from .nodes import NodeName, line_of, lines_of
 from .options import Endpoint, Json, connected
 from .output import NOT_THE_SAME, show, table
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    for command in (log, replay, verify):
-        app.command()(command)
+from .parameters import Argument, Option
 
 
 def log(
     node: NodeName,
-    actions: Annotated[bool, typer.Option("--actions", help="What was done to it since the root.")] = False,
-    save: Annotated[Path | None, typer.Option(help="Write that to a file, with what it is of, for replay.")] = None,
+    actions: Annotated[bool, Option("--actions", help="What was done to it since the root.")] = False,
+    save: Annotated[Path | None, Option(help="Write that to a file, with what it is of, for replay.")] = None,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -61,10 +56,10 @@ def log(
 
 
 def replay(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="What log --save wrote; - for stdin.")],
-    start: Annotated[str | None, typer.Option(help="The snapshot to start from; the root by default.")] = None,
-    name: Annotated[str | None, typer.Option(help="The new branch's name.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Also where it is of something else.")] = False,
+    file: Annotated[str, Argument(metavar="FILE", help="What log --save wrote; - for stdin.")],
+    start: Annotated[str | None, Option(help="The snapshot to start from; the root by default.")] = None,
+    name: Annotated[str | None, Option(help="The new branch's name.")] = None,
+    force: Annotated[bool, Option("--force", help="Also where it is of something else.")] = False,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -76,7 +71,7 @@ def replay(
 
 def verify(
     node: NodeName,
-    since: Annotated[str | None, typer.Option(help="The ancestor to replay from; the root by default.")] = None,
+    since: Annotated[str | None, Option(help="The ancestor to replay from; the root by default.")] = None,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -85,7 +80,7 @@ def verify(
         found = server.node(node).verify(since)
     show(found.result, as_json=as_json, people=lambda: str(found))
     if not found.ok:
-        raise typer.Exit(NOT_THE_SAME)
+        raise click.exceptions.Exit(NOT_THE_SAME)
 
 
 def _parts(action: Any) -> dict[str, Any]:

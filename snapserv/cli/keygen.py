@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
-
-import typer
+from typing import Annotated, Literal
 
 from snapserv.errors import BadRequestError
 
 from .options import Json, failing
 from .output import show
-
-
-class Owner(StrEnum):
-    """Whose keys."""
-
-    server = "server"
-    client = "client"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(keygen)
+from .parameters import Argument, Option
 
 
 def keygen(
-    owner: Annotated[Owner, typer.Argument(help="Whose keys: the server's, first, or a client's.")],
-    name: Annotated[str | None, typer.Argument(help="What the server calls the client.")] = None,
-    read_only: Annotated[bool, typer.Option("--read-only", help="It may list, read, diff and watch.")] = False,
-    keys: Annotated[Path | None, typer.Option(help="Folder; ~/.config/snapserv/keys by default.")] = None,
+    owner: Annotated[Literal["server", "client"], Argument(help="Whose keys: the server's, first, or a client's.")],
+    name: Annotated[str | None, Argument(help="What the server calls the client.")] = None,
+    read_only: Annotated[bool, Option("--read-only", help="It may list, read, diff and watch.")] = False,
+    keys: Annotated[Path | None, Option(help="Folder; ~/.config/snapserv/keys by default.")] = None,
     as_json: Json = False,
 ) -> None:
     """Make the keys of a server, or of a client, whom the server then lets in, also while it runs."""
@@ -40,7 +26,7 @@ def keygen(
 
     folder = (keys or default_folder()).expanduser()
     with failing(as_json=as_json):
-        if owner is Owner.client:
+        if owner == "client":
             if name is None:
                 raise BadRequestError("the client has no name", hint="write: snapserv keygen client NAME")
             made = make_client_keys(folder, name, read_only=read_only)

@@ -6,29 +6,26 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+import click
 from rich.console import Group
 from rich.text import Text
 
 from snapserv.errors import BadRequestError
 
+from .console import errors, results
 from .options import Json, failing
-from .output import EXIT_CODES, errors, mebibytes, results, show, table
+from .output import EXIT_CODES, mebibytes, show, table
+from .parameters import Option
 
 WIDE = 130
 """Columns that the table needs; in a file it has them."""
 UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(lab)
-
-
 def lab(
-    size: Annotated[list[str] | None, typer.Option(help="Of the region, as 64MiB; 1MiB, 64MiB and 1GiB.")] = None,
-    mechanism: Annotated[list[str] | None, typer.Option(help="Only these; all by default.")] = None,
-    plots: Annotated[Path | None, typer.Option(help="Draw a picture for each question into this folder.")] = None,
+    size: Annotated[list[str] | None, Option(help="Of the region, as 64MiB; 1MiB, 64MiB and 1GiB.")] = None,
+    mechanism: Annotated[list[str] | None, Option(help="Only these; all by default.")] = None,
+    plots: Annotated[Path | None, Option(help="Draw a picture for each question into this folder.")] = None,
     as_json: Json = False,
 ) -> None:
     """Measure every way to snapshot memory that can be had here, side by side; fails where none could be."""
@@ -57,7 +54,7 @@ def lab(
         results.width = max(results.width, WIDE)
     show({**found, "plots": [str(path) for path in drawn]}, as_json=as_json, people=lambda: _table(found))
     if not measured:
-        raise typer.Exit(EXIT_CODES["server" if found["rows"] else "machine"])
+        raise click.exceptions.Exit(EXIT_CODES["server" if found["rows"] else "machine"])
 
 
 def _bytes(text: str) -> int:

@@ -5,30 +5,23 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+import click
 from snapserv_client.display import describe, mark
 from snapserv_client.protocol import NodeInfo
 
 from snapserv.errors import FrozenError, StepInterruptedError
 
-from .options import Endpoint, Json, Rng, ValuesCommand, connected, pairs, parsed, rng_of
+from .options import Endpoint, Json, Rng, connected, pairs, parsed, rng_of
 from .output import EXIT_CTRL_C, mebibytes, progress_bar, report, show, table
+from .parameters import Argument, Option
 
 if TYPE_CHECKING:
     from snapserv_client import Branch, Server
 
-NodeName = Annotated[str, typer.Argument(metavar="NODE", help="A node's name, tag or TREE/NAME.")]
-BranchName = Annotated[str, typer.Argument(metavar="BRANCH", help="A live branch.")]
+NodeName = Annotated[str, Argument(metavar="NODE", help="A node's name, tag or TREE/NAME.")]
+BranchName = Annotated[str, Argument(metavar="BRANCH", help="A live branch.")]
 STYLES = {"dead": "red", "faulted": "yellow", "stored": "blue"}
 KEYWORD = re.compile(r"[A-Za-z_]\w*=")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    for command in (tree, step, snapshot, branch, restore, reset, rewind, drop, tag, pin, interrupt, create):
-        app.command()(command)
-    app.command("mark")(mark_)
-    app.command(cls=ValuesCommand)(call)
 
 
 def live(server: Server, name: str) -> Branch:
@@ -49,8 +42,8 @@ def live(server: Server, name: str) -> Branch:
 
 
 def tree(
-    name: Annotated[str | None, typer.Argument(help="One tree; all by default.")] = None,
-    sizes: Annotated[bool, typer.Option(help="Measure each node's private memory.")] = False,
+    name: Annotated[str | None, Argument(help="One tree; all by default.")] = None,
+    sizes: Annotated[bool, Option(help="Measure each node's private memory.")] = False,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -73,13 +66,11 @@ def tree(
 
 def step(
     node: BranchName,
-    ticks: Annotated[int, typer.Argument(help="How many ticks.")] = 1,
-    inputs: Annotated[list[str] | None, typer.Option("--input", "-i", help="NAME=VALUE; JSON values.")] = None,
-    atomic: Annotated[
-        bool | None, typer.Option(help="All of it or nothing; else what the server was told.")
-    ] = None,
-    timeout_s: Annotated[float | None, typer.Option("--timeout-s", help="How long it may take.")] = None,
-    progress: Annotated[bool, typer.Option(help="A progress bar on a terminal.")] = True,
+    ticks: Annotated[int, Argument(help="How many ticks.")] = 1,
+    inputs: Annotated[list[str] | None, Option("--input", "-i", help="NAME=VALUE; JSON values.")] = None,
+    atomic: Annotated[bool | None, Option(help="All of it or nothing; else what the server was told.")] = None,
+    timeout_s: Annotated[float | None, Option("--timeout-s", help="How long it may take.")] = None,
+    progress: Annotated[bool, Option(help="A progress bar on a terminal.")] = True,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -94,7 +85,7 @@ def step(
             here = found.info().step
             stopped = StepInterruptedError(f"{node} stopped at step {here:,}", details={"step": here})
             report(stopped, as_json=as_json)
-            raise typer.Exit(EXIT_CTRL_C) from cause
+            raise click.exceptions.Exit(EXIT_CTRL_C) from cause
 
     def people() -> Any:
         rows = table(f"{node} · step {result.step:,}", f"{result.elapsed_us / 1000:,.1f} ms")
@@ -108,7 +99,7 @@ def step(
 
 def snapshot(
     node: BranchName,
-    name: Annotated[str | None, typer.Argument(help="The snapshot's name.")] = None,
+    name: Annotated[str | None, Argument(help="The snapshot's name.")] = None,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -124,8 +115,8 @@ def snapshot(
 
 def branch(
     node: NodeName,
-    names: Annotated[list[str] | None, typer.Argument(help="Names of the branches.")] = None,
-    count: Annotated[int | None, typer.Option("--count", "-n", help="How many, where they have no names.")] = None,
+    names: Annotated[list[str] | None, Argument(help="Names of the branches.")] = None,
+    count: Annotated[int | None, Option("--count", "-n", help="How many, where they have no names.")] = None,
     rng: Rng = "same",
     endpoint: Endpoint = None,
     as_json: Json = False,
@@ -140,7 +131,7 @@ def branch(
 
 def restore(
     node: BranchName,
-    snapshot: Annotated[str, typer.Argument(help="The snapshot to go back to.")],
+    snapshot: Annotated[str, Argument(help="The snapshot to go back to.")],
     rng: Rng = "same",
     endpoint: Endpoint = None,
     as_json: Json = False,
@@ -165,12 +156,12 @@ def reset(node: BranchName, rng: Rng = "same", endpoint: Endpoint = None, as_jso
 def say_reseeded(branch: Branch, *, as_json: bool) -> None:
     """Tell people which random streams were given other states, if any were."""
     if branch.reseeded and not as_json:
-        typer.echo(f"reseeded: {', '.join(branch.reseeded)}")
+        click.echo(f"reseeded: {', '.join(branch.reseeded)}")
 
 
 def mark_(
     node: BranchName,
-    remove: Annotated[bool, typer.Option("--remove", help="Give the mark up.")] = False,
+    remove: Annotated[bool, Option("--remove", help="Give the mark up.")] = False,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -190,9 +181,9 @@ def rewind(node: BranchName, endpoint: Endpoint = None, as_json: Json = False) -
 
 
 def drop(
-    names: Annotated[list[str], typer.Argument(metavar="NODE...", help="Nodes to end.")],
-    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="And all of their descendants.")] = False,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Kill a step that runs.")] = False,
+    names: Annotated[list[str], Argument(metavar="NODE...", help="Nodes to end.")],
+    recursive: Annotated[bool, Option("--recursive", "-r", help="And all of their descendants.")] = False,
+    force: Annotated[bool, Option("--force", "-f", help="Kill a step that runs.")] = False,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -206,8 +197,8 @@ def drop(
 
 def tag(
     node: NodeName,
-    name: Annotated[str, typer.Argument(help="The further name.")],
-    remove: Annotated[bool, typer.Option(help="Take it away.")] = False,
+    name: Annotated[str, Argument(help="The further name.")],
+    remove: Annotated[bool, Option(help="Take it away.")] = False,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -220,7 +211,7 @@ def tag(
 
 def pin(
     node: NodeName,
-    unpin: Annotated[bool, typer.Option("--unpin", help="No longer protect it.")] = False,
+    unpin: Annotated[bool, Option("--unpin", help="No longer protect it.")] = False,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -233,7 +224,7 @@ def pin(
 
 def interrupt(
     node: BranchName,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Kill the process.")] = False,
+    force: Annotated[bool, Option("--force", "-f", help="Kill the process.")] = False,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -245,9 +236,9 @@ def interrupt(
 
 def call(
     node: BranchName,
-    method: Annotated[str, typer.Argument(help="A method that the author exported.")],
-    args: Annotated[list[str] | None, typer.Argument(help="Arguments, JSON; NAME=VALUE for keywords.")] = None,
-    atomic: Annotated[bool, typer.Option("--atomic", help="All of it or nothing.")] = False,
+    method: Annotated[str, Argument(help="A method that the author exported.")],
+    args: Annotated[list[str] | None, Argument(help="Arguments, JSON; NAME=VALUE for keywords.")] = None,
+    atomic: Annotated[bool, Option("--atomic", help="All of it or nothing.")] = False,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -261,9 +252,9 @@ def call(
 
 
 def create(
-    name: Annotated[str | None, typer.Argument(help="The new tree's name.")] = None,
-    simulation: Annotated[str | None, typer.Option(help="A class that the server was started with.")] = None,
-    param: Annotated[list[str] | None, typer.Option("--param", "-p", help="NAME=VALUE for setup.")] = None,
+    name: Annotated[str | None, Argument(help="The new tree's name.")] = None,
+    simulation: Annotated[str | None, Option(help="A class that the server was started with.")] = None,
+    param: Annotated[list[str] | None, Option("--param", "-p", help="NAME=VALUE for setup.")] = None,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:

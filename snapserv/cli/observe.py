@@ -9,23 +9,18 @@ import select
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+import click
 from snapserv_client.display import describe
 from snapserv_client.protocol import Event
 
 from .options import Endpoint, Json, connected
-from .output import EXIT_CTRL_C, mebibytes, plain, results, show, table
+from .output import EXIT_CTRL_C, mebibytes, plain, show, table
+from .parameters import Argument, Option
 
 if TYPE_CHECKING:
     from snapserv_client import Server
 
 END_WITHIN_S = 20.0
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    for command in (status, spec, watch, shutdown):
-        app.command()(command)
 
 
 def status(endpoint: Endpoint = None, as_json: Json = False) -> None:
@@ -55,7 +50,7 @@ def status(endpoint: Endpoint = None, as_json: Json = False) -> None:
 
 
 def spec(
-    tree: Annotated[str | None, typer.Argument(help="Which tree; the first by default.")] = None,
+    tree: Annotated[str | None, Argument(help="Which tree; the first by default.")] = None,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -79,7 +74,7 @@ def spec(
 
 
 def watch(
-    count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after so many events.")] = None,
+    count: Annotated[int | None, Option("--count", "-n", min=1, help="End after so many events.")] = None,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -91,7 +86,7 @@ def watch(
                 if number == count:
                     return
         except KeyboardInterrupt as cause:
-            raise typer.Exit(EXIT_CTRL_C) from cause  # the usual end of watching: nothing to say
+            raise click.exceptions.Exit(EXIT_CTRL_C) from cause  # the usual end of watching: nothing to say
 
 
 def shutdown(endpoint: Endpoint = None, as_json: Json = False) -> None:
@@ -124,6 +119,8 @@ def _print(event: Event, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(plain(event)), flush=True)
         return
+    from .console import results
+
     what = describe(event.node) if event.node else ""
     line = f"{event.sequence:>6} {event.kind:<9} {what} {event.text}".rstrip()
     results.print(line, highlight=False, markup=False, soft_wrap=True)

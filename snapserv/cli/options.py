@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-import typer
-from typer.core import TyperCommand
+import click
 
 from snapserv.errors import BadRequestError, SnapservError, StepInterruptedError
 
 from .output import EXIT_CTRL_C, exit_code, report
+from .parameters import Option
 
 if TYPE_CHECKING:
     from snapserv_client import Server
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Json = Annotated[bool, Option("--json", help="Print one JSON document.")]
 Endpoint = Annotated[
     str | None,
-    typer.Option(
-        "--endpoint", "-e", envvar="SNAPSERV_ENDPOINT", help="ipc:///PATH or tcp://HOST:PORT.", show_default=False
+    Option(
+        "--endpoint",
+        "-e",
+        envvar="SNAPSERV_ENDPOINT",
+        help="ipc:///PATH or tcp://HOST:PORT.",
     ),
 ]
-Rng = Annotated[str, typer.Option("--rng", help="same, split, or an integer seed.")]
-NEGATIVE = re.compile(r"-(\d|Infinity)")
-
-
-class ValuesCommand(TyperCommand):
-    """A command whose arguments may be negative numbers, which are no options."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the command line; a blank before a number, which JSON allows, has it taken for an argument."""
-        return super().parse_args(ctx, [f" {text}" if NEGATIVE.match(text) else text for text in args])
+Rng = Annotated[str, Option("--rng", help="same, split, or an integer seed.")]
 
 
 @contextmanager
@@ -46,10 +38,10 @@ def failing(*, as_json: bool) -> Iterator[None]:
         yield
     except SnapservError as error:
         report(error, as_json=as_json)
-        raise typer.Exit(exit_code(error)) from error
+        raise click.exceptions.Exit(exit_code(error)) from error
     except KeyboardInterrupt as cause:
         report(StepInterruptedError("stopped by Ctrl-C"), as_json=as_json)
-        raise typer.Exit(EXIT_CTRL_C) from cause
+        raise click.exceptions.Exit(EXIT_CTRL_C) from cause
 
 
 @contextmanager
@@ -140,6 +132,8 @@ def value_of(text: str) -> Any:
     """
     if not text.startswith("@"):
         return parsed(text)
+    import numpy as np
+
     try:
         loaded = np.load(Path(text[1:]), allow_pickle=False)
     except (OSError, ValueError, EOFError) as cause:

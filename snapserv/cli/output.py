@@ -1,26 +1,25 @@
 """What commands print: one JSON document with ``--json``, tables and trees for people otherwise.
 
-Results go to stdout, everything else to stderr.
+Results go to stdout, everything else to stderr. What people see is drawn by `snapserv.cli.console`, which is loaded
+where there is something to draw; and numpy is, where there is an array.
 """
 
 from __future__ import annotations
 
 import base64
+import datetime
 import json
+import math
+import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
-
-import msgspec
-import numpy as np
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.segment import Segment
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from snapserv.errors import SnapservError, SnapservWarning
-from snapserv.machine.terminal import pictured
+
+if TYPE_CHECKING:
+    from .console import PlainTable
 
 EXIT_CODES = {"unreachable": 3, "timeout": 3, "simulation": 1, "caller": 2, "machine": 4, "server": 5}
 """What a command exits with after an error: by its code where that is listed, by whose fault it was otherwise."""
@@ -31,25 +30,15 @@ EXIT_CTRL_C = 130
 MOST_LISTED = 10_000
 
 
-class ShowingConsole(Console):
-    """A console that shows control characters in what it prints: only its own styles reach the terminal as such."""
-
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Yield the segments of what is printed."""
-        for segment in super().render(renderable, options):
-            shown = segment.text if segment.control else pictured(segment.text)
-            yield segment if shown == segment.text else Segment(shown, segment.style)
-
-
-errors = ShowingConsole(stderr=True)
-results = ShowingConsole()
-
-
 def show(value: Any, *, as_json: bool, people: Callable[[], Any]) -> None:
     """Print a result: ``value`` as JSON, or what ``people`` returns for rich to render."""
     if as_json:
         print(json.dumps(plain(value)))
         return
+    from rich.text import Text
+
+    from .console import results
+
     rendered = people()
     if isinstance(rendered, str):
         results.print(Text(rendered), soft_wrap=True)
@@ -59,6 +48,26 @@ def show(value: Any, *, as_json: bool, people: Callable[[], Any]) -> None:
 
 def plain(value: Any) -> Any:
     """Return a value as JSON can hold it; arrays become their shape, dtype and, where they are small, values."""
+    if isinstance(value, str | int | None):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)  # JSON has no NaN
+    if isinstance(value, complex):
+        return [plain(value.real), plain(value.imag)]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "__struct_fields__"):
+        return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
+    return _plain_of_numpy(value) if hasattr(value, "dtype") else str(value)
+
+
+def _plain_of_numpy(value: Any) -> Any:
+    import numpy as np
+
     if isinstance(value, np.ndarray):
         described: dict[str, Any] = {"dtype": str(value.dtype), "shape": list(value.shape)}
         if value.size <= MOST_LISTED:
@@ -66,21 +75,7 @@ def plain(value: Any) -> Any:
         return described
     if isinstance(value, np.longdouble | np.clongdouble):  # whose item() is itself
         return plain(complex(value) if np.iscomplexobj(value) else float(value))
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, msgspec.Struct):
-        return {name: plain(getattr(value, name)) for name in value.__struct_fields__}
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, complex):
-        return [value.real, value.imag]
-    if isinstance(value, float) and not np.isfinite(value):
-        return str(value)  # JSON has no NaN
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
+    return plain(value.item()) if isinstance(value, np.generic) else str(value)
 
 
 def exit_code(error: SnapservError) -> int:
@@ -93,6 +88,10 @@ def report(error: SnapservError, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"error": plain(error.to_wire())}))
         return
+    from rich.text import Text
+
+    from .console import errors
+
     traceback = error.details.get("traceback")
     if traceback:
         errors.print(Text(str(traceback).rstrip(), "dim"), soft_wrap=True)
@@ -109,6 +108,10 @@ def show_notices() -> None:
         if not isinstance(message, SnapservWarning):
             otherwise(message, *args, **options)
             return
+        from rich.text import Text
+
+        from .console import errors
+
         errors.print(Text.assemble((message.code, "bold yellow"), " ", message.message), soft_wrap=True)
         if message.hint:
             errors.print(Text(f"→ {message.hint}", "cyan"), soft_wrap=True)
@@ -117,23 +120,11 @@ def show_notices() -> None:
     warnings.simplefilter("always", SnapservWarning)
 
 
-class PlainTable(Table):
-    """A table that prints text as it is: ``[nan nan]`` in a simulation's output is no markup."""
-
-    def add_row(self, *cells: Any, **options: Any) -> None:
-        """Add a row; cells that are strings are taken literally."""
-        super().add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), **options)
-
-
 def table(*columns: str, title: str | None = None) -> PlainTable:
     """Return an empty table in the style of all of them; a column that begins with ``>`` is right-aligned."""
-    made = PlainTable(
-        title=Text(title, "bold") if title else None, title_justify="left", header_style="bold", border_style="dim"
-    )
-    for column in columns:
-        justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
-        made.add_column(Text(column.lstrip(">")), justify=justify, overflow="fold")  # what is shown can be copied
-    return made
+    from .console import PlainTable
+
+    return PlainTable.of(columns, title)
 
 
 def mebibytes(size: int | None) -> str:
@@ -141,13 +132,20 @@ def mebibytes(size: int | None) -> str:
     return "" if size is None else f"{size / (1 << 20):,.1f}"
 
 
+def moment(seconds: float) -> str:
+    """Return when something was, for people: by the clock of this place."""
+    return datetime.datetime.fromtimestamp(seconds).isoformat(" ", "seconds")
+
+
 @contextmanager
 def progress_bar(title: str, *, enabled: bool) -> Iterator[Callable[[int, int], None] | None]:
     """Yield what reports progress to a bar on stderr; None where there is nobody to see it."""
-    if not (enabled and errors.is_terminal):
+    if not (enabled and sys.stderr.isatty()):
         yield None
         return
     from rich.progress import Progress
+
+    from .console import errors
 
     with Progress(console=errors, transient=True) as bar:
         task = bar.add_task(title, total=None)

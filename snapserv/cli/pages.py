@@ -6,17 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from rich.console import Group
 from rich.text import Text
 from snapserv_client import Pages
 from snapserv_client.pages import MARKS, squeezed
 from snapserv_client.protocol import PAGE_CLASSES
 
+from .console import results
 from .data import saving
 from .nodes import NodeName
 from .options import Endpoint, Json, connected
-from .output import mebibytes, results, show, table
+from .output import mebibytes, show, table
+from .parameters import Argument, Option
 
 STYLES = {
     "absent": ("", "#ffffff"),
@@ -37,16 +38,11 @@ MEANINGS = {
 }
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(pages)
-
-
 def pages(
     node: NodeName,
-    other: Annotated[str | None, typer.Argument(help="A node of the same tree to compare with.")] = None,
-    field: Annotated[list[str] | None, typer.Option(help="Only these fields.")] = None,
-    png: Annotated[Path | None, typer.Option(help="Save the strips as a picture, a dot a page.")] = None,
+    other: Annotated[str | None, Argument(help="A node of the same tree to compare with.")] = None,
+    field: Annotated[list[str] | None, Option(help="Only these fields.")] = None,
+    png: Annotated[Path | None, Option(help="Save the strips as a picture, a dot a page.")] = None,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:

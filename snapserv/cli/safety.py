@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
 from snapserv_client.protocol import NodeInfo
 
 from .nodes import BranchName, line_of, live
 from .options import Endpoint, Json, connected
 from .output import show
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    for command in (autosnap, clear):
-        app.command()(command)
+from .parameters import Option
 
 
 def autosnap(
     node: BranchName,
-    every_steps: Annotated[int | None, typer.Option(help="At each multiple of so many steps.")] = None,
-    every_s: Annotated[float | None, typer.Option("--every-s", help="After so many seconds of stepping.")] = None,
-    keep: Annotated[int | None, typer.Option(help="How many stay; 16 at first.")] = None,
-    off: Annotated[bool, typer.Option("--off", help="Take no more; what there is stays.")] = False,
+    every_steps: Annotated[int | None, Option(help="At each multiple of so many steps.")] = None,
+    every_s: Annotated[float | None, Option("--every-s", help="After so many seconds of stepping.")] = None,
+    keep: Annotated[int | None, Option(help="How many stay; 16 at first.")] = None,
+    off: Annotated[bool, Option("--off", help="Take no more; what there is stays.")] = False,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:

@@ -7,8 +7,8 @@ import re
 import sys
 from typing import TYPE_CHECKING, Annotated
 
+import click
 import msgspec
-import typer
 from snapserv_client.endpoint import chosen_endpoint, default_endpoint
 from snapserv_client.protocol import NAME_PATTERN, AutosnapArgs
 
@@ -19,6 +19,7 @@ from snapserv.memory import backings
 from snapserv.server.rates import DEFAULT_PER_S
 
 from .options import Endpoint, failing, pairs
+from .parameters import Argument, Option
 
 if TYPE_CHECKING:
     from snapserv.nodes.tree import Autosnap
@@ -26,91 +27,86 @@ if TYPE_CHECKING:
     from snapserv.server.options import ServeOptions
     from snapserv.server.server import Server
 
-    from .output import PlainTable
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(serve)
+    from .console import PlainTable
 
 
 def serve(
-    context: typer.Context,
+    context: click.Context,
     targets: Annotated[
         list[str] | None,
-        typer.Argument(metavar="MODULE:CLASS...", help="Or FILE.py:CLASS. With --store: none, to go on."),
+        Argument(metavar="MODULE:CLASS...", help="Or FILE.py:CLASS. With --store: none, to go on."),
     ] = None,
-    param: Annotated[list[str] | None, typer.Option("--param", "-p", help="NAME=VALUE for setup.")] = None,
-    name: Annotated[str | None, typer.Option(help="Listen on this user's socket of that name.")] = None,
+    param: Annotated[list[str] | None, Option("--param", "-p", help="NAME=VALUE for setup.")] = None,
+    name: Annotated[str | None, Option(help="Listen on this user's socket of that name.")] = None,
     endpoint: Endpoint = None,
     keys: Annotated[
-        str | None, typer.Option(help="Folder of keys (see keygen): only clients that it names are let in.")
+        str | None, Option(help="Folder of keys (see keygen): only clients that it names are let in.")
     ] = None,
-    rate: Annotated[float, typer.Option(min=1, help="Requests a second that one client may ask.")] = DEFAULT_PER_S,
-    backing: Annotated[str | None, typer.Option(help=f"Arena backing: {', '.join(backings.NAMES)}.")] = None,
+    rate: Annotated[float, Option(min=1, help="Requests a second that one client may ask.")] = DEFAULT_PER_S,
+    backing: Annotated[str | None, Option(help=f"Arena backing: {', '.join(backings.NAMES)}.")] = None,
     branch_dir: Annotated[
-        list[str] | None, typer.Option(help="A folder that each node sees as it wrote it itself; repeatable.")
+        list[str] | None, Option(help="A folder that each node sees as it wrote it itself; repeatable.")
     ] = None,
     allow: Annotated[
         list[str] | None,
-        typer.Option(metavar="KIND", help="Let nodes share what cannot be copied, as pipes; repeatable."),
+        Option(metavar="KIND", help="Let nodes share what cannot be copied, as pipes; repeatable."),
     ] = None,
     stalled_after: Annotated[
-        float, typer.Option(min=0.1, help="Seconds without a tick after which a child or a replay is given up.")
+        float, Option(min=0.1, help="Seconds without a tick after which a child or a replay is given up.")
     ] = 300.0,
-    atomic: Annotated[bool, typer.Option("--atomic", help="Steps are atomic that do not say.")] = False,
+    atomic: Annotated[bool, Option("--atomic", help="Steps are atomic that do not say.")] = False,
     autosnap: Annotated[
-        str | None, typer.Option(metavar="N|Ss", help="Snapshot main every N steps, or S seconds (30s), by itself.")
+        str | None, Option(metavar="N|Ss", help="Snapshot main every N steps, or S seconds (30s), by itself.")
     ] = None,
-    autosnap_keep: Annotated[int | None, typer.Option(help="How many of these stay.")] = None,
+    autosnap_keep: Annotated[int | None, Option(help="How many of these stay.")] = None,
     memory: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="The budget of all nodes, as 8GiB; 80 % of what there is by default."),
+        Option(metavar="SIZE", help="The budget of all nodes, as 8GiB; 80 % of what there is by default."),
     ] = None,
-    log_json: Annotated[bool, typer.Option(help="Log in JSON.")] = False,
-    quiet: Annotated[bool, typer.Option(help="Log only warnings and errors.")] = False,
-    verbose: Annotated[bool, typer.Option(help="Log every request, fork and event.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON once requests are answered.")] = False,
+    log_json: Annotated[bool, Option(help="Log in JSON.")] = False,
+    quiet: Annotated[bool, Option(help="Log only warnings and errors.")] = False,
+    verbose: Annotated[bool, Option(help="Log every request, fork and event.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Print JSON once requests are answered.")] = False,
     orphan_grace: Annotated[
-        float, typer.Option(min=0, help="Seconds for which nodes wait for another server if this one is killed.")
+        float, Option(min=0, help="Seconds for which nodes wait for another server if this one is killed.")
     ] = 60.0,
-    fresh: Annotated[bool, typer.Option(help="End the nodes that wait there already.")] = False,
+    fresh: Annotated[bool, Option(help="End the nodes that wait there already.")] = False,
     store: Annotated[
         str | None,
-        typer.Option(metavar="STORE", help="Where snapshots last: a folder, a URL, or `default`: your own."),
+        Option(metavar="STORE", help="Where snapshots last: a folder, a URL, or `default`: your own."),
     ] = None,
     go_on: Annotated[
-        bool, typer.Option("--go-on", help="Go on where the store's last server stopped; begin if there is none.")
+        bool, Option("--go-on", help="Go on where the store's last server stopped; begin if there is none.")
     ] = False,
     durable: Annotated[
-        str, typer.Option(metavar="named|all|none", help="Which snapshots are saved by themselves.")
+        str, Option(metavar="named|all|none", help="Which snapshots are saved by themselves.")
     ] = "named",
     store_rate: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Write at most so much a second, as 50MiB.")
+        str | None, Option(metavar="SIZE", help="Write at most so much a second, as 50MiB.")
     ] = None,
     replay: Annotated[
         bool,
-        typer.Option("--replay", help="Where an image is refused, save what was done, and do it again to go on."),
+        Option("--replay", help="Where an image is refused, save what was done, and do it again to go on."),
     ] = False,
     embed: Annotated[
         bool,
-        typer.Option("--embed", help="Save the libraries and files it stands on as well."),
+        Option("--embed", help="Save the libraries and files it stands on as well."),
     ] = False,
     cpu_baseline: Annotated[
         str | None,
-        typer.Option(metavar="|".join(LEVELS), help="Have libraries use no more of the processor than that level."),
+        Option(metavar="|".join(LEVELS), help="Have libraries use no more of the processor than that level."),
     ] = None,
     metrics: Annotated[
         str | None,
-        typer.Option(metavar="[HOST]:PORT", help="Metrics for Prometheus; :0 is any port of loopback."),
+        Option(metavar="[HOST]:PORT", help="Metrics for Prometheus; :0 is any port of loopback."),
     ] = None,
     detach: Annotated[
-        bool, typer.Option("--detach", help="Serve in the background; return once requests are answered.")
+        bool, Option("--detach", help="Serve in the background; return once requests are answered.")
     ] = False,
-    ready_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
-    exit_with_stdin: Annotated[bool, typer.Option(hidden=True)] = False,
-    own_folder: Annotated[bool, typer.Option("--own-folder", hidden=True)] = False,
-    search_path: Annotated[list[str] | None, typer.Option(hidden=True)] = None,
+    ready_fd: Annotated[int | None, Option(hidden=True)] = None,
+    exit_with_stdin: Annotated[bool, Option(hidden=True)] = False,
+    own_folder: Annotated[bool, Option("--own-folder", hidden=True)] = False,
+    search_path: Annotated[list[str] | None, Option(hidden=True)] = None,
 ) -> None:
     """Run a simulation's setup, then answer clients until SIGTERM, Ctrl-C or `snapserv shutdown`.
 
@@ -190,7 +186,7 @@ def _durable(durable: str) -> Durable:
     return found[durable]
 
 
-def _detach(context: typer.Context, options: ServeOptions, *, as_json: bool) -> None:
+def _detach(context: click.Context, options: ServeOptions, *, as_json: bool) -> None:
     """Have another process serve this, where all that can be refused without it has been."""
     from . import detach
     from .output import show, table
@@ -208,7 +204,7 @@ def _detach(context: typer.Context, options: ServeOptions, *, as_json: bool) -> 
     show(found, as_json=as_json, people=facts)
 
 
-def _is_typed(context: typer.Context, option: str) -> bool:
+def _is_typed(context: click.Context, option: str) -> bool:
     """Return whether an option was typed, rather than taken from the environment."""
     source = context.get_parameter_source(option)
     return source is not None and source.name == "COMMANDLINE"
@@ -235,13 +231,15 @@ def _rule(every: str | None, keep: int | None) -> Autosnap | None:
 
 
 def _announce(server: Server, *, as_json: bool) -> None:
-    from .output import errors, mebibytes, show, table
+    from .output import mebibytes, show, table
 
     spec = server.nodes.spec(server.nodes.tree(None))
     if as_json:
         show({"endpoint": server.endpoint, **server.where_metrics, "spec": spec}, as_json=True, people=lambda: None)
         sys.stdout.flush()
         return
+    from .console import errors
+
     facts = table("serving", spec.simulation)
     facts.add_row("endpoint", server.endpoint)
     for what, where in server.where_metrics.items():

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+import click
 from rich.console import Group
 from rich.text import Text
 
@@ -17,7 +16,8 @@ from snapserv.errors import BadRequestError, MachineDiffersError, NotPortableErr
 
 from .data import FieldName, RegionText, show_array, write_files
 from .options import Json, failing, region_of
-from .output import EXIT_CODES, exit_code, mebibytes, plain, report, show, table
+from .output import EXIT_CODES, exit_code, mebibytes, moment, plain, report, show, table
+from .parameters import Argument, Option
 
 if TYPE_CHECKING:
     from snapserv_client.store.format import Image, Node, Tree
@@ -28,25 +28,12 @@ if TYPE_CHECKING:
 
 StoreOption = Annotated[
     str | None,
-    typer.Option(
-        "--store", "-s", envvar="SNAPSERV_STORE", show_default=False,
+    Option(
+        "--store", "-s", envvar="SNAPSERV_STORE",
         help="A folder or a URL; this user's own by default.",
     ),
 ]  # fmt: skip
-StoredName = Annotated[str, typer.Argument(metavar="NODE", help="A node's uid, name, tag or TREE/NAME.")]
-
-group = typer.Typer(
-    name="store", help="Look into a store, read it, keep it in order: no server is needed.", no_args_is_help=True
-)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    for command in (ls, verify, gc, du, rm, push, pull):
-        group.command()(command)
-    group.command("show")(show_)
-    group.command("read")(read)
-    app.add_typer(group)
+StoredName = Annotated[str, Argument(metavar="NODE", help="A node's uid, name, tag or TREE/NAME.")]
 
 
 @contextmanager
@@ -63,15 +50,8 @@ def written(place: str | None, *, as_json: bool) -> Iterator[StoreWriter]:
         yield _writer(place, create=False)
 
 
-def moment(seconds: float) -> str:
-    """Return when something was, for people: by the clock of this place."""
-    return datetime.datetime.fromtimestamp(seconds).isoformat(" ", "seconds")
-
-
 def ls(
-    place: Annotated[
-        str | None, typer.Argument(metavar="STORE", help="A folder or a URL; as --store.", show_default=False)
-    ] = None,
+    place: Annotated[str | None, Argument(metavar="STORE", help="A folder or a URL; as --store.")] = None,
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
@@ -104,7 +84,7 @@ def ls(
     for error in damaged if not as_json else ():
         report(error, as_json=False)
     if damaged:
-        raise typer.Exit(exit_code(damaged[0]))
+        raise click.exceptions.Exit(exit_code(damaged[0]))
 
 
 def show_(node: StoredName, store: StoreOption = None, as_json: Json = False) -> None:
@@ -162,8 +142,8 @@ def read(
     node: StoredName,
     field: FieldName,
     region: RegionText = None,
-    npy: Annotated[Path | None, typer.Option(help="Save as a .npy file.")] = None,
-    png: Annotated[Path | None, typer.Option(help="Save a two-dimensional field as a picture.")] = None,
+    npy: Annotated[Path | None, Option(help="Save as a .npy file.")] = None,
+    png: Annotated[Path | None, Option(help="Save a two-dimensional field as a picture.")] = None,
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
@@ -199,11 +179,11 @@ def verify(store: StoreOption = None, as_json: Json = False) -> None:
     told = {"objects": seen.objects, "size": seen.size, "nodes": seen.nodes, "strange": seen.strange}
     show({**told, "damage": damage}, as_json=as_json, people=people)
     if damage:
-        raise typer.Exit(EXIT_CODES["machine"])
+        raise click.exceptions.Exit(EXIT_CODES["machine"])
 
 
 def gc(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Only say what would go.")] = False,
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
@@ -253,7 +233,7 @@ def du(store: StoreOption = None, as_json: Json = False) -> None:
 
 
 def rm(
-    names: Annotated[list[str], typer.Argument(metavar="NODE...", help="Nodes by uid, name, tag or TREE/NAME.")],
+    names: Annotated[list[str], Argument(metavar="NODE...", help="Nodes by uid, name, tag or TREE/NAME.")],
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
@@ -271,12 +251,12 @@ def rm(
     show({"removed": told}, as_json=as_json, people=lambda: f"removed {', '.join(gone)}")
 
 
-All = Annotated[bool, typer.Option("--all", help="All nodes.")]
+All = Annotated[bool, Option("--all", help="All nodes.")]
 
 
 def push(
     names: Annotated[
-        list[str], typer.Argument(metavar="NODE... TARGET", help="Which; then a folder or a URL, made if needed.")
+        list[str], Argument(metavar="NODE... TARGET", help="Which; then a folder or a URL, made if needed.")
     ],
     every: All = False,
     store: StoreOption = None,
@@ -290,7 +270,7 @@ def push(
 
 
 def pull(
-    names: Annotated[list[str], typer.Argument(metavar="NODE... SOURCE", help="Which; then a folder or a URL.")],
+    names: Annotated[list[str], Argument(metavar="NODE... SOURCE", help="Which; then a folder or a URL.")],
     every: All = False,
     store: StoreOption = None,
     as_json: Json = False,

@@ -13,14 +13,16 @@ import tty
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+import click
 from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
 from .activity import Activity, between
+from .console import results
 from .options import Endpoint, Json, connected
-from .output import EXIT_CTRL_C, mebibytes, plain, results, show, table
+from .output import EXIT_CTRL_C, mebibytes, plain, show, table
+from .parameters import Option
 
 if TYPE_CHECKING:
     from snapserv_client import Server
@@ -31,14 +33,9 @@ MOST_OF_A_KEY = 64
 STATE_STYLES = {"busy": "green", "idle": "dim", "faulted": "yellow", "dead": "red", "stored": "blue"}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command()(top)
-
-
 def top(
-    interval: Annotated[float, typer.Option("--interval", "-i", min=0.1, help="Seconds from look to look.")] = 1.0,
-    once: Annotated[bool, typer.Option("--once", help="Show one interval, and end.")] = False,
+    interval: Annotated[float, Option("--interval", "-i", min=0.1, help="Seconds from look to look.")] = 1.0,
+    once: Annotated[bool, Option("--once", help="Show one interval, and end.")] = False,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -54,7 +51,7 @@ def top(
             else:
                 _watch(server, interval)
         except KeyboardInterrupt as cause:
-            raise typer.Exit(EXIT_CTRL_C) from cause  # the usual end of watching: nothing to say
+            raise click.exceptions.Exit(EXIT_CTRL_C) from cause  # the usual end of watching: nothing to say
 
 
 def _looks(server: Server, interval_s: float) -> Iterator[Activity]:

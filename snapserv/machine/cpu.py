@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, TypeAlias, cast
 
-import numpy
-
 from ..errors import BadRequestError, UnsupportedError
 
 Level: TypeAlias = Literal["x86-64-v2", "x86-64-v3", "x86-64-v4"]
@@ -137,7 +135,7 @@ def _allowed_numpy(level: str) -> set[str]:
 
 def _numpy() -> tuple[list[str], list[str]]:
     """Return what NumPy is built for, and what it chooses from when it is loaded."""
-    core = importlib.import_module(
-        f"{'numpy._core' if hasattr(numpy, '_core') else 'numpy.core'}._multiarray_umath"
-    )
+    import numpy as np
+
+    core = importlib.import_module(f"{'numpy._core' if hasattr(np, '_core') else 'numpy.core'}._multiarray_umath")
     return list(core.__cpu_baseline__), list(core.__cpu_dispatch__)

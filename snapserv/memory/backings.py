@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BadRequestError, UnsupportedError
-from ..ext import memory
 
 NAMES = ("huge_tmpfs", "memfd", "anonymous_thp", "anonymous")
 
@@ -66,6 +65,8 @@ _ANONYMOUS = "4 KiB pages: a fork copies page tables in proportion to the arena,
 
 
 def _huge_tmpfs() -> Backing:
+    from ..ext import memory  # with numpy, which whoever only names backings does without
+
     try:
         os.close(memory.open_huge_tmpfs(memory.HUGE_PAGE))
     except OSError as cause:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from snapserv_client.arrays import dtype_from_wire
 from snapserv_client.protocol import ArenaInfo, FieldInfo, MethodInfo, SpecResult
-from snapserv_client.wire import dtype_from_wire
 
 from ..outside.fields import FieldPlace
 from ..outside.hashing import BaseHashes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import enum
 import inspect
 import sys
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 import msgspec
 import numpy as np
+from snapserv_client.arrays import dtype_to_wire
 from snapserv_client.protocol import FieldInfo, MethodInfo
-from snapserv_client.wire import dtype_to_wire
 
 from ..errors import BadRequestError, NotFoundError, SimulationError
 from ..memory.arena import Arena
@@ -412,7 +411,9 @@ class Simulation:
 def _refuse_unknown(given: Mapping[str, Any], known: Sequence[str], what: str) -> None:
     for name in given:
         if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
+            from difflib import get_close_matches
+
+            close = get_close_matches(str(name), known, n=1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise BadRequestError(f"{name!r} is no {what}", hint=f"{hint}allowed: {', '.join(known) or 'none'}")
 

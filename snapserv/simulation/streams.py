@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader  # which loads some thirty modules more
 
 MODULES = ("random", "numpy.random")
 GETTERS = {"random": "getstate", "numpy.random": "get_state"}
@@ -92,7 +94,7 @@ def _seed(name: str, module: ModuleType, seed: int) -> None:
         _note(name)
 
 
-class _Seeding(Loader):
+class _Seeding:
     """Loads a module as ``loader`` does, and seeds it when it has been executed."""
 
     def __init__(self, loader: Loader, name: str) -> None:
@@ -127,7 +129,7 @@ class _Later:
         others = (finder for finder in sys.meta_path if finder is not self)
         spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
         if spec is not None and spec.loader is not None:
-            spec.loader = _Seeding(spec.loader, name)
+            spec.loader = cast("Loader", _Seeding(spec.loader, name))
         return spec
 
 

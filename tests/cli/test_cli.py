@@ -10,20 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer
 from snapserv_client import Server
 
 import snapserv
 from snapserv.cli.app import app, run
 from snapserv.cli.output import plain
-from snapserv.cli.store import group
 
 from ..conftest import ROOT, START_WITHIN_S, ServerProcess, assert_settles
 from .conftest import SNAPSERV, USES, Terminal
 
 Serve = Callable[..., ServerProcess]
-IN_STORES = sorted(typer.main.get_command(group).commands)  # type: ignore[attr-defined]
-COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+COMMANDS = sorted(app.commands)
+IN_STORES = sorted(app.commands["store"].commands)  # type: ignore[attr-defined]
 ELSEWHERE = {
     *("create", "keygen", "lab", "serve", "demo", "watch", "shutdown", "doctor", "mark", "rewind", "replay"),
     *("save", "load", "stored", "store", "export"),

@@ -12,7 +12,8 @@ from rich.console import Group
 from rich.text import Text
 from rich.tree import Tree
 
-from snapserv.cli.output import ShowingConsole, errors, report, table
+from snapserv.cli.console import ShowingConsole, errors
+from snapserv.cli.output import report, table
 from snapserv.errors import SimulationError
 from snapserv.server import logs
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from snapserv_client import requests, wire
+from snapserv_client import arrays, requests, wire
 
 from ..conftest import ROOT
 
@@ -25,7 +25,7 @@ def meant(value: Any) -> Any:
         case {"bytes": str(text)}:
             return bytes.fromhex(text)
         case {"array": {"dtype": dtype, "shape": shape, "bytes": text}}:
-            return np.frombuffer(bytes.fromhex(text), wire.dtype_from_wire(dtype)).reshape(shape)
+            return np.frombuffer(bytes.fromhex(text), arrays.dtype_from_wire(dtype)).reshape(shape)
         case {"map": list(pairs)}:
             return {meant(key): meant(item) for key, item in pairs}
         case dict():

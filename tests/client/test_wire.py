@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from snapserv_client import errors, wire
+from snapserv_client import arrays, errors, wire
 from snapserv_client.errors import BadRequestError, SnapservError, TooLargeError, error_from_wire
 
 STRUCTURED = np.dtype([("where", "<f4", (2, 3)), ("kind", "u1"), ("inner", [("a", "i8"), ("b", "S3")])])
@@ -125,7 +125,7 @@ def test_hostile_arrays_raise_nothing_but_typed_errors(dtype: Any, shape: Any, i
 def test_objects_are_never_taken_off_the_wire() -> None:
     for dtype in ("|O", [["a", "|O"]], [["a", [["b", "O"]]]]):
         with pytest.raises(BadRequestError):
-            wire.dtype_from_wire(dtype)
+            arrays.dtype_from_wire(dtype)
 
 
 @pytest.mark.parametrize("kind", errors.ERRORS.values(), ids=lambda kind: kind.code)

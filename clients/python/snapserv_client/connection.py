@@ -22,6 +22,8 @@ Progress = Callable[[int, int], None]
 OnOutcome = Callable[[protocol.Outcome], None]
 
 REQUEST_TIMEOUT_S = 60.0
+START_WITHIN_S = 600.0
+"""How long the setup of a private server may take."""
 RETRY_AFTER_S = 1.0
 RETRY_AT_MOST_EVERY_S = 5.0
 SLOW_BYTES_PER_S = 1e6

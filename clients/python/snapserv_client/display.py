@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ class ServerDisplay(Handle):
         return f"<Server {self.endpoint}{trees}>"
 
     def _repr_html_(self) -> str:
-        return f"<code>{html.escape(repr(self))}</code>"
+        return as_html(repr(self), "code")
 
 
 class NodeDisplay(Handle):
@@ -67,7 +66,14 @@ class NodeDisplay(Handle):
         return f"<{type(self).__name__} {describe(self.last)} · {self.endpoint}>"
 
     def _repr_html_(self) -> str:
-        return f"<code>{html.escape(repr(self))}</code>"
+        return as_html(repr(self), "code")
+
+
+def as_html(text: str, tag: str = "pre") -> str:
+    """Return a text as a notebook shows it."""
+    from html import escape  # with a table of all entities, which only notebooks need
+
+    return f"<{tag}>{escape(text)}</{tag}>"
 
 
 def describe(node: NodeInfo) -> str:
@@ -106,7 +112,7 @@ class Tree:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        return as_html(str(self))
 
     def children(self) -> dict[int | None, list[NodeInfo]]:
         """Return the nodes below each node; those without a listed parent are under None."""
@@ -191,7 +197,7 @@ class Diff:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        return as_html(str(self))
 
     def sentences(self) -> Iterator[str]:
         """Yield what is known beside the fields, and what follows of it, a sentence each."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, overload
 
-import numpy as np
-
-from .display import aligned
+from .display import aligned, as_html
 from .protocol import Action, BeginAction, FieldVerdict, Recording, StepAction, VerifyResult, WriteAction
 
 MOST_ROWS = 100
@@ -60,7 +57,7 @@ class Actions(Sequence[Action]):
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        return as_html(str(self))
 
 
 @dataclass(frozen=True)
@@ -113,7 +110,7 @@ class Verification:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        return as_html(str(self))
 
     def reasons(self) -> Iterator[str]:
         """Yield what is known of where and why it differs, a sentence each."""
@@ -157,9 +154,11 @@ def describe_action(action: Action) -> str:
 
 def brief(value: Any) -> str:
     """Return a value in a few characters."""
-    if isinstance(value, np.ndarray) and value.size > 4:
-        return f"<{value.dtype} {list(value.shape)}>"
-    text = str(value.tolist() if isinstance(value, np.ndarray) else value)
+    if hasattr(value, "tolist"):  # an array
+        if value.size > 4:
+            return f"<{value.dtype} {list(value.shape)}>"
+        value = value.tolist()
+    text = str(value)
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import zmq
-from zmq.auth import load_certificate
-from zmq.utils import z85
 
 from .errors import KeysError
 
@@ -128,6 +126,8 @@ def read_pair(path: Path) -> KeyPair:
 
 
 def _read(path: Path, *, private: bool = False) -> tuple[bytes, bytes | None]:
+    from zmq.auth import load_certificate
+
     try:
         found = path.stat()
         if private and (found.st_uid not in (os.geteuid(), 0) or stat.S_IMODE(found.st_mode) & 0o077):
@@ -146,6 +146,8 @@ def _read(path: Path, *, private: bool = False) -> tuple[bytes, bytes | None]:
 
 
 def _is_key(text: bytes) -> bool:
+    from zmq.utils import z85
+
     try:
         return len(text) == KEY_CHARACTERS and len(z85.decode(text)) == 32
     except (KeyError, struct.error):  # how z85 says that a character, or five of them, are none of its own

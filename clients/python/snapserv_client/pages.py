@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from .display import aligned
+from .display import aligned, as_html
 from .protocol import PAGE_CLASSES, FieldPages, PageCounts, PagesResult
 
 MARKS = dict(zip(PAGE_CLASSES, " ·○▒?█", strict=True))
@@ -78,7 +77,7 @@ class Pages:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        return as_html(str(self))
 
     @property
     def title(self) -> str:

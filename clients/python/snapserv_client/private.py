@@ -21,7 +21,6 @@ import msgspec
 
 from .errors import BadRequestError, RequestTimeoutError, SnapservError, UnreachableError, error_from_wire
 
-START_WITHIN_S = 600.0
 _FIELD: type = type(msgspec.field(default_factory=list))
 END_WITHIN_S = 20.0
 

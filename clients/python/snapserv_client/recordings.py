@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from .arrays import array_bytes, dtype_from_wire, dtype_to_wire
 from .errors import BadRequestError
 from .history import Actions
 from .protocol import Action, Recording
-from .wire import array_bytes, dtype_from_wire, dtype_to_wire
 
 FORMAT = 1
 _BINARY = frozenset({"dtype", "shape", "base64"})

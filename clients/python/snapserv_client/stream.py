@@ -13,7 +13,8 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from .wire import ARRAY_EXTENSION, INLINE_BYTES, array_bytes, dtype_from_wire, dtype_to_wire, plain_or_array
+from .arrays import array_bytes, dtype_from_wire, dtype_to_wire, plain_or_array
+from .wire import ARRAY_EXTENSION, INLINE_BYTES
 
 STEP, WRITE, CALL, BEGIN = range(4)
 KINDS = ("step", "write", "call", "begin")

@@ -4,21 +4,16 @@ A message is a list of frames: ``b"SS1"``, a msgpack header, then raw buffers. A
 msgpack extension type 1, which names its dtype, its shape and the buffer that holds its bytes; a small one brings
 its bytes along, since a frame costs more than they do. This module
 knows nothing of verbs, and imports neither ZeroMQ nor anything of snapserv but its errors, since the processes
-that hold simulations import it and must stay small.
+that hold simulations import it and must stay small; and `snapserv_client.arrays`, with numpy, where it meets one.
 """
 
 from __future__ import annotations
 
-import functools
-import math
-import re
 from collections.abc import Sequence
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import msgpack
 import msgspec
-import numpy as np
-from numpy.lib import format as npy_format
 
 from .errors import BadRequestError, SnapservError, TooLargeError
 
@@ -31,20 +26,10 @@ MAX_MESSAGE_BYTES = 1 << 30
 MAX_ARRAYS = 1 << 14
 MAX_CONTAINERS = 1 << 16
 """Arrays, and lists and maps, in a request: each costs its receiver far more time than its few bytes."""
-MAX_AXES = 64
-"""As many as numpy's arrays can have."""
-MAX_DTYPE_FIELDS = 1024
-MAX_DTYPE_DEPTH = 8
-MAX_DTYPE_TEXT = 256
-MAX_QUOTED = 200
-"""Characters of a value that an error repeats."""
 INLINE_BYTES = 512
 MAX_INLINE_BYTES = 1 << 18
 """Arrays up to the first size are put into the header, until they are so many bytes together."""
 
-PLAIN_KINDS = "biufSU"
-MOST_PLAIN_FLOAT_BYTES = 8
-"""The kinds of numpy's scalars whose plain values say as much; all others are sent as arrays of shape []."""
 MOST_KEYS = 16
 """So many keys of a header are looked at for the id, where it cannot be unpacked; a request has four."""
 MOST_KEY_BYTES = 8
@@ -54,8 +39,6 @@ INT_STARTS = frozenset((*range(0x80), *range(0xCC, 0xD4), *range(0xE0, 0x100)))
 """What an int begins with."""
 SMALL_HEADER_BYTES = 1 << 10
 """Below this size no header can do harm, whatever it says of itself."""
-DTYPE_PATTERN = re.compile(r"[<>=|]?[?biufcmMOSUV][0-9]{0,9}(\[[0-9]{0,9}[a-zA-Z]{1,7}\])?")
-"""What numpy's dtype.str looks like. numpy reads more than that, with a parser of its own: ``"2f4, 3i2"``."""
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 Frames: TypeAlias = list[Buffer]
@@ -92,27 +75,23 @@ def _pack_all(header: Any) -> Frames:
 
     def default(value: Any) -> Any:
         nonlocal inline
-        if isinstance(value, np.generic | complex):
-            value = plain_or_array(value)
-            if not isinstance(value, np.ndarray):
-                return value
-        if isinstance(value, np.ndarray):
-            content = array_bytes(value)
-            described: list[Any] = [dtype_to_wire(value.dtype), list(value.shape), len(buffers)]
-            if len(content) <= INLINE_BYTES and inline < MAX_INLINE_BYTES:
-                inline += len(content)
-                described[2] = bytes(content)
-            else:
-                buffers.append(content)
-            return msgpack.ExtType(ARRAY_EXTENSION, msgpack.packb(described))
         if isinstance(value, msgspec.Struct):
             kind = value.__struct_config__
             named = {kind.tag_field: kind.tag} if kind.tag_field is not None else {}
             return {**named, **msgspec.structs.asdict(value)}
-        raise BadRequestError(
-            f"a value of type {type(value).__name__} cannot be sent",
-            hint="plain values, numpy scalars and numpy arrays can",
-        )
+        from .arrays import array_bytes, dtype_to_wire, is_array, plain_or_array
+
+        sent = plain_or_array(value)
+        if not is_array(sent):
+            return sent
+        content = array_bytes(sent)
+        described: list[Any] = [dtype_to_wire(sent.dtype), list(sent.shape), len(buffers)]
+        if len(content) <= INLINE_BYTES and inline < MAX_INLINE_BYTES:
+            inline += len(content)
+            described[2] = bytes(content)
+        else:
+            buffers.append(content)
+        return msgpack.ExtType(ARRAY_EXTENSION, msgpack.packb(described))
 
     try:
         packed = msgpack.packb(header, default=default)
@@ -169,7 +148,10 @@ def _unpack_all(header: Buffer, buffers: Sequence[Buffer], *, request: bool) -> 
             raise TooLargeError(f"more than {MAX_ARRAYS:,} arrays in a request", hint="send fewer, larger arrays")
         if code != ARRAY_EXTENSION:
             raise BadRequestError(f"msgpack extension type {code} is unknown; {ARRAY_EXTENSION} is an array")
-        return _array_from_wire(data, buffers)
+        from .arrays import array_from_wire
+
+        _refuse_hollow(data)
+        return array_from_wire(msgpack.unpackb(data), buffers, MAX_MESSAGE_BYTES)
 
     def count(container: Any) -> Any:
         nonlocal containers
@@ -238,137 +220,6 @@ def readable_id(header: Buffer) -> int:
     except (ValueError, TypeError, IndexError, msgpack.UnpackException):
         pass
     return 0
-
-
-def plain_or_array(value: np.generic | complex) -> Any:
-    """Return a scalar of numpy's as it is sent: a plain value that says as much, or else an array of shape []."""
-    array = np.asarray(value)
-    kind, size = array.dtype.kind, array.dtype.itemsize
-    plain = kind in PLAIN_KINDS and (kind != "f" or size <= MOST_PLAIN_FLOAT_BYTES)
-    return array.item() if plain else array
-
-
-def array_bytes(array: np.ndarray[Any, Any]) -> memoryview:
-    """Return the bytes of ``array`` in C order; a copy only where it is not contiguous."""
-    if array.dtype.hasobject:
-        raise BadRequestError(f"an array of dtype {array.dtype} cannot be sent: it holds Python objects")
-    contiguous = np.ascontiguousarray(array)
-    return contiguous.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
-
-
-def dtype_to_wire(dtype: np.dtype[Any]) -> Any:
-    """Return the portable description of ``dtype``: a string such as ``"<f4"``, or a list of fields."""
-    return npy_format.dtype_to_descr(dtype)
-
-
-def dtype_from_wire(described: Any) -> np.dtype[Any]:
-    """Return the dtype that `dtype_to_wire` described.
-
-    Raises:
-        BadRequestError: Not a dtype, or one that holds Python objects.
-    """
-    if isinstance(described, str):
-        dtype = _plain_dtype(described)
-    elif isinstance(described, list):
-        _refuse_deep(described)
-        try:
-            dtype = npy_format.descr_to_dtype(_tuples(described))
-        except (TypeError, ValueError, KeyError, IndexError, OverflowError) as cause:
-            raise BadRequestError(f"not a dtype: {_short(described)}") from cause
-    else:
-        raise BadRequestError(f"not a dtype: {_short(described)}", hint='a text such as "<f4", or a list of fields')
-    if dtype.hasobject:
-        raise BadRequestError(f"dtype {dtype} holds Python objects, which are never sent")
-    return dtype
-
-
-@functools.lru_cache(maxsize=256)
-def _plain_dtype(described: str) -> np.dtype[Any]:
-    if not DTYPE_PATTERN.fullmatch(described):
-        raise BadRequestError(f"not a dtype: {_short(described)}", hint='written as numpy does, such as "<f4"')
-    try:
-        return np.dtype(described)
-    except (TypeError, ValueError, OverflowError) as cause:
-        raise BadRequestError(f"not a dtype: {_short(described)}") from cause
-
-
-def _refuse_deep(described: Any) -> None:
-    """Refuse what describes more fields, or fields within fields deeper, than anybody needs."""
-    level, parts = [described], 0
-    for _ in range(2 * MAX_DTYPE_DEPTH):  # a list of fields, and each field a list
-        level = [part for each in level if isinstance(each, list) for part in each]
-        for part in level:
-            if isinstance(part, str) and len(part) > MAX_DTYPE_TEXT:
-                raise BadRequestError(f"a dtype with a name of {len(part):,} characters")
-        parts += len(level)
-        if parts > 3 * MAX_DTYPE_FIELDS + MAX_AXES:
-            raise BadRequestError(f"a dtype of more than {MAX_DTYPE_FIELDS:,} fields")
-        if not level:
-            return
-    raise BadRequestError(f"a dtype of fields within fields, more than {MAX_DTYPE_DEPTH} deep")
-
-
-def _short(value: Any) -> str:
-    """Return a value as text that fits into an error."""
-    text = repr(value)
-    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…"
-
-
-def _tuples(described: list[Any]) -> list[Any]:
-    """Turn the lists that msgpack made of a structured dtype's fields back into tuples.
-
-    Raises:
-        BadRequestError: One is no list: numpy would take a text of two letters for a name and a type.
-    """
-    for field in described:
-        if not isinstance(field, list):
-            raise BadRequestError(f"not a field of a dtype: {_short(field)}")
-    return [
-        tuple(_type(part) if index == 1 else _shape(part) for index, part in enumerate(field))
-        for field in described
-    ]
-
-
-def _type(part: Any) -> Any:
-    """Return the type of a field: plain, or a list of fields."""
-    return _tuples(part) if isinstance(part, list) else dtype_from_wire(part).str
-
-
-def _shape(part: Any) -> Any:
-    return tuple(part) if isinstance(part, list) else part
-
-
-def _array_from_wire(data: bytes, buffers: Sequence[Buffer]) -> np.ndarray[Any, Any]:
-    _refuse_hollow(data)
-    described = msgpack.unpackb(data)
-    if not (isinstance(described, list) and len(described) == 3):
-        raise BadRequestError("an array is [dtype, shape, buffer], or its bytes in place of the buffer's number")
-    dtype = dtype_from_wire(described[0])
-    shape, index = described[1], described[2]
-    if not (
-        isinstance(shape, list)
-        and len(shape) <= MAX_AXES
-        and all(type(size) is int and 0 <= size < 1 << 48 for size in shape)
-    ):
-        raise BadRequestError(f"not a shape: {_short(shape)}")
-    if not dtype.itemsize:
-        raise BadRequestError(f"dtype {dtype} has no bytes, so nothing says how many elements there are")
-    if isinstance(index, bytes):
-        buffer: Buffer = index
-    elif type(index) is int and 0 <= index < len(buffers):
-        buffer = buffers[index]
-    else:
-        raise BadRequestError(f"an array names buffer {_short(index)}, and the message has {len(buffers)}")
-    expected = dtype.itemsize
-    for size in shape:
-        expected *= size
-    if len(buffer) != expected:
-        raise BadRequestError(f"an array has {len(buffer)} bytes, and {dtype} {shape} needs {expected}")
-    if not expected:
-        if dtype.itemsize * math.prod(size for size in shape if size) > MAX_MESSAGE_BYTES:
-            raise BadRequestError(f"an array of nothing is too long: {shape}")
-        return np.empty(shape, dtype)
-    return np.frombuffer(buffer, dtype).reshape(shape)
 
 
 def convert(value: Any, kind: type[T], *, what: str) -> T:

@@ -6,10 +6,9 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from ..connection import REQUEST_TIMEOUT_S
+from ..connection import REQUEST_TIMEOUT_S, START_WITHIN_S
 from ..endpoint import chosen_endpoint
 from ..keys import keys_for
-from ..private import START_WITHIN_S, PrivateServer
 from .connection import Connection
 from .own import blocking
 from .server import Server
@@ -72,6 +71,8 @@ async def local(
         UnreachableError: snapserv, the server's package, is not installed here.
         SnapservError: What the start of the server met: no such simulation, or its setup raised.
     """
+    from ..private import PrivateServer  # with what starts and ends processes
+
     started = await blocking(PrivateServer, target, backing, branch_dirs, start_within_s, params)
     try:
         server = await connect(started.endpoint, timeout_s=10.0)

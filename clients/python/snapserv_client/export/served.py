@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from .. import requests
+from ..arrays import dtype_from_wire
 from ..errors import NotFoundError
 from ..protocol import NodeInfo, SpecResult
 from ..sync import Branch, Server, Snapshot
-from ..wire import dtype_from_wire
 from .source import (
     Array,
     Block,

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from ..arrays import dtype_from_wire
 from ..store.format import Node, Tree
 from ..store.reader import Store
-from ..wire import dtype_from_wire
 from .source import (
     Array,
     Block,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import numpy as np
+from typing import Any
 
 from ..protocol import DiffResult, PagesResult, ReadResult, VerifyResult
 from .message import Array, RegionIndex, Request, convert, region_to_wire
@@ -15,7 +14,13 @@ __all__ = ["diff", "pages", "read", "verify"]
 def read(node: str | int, field: str, region: RegionIndex) -> Request[Array]:
     """Ask for a field or a region of it."""
     args = {"field": field, "region": region_to_wire(region)}
-    return Request("read", node, args, lambda ok: np.asarray(convert(ok, ReadResult).value))
+    return Request("read", node, args, _array)
+
+
+def _array(ok: Any) -> Array:
+    import numpy as np
+
+    return np.asarray(convert(ok, ReadResult).value)
 
 
 def diff(node: str | int, other: str | int | None, fields: Sequence[str] | None) -> Request[DiffResult]:

@@ -12,8 +12,8 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import zstandard
 
+from ..arrays import dtype_from_wire
 from ..errors import BadRequestError, NotFoundError, NotPortableError
-from ..wire import dtype_from_wire
 from . import framing, keys
 from .blobs import Blobs, stretches
 from .columns import Array, Columns, columns

@@ -4,18 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
 from .. import protocol, requests
 from ..connection import Waiting
 from ..display import Diff
 from ..expansion import Keep, Options, Outcome, collected
 from ..history import Actions, Verification
-from ..pages import Pages
 from ..protocol import Action, NodeInfo, Recording, Rng, SaveResult
 from ..requests import Array, RegionIndex, Request
 from .home import Home
 from .own import OwnNode
+
+if TYPE_CHECKING:
+    from ..pages import Pages
 
 T = TypeVar("T")
 
@@ -169,6 +171,8 @@ class Node(OwnNode):
 
     def pages(self, other: Node | str | None = None, fields: Sequence[str] | None = None) -> Pages:
         """Return which of its pages are whose: the base image's, another node's as well, or its own."""
+        from ..pages import Pages  # with numpy
+
         compared = None if other is None else reference(other)
         result = self._run(requests.pages(self.id, compared, fields))
         return Pages(self.name, other.name if isinstance(other, Node) else other, result)

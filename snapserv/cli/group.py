@@ -1,0 +1,73 @@
+"""A group of commands, each of which is loaded and built when it is asked for, and not before.
+
+A command is a function in a module, which has what it needs loaded with it. One that is run loads its own alone;
+what lists or completes commands reads their names in `snapserv.cli.contents`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import click
+
+from .contents import GROUPS, TAKES_VALUES, Contents
+from .parameters import command_of
+
+WIDEST = 116
+"""Columns that a text of help takes at most, where the terminal has as many."""
+
+
+class Commands(Mapping[str, click.Command]):
+    """Commands by name, in the order of their contents."""
+
+    def __init__(self, contents: Contents) -> None:
+        self.summaries = {name: said for names in contents.values() for name, said in names.items()}
+        self._modules = {name: module for module, names in contents.items() for name in names}
+        self._built: dict[str, click.Command] = {}
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in self._built:
+            self._built[name] = self._build(name, self._modules[name])
+        return self._built[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._modules)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def _build(self, name: str, module: str) -> click.Command:
+        if name in GROUPS:
+            return LazyGroup(GROUPS[name], name=name, help=self.summaries[name])
+        return command_of(function_of(module, name), name, takes_values=name in TAKES_VALUES)
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are built when they are asked for.
+
+    Args:
+        contents: What commands.
+        settings: Those of `click.Group`.
+    """
+
+    def __init__(self, contents: Contents, **settings: Any) -> None:
+        super().__init__(no_args_is_help=True, context_settings={"max_content_width": WIDEST}, **settings)
+        self._lazily = self.commands = Commands(contents)  # type: ignore[assignment]  # nobody adds to them
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in the order of the contents."""
+        return list(self._lazily)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands, with all that is said of each."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self._lazily.summaries.items()))
+
+
+def function_of(module: str, name: str) -> Callable[..., Any]:
+    """Return the function that a command runs."""
+    loaded = importlib.import_module(f".{module}", __package__)
+    found: Callable[..., Any] = getattr(loaded, f"{name}_", None) or getattr(loaded, name)
+    return found
