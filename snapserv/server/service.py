@@ -23,6 +23,7 @@ from ..nodes.tree import Node
 from ..operations.keeping import Keeper
 from ..operations.stepping import Stepping
 from ..recovery.resuming import Recovery
+from .channel import SideChannel
 from .events import Events
 from .options import ServeOptions
 from .sessions import Sessions
@@ -38,7 +39,7 @@ class Service:
     """The parts of a running server that verbs use.
 
     ``calls`` are the requests that run or wait, by client and id; ``connected`` says how many clients there are;
-    ``stop`` has the server end, for a reason.
+    ``channel`` is where descriptors are handed over, where that is; ``stop`` has the server end, for a reason.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Service:
         events: Events,
         sessions: Sessions,
         connected: Callable[[], int],
+        channel: SideChannel | None,
         stop: Callable[[str], None],
     ) -> None:
         self.options = options
@@ -58,6 +60,7 @@ class Service:
         self.events = events
         self.sessions = sessions
         self.connected = connected
+        self.channel = channel
         self.stop = stop
         self.recovery = Recovery(nodes)
         endpoint = options.endpoint or default_endpoint()
@@ -86,6 +89,10 @@ class Service:
         together = threading.Barrier(WORKERS)
         for _ in range(WORKERS):
             self._workers.submit(together.wait)
+        self.copying = ThreadPoolExecutor(1, "snapserv-copy-half")
+        """Does half of a very large copy."""
+        if channel is not None:
+            self.copying.submit(time.monotonic)
 
     async def planted(self) -> None:
         """Wait until the first tree stands."""
@@ -127,6 +134,7 @@ class Service:
         await self.budget.close()
         await self.nodes.close()
         self._workers.shutdown()
+        self.copying.shutdown()
 
 
 @dataclass(eq=False, slots=True)
