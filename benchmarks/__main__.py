@@ -25,6 +25,7 @@ from . import (
     lasting,
     longrun,
     looking,
+    reading,
     rollback,
     roundtrip,
     scale,
@@ -46,6 +47,9 @@ def main() -> None:
 
     results["roundtrip"] = roundtrip.measure(200 if quick else 3000)
     console.print(table("Round trips, µs", results["roundtrip"]["rows"]))
+    results["reading"] = reading.measure(3 if quick else 9, 64 if quick else 512)
+    console.print(table("Large reads", results["reading"]["rows"]))
+    console.print(table("Small reads, µs", [results["reading"]["small"]]))
     results["snapshots"] = snapshots.measure(
         sizes_mib=(64, 1024) if quick else (64, 1024, 8192), rounds=10 if quick else 60, console=console
     )
@@ -132,6 +136,16 @@ def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
         ),
         ("an idle snapshot of 1 GiB, KiB", results["idle"]["rows"][0]["all told"], "≤", 600.0),
         ("step over raw pyzmq echo", results["roundtrip"]["ratio"], "≤", 2.0),
+        (
+            "read of a large field, base image, GB/s",
+            next(
+                row["GB/s"]
+                for row in results["reading"]["rows"]
+                if (row["pages"], row["what"]) == ("base image", "side channel")
+            ),
+            "≥", 3.0,
+        ),
+        ("read of 8 bytes over a step", results["reading"]["ratio"], "≤", 1.2),
         (
             "snapshot of 1 GiB once every page was written and segments are re-based, over a fresh one",
             results["longrun"]["re-based, p50 ms"] / results["longrun"]["fresh p50 ms"],

@@ -59,6 +59,9 @@ def _fill(copy: CopyRuns, address: int, axes: Sequence[Axis], into: Array) -> No
             part = into[start] if len(rest) < len(axes) else into[start:stop]
             _fill(copy, address + start * axes[0].distance, rest, part)
         return
+    if dense and not split:
+        copy(np.array([address], np.uint64), run, into.reshape(-1).view(np.uint8))
+        return
     runs = into.reshape(-1, *counts[split:], 1)
     if dense:
         plain = runs.reshape(len(runs), -1).view(np.uint8)
