@@ -136,6 +136,7 @@ def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
         ),
         ("an idle snapshot of 1 GiB, KiB", results["idle"]["rows"][0]["all told"], "≤", 600.0),
         ("step over raw pyzmq echo", results["roundtrip"]["ratio"], "≤", 2.0),
+        ("step of a branch of one's own over raw pyzmq echo", results["roundtrip"]["direct"], "≤", 0.6),
         (
             "read of a large field, base image, GB/s",
             next(

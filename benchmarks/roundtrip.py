@@ -31,8 +31,12 @@ def measure(rounds: int) -> dict[str, Any]:
 
         try:
             with local("benchmarks.simulations:Nothing") as server:
-                main = server.branch("main")
-                times = _alternate(rounds, {"raw pyzmq echo": echo, "ping": server.ping, "step": main.step})
+                main, own = server.branch("main"), server.snapshot("root").branch(name="own")
+                with own.direct() as direct:
+                    calls = {"raw pyzmq echo": echo, "ping": server.ping, "step": main.step}
+                    times = _alternate(rounds, {**calls, "step, direct": direct.step})
+                    if not direct.leased:
+                        raise RuntimeError("the steps did not go directly")
         finally:
             dealer.send_multipart([b"end"])
             echoing.join()
@@ -41,7 +45,9 @@ def measure(rounds: int) -> dict[str, Any]:
         {"what": what, **{f"p{p}": float(np.percentile(taken, p)) * 1e6 for p in (10, 50, 90, 99)}}
         for what, taken in times.items()
     ]
-    return {"rounds": rounds, "rows": rows, "ratio": rows[2]["p50"] / rows[0]["p50"]}
+    p50 = {row["what"]: row["p50"] for row in rows}
+    ratio, direct = (p50[what] / p50["raw pyzmq echo"] for what in ("step", "step, direct"))
+    return {"rounds": rounds, "rows": rows, "ratio": ratio, "direct": direct}
 
 
 def _alternate(rounds: int, calls: dict[str, Callable[[], Any]]) -> dict[str, list[float]]:

@@ -19,4 +19,7 @@ int snapserv_prefer(int score);
 /* Say which the socket is, now that it is another one. Returns -1 with errno. */
 int snapserv_control_is(int control);
 
+/* Say which descriptor leads to a client that has the branch to itself; -1 where none does any more. */
+int snapserv_lease_is(int lease);
+
 #endif

@@ -21,6 +21,7 @@ from ..nodes.nodes import Nodes
 from ..nodes.process import RequestKey
 from ..nodes.tree import Node
 from ..operations.keeping import Keeper
+from ..operations.leasing import Leases
 from ..operations.stepping import Stepping
 from ..recovery.resuming import Recovery
 from .channel import SideChannel
@@ -63,6 +64,7 @@ class Service:
         self.channel = channel
         self.stop = stop
         self.recovery = Recovery(nodes)
+        self.leases = Leases(nodes)
         endpoint = options.endpoint or default_endpoint()
         self.keeper = (
             Keeper(

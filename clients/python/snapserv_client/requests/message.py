@@ -100,11 +100,11 @@ class Reply(msgspec.Struct, frozen=True):
             [convert(notice, Notice) for notice in header.get("notices", ())],
         )
 
-    def tell(self) -> None:
-        """Warn of what the caller should know."""
+    def tell(self, frame: int = CALLERS_FRAME) -> None:
+        """Warn of what the caller should know, who stands so many frames up."""
         for notice in self.notices:
             told = SnapservWarning(notice.code, notice.message, hint=notice.hint, details=notice.details)
-            warnings.warn(told, stacklevel=CALLERS_FRAME)
+            warnings.warn(told, stacklevel=frame)
 
 
 def convert(ok: Any, kind: type[S]) -> S:
