@@ -101,6 +101,7 @@ class CellEnd:
         fork.control_is(descriptor)
         self._socket.setblocking(True)
         self._rest = b""
+        self._attached: int | None = None
         self._stashed: deque[Message] = deque()
         self._lost_at: float | None = None
         self._tried = 0.0
@@ -213,7 +214,7 @@ class CellEnd:
 
     def _receive(self) -> Message:
         data = self._rest
-        descriptor = None
+        descriptor, self._attached = self._attached, None
         if len(data) < PREFIX.size:
             try:
                 more, attached, _, _ = self._socket.recvmsg(USUAL_BYTES, _ROOM_FOR_ONE_DESCRIPTOR, _CLOSE_ON_EXEC)
@@ -234,6 +235,9 @@ class CellEnd:
             self._fill(memoryview(whole)[len(body) :])
             body = memoryview(whole)
         header, payload = body[: prefix.header_bytes], body[prefix.header_bytes :]
+        if prefix.kind != fork.REQUEST:
+            # It came together with the request behind this one: the kernel joins what has none with what has one.
+            self._attached, descriptor = descriptor, None
         return prefix, header, payload, descriptor
 
     def _lose(self) -> None:

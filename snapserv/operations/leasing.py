@@ -33,8 +33,8 @@ class Lease:
     def __init__(self, cell: CellProcess, node: Node, client: bytes, theirs: socket.socket) -> None:
         self.client = client
         self._cell = cell
-        self._ending = False
-        self.over: Future[dict[str, Any]] = cell.ask("lease", descriptor=theirs, client=client, path=node.path)
+        self._yielding: Future[Any] | None = None
+        self._over: Future[dict[str, Any]] = cell.ask("lease", descriptor=theirs, client=client, path=node.path)
         self._number = cell.number
 
     def interrupt(self) -> None:
@@ -44,9 +44,20 @@ class Lease:
 
     def end(self) -> None:
         """Have it end after the request that runs."""
-        if not self._ending:
-            self._ending = True
-            self._cell.ask("yield").add_done_callback(_look_at)
+        if self._yielding is None:
+            self._yielding = self._cell.ask("yield")
+            self._yielding.add_done_callback(_look_at)
+
+    async def ended(self) -> dict[str, Any]:
+        """Wait until it is over, and the cell has nothing of it any more; return what there is to know of it.
+
+        Raises:
+            NodeDiedError: The process has ended.
+        """
+        told = await self._over
+        if self._yielding is not None:
+            await self._yielding
+        return told
 
 
 class Leases:
@@ -86,7 +97,7 @@ class Leases:
         nodes = self._nodes
         async with turn:
             try:
-                told = await lease.over
+                told = await lease.ended()
             except SnapservError as error:
                 log.info("lease_ended", node=node.path, why=error.message)  # the process has ended
                 return
