@@ -64,6 +64,7 @@ class Lease:
         self._path: str = request["path"]
         self._socket = socket.socket(fileno=descriptor)
         self._socket.setblocking(True)
+        self._own = descriptor
         fork.lease_is(descriptor)
         self._reader = Reader(self._socket)
         self._stashed: deque[Frames] = deque()
@@ -76,7 +77,7 @@ class Lease:
     @property
     def descriptors(self) -> tuple[int, ...]:
         """Those that are no part of the simulation's."""
-        return self._control.fileno(), self._socket.fileno()
+        return self._control.fileno(), self._own
 
     def close(self) -> None:
         """Hang up."""
@@ -159,8 +160,9 @@ class Lease:
                 frames = self._reader.take()
                 if frames is not None:
                     return frames
-                if any(ready == self._control.fileno() for ready, _ in self._poll.poll()):
-                    return None
+                ready = self._poll.poll()
+                if len(ready) > 1 or ready[0][0] != self._own:
+                    return None  # the server wants something
                 self._reader.more()
             except (EOFError, SnapservError):
                 return None

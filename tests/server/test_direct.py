@@ -482,7 +482,8 @@ def test_cancelling_the_task_that_waits_stops_the_step(serve: Serve) -> None:
 
     async def run() -> None:
         async with await aio.connect(server.endpoint, timeout_s=10) as client:
-            async with (await client.branch("main")).direct() as main:
+            main = (await client.branch("main")).direct()
+            async with main:
                 await main.step()
                 assert main.leased
                 stepping = asyncio.create_task(main.step(1000))

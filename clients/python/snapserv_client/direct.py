@@ -10,6 +10,7 @@ import contextlib
 import os
 import socket
 import weakref
+from typing import Any
 
 from . import requests
 from .connection import Progress
@@ -47,7 +48,7 @@ class Pauses:
         self._left = self._length + 1
 
 
-def goes_directly(request: Request[object]) -> bool:
+def goes_directly(request: Request[Any]) -> bool:
     """Return whether a branch's own process may do it, so that it is worth asking."""
     if request.verb in ("step", "call"):
         return not request.args.get("atomic") and request.args.get("timeout_s") is None
@@ -94,7 +95,7 @@ class Line:
             ) from cause
         if isinstance(header, dict) and header.get("id") == request_id and header.get("elsewhere"):
             raise ElsewhereError
-        reply = Reply.parse(frames)
+        reply = Reply.of(header)
         if reply.id != request_id:
             return None
         if reply.error is not None:

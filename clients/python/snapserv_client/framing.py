@@ -18,11 +18,16 @@ TOGETHER_BYTES = 1 << 16
 READ_BYTES = 1 << 16
 LARGE_READ_BYTES = 4 << 20
 _COUNT = struct.Struct("<I")
+_PLAIN = struct.Struct("<IQQ")
+"""The sizes of a message without buffers, as most are."""
 _NO_WAIT = int(socket.MSG_DONTWAIT)
 
 
 def framed(frames: Frames) -> list[Buffer]:
     """Return what to send for a message; large frames are not copied."""
+    if len(frames) == 2 and len(frames[1]) < TOGETHER_BYTES:
+        magic, header = frames
+        return [b"".join((_PLAIN.pack(2, len(magic), len(header)), magic, header))]
     sizes = [len(frame) for frame in frames]
     head = struct.pack(f"<I{len(sizes)}Q", len(sizes), *sizes)
     return [b"".join((head, *frames))] if sum(sizes) < TOGETHER_BYTES else [head, *frames]
@@ -46,6 +51,11 @@ class Reader:
         have = len(rest)
         if have < self._wanted or have < _COUNT.size:
             return None
+        if _PLAIN.size <= have <= READ_BYTES:
+            count, magic, header = _PLAIN.unpack_from(rest)
+            if count == 2 and _PLAIN.size + magic + header == have:
+                self._rest, self._wanted = b"", 0
+                return [rest[_PLAIN.size : _PLAIN.size + magic], rest[_PLAIN.size + magic :]]
         (count,) = _COUNT.unpack_from(rest)
         if not 2 <= count <= MOST_FRAMES:
             raise BadRequestError(f"a message of {count:,} frames on a stream")

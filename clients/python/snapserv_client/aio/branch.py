@@ -175,7 +175,7 @@ class DirectBranch(Branch):
         return self._stream is not None and not self._stream.closed
 
     async def __aenter__(self) -> Self:
-        self._open = True
+        self.begin()
         await self._lease()
         return self
 
@@ -183,6 +183,10 @@ class DirectBranch(Branch):
         self, kind: type[BaseException] | None, cause: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+    def begin(self) -> None:
+        """Ask its process without the server from now on, until `release`."""
+        self._open = True
 
     def release(self) -> None:
         """Give the branch back to the server; from here on all goes by way of that."""

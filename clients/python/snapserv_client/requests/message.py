@@ -84,7 +84,15 @@ class Reply(msgspec.Struct, frozen=True):
         """
         if len(frames) < 2 or bytes(frames[0]) != MAGIC:
             raise InternalError("the server sent something that is no reply")
-        header = unpack(frames[1], frames[2:])
+        return Reply.of(unpack(frames[1], frames[2:]))
+
+    @staticmethod
+    def of(header: Any) -> Reply:
+        """Return the message that has this header.
+
+        Raises:
+            SnapservError: It is no message of this protocol.
+        """
         if not isinstance(header, dict) or type(header.get("id")) is not int:
             raise InternalError("the server sent a reply without an id")
         error = header.get("error")

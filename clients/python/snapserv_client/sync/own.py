@@ -80,16 +80,19 @@ class Stream(Line):
             self.busy = False
 
     def _reply(self, request_id: int, deadline: float | None, progress: Progress | None) -> Reply:
+        frames = None
         while True:
-            while (frames := self._next()) is None:
+            while frames is None:
                 if deadline is not None:
                     self._socket.settimeout(max(1e-6, deadline - time.monotonic()))
                 self._reader.more()
+                frames = self._next()
             if deadline is not None:
                 self._socket.settimeout(None)
             reply = self._heard(frames, request_id, progress)
             if reply is not None:
                 return reply
+            frames = self._next()
 
 
 class OwnServer(Home):
