@@ -6,6 +6,7 @@ nothing in who comes when. What the server has to know of it, the cell says when
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from asyncio import Future
@@ -14,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from ..errors import SnapservError, error_from_wire
+from ..errors import SnapservError, StepInterruptedError, error_from_wire
 from ..nodes.answers import Answer
 from ..nodes.faults import note_fault
 from ..nodes.nodes import Nodes
@@ -27,6 +28,10 @@ MOST_MISSED = 256
 """So many answers that no client has got are kept for a retry."""
 
 
+GIVES_WAY_WITHIN_S = 0.1
+"""A cell that nobody asks anything ends a lease in far less."""
+
+
 class Lease:
     """One client's lease of a branch."""
 
@@ -37,10 +42,19 @@ class Lease:
         self._over: Future[dict[str, Any]] = cell.ask("lease", descriptor=theirs, client=client, path=node.path)
         self._number = cell.number
 
-    def interrupt(self) -> None:
-        """Have what runs stop after its tick, and the lease end with it."""
+    async def interrupt(self) -> bool:
+        """Have what runs stop after its tick, and the lease end with it; return whether anything ran."""
         self._cell.interrupt(self._number)
+        if not await self.gives_way():
+            return True
+        error = None if self._over.exception() is not None else self._over.result()["error"]
+        return error is not None and error["code"] == StepInterruptedError.code
+
+    async def gives_way(self) -> bool:
+        """Have it end, and return whether it has soon: it has not where something runs that takes its time."""
         self.end()
+        await asyncio.wait((self._over,), timeout=GIVES_WAY_WITHIN_S)
+        return self._over.done()
 
     def end(self) -> None:
         """Have it end after the request that runs."""

@@ -279,6 +279,16 @@ def test_an_interrupt_of_somebody_else_reaches_it(serve: Serve) -> None:
         assert main.step().ticks == 1
 
 
+def test_an_interrupt_of_a_branch_that_only_is_leased_stops_nothing(server: Server, endpoint: str) -> None:
+    with own(server, name="idle") as direct, connect(endpoint, timeout_s=10) as other:
+        for force in (False, True):
+            direct.step()
+            assert other.branch("idle").interrupt(force=force) is False
+        for _ in range(3):
+            direct.step()
+        assert direct.step().step == 6
+
+
 def test_a_hanging_step_is_killed_by_force(serve: Serve) -> None:
     server = serve("tests.simulations.timing:Slow")
     with server.connect() as client, client.branch("main").direct() as main:

@@ -131,6 +131,9 @@ async def interrupt(call: Call, args: protocol.InterruptArgs) -> protocol.Interr
     own = args.request is not None and not args.force
     node = nodes.find(call.reference) if own else nodes.branch(call.reference)
     if args.force:
+        lease = call.service.leases.of(node)
+        if lease is not None and await lease.gives_way():
+            return protocol.InterruptResult(False)  # nothing ran
         busy = nodes.queue(node).busy
         if busy:
             nodes.cell(node).kill()
@@ -144,10 +147,10 @@ async def interrupt(call: Call, args: protocol.InterruptArgs) -> protocol.Interr
             return protocol.InterruptResult(True)
         running = mine.stepping
     else:
-        cell, lease = nodes.cell(node), call.service.leases.of(node)
+        cell = nodes.cell(node)
+        lease = call.service.leases.of(node)
         if lease is not None:
-            lease.interrupt()
-            return protocol.InterruptResult(True)
+            return protocol.InterruptResult(await lease.interrupt())
         if call.service.recovery.running(node) is cell:
             cell.interrupt(0)  # whatever runs there was asked for by an earlier server
             return protocol.InterruptResult(True)
