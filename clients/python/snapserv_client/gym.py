@@ -23,7 +23,7 @@ from .protocol import Rng
 from .requests import Request
 from .spaces import action_from_wire, space_from_wire, value_from_wire, value_to_wire
 from .sync import Branch, Snapshot
-from .sync.together import run_together
+from .together import run_together
 
 Env = gymnasium.Env[Any, Any]
 Observed = tuple[Any, dict[str, Any]]

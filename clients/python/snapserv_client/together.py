@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..direct import ElsewhereError, LeaseOverError, goes_directly
-from ..errors import SnapservError
-from ..requests import Request
-from .branch import DirectBranch
-from .own import Stream
+from .direct import ElsewhereError, LeaseOverError, goes_directly
+from .errors import SnapservError
+from .requests import Request
+from .sync.branch import DirectBranch
+from .sync.own import Stream
 
 
 def run_together(branches: Sequence[DirectBranch], wanted: Sequence[Request[Any]]) -> list[Any]:
