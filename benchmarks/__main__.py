@@ -25,6 +25,7 @@ from . import (
     lasting,
     longrun,
     looking,
+    reading,
     rollback,
     roundtrip,
     scale,
@@ -49,6 +50,9 @@ def main() -> None:
     console.print(table("Commands, from start to end, ms", results["starting"]["rows"]))
     results["roundtrip"] = roundtrip.measure(200 if quick else 3000)
     console.print(table("Round trips, µs", results["roundtrip"]["rows"]))
+    results["reading"] = reading.measure(3 if quick else 9, 64 if quick else 512)
+    console.print(table("Large reads", results["reading"]["rows"]))
+    console.print(table("Small reads, µs", [results["reading"]["small"]]))
     results["snapshots"] = snapshots.measure(
         sizes_mib=(64, 1024) if quick else (64, 1024, 8192), rounds=10 if quick else 60, console=console
     )
@@ -143,6 +147,17 @@ def goals(results: dict[str, Any]) -> list[dict[str, Any]]:
         ("an idle snapshot of 1 GiB, KiB", results["idle"]["rows"][0]["all told"], "≤", 600.0),
         *starting.goals(results["starting"]),
         ("step over raw pyzmq echo", results["roundtrip"]["ratio"], "≤", 2.0),
+        ("step of a branch of one's own over raw pyzmq echo", results["roundtrip"]["direct"], "≤", 0.6),
+        (
+            "read of a large field, base image, GB/s",
+            next(
+                row["GB/s"]
+                for row in results["reading"]["rows"]
+                if (row["pages"], row["what"]) == ("base image", "side channel")
+            ),
+            "≥", 3.0,
+        ),
+        ("read of 8 bytes over a step", results["reading"]["ratio"], "≤", 1.2),
         (
             "step over an echo by way of a third process",
             results["roundtrip"]["ratio"] / results["roundtrip"]["relay ratio"],

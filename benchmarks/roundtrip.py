@@ -19,7 +19,7 @@ from snapserv_client import local
 
 PAYLOAD = [b"SS1", bytes(64)]
 MOST_BYTES = 4096
-ECHO, RELAY, STEP = "raw pyzmq echo", "an echo by way of a third process", "step"
+ECHO, RELAY, STEP, DIRECT = "raw pyzmq echo", "an echo by way of a third process", "step", "step, direct"
 
 
 def measure(rounds: int) -> dict[str, Any]:
@@ -44,14 +44,18 @@ def measure(rounds: int) -> dict[str, Any]:
             dealers[-1].connect(endpoint)
         try:
             with local("benchmarks.simulations:Nothing") as server:
-                main = server.branch("main")
-                calls = {
-                    ECHO: lambda: _there_and_back(dealers[0]),
-                    RELAY: lambda: _there_and_back(dealers[1]),
-                    "ping": server.ping,
-                    STEP: main.step,
-                }
-                times = _alternate(rounds, calls)
+                main, own = server.branch("main"), server.snapshot("root").branch(name="own")
+                with own.direct() as direct:
+                    calls = {
+                        ECHO: lambda: _there_and_back(dealers[0]),
+                        RELAY: lambda: _there_and_back(dealers[1]),
+                        "ping": server.ping,
+                        STEP: main.step,
+                        DIRECT: direct.step,
+                    }
+                    times = _alternate(rounds, calls)
+                    if not direct.leased:
+                        raise RuntimeError("the steps did not go directly")
         finally:
             for dealer in dealers:
                 dealer.send_multipart([b"end"])
@@ -68,6 +72,7 @@ def measure(rounds: int) -> dict[str, Any]:
         "rows": rows,
         "ratio": medians[STEP] / medians[ECHO],
         "relay ratio": medians[RELAY] / medians[ECHO],
+        "direct": medians[DIRECT] / medians[ECHO],
     }
 
 

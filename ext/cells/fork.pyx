@@ -96,6 +96,7 @@ cdef extern from "cells/helpers.h":
     int snapserv_keep_from_children(int ledger)
     int snapserv_control_is(int control)
     int snapserv_keep_from_clones(int descriptor)
+    int snapserv_lease_is(int lease)
     void snapserv_answer_for_children()
     int snapserv_prefer(int score)
 
@@ -273,6 +274,16 @@ def prefer(score: int) -> None:
         OSError: It may not.
     """
     if snapserv_prefer(score) < 0:
+        PyErr_SetFromErrno(OSError)
+
+
+def lease_is(lease: int) -> None:
+    """Say which descriptor leads to a client that has the branch to itself: children let go of it; -1 for none.
+
+    Raises:
+        OSError: It is no descriptor.
+    """
+    if snapserv_lease_is(lease) < 0:
         PyErr_SetFromErrno(OSError)
 
 

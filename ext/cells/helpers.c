@@ -18,7 +18,8 @@ struct kept {
     ino_t inode;
 };
 
-static struct kept ledger = {.descriptor = -1}, control = {.descriptor = -1}, own = {.descriptor = -1};
+static struct kept ledger = {.descriptor = -1}, control = {.descriptor = -1}, lease = {.descriptor = -1};
+static struct kept own = {.descriptor = -1};
 static int registered;
 
 static int keep(struct kept *kept, int descriptor)
@@ -51,7 +52,7 @@ static void let_go(const struct kept *kept)
 }
 
 /* In the child of a fork(3). Clones of ours do not come by here: they are made by a system call of its own, or say so.
- * What is executed does not either: both descriptors are closed then. */
+ * What is executed does not either: all of them are closed then. */
 static void in_child(void)
 {
     if (snapserv_cloning())
@@ -59,6 +60,7 @@ static void in_child(void)
     let_go(&ledger);
     let_go(&control);
     let_go(&own);
+    let_go(&lease);
     prctl(PR_SET_NAME, "snap-helper", 0, 0, 0);
 }
 
@@ -99,6 +101,15 @@ void snapserv_close_in_clone(void)
     if (is_still_there(&own))
         close(own.descriptor);
     own.descriptor = -1;
+}
+
+int snapserv_lease_is(int descriptor)
+{
+    if (descriptor < 0) {
+        lease.descriptor = -1;
+        return 0;
+    }
+    return keep(&lease, descriptor);
 }
 
 int snapserv_keep_from_children(int descriptor)

@@ -25,5 +25,7 @@ int snapserv_keep_from_clones(int descriptor);
 
 /* In a clone: close it. */
 void snapserv_close_in_clone(void);
+/* Say which descriptor leads to a client that has the branch to itself; -1 where none does any more. */
+int snapserv_lease_is(int lease);
 
 #endif

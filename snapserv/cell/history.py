@@ -204,6 +204,19 @@ class History:
         trail = self.trail
         return {"actions": actions, "size": size, "count": trail.count, "said": trail.said, "told": trail.running}
 
+    def tell_trail(self, at: Sequence[int] | None) -> dict[str, Any]:
+        """Return what there is of outputs, with the digests after so many of them; by default after all."""
+        trail = self.trail
+        return {
+            "count": trail.count,
+            "running": trail.running,
+            "stride": trail.stride,
+            "marks": bytes(trail.marks),
+            "last": trail.last,
+            "said": trail.said,
+            "digests": self.digests([trail.count] if at is None else at),
+        }
+
     def digests(self, counts: Sequence[int]) -> list[int | None]:
         """Return a hash of the first so many actions, for each of ``counts``; None where there are fewer."""
         found: dict[int, int] = {}

@@ -10,8 +10,10 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from snapserv_client.protocol import Notice
 
 from ..errors import BadRequestError, NotBranchableError
 from ..ext import fork
@@ -70,6 +72,16 @@ class _Area(NamedTuple):
     minor: int
     executable: bool
     name: str
+
+
+def notice_of(path: str, held: Mapping[str, str]) -> Notice:
+    """Return what the client of a branch is told that no clone could be made of; ``held`` says why."""
+    return Notice(
+        "not_branchable",
+        f"{path} holds what a clone would share or lose: {held['text']}",
+        f"the next snapshot will be refused: {held['advice']}, or allow it as {held['kind']!r}",
+        {"held": [dict(held)]},
+    )
 
 
 def refusal(held: Sequence[Held], *, hint: str = "") -> NotBranchableError:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 from snapserv_client.wire import Buffer, pack, unpack
 
+from ..errors import SimulationError, SnapservError, TooLargeError
 from ..ext import fork
 
 CONTROL_DESCRIPTOR = 3
@@ -59,6 +60,13 @@ def encode(kind: int, value: Any) -> list[Buffer]:
     sizes = struct.pack(f"=I{len(buffers)}Q", len(buffers), *map(len, buffers))
     prefix = PREFIX.pack(kind, len(sizes) + len(header), sum(map(len, buffers)))
     return [b"".join((prefix, sizes, header)), *buffers]
+
+
+def unsendable(error: SnapservError) -> SnapservError:
+    """Return what a client is told where what was returned to it cannot be sent: it was done all the same."""
+    error.hint = error.hint or "the simulation returned it"
+    kind = TooLargeError if isinstance(error, TooLargeError) else SimulationError
+    return kind(str(error), details={"completed": True})
 
 
 def plain(value: Any) -> Any:
@@ -108,6 +116,16 @@ class CellEnd:
         """Return the descriptor."""
         return self._socket.fileno()
 
+    @property
+    def holds(self) -> bool:
+        """Whether something has come that was not asked for yet, or the server is gone."""
+        return bool(self._rest or self._stashed or self._lost_at is not None)
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Those that are no part of the simulation's."""
+        return (self.fileno(),)
+
     def leave(self) -> int:
         """Return the descriptor, which is the caller's from now on."""
         return self._socket.detach()
@@ -133,7 +151,7 @@ class CellEnd:
 
     def ready(self) -> bool:
         """Return whether a message has come, or the server is gone."""
-        if self._rest or self._stashed or self._lost_at is not None:
+        if self.holds:
             return True
         try:
             self._socket.recv(1, _LOOK | _DO_NOT_WAIT)
@@ -224,6 +242,9 @@ class CellEnd:
             self._fill(memoryview(whole)[len(body) :])
             body = memoryview(whole)
         header, payload = body[: prefix.header_bytes], body[prefix.header_bytes :]
+        if prefix.kind != fork.REQUEST:
+            # It came together with the request behind this one: the kernel joins what has none with what has one.
+            self._attached, descriptor = descriptor, None
         return prefix, header, payload, descriptor
 
     def _arrived(self) -> bytes:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from snapserv_client.errors import SnapservError
 
-from ..errors import BadRequestError, SimulationError, StepInterruptedError, TooLargeError
+from ..errors import BadRequestError, SimulationError, StepInterruptedError
 from ..ext import fork
 from ..machine.limits import cannot_clone
 from ..machine.oom import BRANCH, adjustment
@@ -29,13 +29,14 @@ from .files import Files
 from .going_back import begin_again, go_back
 from .history import BEGIN, CALL, STEP, WRITE, History, Moment
 from .holdings import ADVICE, Held, Holdings
-from .link import CellEnd, encode
+from .link import CellEnd, encode, unsendable
 from .rollout import play, refuse_finished
 from .scoreboard import Scoreboard
 from .threads import refuse_threads
 from .writing import write_field
 
 if TYPE_CHECKING:
+    from .lease import Lease
     from .rollback import BranchMark
 
 PROGRESS_EVERY_S = 0.05
@@ -60,6 +61,7 @@ class Cell:
         self._looked_after_a_tick = self._looked_whole = False
         self._files = files
         self._control = control
+        self._asker: CellEnd | Lease = control
         self._scoreboard = scoreboard
         self._own_score = adjustment(BRANCH, own_score)
         self._rebaser = Rebaser(simulation.arena)
@@ -84,10 +86,12 @@ class Cell:
             "freeze": self._freeze,
             "history": self._list_history,
             "stream": lambda request, _: self._history.stream(request["most"]),
-            "trail": self._tell_trail,
+            "trail": lambda request, _: self._history.tell_trail(request.get("at")),
             "replay": self._replay,
             "leave": self._leave,
             "resume": self._resume,
+            "lease": self._lease,
+            "yield": lambda request, _: None,
         }
         self._last: dict[str, Any] | None = None
 
@@ -99,48 +103,71 @@ class Cell:
                 continue  # an interrupt that came after its step had ended
             link = self._control.link
             try:
-                reply = {"ok": self._handlers[request["op"]](request, descriptor)}
+                reply = self.answer(request, descriptor)
             except _Thawed as thawed:
                 # Another process now: the branch made of this one. Whoever asked is answered by the original.
-                self._control = CellEnd(thawed.control)
+                self._control = self._asker = CellEnd(thawed.control)
                 loops.renew()
                 self._last = None
                 self._rebaser.thawed()
                 continue
             except _AnsweredError:
-                if self._rebaser.pending:
-                    self._housekeep()
+                self.housekeep()
                 continue
-            except SnapservError as error:
-                reply = {"error": error.to_wire()}
-            begun = reply.get("ok") if request["op"] == "begin" else None
-            if begun is None or "reseeded" in begun:  # and not a branch in which no code of the author's has run
-                flush()  # from here on the process may be ended at any time, and nothing is lost by it
-            if "key" in request:
-                # The server may die before it has written down that the client was told.
-                self._last = {"key": request["key"], "before": request.get("before", 0), "reply": reply}
             if link == self._control.link:
                 self._reply(reply)
-            self._history.catch_up()
-            if self._rebaser.pending:
-                self._housekeep()
+            self.housekeep()
 
-    def _housekeep(self) -> None:
+    def answer(self, request: Mapping[str, Any], descriptor: int | None = None) -> dict[str, Any]:
+        """Do a request, and return its reply."""
+        try:
+            reply = {"ok": self._handlers[request["op"]](request, descriptor)}
+        except SnapservError as error:
+            reply = {"error": error.to_wire()}
+        begun = reply.get("ok") if request["op"] == "begin" else None
+        if begun is None or "reseeded" in begun:  # and not a branch in which no code of the author's has run
+            flush()  # from here on the process may be ended at any time, and nothing is lost by it
+        if "key" in request:
+            # The server may die before it has written down that the client was told.
+            self._last = {"key": request["key"], "before": request.get("before", 0), "reply": reply}
+        return reply
+
+    def delivered(self) -> None:
+        """Take note that whoever asked last has the reply: nobody needs to be told again."""
+        self._last = None
+
+    def housekeep(self) -> None:
         """Do some of what is to be done between two requests, and more of it while nobody waits."""
-        began = time.monotonic()
+        self._history.catch_up()
+        began = time.monotonic() if self._rebaser.pending else 0.0
         while self._rebaser.pending:
             self._rebaser.advance()
-            if time.monotonic() - began > HOUSEKEEPING_S and self._control.ready():
+            if time.monotonic() - began > HOUSEKEEPING_S and self._asker.ready():
                 return
+
+    @property
+    def step(self) -> int:
+        """How many ticks its state is from its tree's root."""
+        return self._step
 
     def _reply(self, reply: dict[str, Any]) -> None:
         try:
             self._control.send(fork.REPLY, reply)
         except SnapservError as error:
-            error.hint = error.hint or "the simulation returned it"
-            kind = TooLargeError if isinstance(error, TooLargeError) else SimulationError
-            told = kind(str(error), details={"completed": True})
-            self._control.send(fork.REPLY, {"error": told.to_wire()})
+            self._control.send(fork.REPLY, {"error": unsendable(error).to_wire()})
+
+    def _lease(self, request: Mapping[str, Any], descriptor: int | None) -> dict[str, Any]:
+        """Let a client ask without the server, until either of them has enough of it."""
+        from .lease import Lease  # mapped only where it is needed: what is mapped is forked
+
+        if descriptor is None:
+            raise BadRequestError("a lease comes with the client's socket")
+        self._asker = lease = Lease(self._control, descriptor, request)
+        try:
+            return lease.serve(self._simulation, self)
+        finally:
+            self._asker = self._control
+            lease.close()
 
     # ------------------------------------------------------------------------------------------- requests
 
@@ -206,11 +233,11 @@ class Cell:
                 if now < listen:
                     continue
                 listen = now + LISTEN_EVERY_S
-                if self._control.waiting(fork.INTERRUPT, number):
+                if self._asker.waiting(fork.INTERRUPT, number):
                     raise StepInterruptedError(f"interrupted after {before + done:,} of {total:,} ticks")
                 if now - reported >= PROGRESS_EVERY_S and before + done < total:
                     reported = now
-                    self._control.send(fork.PROGRESS, {"done": before + done, "total": total})
+                    self._asker.send(fork.PROGRESS, {"done": before + done, "total": total})
                 if now >= pause:
                     break
         except EOFError:
@@ -229,7 +256,7 @@ class Cell:
         told = {"step": self._step, "ticks": done, "outputs": outputs, "elapsed_us": elapsed_us}
         if done and not self._looked_after_a_tick:
             self._looked_after_a_tick = True  # by the branches of this one as well
-            found = self._holdings.look((self._control.fileno(), *rebaser.touched.descriptors), rebaser.building)
+            found = self._holdings.look((*self._asker.descriptors, *rebaser.touched.descriptors), rebaser.building)
             told["held"] = [_told(each) for each in found]
         return told
 
@@ -342,16 +369,6 @@ class Cell:
 
     def _list_history(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         return self._history.page(request["start"])
-
-    def _tell_trail(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
-        trail = self._history.trail
-        told = {"count": trail.count, "running": trail.running, "stride": trail.stride, "marks": bytes(trail.marks)}
-        return {
-            **told,
-            "last": trail.last,
-            "said": trail.said,
-            "digests": self._history.digests(request.get("at", [trail.count])),
-        }
 
     def _replay(self, request: Mapping[str, Any], _: int | None) -> None:
         from .again import do_again  # mapped only where it is needed: what is mapped is forked

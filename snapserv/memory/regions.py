@@ -24,6 +24,11 @@ class ResolvedRegion(NamedTuple):
     taken: tuple[range, ...]
     arrange: tuple[int | slice, ...]
 
+    @property
+    def backwards(self) -> bool:
+        """Whether an axis is turned."""
+        return any(isinstance(part, slice) and part.step < 0 for part in self.arrange)
+
 
 def resolve_region(region: Sequence[Any] | None, shape: tuple[int, ...], *, what: str) -> ResolvedRegion:
     """Return ``region`` (see `snapserv_client.protocol.Region`) against ``shape``.

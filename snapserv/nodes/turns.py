@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import count
 from types import TracebackType
 
@@ -50,17 +50,20 @@ class Traffic:
 class NodeQueue:
     """The requests to one node, in order of arrival. ``used`` is higher the later it was used last.
 
+    ``wanted`` is called for whoever comes while a turn lasts that is given up for others.
+
     Args:
         number: The node's.
         traffic: Where it says that it is in use.
     """
 
-    __slots__ = ("number", "traffic", "turns", "used")
+    __slots__ = ("number", "traffic", "turns", "used", "wanted")
 
     def __init__(self, number: int = 0, traffic: Traffic | None = None) -> None:
         self.turns: deque[Turn] = deque()
         self.used = next(_moments)
         self.number = number
+        self.wanted: Callable[[], None] | None = None
         self.traffic = Traffic() if traffic is None else traffic
 
     @property
@@ -94,6 +97,8 @@ class Turn:
             queue.turns.append(self)
             queue.used = moment
             queue.traffic.enter(queue)
+            if queue.wanted is not None:
+                queue.wanted()
 
     async def __aenter__(self) -> None:
         if self._is_next():

@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import NodeDiedError, NotFoundError, TooLargeError, UnsupportedError
 from ..ext import memory
 from ..memory.regions import ResolvedRegion, axes_of, cover
-from .strided import CopyRuns, gather
+from .strided import CopyRuns, Make, gather
 
 Array = np.ndarray[Any, Any]
 
@@ -54,8 +54,12 @@ def read_region(pid: int, place: FieldPlace, region: ResolvedRegion, *, most_byt
     return read_through(functools.partial(copy_bytes, pid), place, region, most_bytes=most_bytes)
 
 
-def read_through(copy: CopyRuns, place: FieldPlace, region: ResolvedRegion, *, most_bytes: int) -> Array:
+def read_through(
+    copy: CopyRuns, place: FieldPlace, region: ResolvedRegion, *, most_bytes: int, make: Make = np.empty
+) -> Array:
     """Return a copy of a region of a field, in C order, of whatever memory ``copy`` copies runs of.
+
+    ``make`` makes an array for it, of a shape and a dtype.
 
     Raises:
         TooLargeError: More than ``most_bytes``.
@@ -68,10 +72,15 @@ def read_through(copy: CopyRuns, place: FieldPlace, region: ResolvedRegion, *, m
             f"{place.name}: the region is {size:,} bytes, and {most_bytes:,} are allowed in one reply",
             hint="read a smaller region at a time",
         )
-    block = gather(copy, place.address + first, axes, place.dtype)
+    block = gather(copy, place.address + first, axes, place.dtype, make)
     # Turned here and not where the reply is packed, which is the event loop's work. An array also where it is one
     # element: a scalar of numpy's says less.
     return np.asarray(block[(*region.arrange, ...)], order="C")
+
+
+def size_of(place: FieldPlace, region: ResolvedRegion) -> int:
+    """Return how many bytes a region of a field is."""
+    return math.prod(map(len, region.taken)) * place.dtype.itemsize
 
 
 def cost_of(place: FieldPlace, region: ResolvedRegion) -> int:

@@ -18,6 +18,7 @@ from ..memory.regions import Axis, cover
 Array = np.ndarray[Any, Any]
 CopyRuns: TypeAlias = Callable[[Array, int, Array], None]
 """Called with addresses (uint64), the bytes of each run, and where they go, one after the other (uint8)."""
+Make: TypeAlias = Callable[[list[int], np.dtype[Any]], Array]
 
 PIECE_BYTES = 8 << 20
 """What is read at a time where it is more than what is wanted."""
@@ -25,7 +26,9 @@ MOST_RUNS = 1 << 16
 """Addresses that are made at a time."""
 
 
-def gather(copy: CopyRuns, address: int, axes: Sequence[Axis], dtype: np.dtype[Any]) -> Array:
+def gather(
+    copy: CopyRuns, address: int, axes: Sequence[Axis], dtype: np.dtype[Any], make: Make = np.empty
+) -> Array:
     """Return the elements that lie at ``address`` and further along ``axes``.
 
     Args:
@@ -33,12 +36,13 @@ def gather(copy: CopyRuns, address: int, axes: Sequence[Axis], dtype: np.dtype[A
         address: Of the first element.
         axes: How many there are along each axis, and how far apart.
         dtype: Of an element.
+        make: Makes the array that is returned, of a shape and a dtype.
 
     Returns:
         An array of its own in C order, an axis for each that was given.
     """
     counts = [axis.length for axis in axes]
-    found = np.empty(counts, dtype)
+    found = make(counts, dtype)
     if found.size and dtype.itemsize:
         _fill(copy, address, axes, found.reshape(*counts, 1))
     return found
@@ -54,6 +58,9 @@ def _fill(copy: CopyRuns, address: int, axes: Sequence[Axis], into: Array) -> No
         for start, stop, rest in _parts(axes, itemsize, split):
             part = into[start] if len(rest) < len(axes) else into[start:stop]
             _fill(copy, address + start * axes[0].distance, rest, part)
+        return
+    if dense and not split:
+        copy(np.array([address], np.uint64), run, into.reshape(-1).view(np.uint8))
         return
     runs = into.reshape(-1, *counts[split:], 1)
     if dense:

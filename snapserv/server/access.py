@@ -65,6 +65,9 @@ def door_of(endpoint: str, keys: str | None) -> Door:
 class Door:
     """A door without a lock. A client is known by the routing id of its connection."""
 
+    locked = False
+    """Whether what a client may do depends on its key, and not on its user alone."""
+
     def __init__(self) -> None:
         self._connections: Connections | None = None
 
@@ -119,6 +122,8 @@ class LockedDoor(Door):
     Raises:
         KeysError: There is something wrong with them.
     """
+
+    locked = True
 
     def __init__(self, folder: Path) -> None:
         super().__init__()

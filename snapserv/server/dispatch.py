@@ -25,6 +25,7 @@ from snapserv_client.protocol import (
 from snapserv_client.transport import has_input, receive_frames
 from snapserv_client.wire import MAGIC, MAX_BUFFERS, Frames, convert, leading_id, pack, readable_id, unpack
 
+from ..cell.holdings import notice_of
 from ..errors import (
     BadRequestError,
     BusyError,
@@ -46,7 +47,6 @@ from .sessions import GONE, Session
 from .streams import Stream
 from .throttled_log import ThrottledLog
 from .verbs.all import HANDLERS
-from .verbs.run import tell_of_held
 
 log = structlog.get_logger(__name__)
 
@@ -242,8 +242,7 @@ class Dispatcher:
         try:
             if error is None:
                 self._service.nodes.counters.steps += result["ticks"]
-                for held in result.get("held", ()):
-                    tell_of_held(call, step.node, held)
+                call.tell(notice_of(step.node.path, held) for held in result.get("held", ()))
                 told = {"notices": call.notices} if call.notices else {}
                 said = {name: result[name] for name in StepResult.__struct_fields__}
                 return pack({"id": call.id, "ok": said, **told})

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import zmq
+from snapserv_client.channel import SUFFIX
 from snapserv_client.endpoint import socket_folder
 from snapserv_client.trust import others_may_replace
 
@@ -26,10 +27,14 @@ UNACKNOWLEDGED_AT_MOST_MS = 30_000
 
 @dataclass
 class Place:
-    """An address made ready to bind, and what must be removed when the server ends."""
+    """An address made ready to bind, and what must be removed when the server ends.
+
+    ``channel`` is where the side channel of an ipc address is.
+    """
 
     endpoint: str
     events_endpoint: str
+    channel: Path | None = None
     files: list[Path] = field(default_factory=list)
     lock: int | None = None
 
@@ -67,7 +72,8 @@ def prepare(endpoint: str) -> Place:
             f"{path} is too long for a socket", hint=f"at most {MOST_PATH_BYTES - len('.events')} bytes"
         )
     _make_folder(path.parent)
-    place = Place(f"ipc://{path}", f"ipc://{events}")
+    channel = path.with_name(path.name + SUFFIX)
+    place = Place(f"ipc://{path}", f"ipc://{events}", channel)
     lock_path = path.with_name(path.name + ".lock")
     try:
         place.lock = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -81,7 +87,7 @@ def prepare(endpoint: str) -> Place:
         ) from cause
     except PermissionError as cause:
         raise _no_permission(path.parent) from cause
-    place.files = [path, events, lock_path]
+    place.files = [path, events, channel, lock_path]
     return place
 
 

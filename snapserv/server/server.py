@@ -22,6 +22,7 @@ import structlog
 import uvloop
 import zmq
 import zmq.utils.garbage as garbage
+from snapserv_client.channel import turned_off
 from snapserv_client.endpoint import default_endpoint
 from snapserv_client.wire import MAX_MESSAGE_BYTES
 
@@ -33,6 +34,7 @@ from ..nodes.ledger import Ledger
 from ..nodes.nodes import Nodes
 from ..recovery.adoption import AdoptionSocket, end, find_survivors
 from .access import door_of
+from .channel import SideChannel
 from .dispatch import Dispatcher
 from .events import Events
 from .listening import adoption_path, bind, prepare, watch_peers
@@ -137,6 +139,10 @@ class Server:
             events = self.ledger.entries("about").get("events", place.events_endpoint)
             self.events = Events(context, events, door.guard)
             self._closers.callback(self.events.close)
+            self._channel: SideChannel | None = None
+            if place.channel is not None and not door.locked and not turned_off():
+                self._channel = SideChannel(place.channel)
+                self._closers.callback(self._channel.close)
             self.nodes = Nodes(
                 self.events.publish,
                 self.ledger,
@@ -161,6 +167,7 @@ class Server:
                 events=self.events,
                 sessions=Sessions(self.ledger),
                 connected=door.connected,
+                channel=self._channel,
                 stop=self.stop,
             )
             self._dispatcher = Dispatcher(router, door, self.service, self.ledger, rate=options.rate)
@@ -190,6 +197,8 @@ class Server:
         if self.options.exit_with_stdin:
             self._loop.add_reader(sys.stdin.fileno(), self._on_stdin)
         become_subreaper()
+        if self._channel is not None:
+            self._channel.open()
         self._dispatcher.open()
         self._loop.call_later(SWEEP_EVERY_S, self._sweep)
         self._adoption_socket.open(self.nodes.processes.take)

@@ -21,8 +21,10 @@ from ..nodes.nodes import Nodes
 from ..nodes.process import RequestKey
 from ..nodes.tree import Node
 from ..operations.keeping import Keeper
+from ..operations.leasing import Leases
 from ..operations.stepping import Stepping
 from ..recovery.resuming import Recovery
+from .channel import SideChannel
 from .events import Events
 from .options import ServeOptions
 from .sessions import Sessions
@@ -38,7 +40,7 @@ class Service:
     """The parts of a running server that verbs use.
 
     ``calls`` are the requests that run or wait, by client and id; ``connected`` says how many clients there are;
-    ``stop`` has the server end, for a reason.
+    ``channel`` is where descriptors are handed over, where that is; ``stop`` has the server end, for a reason.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Service:
         events: Events,
         sessions: Sessions,
         connected: Callable[[], int],
+        channel: SideChannel | None,
         stop: Callable[[str], None],
     ) -> None:
         self.options = options
@@ -58,8 +61,10 @@ class Service:
         self.events = events
         self.sessions = sessions
         self.connected = connected
+        self.channel = channel
         self.stop = stop
         self.recovery = Recovery(nodes)
+        self.leases = Leases(nodes)
         endpoint = options.endpoint or default_endpoint()
         self.keeper = (
             Keeper(
@@ -86,6 +91,10 @@ class Service:
         together = threading.Barrier(WORKERS)
         for _ in range(WORKERS):
             self._workers.submit(together.wait)
+        self.copying = ThreadPoolExecutor(1, "snapserv-copy-half")
+        """Does half of a very large copy."""
+        if channel is not None:
+            self.copying.submit(time.monotonic)
 
     async def planted(self) -> None:
         """Wait until the first tree stands."""
@@ -130,6 +139,7 @@ class Service:
         await self.budget.close()
         await self.nodes.close()
         self._workers.shutdown()
+        self.copying.shutdown()
 
 
 class WithoutTask(Protocol):

@@ -24,6 +24,7 @@ from .protocol import Rng
 from .requests import Request
 from .spaces import action_from_wire, space_from_wire, value_from_wire, value_to_wire
 from .sync import Branch, Snapshot
+from .together import run_together
 
 if TYPE_CHECKING or hasattr(gymnasium.vector, "AutoresetMode"):
     from gymnasium.vector import AutoresetMode
@@ -60,7 +61,8 @@ class SnapEnv(Handle, Env):
     def __init__(self, branch: Branch, *, owned: bool = False) -> None:
         if not isinstance(branch, Branch):
             raise BadRequestError(f"{branch!r} is no branch", hint="make one of a snapshot: snapshot.branch()")
-        self.node = branch
+        self.node = branch.direct()
+        self.node.begin()
         self._owned = owned
         self._source: _Source | None = None
         self._last: Any = None
@@ -132,7 +134,8 @@ class SnapEnv(Handle, Env):
             raise
 
     def close(self) -> None:
-        """Drop the branch, where it is this environment's own."""
+        """Give the branch back, and drop it where it is this environment's own."""
+        self.node.release()
         if self._owned:
             self._owned = False
             self.node.drop()
@@ -349,7 +352,8 @@ class SnapVectorEnv(Handle, VectorEnv[Any, Any, Any]):
         return deepcopy(self._batch) if self.copy else self._batch
 
     def _run(self, asked: Sequence[Request[Any]]) -> list[Any]:
-        return self.envs[0].node.run_together(asked)
+        nodes = {env.node.id: env.node for env in self.envs}
+        return run_together([nodes[request.node] for request in asked if isinstance(request.node, int)], asked)
 
 
 def _vector_of(envs: list[SnapEnv], autoreset_mode: AutoresetMode, copied: bool) -> SnapVectorEnv:

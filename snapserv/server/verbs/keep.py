@@ -39,6 +39,8 @@ async def autosnap_branch(call: Call, args: protocol.AutosnapArgs) -> protocol.N
     nodes = call.service.nodes
     node = nodes.branch(call.reference)
     autosnap.govern(nodes, node, args)
+    if (lease := call.service.leases.of(node)) is not None:
+        lease.end()  # from here on steps go by the server, which takes the snapshots
     return protocol.NodeResult(nodes.info(node))
 
 

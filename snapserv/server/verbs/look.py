@@ -5,21 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import structlog
 from snapserv_client import protocol
-from snapserv_client.wire import MAX_MESSAGE_BYTES
+from snapserv_client.wire import MAX_MESSAGE_BYTES, dtype_to_wire
 
-from ...errors import BadRequestError
-from ...memory.regions import resolve_region
+from ...errors import BadRequestError, OverBudgetError
+from ...memory.regions import ResolvedRegion, resolve_region
 from ...nodes.turns import Turn
 from ...operations.comparing import compare
 from ...operations.verifying import Verifier
 from ...outside import fields
 from ...outside.pages import inspect
+from ...outside.rooms import hand_region
+from ..outgoing import MOST_WAITING_BYTES, replies_wait
 from ..service import Call
 from .registry import handles
 
+log = structlog.get_logger(__name__)
+
 INLINE_BYTES = 1 << 18
 """A copy that costs less takes less time than handing it to a worker thread; many small runs cost as well."""
+HANDED_FROM_BYTES = 1 << 20
+"""From this size on a region is handed over at the side channel, where the client can fetch it there."""
 
 
 @handles("read")
@@ -34,9 +41,35 @@ async def read(call: Call, args: protocol.ReadArgs) -> protocol.ReadResult:
             kept = await call.service.keeper.fetching.read(node, args.field, args.region)
             return protocol.ReadResult(kept, nodes.look(node))
         pid = (await nodes.present(node)).pid
+        if args.handed and (handed := await _hand(call, pid, place, region)) is not None:
+            return protocol.ReadResult(None, nodes.look(node), handed)
         copy = call.service.in_thread if fields.cost_of(place, region) > INLINE_BYTES else _inline
         value = await copy(fields.read_region, pid, place, region, most_bytes=MAX_MESSAGE_BYTES)
         return protocol.ReadResult(value, nodes.look(node))
+
+
+async def _hand(call: Call, pid: int, place: fields.FieldPlace, region: ResolvedRegion) -> protocol.Handed | None:
+    """Have a large region wait at the side channel; None where it is to go the plain way.
+
+    Raises:
+        BusyError: The client has not fetched what waits there already.
+        SnapservError: What reading meets.
+    """
+    service, size = call.service, fields.size_of(place, region)
+    if service.channel is None or size < HANDED_FROM_BYTES or region.backwards:
+        return None
+    waiting = service.channel.waiting_bytes(call.client)
+    if waiting and waiting + size > MOST_WAITING_BYTES:
+        raise replies_wait()
+    try:
+        room, shape = await service.in_thread(
+            hand_region, pid, place, region, service.copying, most_bytes=MAX_MESSAGE_BYTES
+        )
+    except (OSError, OverBudgetError) as cause:
+        log.info("not_handed", bytes=size, why=str(cause))
+        return None
+    ticket = service.channel.keep(room.leave(), call.client, size)
+    return protocol.Handed(ticket, dtype_to_wire(place.dtype), shape)
 
 
 @handles("diff")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable
 from typing import Any
 
-import structlog
 from snapserv_client import protocol
 
+from ...cell.holdings import notice_of
 from ...errors import BadRequestError, NotFoundError
 from ...memory.regions import resolve_region
 from ...nodes.faults import noting_faults, refuse_faulted
@@ -24,8 +25,6 @@ from ...operations.stepping import Stepping
 from ...outside.fields import place_of
 from ..service import Call
 from .registry import handles
-
-log = structlog.get_logger(__name__)
 
 
 @handles("step")
@@ -44,24 +43,10 @@ async def step(call: Call, args: protocol.StepArgs) -> protocol.StepResult:
         try:
             return await stepping.step(nodes, node, work, args, atomic=atomic, deadline_s=deadline_s)
         finally:
-            for held in work.held:
-                tell_of_held(call, node, held)
+            call.tell(notice_of(node.path, held) for held in work.held)
             call.stepping = None
             cell.on_progress = None
             nodes.look(node)
-
-
-def tell_of_held(call: Call, node: Node, held: dict[str, str]) -> None:
-    """Warn, in the log and in the reply, of what a branch was found to hold that no clone could have."""
-    log.warning("not_branchable", node=node.path, held=held["text"])
-    call.notices.append(
-        protocol.Notice(
-            "not_branchable",
-            f"{node.path} holds what a clone would share or lose: {held['text']}",
-            f"the next snapshot will be refused: {held['advice']}, or allow it as {held['kind']!r}",
-            {"held": [held]},
-        )
-    )
 
 
 @handles("write")
@@ -99,6 +84,20 @@ async def call_method(call: Call, args: protocol.CallArgs) -> protocol.CallResul
         return protocol.CallResult(answer["value"])
 
 
+@handles("direct")
+async def direct(call: Call, args: protocol.Empty) -> protocol.DirectResult:
+    await call.service.planted()
+    service, nodes = call.service, call.service.nodes
+    node = nodes.branch(call.reference)
+    async with contextlib.AsyncExitStack() as turn:
+        await turn.enter_async_context(Turn(nodes.queue(node)))
+        refuse_faulted(node)
+        if service.channel is None or node.autosnap is not None:
+            return protocol.DirectResult(None, nodes.look(node))
+        line = service.leases.begin(node, call.client, turn.pop_all())
+        return protocol.DirectResult(service.channel.keep(line.detach(), call.client), nodes.look(node))
+
+
 @handles("expand")
 async def expand(call: Call, args: protocol.ExpandArgs) -> protocol.ExpandResult:
     await call.service.planted()
@@ -132,6 +131,9 @@ async def interrupt(call: Call, args: protocol.InterruptArgs) -> protocol.Interr
     own = args.request is not None and not args.force
     node = nodes.find(call.reference) if own else nodes.branch(call.reference)
     if args.force:
+        lease = call.service.leases.of(node)
+        if lease is not None and await lease.gives_way():
+            return protocol.InterruptResult(False)  # nothing ran
         busy = nodes.queue(node).busy
         if busy:
             nodes.cell(node).kill()
@@ -147,6 +149,9 @@ async def interrupt(call: Call, args: protocol.InterruptArgs) -> protocol.Interr
         running = mine.stepping
     else:
         cell = nodes.cell(node)
+        lease = call.service.leases.of(node)
+        if lease is not None:
+            return protocol.InterruptResult(await lease.interrupt())
         if call.service.recovery.running(node) is cell:
             cell.interrupt(0)  # whatever runs there was asked for by an earlier server
             return protocol.InterruptResult(True)

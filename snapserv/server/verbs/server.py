@@ -35,6 +35,7 @@ async def hello(call: Call, args: protocol.HelloArgs) -> protocol.HelloResult:
         trees=list(service.nodes.forest.trees),
         events=service.events.endpoint,
         atomic=service.options.atomic,
+        channel=service.channel is not None,
     )
 
 

@@ -42,14 +42,10 @@ class Connection(Line):
         timeout_s: float | None = None,
         progress: Progress | None = None,
         outcome: OnOutcome | None = None,
+        request_id: int | None = None,
     ) -> T:
         """Send a request and await its result; see `snapserv_client.sync.connection.Connection.run`."""
-        if self.closed or self._owner != os.getpid():
-            raise BadRequestError("the connection is closed, or another process's", hint="connect again")
-        if self._loop is not asyncio.get_running_loop():
-            raise BadRequestError("the connection belongs to another event loop", hint="connect again in this one")
-        self._last_id += 1
-        request_id = self._last_id
+        request_id = self.next_id() if request_id is None else request_id
         arrivals = Arrivals(request.outcomes, outcome)
 
         def wait() -> asyncio.Future[Reply]:
@@ -82,6 +78,19 @@ class Connection(Line):
             raise
         finally:
             self._waiting.pop(request_id, None)
+
+    def next_id(self) -> int:
+        """Return the id of a new request.
+
+        Raises:
+            BadRequestError: The connection is closed, or somebody else's.
+        """
+        if self.closed or self._owner != os.getpid():
+            raise BadRequestError("the connection is closed, or another process's", hint="connect again")
+        if self._loop is not asyncio.get_running_loop():
+            raise BadRequestError("the connection belongs to another event loop", hint="connect again in this one")
+        self._last_id += 1
+        return self._last_id
 
     async def _patiently(self, reply: asyncio.Future[Reply], frames: Frames) -> Reply:
         """Await a reply, and send the request again where it takes long; see `connection.Patience`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar, Unpack
 
+from ..channel import Channel
 from ..connection import Waiting
 from ..display import ServerDisplay
 from ..protocol import HelloResult, NodeInfo
@@ -18,6 +19,8 @@ class Home(ServerDisplay):
 
     _connection: Connection
     hello: HelloResult | None
+    channel: Channel | None = None
+    """Its side channel, for a client of the server's user on its machine."""
 
     @property
     def atomic(self) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
+import numpy as np
+
 from .. import protocol, requests
 from ..connection import Waiting
 from ..display import Diff
@@ -13,7 +15,7 @@ from ..history import Actions, Verification
 from ..protocol import Action, NodeInfo, Recording, Rng, SaveResult
 from ..requests import Array, RegionIndex, Request
 from .home import Home
-from .own import OwnNode
+from .own import OwnNode, blocking
 
 if TYPE_CHECKING:
     from ..pages import Pages
@@ -56,12 +58,20 @@ class Node(OwnNode):
         return Verification(self.name, await self._run(requests.verify(self.id, ancestor)))
 
     async def read(self, field: str, region: RegionIndex = None) -> Array:
-        """Return a copy of a field, or of a region of it: a view of the received message, not writable.
+        """Return a copy of a field, or of a region of it: a view of memory that it came in, not writable.
 
         Args:
             field: Its name.
             region: Basic indexing, as ``(slice(0, 64), 3)`` or ``np.s_[:64, 3]``.
         """
+        channel = self._server.channel
+        if channel is not None:
+            found = await self._run(requests.read_handed(self.id, field, region))
+            if found.handed is None:
+                return np.asarray(found.value)
+            array = await blocking(channel.array, found.handed)
+            if array is not None:
+                return array
         return await self._run(requests.read(self.id, field, region))
 
     async def branch(

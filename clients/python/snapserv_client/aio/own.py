@@ -15,9 +15,13 @@ from typing import Any, ParamSpec, TypeVar, Unpack
 import zmq.asyncio
 
 from .. import protocol, requests
+from ..connection import Progress, timed_out
+from ..direct import LeaseOverError, Line
 from ..display import NodeDisplay
 from ..expansion import Options, Outcome
+from ..framing import LARGE_READ_BYTES, framed
 from ..protocol import Event
+from ..requests import Reply, Request
 from .home import Home
 
 CLIENT = "snapserv-client.aio"
@@ -30,6 +34,51 @@ T = TypeVar("T")
 async def blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call what blocks, such as the start or the end of a process, in a thread."""
     return await asyncio.to_thread(function, *args, **kwargs)
+
+
+class Stream(Line):
+    """A stream to a branch's process; whoever is cancelled while it waits for a step stops the step."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor)
+        self._socket.setblocking(False)
+
+    async def ask(
+        self, request: Request[Any], request_id: int, timeout_s: float | None, progress: Progress | None
+    ) -> Reply:
+        """Send a request and await its reply.
+
+        Raises:
+            LeaseOverError: The stream has ended before.
+            ElsewhereError: The server is to be asked.
+            RequestTimeoutError: No reply in time; the stream is closed.
+            SnapservError: What the request met.
+        """
+        parts, loop = framed(request.frames(request_id)), asyncio.get_running_loop()
+        self.busy = True
+        try:
+            async with asyncio.timeout(timeout_s):
+                for part in parts:
+                    await loop.sock_sendall(self._socket, part)
+                while True:
+                    while (frames := self._next()) is None:
+                        self._reader.feed(await loop.sock_recv(self._socket, LARGE_READ_BYTES))
+                    reply = self._heard(frames, request_id, progress)
+                    if reply is not None:
+                        return reply
+        except TimeoutError as cause:
+            self.close()
+            raise timed_out(request.verb, timeout_s) from cause
+        except (EOFError, OSError) as cause:
+            self.close()
+            raise LeaseOverError from cause
+        except asyncio.CancelledError:
+            if request.verb == "step":
+                self._interrupt(request_id)
+            self.close()
+            raise
+        finally:
+            self.busy = False
 
 
 class OwnServer(Home):

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from .. import requests
+from ..channel import Channel
 from ..connection import Progress, unreachable
 from ..display import Diff, Tree
 from ..errors import BadRequestError, FrozenError, RequestTimeoutError
@@ -44,6 +45,7 @@ class Server(OwnServer):
             self.hello = await self._run(requests.hello(CLIENT), timeout_s=timeout_s)
         except RequestTimeoutError as cause:
             raise unreachable(self.endpoint) from cause
+        self.channel = Channel.to(self.endpoint, self.hello)
         return self.hello
 
     async def ping(self) -> float:

@@ -20,7 +20,20 @@ from .verb import Verb
 
 _IN_THE_REFERENCE = (
     *("hello", "ping", "spec", "stats", "tree", "watch", "shutdown", "create", "log", "replay", "verify", "step"),
-    *("reset", "mark", "rewind", "read", "write", "call", "snapshot", "interrupt", "branch", "expand", "restore"),
+    *(
+        "reset",
+        "mark",
+        "rewind",
+        "read",
+        "write",
+        "call",
+        "direct",
+        "snapshot",
+        "interrupt",
+        "branch",
+        "expand",
+        "restore",
+    ),
     *("diff", "pages", "clear", "autosnap", "tag", "pin", "drop", "save", "load", "stored"),
 )
 """The order in which the reference has them; a verb that is not named comes after these."""

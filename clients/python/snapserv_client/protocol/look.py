@@ -16,6 +16,7 @@ __all__ = [
     "FieldDiff",
     "FieldPages",
     "FieldVerdict",
+    "Handed",
     "PageCounts",
     "PagesArgs",
     "PagesResult",
@@ -27,17 +28,33 @@ __all__ = [
 
 
 class ReadArgs(Arguments):
-    """Which field, and which region of it (all of it by default)."""
+    """Which field, and which region of it (all of it by default).
+
+    ``handed`` is whether a large one may be handed over at the side channel.
+    """
 
     field: str
     region: Region | None = None
+    handed: bool = False
+
+
+class Handed(msgspec.Struct):
+    """An array that is fetched at the side channel: what it is, and the ticket for a file that begins with it."""
+
+    ticket: bytes
+    dtype: Any
+    shape: list[int]
 
 
 class ReadResult(msgspec.Struct):
-    """A field or a region of it, as an array, of shape [] where that is one element; and the node's step."""
+    """A field or a region of it, as an array, of shape [] where that is one element; and the node's step.
+
+    Where it is ``handed`` over, ``value`` is null.
+    """
 
     value: Any
     step: int
+    handed: Handed | None = None
 
 
 class DiffArgs(Arguments):

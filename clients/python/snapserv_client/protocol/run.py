@@ -13,6 +13,7 @@ from .verb import BRANCH_ERRORS, FORK_ERRORS, NODE_ERRORS, Arguments, Empty, Ver
 __all__ = [
     "CallArgs",
     "CallResult",
+    "DirectResult",
     "ExpandArgs",
     "ExpandResult",
     "Inputs",
@@ -152,6 +153,13 @@ class ExpandResult(msgspec.Struct):
     reseeded: list[str] = []
 
 
+class DirectResult(msgspec.Struct):
+    """The ticket for a stream to the branch's process; null where it is to be asked by way of the server now."""
+
+    ticket: bytes | None
+    step: int
+
+
 class InterruptArgs(Arguments):
     """Which of this client's own requests to stop, a step or an expansion: at whatever node, even while it waits.
 
@@ -233,6 +241,15 @@ VERBS = (
         CallResult,
         (*BRANCH_ERRORS, *FORK_ERRORS, "faulted", "simulation_error"),
         once=True,
+        reads=False,
+    ),
+    Verb(
+        "direct",
+        "branch",
+        "lease the branch: its process then takes requests by a stream, which is fetched at the side channel",
+        Empty,
+        DirectResult,
+        (*BRANCH_ERRORS, "faulted"),
         reads=False,
     ),
     Verb(

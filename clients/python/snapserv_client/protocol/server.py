@@ -35,7 +35,10 @@ class HelloArgs(Arguments):
 
 
 class HelloResult(msgspec.Struct):
-    """Who answers, and where its events are published; ``atomic`` is what steps are that do not say."""
+    """Who answers, and where its events are published; ``atomic`` is what steps are that do not say.
+
+    ``channel`` is whether there is a side channel.
+    """
 
     server: str
     protocol: int
@@ -44,6 +47,7 @@ class HelloResult(msgspec.Struct):
     trees: list[str]
     events: str
     atomic: bool = False
+    channel: bool = False
 
 
 class SpecArgs(Arguments):

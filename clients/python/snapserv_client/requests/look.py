@@ -8,7 +8,7 @@ from typing import Any
 from ..protocol import DiffResult, PagesResult, ReadResult, VerifyResult
 from .message import Array, RegionIndex, Request, convert, region_to_wire
 
-__all__ = ["diff", "pages", "read", "verify"]
+__all__ = ["diff", "pages", "read", "read_handed", "verify"]
 
 
 def read(node: str | int, field: str, region: RegionIndex) -> Request[Array]:
@@ -21,6 +21,12 @@ def _array(ok: Any) -> Array:
     import numpy as np
 
     return np.asarray(convert(ok, ReadResult).value)
+
+
+def read_handed(node: str | int, field: str, region: RegionIndex) -> Request[ReadResult]:
+    """Ask for a field or a region of it, which is handed over at the side channel where it is large."""
+    args = {"field": field, "region": region_to_wire(region), "handed": True}
+    return Request("read", node, args, lambda ok: convert(ok, ReadResult))
 
 
 def diff(node: str | int, other: str | int | None, fields: Sequence[str] | None) -> Request[DiffResult]:

@@ -89,6 +89,15 @@ class Reply(msgspec.Struct, frozen=True):
         header = unpack(frames[1], frames[2:])
         if type(header) is dict and len(header) == 2 and type(header.get("id")) is int and "ok" in header:
             return Reply(header["id"], None, None, header["ok"], None)  # nearly all
+        return Reply.of(header)
+
+    @staticmethod
+    def of(header: Any) -> Reply:
+        """Return the message that has this header.
+
+        Raises:
+            SnapservError: It is no message of this protocol.
+        """
         if not isinstance(header, dict) or type(header.get("id")) is not int:
             raise InternalError("the server sent a reply without an id")
         error = header.get("error")
@@ -104,11 +113,11 @@ class Reply(msgspec.Struct, frozen=True):
             [convert(notice, Notice) for notice in header.get("notices", ())],
         )
 
-    def tell(self) -> None:
-        """Warn of what the caller should know."""
+    def tell(self, frame: int = CALLERS_FRAME) -> None:
+        """Warn of what the caller should know, who stands so many frames up."""
         for notice in self.notices:
             told = SnapservWarning(notice.code, notice.message, hint=notice.hint, details=notice.details)
-            warnings.warn(told, stacklevel=CALLERS_FRAME)
+            warnings.warn(told, stacklevel=frame)
 
 
 def convert(ok: Any, kind: type[S]) -> S:

@@ -9,6 +9,7 @@ from ..errors import BadRequestError, TooLargeError
 from ..expansion import Best, Options
 from ..protocol import (
     CallResult,
+    DirectResult,
     ExpandResult,
     InterruptResult,
     MarkResult,
@@ -20,7 +21,19 @@ from ..protocol import (
 from ..wire import pack
 from .message import RegionIndex, Request, convert, region_to_wire, understand_node, understand_nothing
 
-__all__ = ["call", "clear", "expand", "interrupt", "mark", "patience_s", "replay", "rewind", "step", "write"]
+__all__ = [
+    "call",
+    "clear",
+    "direct",
+    "expand",
+    "interrupt",
+    "mark",
+    "patience_s",
+    "replay",
+    "rewind",
+    "step",
+    "write",
+]
 
 ROLLED_BACK_WITHIN_S = 10.0
 
@@ -62,6 +75,11 @@ def call(
     """Ask to run an exported method."""
     arguments = {"method": method, "args": list(args), "kwargs": dict(kwargs), "atomic": atomic}
     return Request("call", node, arguments, lambda ok: convert(ok, CallResult).value, long=True)
+
+
+def direct(node: str | int) -> Request[DirectResult]:
+    """Ask for a stream to a branch's own process."""
+    return Request("direct", node, {}, lambda ok: convert(ok, DirectResult), long=True)
 
 
 def expand(

@@ -1,16 +1,26 @@
 # Generated from ../aio/branch.py by generate_sync.py: change that one, and run `make client`.
-"""A live simulation: what changes it."""
+"""A live simulation: what changes it, and how a client has it to itself for as long as nobody else wants it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack
 
 from .. import requests
-from ..connection import Progress
-from ..protocol import AutosnapInfo, MarkResult, RewindResult, Rng, StepResult
-from ..requests import RegionIndex
+from ..connection import Progress, Waiting
+from ..direct import ElsewhereError, LeaseOverError, Pauses, goes_directly
+from ..errors import SnapservError
+from ..protocol import AutosnapInfo, MarkResult, NodeInfo, RewindResult, Rng, StepResult
+from ..requests import RegionIndex, Request
+from ..requests.message import CALLERS_FRAME
+from .home import Home
 from .node import Node, Snapshot, reference
+from .own import Stream, blocking
+
+T = TypeVar("T")
+SKIPPED_FRAMES = 3
+"""So much nearer the caller stands where a request goes directly."""
 
 
 class Branch(Node):
@@ -137,3 +147,97 @@ class Branch(Node):
     def interrupt(self, *, force: bool = False) -> bool:
         """Stop the step that runs, after its tick; return whether one ran. ``force`` kills the process."""
         return self._run(requests.interrupt(self.id, force=force))
+
+    def direct(self) -> DirectBranch:
+        """Return it as one that this client asks without the server, within ``with``, where it can.
+
+        That takes a client of the server's user, on its machine, and a branch that takes no snapshots by itself;
+        its steps must not be atomic. Elsewhere the same goes by way of the server, and takes its time.
+        """
+        return DirectBranch(self._server, self.last)
+
+
+class DirectBranch(Branch):
+    """A branch whose process this client asks without the server, for as long as nobody else wants it.
+
+    Everything else of a branch goes by way of the server, as ever; then the lease ends, and the next step begins
+    another one.
+    """
+
+    def __init__(self, server: Home, info: NodeInfo) -> None:
+        super().__init__(server, info)
+        self._stream: Stream | None = None
+        self._pauses = Pauses()
+        self._open = self._leasing = False
+
+    @property
+    def leased(self) -> bool:
+        """Whether it has a stream to its process; the process may have ended that since."""
+        return self._stream is not None and not self._stream.closed
+
+    def __enter__(self) -> Self:
+        self.begin()
+        self._lease()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, cause: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def begin(self) -> None:
+        """Ask its process without the server from now on, until `release`."""
+        self._open = True
+
+    def release(self) -> None:
+        """Give the branch back to the server; from here on all goes by way of that."""
+        self._open = False
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def _run(self, request: Request[T], **waiting: Unpack[Waiting]) -> T:
+        stream = self._leased() if goes_directly(request) else None
+        if stream is None:
+            return super()._run(request, **waiting)
+        connection = self._server._connection
+        request_id, limit = connection.next_id(), waiting.get("timeout_s")
+        if limit is None and not request.long:
+            limit = connection.timeout_s
+        try:
+            reply = stream.ask(request, request_id, limit, waiting.get("progress"))
+        except (LeaseOverError, ElsewhereError):
+            return connection.run(request, request_id=request_id, **waiting)
+        reply.tell(CALLERS_FRAME - SKIPPED_FRAMES)
+        return request.understand(reply.ok)
+
+    def _leased(self) -> Stream | None:
+        """Return a stream that a request can go by now."""
+        stream = self._stream
+        if stream is None or stream.closed:
+            if stream is not None:
+                self._pauses.note(stream.served)
+                self._stream = None
+            if not self._open or self._leasing or not self._pauses.over():
+                return None
+            stream = self._lease()
+        return stream if stream is not None and not stream.busy else None
+
+    def _lease(self) -> Stream | None:
+        """Lease the branch; None where that cannot be now: whatever the reason is, a plain request says it."""
+        channel = self._server.channel
+        if channel is None or self._server.atomic:
+            return None
+        self._leasing = True
+        try:
+            ticket = (super()._run(requests.direct(self.id))).ticket
+            descriptor = None if ticket is None else blocking(channel.fetch, ticket)
+        except SnapservError:
+            descriptor = None
+        finally:
+            self._leasing = False
+        if descriptor is None:
+            self._pauses.note(0)
+            return None
+        self._stream = Stream(descriptor)
+        return self._stream

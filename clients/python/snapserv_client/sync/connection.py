@@ -45,6 +45,7 @@ class Connection(Line):
         timeout_s: float | None = None,
         progress: Progress | None = None,
         outcome: OnOutcome | None = None,
+        request_id: int | None = None,
     ) -> T:
         """Send a request and wait for its result.
 
@@ -54,6 +55,7 @@ class Connection(Line):
                 the simulation's code.
             progress: Called with ticks done and wanted.
             outcome: Called with what came of each child, as soon as it is there; perhaps twice with the same one.
+            request_id: Its id, where it was sent already.
 
         Raises:
             RequestTimeoutError: No reply in time. The connection stays usable; a late reply is dropped.
@@ -61,9 +63,7 @@ class Connection(Line):
             SnapservError: What the server answered.
             KeyboardInterrupt: Ctrl-C; a step that was running has stopped between two ticks.
         """
-        self._check_owner()
-        self._last_id += 1
-        request_id = self._last_id
+        request_id = self.next_id() if request_id is None else request_id
         frames = request.frames(request_id)
         if self._early:
             send_frames(self._socket, frames)
@@ -83,6 +83,16 @@ class Connection(Line):
             raise
         finally:
             del self._early[request_id]
+
+    def next_id(self) -> int:
+        """Return the id of a new request.
+
+        Raises:
+            BadRequestError: The connection is closed, or somebody else's.
+        """
+        self._check_owner()
+        self._last_id += 1
+        return self._last_id
 
     def run_together(self, wanted: Sequence[Request[T]]) -> list[T]:
         """Send several requests at once and wait for all of their results, in order.

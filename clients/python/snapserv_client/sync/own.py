@@ -8,15 +8,22 @@ one connects, and that may block as well.
 
 from __future__ import annotations
 
+import contextlib
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ParamSpec, SupportsIndex, TypeVar
 
 from .. import requests
+from ..connection import Progress, timed_out
+from ..direct import LeaseOverError, Line
 from ..display import NodeDisplay
+from ..errors import SnapservError
+from ..framing import framed
 from ..protocol import Event
-from ..requests import Request
+from ..requests import Reply, Request
 from . import pickled
+from .connection import INTERRUPT_WITHIN_S
 from .home import Home
 
 CLIENT = "snapserv-client"
@@ -29,6 +36,65 @@ T = TypeVar("T")
 def blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call what blocks."""
     return function(*args, **kwargs)
+
+
+class Stream(Line):
+    """A stream to a branch's process; Ctrl-C stops a step."""
+
+    def ask(
+        self, request: Request[Any], request_id: int, timeout_s: float | None, progress: Progress | None
+    ) -> Reply:
+        """Send a request and wait for its reply; see `snapserv_client.aio.own.Stream.ask`."""
+        self.begin(request, request_id)
+        return self.end(request, request_id, timeout_s, progress)
+
+    def begin(self, request: Request[Any], request_id: int) -> None:
+        """Send a request, whose reply is waited for by `end`."""
+        parts = framed(request.frames(request_id))
+        self.busy = True
+        try:
+            for part in parts:
+                self._socket.sendall(part)
+        except OSError:
+            self.close()  # and whoever waits for the reply hears of it
+
+    def end(
+        self, request: Request[Any], request_id: int, timeout_s: float | None, progress: Progress | None
+    ) -> Reply:
+        """Wait for the reply to a request that was sent."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            return self._reply(request_id, deadline, progress)
+        except TimeoutError as cause:
+            self.close()
+            raise timed_out(request.verb, timeout_s) from cause
+        except (EOFError, OSError) as cause:
+            self.close()
+            raise LeaseOverError from cause
+        except KeyboardInterrupt:
+            if request.verb == "step":
+                self._interrupt(request_id)
+                with contextlib.suppress(SnapservError, LeaseOverError, EOFError, OSError):
+                    self._reply(request_id, time.monotonic() + INTERRUPT_WITHIN_S, None)
+            self.close()
+            raise
+        finally:
+            self.busy = False
+
+    def _reply(self, request_id: int, deadline: float | None, progress: Progress | None) -> Reply:
+        frames = None
+        while True:
+            while frames is None:
+                if deadline is not None:
+                    self._socket.settimeout(max(1e-6, deadline - time.monotonic()))
+                self._reader.more()
+                frames = self._next()
+            if deadline is not None:
+                self._socket.settimeout(None)
+            reply = self._heard(frames, request_id, progress)
+            if reply is not None:
+                return reply
+            frames = self._next()
 
 
 class OwnServer(Home):
