@@ -183,6 +183,8 @@ class TouchedOnly:
 
     def hold_off(self) -> None:
         """Do nothing of the kind from now on, in this process: what it holds is going to be compared."""
+        if self._renewing:  # others do with their first tick, and all have the same modules
+            from ..ext import touched  # noqa: F401
         self._held_off = True
         self._jobs.clear()
         self.pending = False
