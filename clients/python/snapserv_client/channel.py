@@ -21,7 +21,8 @@ import numpy as np
 from .errors import SnapservError
 from .protocol import Handed, HelloResult
 from .trust import refuse_strangers
-from .wire import MAX_MESSAGE_BYTES, dtype_from_wire
+from .arrays import dtype_from_wire
+from .wire import MAX_MESSAGE_BYTES
 
 CHANNEL_VARIABLE = "SNAPSERV_CHANNEL"
 """``off``, in the environment of a server or a client: it has no side channel."""

@@ -7,7 +7,8 @@ from typing import Any
 
 import structlog
 from snapserv_client import protocol
-from snapserv_client.wire import MAX_MESSAGE_BYTES, dtype_to_wire
+from snapserv_client.arrays import dtype_to_wire
+from snapserv_client.wire import MAX_MESSAGE_BYTES
 
 from ...errors import BadRequestError, OverBudgetError
 from ...memory.regions import ResolvedRegion, resolve_region

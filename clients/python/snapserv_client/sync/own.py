@@ -2,8 +2,7 @@
 
 Whoever waits for events can do nothing else meanwhile, so `OwnServer.watch` takes a timeout. Requests that
 are to run at the same time go out together, as there are no tasks to wait for one each. What blocks may
-block. A server that is forgotten is closed, with a warning. Servers and nodes can be pickled: whoever unpickles
-one connects, and that may block as well.
+block. A server that is forgotten is closed, with a warning. Servers and nodes can be pickled; see `pickled`.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import contextlib
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, ParamSpec, SupportsIndex, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from .. import requests
 from ..connection import Progress, timed_out
@@ -22,7 +21,6 @@ from ..errors import SnapservError
 from ..framing import framed
 from ..protocol import Event
 from ..requests import Reply, Request
-from . import pickled
 from .connection import INTERRUPT_WITHIN_S
 from .home import Home
 
@@ -98,15 +96,10 @@ class Stream(Line):
 
 
 class OwnServer(Home):
-    """What only this client's server has. It is pickled as its address; see `pickled`."""
+    """What only this client's server has."""
 
     _closes_itself = False
     """Whether nobody closes it, who has it from a pickle."""
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
-        keys = self._connection.keys
-        folder = None if keys is None else keys.folder
-        return pickled.server_at, (pickled.Address(self.endpoint, folder, self._connection.timeout_s),)
 
     def watch(self, *, timeout_s: float | None = None) -> Iterator[Event]:
         """Yield events as they happen, until the server ends or none came for ``timeout_s``."""
@@ -135,12 +128,9 @@ class OwnServer(Home):
 
 
 class OwnNode(NodeDisplay):
-    """What only this client's nodes have. They are pickled as their server's address and which node they are."""
+    """What only this client's nodes have."""
 
     _server: Home
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
-        return pickled.node_of, (self._server, self.id, self.name, self.last.created)
 
     def run_together(self, wanted: Sequence[Request[T]]) -> list[T]:
         """Run requests of `snapserv_client.requests` at the same time, on its connection; see `Connection`."""

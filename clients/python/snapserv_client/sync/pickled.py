@@ -6,18 +6,19 @@ there stands for that server any more. Keys travel as the folder that they are i
 
 from __future__ import annotations
 
+import copyreg
 import os
 import threading
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from ..errors import NotFoundError
-
-if TYPE_CHECKING:
-    from .branch import Branch
-    from .node import Snapshot
-    from .server import Server
+from .branch import Branch
+from .connecting import connect
+from .node import Node, Snapshot
+from .server import Server
 
 
 class Address(NamedTuple):
@@ -45,8 +46,6 @@ def server_at(address: Address) -> Server:
         UnreachableError: Nobody answers there.
         KeysError: The folder of keys is not here.
     """
-    from .connecting import connect
-
     key = (address, os.getpid(), threading.get_ident())
     found = _known.get(key)
     if found is None or found._connection.closed:
@@ -70,3 +69,18 @@ def node_of(server: Server, number: int, name: str, created: float) -> Branch | 
             hint="tree lists what is there",
         )
     return node
+
+
+def _address(server: Server) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    keys = server._connection.keys
+    address = Address(server.endpoint, None if keys is None else keys.folder, server._connection.timeout_s)
+    return server_at, (address,)
+
+
+def _which(node: Node) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    return node_of, (node._server, node.id, node.name, node.last.created)
+
+
+copyreg.pickle(Server, _address)
+copyreg.pickle(Branch, _which)
+copyreg.pickle(Snapshot, _which)
