@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import dtype_from_wire
 from .errors import SnapservError
 from .protocol import Handed, HelloResult
 from .trust import refuse_strangers
-from .arrays import dtype_from_wire
 from .wire import MAX_MESSAGE_BYTES
 
 CHANNEL_VARIABLE = "SNAPSERV_CHANNEL"

@@ -10,8 +10,8 @@ import copyreg
 import os
 import threading
 import weakref
-from pathlib import Path
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import NotFoundError
