@@ -70,11 +70,13 @@ def _fill(copy: CopyRuns, address: int, axes: Sequence[Axis], into: Array) -> No
         return
     each = min(MOST_RUNS, max(1, PIECE_BYTES // run))
     room = np.empty(min(each, len(runs)) * run, np.uint8)
+    whole = np.dtype((np.void, itemsize))  # what lies between the members of a record comes along
+    runs = runs.view(whole)
     distances = (run, *(axis.distance for axis in axes[split:]), itemsize)
     for first, starts in _starts(address, axes[:split], each):
         copy(starts, run, room[: len(starts) * run])
         shape = (len(starts), *runs.shape[1:])
-        runs[first : first + len(starts)] = np.ndarray(shape, into.dtype, room, strides=distances)
+        runs[first : first + len(starts)] = np.ndarray(shape, whole, room, strides=distances)
 
 
 def _parts(axes: Sequence[Axis], itemsize: int, split: int) -> Iterator[tuple[int, int, list[Axis]]]:

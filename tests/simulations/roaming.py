@@ -108,7 +108,7 @@ class Roams(Simulation):
             "thread": self.c.pthread_kill(ctypes.c_ulong(threading.get_ident()), 0),
             "open": _count_open(),
             "folder": os.getcwd(),
-            "on_signal": str(signal.getsignal(signal.SIGUSR1)),
+            "on_signal": getattr(signal.getsignal(signal.SIGUSR1), "__qualname__", None),
             "modules": len(sys.modules),
             "threads": threading.active_count(),
             "other": self.other.read(10),

@@ -184,4 +184,6 @@ def array_from_wire(described: Any, buffers: Sequence[bytes | bytearray | memory
         if dtype.itemsize * math.prod(size for size in shape if size) > most:
             raise BadRequestError(f"an array of nothing is too long: {shape}")
         return np.empty(shape, dtype)
-    return np.frombuffer(buffer, dtype).reshape(shape)
+    array = np.frombuffer(buffer, dtype).reshape(shape)
+    array.flags.writeable = False  # whatever the buffer is: a message that came as it is can be written
+    return array

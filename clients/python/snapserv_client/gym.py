@@ -24,6 +24,7 @@ from .protocol import Rng
 from .requests import Request
 from .spaces import action_from_wire, space_from_wire, value_from_wire, value_to_wire
 from .sync import Branch, Snapshot
+from .sync.branch import DirectBranch
 from .together import run_together
 
 if TYPE_CHECKING or hasattr(gymnasium.vector, "AutoresetMode"):
@@ -171,8 +172,9 @@ class SnapEnv(Handle, Env):
         return observation, wire["reward"], wire["terminated"], wire["truncated"], info
 
 
-def _unpickled(node: Branch, state: dict[str, Any]) -> SnapEnv:
+def _unpickled(node: DirectBranch, state: dict[str, Any]) -> SnapEnv:
     env = SnapEnv.__new__(SnapEnv)
+    node.begin()
     env.__dict__ |= {**state, "node": node, "_owned": False, "_source": None}
     return env
 

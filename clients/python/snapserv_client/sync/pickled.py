@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..errors import NotFoundError
-from .branch import Branch
+from .branch import Branch, DirectBranch
 from .connecting import connect
 from .node import Node, Snapshot
 from .server import Server
@@ -81,6 +81,15 @@ def _which(node: Node) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     return node_of, (node._server, node.id, node.name, node.last.created)
 
 
+def _direct_of(branch: Branch) -> DirectBranch:
+    return branch.direct()
+
+
+def _directly(node: DirectBranch) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    return _direct_of, (Branch(node._server, node.last),)
+
+
 copyreg.pickle(Server, _address)
 copyreg.pickle(Branch, _which)
+copyreg.pickle(DirectBranch, _directly)
 copyreg.pickle(Snapshot, _which)
