@@ -14,15 +14,15 @@ import socket
 import struct
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from .arrays import dtype_from_wire
 from .errors import SnapservError
 from .protocol import Handed, HelloResult
 from .trust import refuse_strangers
 from .wire import MAX_MESSAGE_BYTES
+
+if TYPE_CHECKING:
+    from .arrays import Array
 
 CHANNEL_VARIABLE = "SNAPSERV_CHANNEL"
 """``off``, in the environment of a server or a client: it has no side channel."""
@@ -92,7 +92,7 @@ class Channel:
             return None
         return descriptors[0]
 
-    def array(self, handed: Handed) -> np.ndarray[Any, Any] | None:
+    def array(self, handed: Handed) -> Array | None:
         """Return an array that was handed over, not writable; None where nobody has it any more.
 
         Its memory is the kernel's again when the array and all views of it are gone.
@@ -108,7 +108,7 @@ class Channel:
             os.close(descriptor)
 
 
-def mapped(descriptor: int, handed: Handed) -> np.ndarray[Any, Any]:
+def mapped(descriptor: int, handed: Handed) -> Array:
     """Return the array in a file, without copying it.
 
     Raises:
@@ -116,6 +116,10 @@ def mapped(descriptor: int, handed: Handed) -> np.ndarray[Any, Any]:
         ValueError: It is smaller than it is said to be.
         SnapservError: What it is said to be is no array.
     """
+    import numpy as np  # where there is an array, and not before
+
+    from .arrays import dtype_from_wire
+
     dtype = dtype_from_wire(handed.dtype)
     size = dtype.itemsize * math.prod(handed.shape)
     if not 0 < size <= min(MAX_MESSAGE_BYTES, os.fstat(descriptor).st_size):
