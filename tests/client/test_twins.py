@@ -61,7 +61,7 @@ def test_both_have_the_same_modules_and_the_same_names(generator: ModuleType) ->
     ]
     assert modules[0] == {*generator.GENERATED, "__init__.py", "connection.py", "own.py"}
     assert modules[1] - modules[0] == {"pickled.py"}, (
-        "nobody can wait for a connection while something is unpickled"
+        "who unpickles cannot await"
     )
     assert not modules[0] - modules[1]
     assert aio.__all__ == sync.__all__

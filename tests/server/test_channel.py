@@ -95,7 +95,8 @@ def test_what_is_handed_over_is_what_comes_in_a_message(client: Server, field: s
         assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
         assert np.array_equal(found, wanted)
         assert found.tobytes() == wanted.tobytes()
-        assert not (found.flags.writeable or wanted.flags.writeable)
+        assert not found.flags.writeable
+        assert not wanted.flags.writeable
     snapshot.drop()
 
 
