@@ -59,7 +59,7 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     )
     assert built.returncode == 0, built.stdout + built.stderr
     client = (tmp_path / "site" / "reference" / "client" / "index.html").read_text()
-    for name in ("Server.create", "Branch.step", "Snapshot.branch", "Branch.expand"):
+    for name in ("Server.create", "Branch.step", "Branch.branch", "Branch.expand"):
         assert f'id="snapserv_client.sync.{name}"' in client
     start = (tmp_path / "site" / "index.html").read_text()
     assert 'href="project/"' in start

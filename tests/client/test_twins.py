@@ -60,9 +60,7 @@ def test_both_have_the_same_modules_and_the_same_names(generator: ModuleType) ->
         {path.name for path in (CLIENTS / "snapserv_client" / each).glob("*.py")} for each in ("aio", "sync")
     ]
     assert modules[0] == {*generator.GENERATED, "__init__.py", "connection.py", "own.py"}
-    assert modules[1] - modules[0] == {"pickled.py"}, (
-        "who unpickles cannot await"
-    )
+    assert modules[1] - modules[0] == {"pickled.py"}, "who unpickles cannot await"
     assert not modules[0] - modules[1]
     assert aio.__all__ == sync.__all__
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from snapserv_client.arrays import array_bytes
 from snapserv_client.requests import region_to_wire
 
 from snapserv.memory import regions
@@ -65,7 +66,10 @@ def test_every_region_is_gathered_whatever_the_size_of_gaps_and_pieces(data: st.
         patch.setattr(strided, "PIECE_BYTES", data.draw(st.integers(1, 60)))
         patch.setattr(strided, "MOST_RUNS", data.draw(st.integers(1, 4)))
         found = region_of(array, Memory(array), index)
-    assert found.tobytes() == array.view((np.void, dtype.itemsize))[index].tobytes(), "all bytes of each"
+    wanted = array.view((np.void, dtype.itemsize))[index].tobytes()
+    assert found.view((np.void, dtype.itemsize)).tobytes() == bytes(array_bytes(found)) == wanted, (
+        "all bytes of each"
+    )
     assert found.shape == array[index].shape
 
 

@@ -63,6 +63,8 @@ def array_bytes(array: Array) -> memoryview:
     """Return the bytes of ``array`` in C order; a copy only where it is not contiguous."""
     if array.dtype.hasobject:
         raise BadRequestError(f"an array of dtype {array.dtype} cannot be sent: it holds Python objects")
+    if array.dtype.names is not None and not array.flags.c_contiguous:
+        array = array.view((np.void, array.dtype.itemsize))  # numpy copies members, and not what lies between them
     contiguous = np.ascontiguousarray(array)
     return contiguous.reshape(-1).view(np.uint8).data if array.size else memoryview(b"")
 

@@ -36,11 +36,11 @@ class KeyPair:
 
 @dataclass(frozen=True)
 class ClientKeys:
-    """What a client needs: keys of its own, and the public key of the server that it means; and where they are."""
+    """What a client needs: keys of its own, the public key of the server that it means, and the folder of both."""
 
     own: KeyPair
     server: bytes
-    folder: Path
+    folder: Path | None = None
 
     def secure(self, socket: zmq.Socket[bytes]) -> None:
         """Have ``socket`` prove who it is, and encrypt, wherever it connects to."""

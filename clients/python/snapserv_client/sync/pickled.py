@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import NotFoundError
+from ..errors import KeysError, NotFoundError
 from .branch import Branch, DirectBranch
 from .connecting import connect
 from .node import Node, Snapshot
@@ -73,6 +73,8 @@ def node_of(server: Server, number: int, name: str, created: float) -> Branch | 
 
 def _address(server: Server) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     keys = server._connection.keys
+    if keys is not None and keys.folder is None:
+        raise KeysError("keys that are in no folder are not pickled", hint="connect with keys=FOLDER")
     address = Address(server.endpoint, None if keys is None else keys.folder, server._connection.timeout_s)
     return server_at, (address,)
 
