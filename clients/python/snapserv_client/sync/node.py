@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
 
-import numpy as np
-
 from .. import protocol, requests
 from ..connection import Waiting
 from ..display import Diff
@@ -69,7 +67,8 @@ class Node(OwnNode):
         if channel is not None:
             found = self._run(requests.read_handed(self.id, field, region))
             if found.handed is None:
-                return np.asarray(found.value)
+                value: Array = found.value
+                return value
             array = blocking(channel.array, found.handed)
             if array is not None:
                 return array
