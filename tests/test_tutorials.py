@@ -40,6 +40,6 @@ def test_a_tutorial_does_what_it_says(page: Path, tmp_path: Path) -> None:
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     said = dict(re.findall(r">>> (\d+)\n(.*?)(?=>>> |\Z)", ran.stdout, re.DOTALL))
-    assert wanted or "text" not in page.read_text()
+    assert wanted or "```text" not in page.read_text()
     for number, text in wanted:
         assert said[str(number)] == text

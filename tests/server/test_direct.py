@@ -459,7 +459,7 @@ class Forks(Simulation):
         main.step()
         helper = main.call("fork")
         assert main.leased
-        assert sockets(helper) == 0
+        assert_settles(lambda: sockets(helper), 0)
         os.kill(main.call("process"), signal.SIGKILL)
         with pytest.raises(NodeDiedError):
             main.step()
