@@ -69,6 +69,7 @@ class Lease:
         self._reader = Reader(self._socket)
         self._stashed: deque[Frames] = deque()
         self._gone = False
+        self._farewell: Frames | None = None
         self._reports = 0
         self._poll = select.poll()
         self._poll.register(control.fileno(), select.POLLIN)
@@ -80,7 +81,9 @@ class Lease:
         return self._control.fileno(), self._own
 
     def close(self) -> None:
-        """Hang up."""
+        """Tell the client what the lease ended with, if it does not know, and hang up."""
+        if self._farewell is not None:
+            self._send(self._farewell)
         fork.lease_is(-1)
         self._socket.close()
 
@@ -107,11 +110,12 @@ class Lease:
             told, error = _sendable(header.id, self._as_told(header.verb, reply))
             done = reply.get("ok") if error is None else error.details
             ticks += done.get("ticks", 0) if header.verb == "step" and isinstance(done, dict) else 0
-            came = self._send(told)
-            if error is not None or not came:
-                wire = None if error is None else error.to_wire()
-                missed = None if came else [header.id, reply if wire is None else {"error": wire}]
-                return {"ticks": ticks, "error": wire, "missed": missed}
+            if error is not None:
+                # The server hears of it first: whoever has heard of it and asks the server finds that it knows.
+                self._farewell = told
+                return {"ticks": ticks, "error": error.to_wire(), "missed": [header.id, {"error": error.to_wire()}]}
+            if not self._send(told):
+                return {"ticks": ticks, "error": None, "missed": [header.id, reply]}
             cell.delivered()
             cell.housekeep()
         return {"ticks": ticks, "error": None, "missed": None}

@@ -156,18 +156,22 @@ class Cell:
         except SnapservError as error:
             self._control.send(fork.REPLY, {"error": unsendable(error).to_wire()})
 
-    def _lease(self, request: Mapping[str, Any], descriptor: int | None) -> dict[str, Any]:
+    def _lease(self, request: Mapping[str, Any], descriptor: int | None) -> NoReturn:
         """Let a client ask without the server, until either of them has enough of it."""
         from .lease import Lease  # mapped only where it is needed: what is mapped is forked
 
         if descriptor is None:
             raise BadRequestError("a lease comes with the client's socket")
+        link = self._control.link
         self._asker = lease = Lease(self._control, descriptor, request)
         try:
-            return lease.serve(self._simulation, self)
+            told = lease.serve(self._simulation, self)
+            if link == self._control.link:
+                self._reply({"ok": told})
         finally:
             self._asker = self._control
             lease.close()
+        raise _AnsweredError
 
     # ------------------------------------------------------------------------------------------- requests
 
@@ -457,7 +461,7 @@ class _Thawed(BaseException):
 
 
 class _AnsweredError(Exception):
-    """The request was answered already, from C."""
+    """The request was answered already."""
 
 
 def _told(held: Held) -> dict[str, str]:
