@@ -197,9 +197,13 @@ def assert_settles(measure: Callable[[], Any], wanted: Any, *, within_s: float =
         select.select([], [], [], 0.01)
 
 
-def assert_nothing_more(pid: int, before: dict[str, int]) -> None:
+def assert_nothing_more(pid: int, before: dict[str, int], *, within_s: float = 10.0) -> None:
     """Wait until a process holds no more than ``before``, when it may have had a file open or a client leaving."""
-    assert_settles(lambda: {what: max(now, before[what]) for what, now in statistics(pid).items()}, before)
+
+    def more() -> dict[str, int]:
+        return {what: max(now, before[what]) for what, now in statistics(pid).items()}
+
+    assert_settles(more, before, within_s=within_s)
 
 
 def session_processes(pid: int) -> list[int]:

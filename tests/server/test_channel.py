@@ -25,7 +25,7 @@ from snapserv.server.channel import KEPT_S, MOST_CALLERS
 from snapserv.server.keymaking import make_client_keys, make_server_keys
 from snapserv.server.outgoing import MOST_WAITING_BYTES
 
-from ..conftest import ROOT, ServerProcess, as_nobody, assert_settles, start_server, statistics
+from ..conftest import ROOT, ServerProcess, as_nobody, assert_nothing_more, assert_settles, start_server, statistics
 
 Serve = Callable[..., ServerProcess]
 TARGET = "tests.simulations.large:Large"
@@ -150,7 +150,7 @@ def test_an_array_stays_when_its_node_has_moved_on_and_its_memory_goes_with_it(
     assert kept.tobytes() == copy[5:9].tobytes()
     del kept
     assert descriptors() == here
-    assert_settles(lambda: statistics(large.pid), before)
+    assert_nothing_more(large.pid, before)
 
 
 def test_a_ticket_is_good_for_once(client: Server) -> None:
@@ -177,7 +177,7 @@ def test_who_says_nothing_is_hung_up_on_and_keeps_nobody_out_for_long(large: Ser
     for each in silent:
         assert each.recv(1) == b""
         each.close()
-    assert_settles(lambda: statistics(large.pid), before)
+    assert_nothing_more(large.pid, before)
     found = handed(main, "grid")
     assert found.handed is not None
     assert client.channel is not None
@@ -199,7 +199,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
     ended = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False)
     assert ended.returncode == -signal.SIGKILL
-    assert_settles(lambda: statistics(large.pid), before, within_s=KEPT_S + 10)
+    assert_nothing_more(large.pid, before, within_s=KEPT_S + 10)
 
 
 def test_where_a_ticket_has_expired_the_array_comes_in_a_message(client: Server, large: ServerProcess) -> None:
@@ -209,7 +209,7 @@ def test_where_a_ticket_has_expired_the_array_comes_in_a_message(client: Server,
     found = handed(main, "grid")
     assert found.handed is not None
     assert client.channel is not None
-    assert_settles(lambda: statistics(large.pid), before, within_s=KEPT_S + 10)
+    assert_nothing_more(large.pid, before, within_s=KEPT_S + 10)
     assert client.channel.array(found.handed) is None
 
 
@@ -368,4 +368,4 @@ def test_a_read_that_is_given_up_leaves_nothing(large: ServerProcess, client: Se
                 await asyncio.gather(reading, return_exceptions=True)
 
     asyncio.run(give_up())
-    assert_settles(lambda: statistics(large.pid), before, within_s=KEPT_S + 10)
+    assert_nothing_more(large.pid, before, within_s=KEPT_S + 10)

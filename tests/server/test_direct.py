@@ -30,7 +30,7 @@ from snapserv_client.errors import (
 )
 from snapserv_client.sync.branch import DirectBranch
 
-from ..conftest import ROOT, ServerProcess, assert_settles, statistics
+from ..conftest import ROOT, ServerProcess, assert_nothing_more, assert_settles, statistics
 
 Serve = Callable[..., ServerProcess]
 
@@ -428,7 +428,7 @@ def test_steps_count_and_nothing_is_left_when_it_is_over(serve: Serve) -> None:
                 assert sockets(pid) == cell + 1
             assert_settles(lambda: sockets(pid), cell)
         assert client.stats().steps == steps + 35
-        assert_settles(lambda: statistics(server.pid), before)
+        assert_nothing_more(server.pid, before)
         assert len(os.listdir("/proc/self/fd")) == here
 
 
