@@ -120,8 +120,27 @@ def _scale(scale: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def headline(results: dict[str, Any]) -> str:
+    """Return the few figures that say what it is like, as Markdown."""
+    machine, snapshots = results["machine"], results["snapshots"]
+    (largest,) = (row for row in snapshots["rows"] if row["pages"] == "clustered" and row["arena MiB"] == 1024)
+    trips = {row["what"]: row for row in results["roundtrip"]["rows"]}
+    idle = results["idle"]["rows"][0]
+    return (
+        f"| 1 GiB of fields, {snapshots['dirty_pages']:,} pages written between two snapshots, p50 "
+        f"on {machine['cores']} cores | |\n| --- | ---: |\n"
+        f"| snapshot, seen by the client | {largest['snapshot p50 ms']:.1f} ms |\n"
+        f"| branch to the end of its first step | {largest['branch+step p50 ms']:.1f} ms |\n"
+        f"| one more idle snapshot, without the pages written since | {idle['all told']:,.0f} KiB |\n"
+        f"| step of a simulation that does nothing, round trip | {trips['step']['p50']:.0f} µs |\n"
+        f"| for comparison: `os.fork` of the same memory | {largest['os.fork 4K ms']:.1f} ms |\n"
+        f"| … echo of plain pyzmq | {trips['raw pyzmq echo']['p50']:.0f} µs |\n"
+    )
+
+
 TABLES = (
-    ("README.md", "figures", RESULTS, render),
+    ("README.md", "headline", RESULTS, headline),
+    ("docs/performance.md", "figures", RESULTS, render),
     ("docs/mechanisms.md", "figures", LAB, lab_figures.render),
     ("docs/mechanisms.md", "verdicts", LAB, lab_figures.verdicts),
 )
