@@ -47,7 +47,13 @@ async def atomically(
     if deadline_s is not None and asyncio.get_running_loop().time() >= deadline_s:
         raise _too_late("its turn came too late, and nothing was begun", step)
     cell, heirs = nodes.cell(branch), nodes.processes.leftovers.heirs
-    backup, fork_us = await nodes.processes.freeze(cell)
+    try:
+        backup, fork_us = await nodes.processes.freeze(cell)
+    except NodeDiedError as cause:
+        if cell.ended.done():
+            raise
+        details = {"step": step, "rolled_back_to": step}
+        raise NodeDiedError("the copy to roll back to ended; nothing was begun", details=details) from cause
     nodes.counters.count_fork(fork_us)
     heirs[cell.pid] = None  # what it has started goes on, with whichever process goes on from here
     keep_backup(nodes.ledger, branch, backup, step)
