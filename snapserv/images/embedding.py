@@ -12,8 +12,8 @@ from snapserv_client.store.format import Descriptor, File, Image
 from ..errors import NotPortableError
 from ..store.writing import Saving
 from .content import NewPages, save_content
-from .looking import Obstacle
 from .machine import Files
+from .mappings import Obstacle
 
 _KERNELS = ("/proc/", "/sys/")
 """Where files are each process's own, or what the kernel says now."""

@@ -7,38 +7,23 @@ Sources: proc_pid_maps(5), proc_pid_smaps(5), proc_pid_status(5), proc_pid_fdinf
 from __future__ import annotations
 
 import ctypes
-import functools
 import mmap
 import os
-import re
 import stat
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Generic, Literal, TypeVar
 
-from snapserv_client.store.format import Area, AreaKind, Descriptor, DescriptorKind, File, Folders
+from snapserv_client.store.format import Area, Descriptor, DescriptorKind, File, Folders
 
 from ..errors import NodeDiedError, NotPortableError
 from ..folders.noted import Noted
+from .mappings import Obstacle, mappings_of
 
-MAP_GROWSDOWN, MAP_NORESERVE = 0x100, 0x4000
-_ADVICE = {"hg": 14, "nh": 15, "dc": 10, "dd": 16, "mg": 12, "wf": 18}
-"""Flags of smaps that advice of madvise(2) has set, and which."""
-_BY_FLAG = {
-    "ht": ("hugetlb", "memory of hugetlbfs"),
-    "um": ("userfaultfd", "memory that is watched by a userfaultfd"),
-    "uw": ("userfaultfd", "memory that is watched by a userfaultfd"),
-    "ui": ("userfaultfd", "memory that is watched by a userfaultfd"),
-    "ss": ("shadow_stack", "a shadow stack"),
-    "dp": ("droppable", "memory that the kernel may drop (MAP_DROPPABLE)"),
-    "lo": ("locked", "memory that is locked (mlock)"),
-}
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
-_LOCK = re.compile(r"/snapserv-(tmp|layers)-\d+/[^/]+/lock$")
-"""What cells have mapped to have the folder around it locked; see `snapserv.machine.locked_folders`."""
 _BLOCKED_IN_RECVMSG = b"47 "
 _KCMP = 312
 SOON_S = 5.0
@@ -47,16 +32,7 @@ _MM = (26, 27, 45, 46, 47, 28, 48, 49, 50, 51)
 """Fields of stat, in the order of struct prctl_mm_map, which has the break after the fifth."""
 
 
-class Obstacle(NamedTuple):
-    """One thing that a process holds and no image can bring back.
-
-    Attributes:
-        why: A stable word for it.
-        what: What it is, and where.
-    """
-
-    why: str
-    what: str
+T = TypeVar("T")
 
 
 @dataclass
@@ -184,52 +160,53 @@ def _is_blocked(pid: int) -> bool:
 
 def _look_at_memory(pid: int, ledger: str, from_store: Mapping[str, File], seen: Seen) -> None:
     here = None if seen.branched is None else _devices_here()
-    lines = _read(pid, "smaps").splitlines()
-    # Every area has the same lines: its extent first, and what it is like at the same places after that.
-    stride = next((number for number, line in enumerate(lines[1:], 1) if _is_extent(line)), len(lines))
-    at = {line.partition(b":")[0]: number for number, line in enumerate(lines[:stride])}
-    flags = lines[at[b"VmFlags"] :: stride]
-    keys = lines[at[b"ProtectionKey"] :: stride] if b"ProtectionKey" in at else [b"ProtectionKey: 0"] * len(flags)
-    for line, flagged, key in zip(lines[::stride], flags, keys, strict=True):
-        extent, permissions, offset, device, inode, *named = line.split(None, 5)
-        start, end = (int(each, 16) for each in extent.split(b"-"))
-        if start >> 63:
-            continue  # the kernel's, which every process has
+    ledger = ledger.partition(" ")[0]
+    paths, bases = _Numbered(seen.paths), _Numbered(seen.bases)
+    for mapping in mappings_of(_read(pid, "smaps")):
+        seen.obstacles += mapping.obstacles
         area = Area(
-            start,
-            end,
-            (b"r" in permissions) | (b"w" in permissions) << 1 | (b"x" in permissions) << 2,
-            "anonymous",
-            offset=int(offset, 16),
+            mapping.start,
+            mapping.end,
+            mapping.protection,
+            mapping.kind,
+            offset=mapping.offset,
+            advice=[*mapping.advice],
+            flags=mapping.flags,
+            name=mapping.label,
         )
-        name = named[0].decode(errors="surrogateescape") if named else ""
-        mapping = _Mapping(name, device.decode(), int(inode), b"s" in permissions)
-        _take_flags(flagged, mapping, area, seen)
-        if not key.endswith(b" 0"):
-            seen.obstacles.append(Obstacle("protection_key", f"memory with a protection key at {area.start:#x}"))
-        in_view = here is not None and name.startswith("/") and not name.startswith("/memfd:")
-        mapping = mapping._replace(in_view=in_view and mapping.device not in (here or ()))
-        _place(mapping, ledger, from_store, area, seen)
         seen.areas.append(area)
+        if mapping.kind != "file":
+            continue
+        in_view = here is not None and mapping.has_path and mapping.device not in here
+        if mapping.name.startswith(ledger):
+            area.kind = "ledger"
+        elif mapping.shared and area.protection & mmap.PROT_WRITE:
+            what = f"{mapping.name}, mapped shared, at {area.start:#x}"
+            seen.obstacles.append(Obstacle("shared_memory", what))
+        elif (in_view or not mapping.has_path or mapping.deleted) and mapping.name not in from_store:
+            base = (mapping.device, mapping.inode)
+            area.kind, area.of = "base", bases.of(base)
+            if in_view:
+                seen.passing.add(base)
+        else:
+            area.of = paths.of(mapping.name)
+            if mapping.shared:
+                area.flags |= mmap.MAP_SHARED
 
 
-def _is_extent(line: bytes) -> bool:
-    """Return whether a line of smaps begins an area, rather than saying what it is like: `ab-cd rw-p ...`."""
-    start, dash, _ = line.partition(b"-")
-    return bool(dash) and b":" not in start
+class _Numbered(Generic[T]):
+    """A list that grows by what is asked for and not in it yet."""
 
+    def __init__(self, listed: list[T]) -> None:
+        self._listed = listed
+        self._numbers = {each: number for number, each in enumerate(listed)}
 
-class _Mapping(NamedTuple):
-    name: str
-    device: str
-    inode: int
-    shared: bool
-    in_view: bool = False
-
-    @property
-    def kernels(self) -> bool:
-        """Whether it is the kernel's own: [vdso], [vvar] and the like."""
-        return self.name.startswith("[") and not self.name.startswith(("[anon:", "[heap]", "[stack"))
+    def of(self, wanted: T) -> int:
+        """Return its place in the list."""
+        number = self._numbers.setdefault(wanted, len(self._listed))
+        if number == len(self._listed):
+            self._listed.append(wanted)
+        return number
 
 
 def _devices_here() -> set[str]:
@@ -237,68 +214,6 @@ def _devices_here() -> set[str]:
     with open("/proc/self/mountinfo") as mountinfo:
         numbers = [map(int, line.split()[2].split(":")) for line in mountinfo]
     return {f"{major:02x}:{minor:02x}" for major, minor in numbers}
-
-
-@functools.lru_cache(maxsize=1024)
-def _flags_of(line: bytes) -> tuple[tuple[int, ...], int, tuple[Obstacle, ...], bool, bool]:
-    """Return what a line of flags says: advice, flags, obstacles, and whether it is a device's, or sealed."""
-    flags = line.decode().split()[1:]
-    return (
-        tuple(_ADVICE[each] for each in flags if each in _ADVICE),
-        (MAP_GROWSDOWN if "gd" in flags else 0) | (MAP_NORESERVE if "nr" in flags else 0),
-        tuple(Obstacle(*_BY_FLAG[each]) for each in flags if each in _BY_FLAG),
-        "io" in flags or "pf" in flags,
-        "sl" in flags,
-    )
-
-
-def _take_flags(line: bytes, mapping: _Mapping, area: Area, seen: Seen) -> None:
-    advice, area.flags, obstacles, is_device, is_sealed = _flags_of(line)
-    area.advice = list(advice)
-    if mapping.kernels:
-        return
-    for each in obstacles:
-        seen.obstacles.append(Obstacle(each.why, f"{each.what} at {area.start:#x}"))
-    if is_device:
-        seen.obstacles.append(Obstacle("device_memory", f"memory of a device, {mapping.name or hex(area.start)}"))
-    if is_sealed:
-        seen.obstacles.append(Obstacle("sealed", f"memory that is sealed (mseal) at {area.start:#x}"))
-
-
-def _place(mapping: _Mapping, ledger: str, from_store: Mapping[str, File], area: Area, seen: Seen) -> None:
-    """Say what an area is of."""
-    name = mapping.name
-    if mapping.kernels:
-        kind: AreaKind = "vdso" if name == "[vdso]" else "vvar"
-        if not name.startswith(("[vdso]", "[vvar")):
-            seen.obstacles.append(Obstacle("device_memory", f"memory of the kernel's, {name}"))
-        area.kind = kind
-    elif mapping.inode == 0:
-        if mapping.shared:
-            seen.obstacles.append(Obstacle("shared_memory", f"shared memory at {area.start:#x}"))
-        if name.startswith("[anon:"):
-            area.name = name[len("[anon:") : -1]
-    elif name.startswith(ledger.partition(" ")[0]):
-        area.kind = "ledger"
-    elif (lock := _LOCK.search(name)) and not area.protection:
-        area.kind, area.name = "lock", lock[1]
-    elif name.startswith("/dev/") and not name.startswith(("/dev/shm/", "/dev/zero")):
-        seen.obstacles.append(Obstacle("device_memory", f"memory of a device, {name}"))
-    elif mapping.shared and area.protection & mmap.PROT_WRITE:
-        seen.obstacles.append(Obstacle("shared_memory", f"{name}, mapped shared, at {area.start:#x}"))
-    elif name not in from_store and (mapping.in_view or name.endswith(" (deleted)") or not name.startswith("/")):
-        base = (mapping.device, mapping.inode)
-        if base not in seen.bases:
-            seen.bases.append(base)
-        if mapping.in_view:
-            seen.passing.add(base)
-        area.kind, area.of = "base", seen.bases.index(base)
-    else:
-        if name not in seen.paths:
-            seen.paths.append(name)
-        area.kind, area.of = "file", seen.paths.index(name)
-        if mapping.shared:
-            area.flags |= mmap.MAP_SHARED
 
 
 # ----------------------------------------------------------------------------------------------- descriptors

@@ -22,8 +22,9 @@ from ..folders.noted import Noted
 from ..store.writing import Saving
 from .content import CHUNK_BYTES, NewPages, save_content
 from .embedding import Embedder
-from .looking import Obstacle, Seen, look
+from .looking import Seen, look
 from .machine import Files, this_machine
+from .mappings import Obstacle
 from .neighbours import Neighbours
 from .places import shown_as
 from .table import ZEROS, PageTable, digests_of, equal, joined

@@ -159,9 +159,6 @@ class Saving:
             StoreUnavailableError: It could not be written.
             NodeDiedError: Its process has ended.
         """
-        embed = embed or self._embed
-        root = self._nodes.find(node.tree.root)
-        self._keep_files(node.tree)
         way = Way(replay, embed or self._embed)
         root = self._nodes.find(node.tree.root)
         self._keep_files(node.tree)
