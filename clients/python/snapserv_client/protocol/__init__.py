@@ -10,6 +10,7 @@ from . import keep, look, run, server, store, tree
 from .keep import *
 from .limits import *
 from .look import *
+from .readings import *
 from .run import *
 from .server import *
 from .store import *
