@@ -25,6 +25,7 @@ from ..memory.regions import resolve_region
 from ..simulation.base import Simulation
 from .holdings import notice_of
 from .link import CellEnd, unsendable
+from .ticks import FOUND, SAID, looked_at
 
 MOST_READ_BYTES = 1 << 16
 """A larger region is read from outside, which touches no page of the branch."""
@@ -184,10 +185,10 @@ class Lease:
         key = (self._client, header.id)
         if header.verb == "step":
             step = convert(header.args, StepArgs, what="step")
-            if step.atomic or step.timeout_s is not None:
+            if step.atomic or step.timeout_s is not None or step.snapshot:
                 return None
             self._reports = header.id if step.progress else 0
-            asked = {"op": "step", "ticks": step.ticks, "inputs": step.inputs}
+            asked = {"op": "step", "ticks": step.ticks, "inputs": step.inputs, **looked_at(step)}
         elif header.verb == "call":
             call = convert(header.args, CallArgs, what="call")
             if call.atomic:
@@ -206,7 +207,7 @@ class Lease:
             return reply
         done = reply["ok"]
         notices = [notice_of(self._path, held) for held in done.get("held", ())]
-        told = {"ok": {name: done[name] for name in ("step", "ticks", "outputs", "elapsed_us")}}
+        told = {"ok": {name: done[name] for name in (*SAID, *FOUND) if name in done}}
         return {**told, "notices": notices} if notices else told
 
     def _tell(self, header: dict[str, Any]) -> bool:

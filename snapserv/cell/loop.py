@@ -5,7 +5,6 @@ There are no threads and no ZeroMQ here, and few imports: what is mapped is fork
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -19,28 +18,27 @@ from ..machine.limits import cannot_clone
 from ..machine.oom import BRANCH, adjustment
 from ..memory.rebasing import Rebaser
 from ..simulation.base import Simulation
-from ..simulation.blame import AuthorsCode, blame
+from ..simulation.blame import AuthorsCode
 from ..simulation.calling import prepare_call
-from ..simulation.inputs import EachTick, fresh
+from ..simulation.inputs import fresh
 from ..simulation.leaving import flush, flush_all
 from ..simulation.reseeding import MOST_OBJECTS
 from . import loops
 from .files import Files
 from .going_back import begin_again, go_back
-from .history import BEGIN, CALL, STEP, WRITE, History, Moment
+from .history import BEGIN, CALL, WRITE, History, Moment
 from .holdings import ADVICE, Held, Holdings
 from .link import CellEnd, encode, unsendable
-from .rollout import play, refuse_finished
+from .records import Records
 from .scoreboard import Scoreboard
 from .threads import refuse_threads
+from .ticks import Ticks
 from .writing import write_field
 
 if TYPE_CHECKING:
     from .lease import Lease
     from .rollback import BranchMark
 
-PROGRESS_EVERY_S = 0.05
-LISTEN_EVERY_S = 0.001
 HOUSEKEEPING_S = 0.01
 
 
@@ -62,23 +60,24 @@ class Cell:
         self._files = files
         self._control = control
         self._asker: CellEnd | Lease = control
-        self._scoreboard = scoreboard
         self._own_score = adjustment(BRANCH, own_score)
         self._rebaser = Rebaser(simulation.arena)
         self._history = History()
+        self._records = Records()
+        self._ticks = Ticks(simulation, scoreboard, self._rebaser, self._history, self._records)
         self._mark: BranchMark | None = None
         self._marked: Moment | None = None
         self._remembers = False
         self._begun = False
         self._looked_at = 0
-        self._slot = 0
-        self._step = 0
         self._handlers: dict[str, Callable[[Mapping[str, Any], int | None], Any]] = {
             "begin": self._begin,
             "step": self._run_ticks,
             "play": self._play,
             "write": self._write,
             "call": self._call,
+            "record": self._order_records,
+            "records": self._tell_records,
             "mark": self._mark_moment,
             "rewind": self._rewind,
             "remember": self._remember,
@@ -148,7 +147,7 @@ class Cell:
     @property
     def step(self) -> int:
         """How many ticks its state is from its tree's root."""
-        return self._step
+        return self._ticks.step
 
     def _reply(self, reply: dict[str, Any]) -> None:
         try:
@@ -178,11 +177,10 @@ class Cell:
     def _begin(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         if "again" in request:
             self._reset_in_place(request)
-        self._slot = request["slot"]
-        self._scoreboard[self._slot] = self._step
+        self._ticks.count_in(request["slot"])
         fork.prefer(self._own_score)
         # Before any of the author's code. Where a beginning is replayed, the folders are there already.
-        begun = {"step": self._step, "folders": self._files.begin(request)}
+        begun = {"step": self.step, "folders": self._files.begin(request)}
         if request.get("resumes"):
             return begun
         self._begun = not request.get("silent")
@@ -201,105 +199,21 @@ class Cell:
         return {**begun, "reseeded": reseeded, "missed": missed}
 
     def _run_ticks(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
-        simulation, scoreboard, slot, rebaser = self._simulation, self._scoreboard, self._slot, self._rebaser
-        if not request.get("before"):
-            refuse_finished(simulation)
-        ticks: int = request["ticks"]
-        given = EachTick(simulation, request["inputs"], ticks)
-        stale = given.stale
-        asked = self._history.pack(request["inputs"])
-        number: int = request["number"]
-        # Where a client's request comes in pieces: what was done of it before, of how much, and when to stop.
-        before: int = request.get("before", 0)
-        total: int = request.get("total", ticks)
-        within_s: float | None = request.get("within_s")
-        tick = simulation.step
-        at, now_of = self._step, time.monotonic  # looked up once: a tick may take less than a microsecond
-        inputs: Any = None
-        outputs: Any = None
-        done = 0
-        began = reported = now_of()
-        listen = began + LISTEN_EVERY_S
-        pause = math.inf if within_s is None else began + within_s
-        try:
-            if rebaser.first_tick and ticks and not (before and simulation.finished):
-                inputs = given.take()
-                outputs = self._first_tick(inputs)
-                done = 1
-                scoreboard[slot] = at + done
-            while done < ticks and not ((done or before) and simulation.finished):
-                if stale:
-                    inputs = given.take()
-                outputs = tick(inputs)
-                done += 1
-                scoreboard[slot] = at + done
-                now = now_of()
-                if now < listen:
-                    continue
-                listen = now + LISTEN_EVERY_S
-                if self._asker.waiting(fork.INTERRUPT, number):
-                    raise StepInterruptedError(f"interrupted after {before + done:,} of {total:,} ticks")
-                if now - reported >= PROGRESS_EVERY_S and before + done < total:
-                    reported = now
-                    self._asker.send(fork.PROGRESS, {"done": before + done, "total": total})
-                if now >= pause:
-                    break
-        except EOFError:
-            raise
-        except BaseException as cause:
-            error = blame(cause, f"{type(simulation).__name__}.step")
-            error.details |= {"step": self._step + done, "ticks": before + done}
-            raised = not isinstance(error, StepInterruptedError)
-            self._history.add(STEP, asked, ticks=done, raised=raised, told=outputs)
-            raise error from cause
-        finally:
-            self._step += done
-        elapsed_us = round((now_of() - began) * 1e6)
-        if done or not before:
-            self._history.add_soon(STEP, asked, done, outputs)
-        told = {"step": self._step, "ticks": done, "outputs": outputs, "elapsed_us": elapsed_us}
-        if done and not self._looked_after_a_tick:
+        told = self._ticks.run(request, self._asker)
+        if told["ticks"] and not self._looked_after_a_tick:
             self._looked_after_a_tick = True  # by the branches of this one as well
-            found = self._holdings.look((*self._asker.descriptors, *rebaser.touched.descriptors), rebaser.building)
-            told["held"] = [_told(each) for each in found]
+            ours = (*self._asker.descriptors, *self._rebaser.touched.descriptors)
+            told["held"] = [_told(each) for each in self._holdings.look(ours, self._rebaser.building)]
         return told
 
-    def _first_tick(self, inputs: Any) -> Any:
-        """Do the first tick since a clone, which may be spared its faults, or be learnt from."""
-        rebaser, tick = self._rebaser, self._simulation.step
-        rebaser.begin_tick()
-        if rebaser.watching:
-            faults = rebaser.before_first_tick()
-            outputs = tick(inputs)
-            rebaser.after_first_tick(faults)
-        else:
-            began = time.monotonic()
-            outputs = tick(inputs)
-            rebaser.suspect(time.monotonic() - began)
-        return outputs
-
     def _play(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
-        began = time.monotonic()
-        from_step = self._step
+        return self._ticks.play(request)
 
-        def tick(inputs: Any) -> Any:
-            outputs = self._first_tick(inputs) if self._rebaser.first_tick else self._simulation.step(inputs)
-            self._step += 1
-            self._scoreboard[self._slot] = self._step
-            return outputs
+    def _order_records(self, request: Mapping[str, Any], _: int | None) -> None:
+        self._records.order(self._simulation, request)
 
-        def record(kind: int, asked: Any, **how: Any) -> None:
-            self._history.add(kind, self._history.pack(asked), **how)
-
-        try:
-            played = play(self._simulation, request, tick, record)
-        except EOFError:
-            raise
-        except BaseException as cause:
-            error = blame(cause, f"{type(self._simulation).__name__}.step")
-            error.details |= {"step": self._step, "ticks": self._step - from_step}
-            raise error from cause
-        return {**played, "step": self._step, "elapsed_us": round((time.monotonic() - began) * 1e6)}
+    def _tell_records(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
+        return {"series": self._records.tell(request["after"])}
 
     def _write(self, request: Mapping[str, Any], _: int | None) -> None:
         write_field(self._simulation, request["field"], request["region"], request["value"])
@@ -323,10 +237,10 @@ class Cell:
 
         self._files.refuse_going_back()
         began = time.monotonic_ns()
-        self._mark = None if request["remove"] else BranchMark(self._simulation, self._step)
+        self._mark = None if request["remove"] else BranchMark(self._simulation, self.step)
         self._marked = None if request["remove"] else self._history.moment()
         kept = self._mark.kept_bytes if self._mark is not None else 0
-        return {"step": self._step, "kept_bytes": kept, "elapsed_us": (time.monotonic_ns() - began) // 1000}
+        return {"step": self.step, "kept_bytes": kept, "elapsed_us": (time.monotonic_ns() - began) // 1000}
 
     def _rewind(self, _: Mapping[str, Any], __: int | None) -> dict[str, Any]:
         if self._mark is None or self._marked is None:
@@ -335,8 +249,9 @@ class Cell:
         began = time.monotonic_ns()
         pages = self._mark.rewind()
         self._history.rewind(self._marked)
-        self._step = self._scoreboard[self._slot] = self._mark.step
-        return {"step": self._step, "pages": pages, "elapsed_us": (time.monotonic_ns() - began) // 1000}
+        self._records.cut(self._mark.step)
+        self._ticks.go_to(self._mark.step)
+        return {"step": self.step, "pages": pages, "elapsed_us": (time.monotonic_ns() - began) // 1000}
 
     def _remember(self, _: Mapping[str, Any], descriptor: int | None) -> dict[str, Any]:
         """Have `_reset_in_place` put this whole process back to here, whatever it holds, and begin from here."""
@@ -380,12 +295,12 @@ class Cell:
         number = request["number"]
 
         def do(op: str, **arguments: Any) -> Any:
-            return self._handlers[op]({"number": number, "slot": self._slot, **arguments}, None)
+            return self._handlers[op]({"number": number, "slot": self._ticks.slot, **arguments}, None)
 
         try:
             do_again(request["action"], do, lambda: self._control.waiting(fork.INTERRUPT, number))
         except StepInterruptedError as error:
-            error.details["step"] = self._step
+            error.details["step"] = self.step
             raise
 
     def _resume(self, _: Mapping[str, Any], __: int | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ goes, of the oldest past as well as of the newest.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -56,11 +56,18 @@ class Column:
     def last(self, rows: int) -> Array:
         """Return the last values; the first axis is time. Numbers of several types come as one that holds all."""
         parts: list[Array] = []
-        for part in (self._chunk[: self._at], *reversed(self._full)):
-            if rows and len(part):
-                parts.append(part[-rows:])
-                rows -= len(parts[-1])
+        for part in self.backwards():
+            if not rows:
+                break
+            parts.append(part[-rows:])
+            rows -= len(parts[-1])
         return np.concatenate(parts[::-1]) if parts else np.empty(0)
+
+    def backwards(self) -> Iterator[Array]:
+        """Yield all values, chunk by chunk, the last ones first."""
+        for part in (self._chunk[: self._at], *reversed(self._full)):
+            if len(part):
+                yield part
 
     def __len__(self) -> int:
         return sum(map(len, self._full)) + self._at
@@ -130,6 +137,16 @@ class Kept:
             reading.label: column.last(rows) for reading, column in zip(self.readings, self.columns, strict=True)
         }
         return {"every": self.every, "steps": self.steps.last(rows), "columns": columns}
+
+    def since(self, step: int) -> dict[str, Any]:
+        """Return the rows that are later than a step, as a message carries them."""
+        rows = 0
+        for part in self.steps.backwards():
+            later = len(part) - int(np.searchsorted(part, step, side="right"))
+            rows += later
+            if later < len(part):
+                break
+        return self.told(rows)
 
 
 class Taking(NamedTuple):
@@ -210,9 +227,10 @@ class Recorder:
             largest = max(self._series, key=lambda kept: kept.nbytes)
             largest.thin()
 
-    def told(self) -> list[dict[str, Any]]:
-        """Return everything, as a message carries it."""
-        return [kept.told(len(kept.steps)) for kept in self._series if len(kept.steps)]
+    def told(self, after: int = 0) -> list[dict[str, Any]]:
+        """Return everything that is later than a step, as a message carries it."""
+        found = (kept.since(after) for kept in self._series)
+        return [told for told in found if len(told["steps"])]
 
     def cut(self, step: int) -> None:
         """Forget what is later than a step."""

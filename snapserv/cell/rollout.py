@@ -22,7 +22,8 @@ def play(
     simulation: Simulation,
     request: Mapping[str, Any],
     tick: Callable[[msgspec.Struct], Any],
-    record: Callable[..., None],
+    note: Callable[..., None],
+    ended: Callable[[], bool],
 ) -> dict[str, Any]:
     """Run the ticks that a request asks for, until the simulation is finished; return what is to be reported.
 
@@ -33,7 +34,8 @@ def play(
             exported methods to call (all outputs where there is none); ``sum``, names of outputs to add up; ``by``,
             the name of what children are compared by.
         tick: Steps it in place with some inputs, and returns what it puts out.
-        record: Called with each action that this amounts to, as `snapserv.cell.history.History.add` takes them.
+        note: Called with each action that this amounts to, as `snapserv.cell.history.History.add` takes them.
+        ended: Says whether the last tick was the last one.
 
     Raises:
         BadRequestError: Inputs that do not fit, something to read or to sum that is not there, or a simulation that
@@ -44,11 +46,11 @@ def play(
     outputs: Mapping[str, Any] = {}
     inputs: Any = None
     ticks = 0
-    for raw, given, wanted in _runs(simulation, request, record):
+    for raw, given, wanted in _runs(simulation, request, note):
         if not ticks:
             refuse_finished(simulation)
         done = 0
-        while done < wanted and not (done and simulation.finished):
+        while done < wanted and not (done and (ended() or simulation.finished)):
             if given.stale:
                 inputs = given.take()
             said = tick(inputs)
@@ -56,13 +58,13 @@ def play(
             done += 1
             for name in totals:
                 totals[name] = _sum(totals[name], _of(outputs, name, "sum"), name)
-        record(STEP, raw, ticks=done, told=said)
+        note(STEP, raw, ticks=done, told=said)
         ticks += done
-        if simulation.finished:
+        if ended() or simulation.finished:
             break
     fields = {name: simulation.array(name) for name in request["read"] if name in simulation.fields}
     asked = [name for name in request["read"] if name not in fields]
-    found = {name: _read(simulation, outputs, name, record) for name in asked}
+    found = {name: _read(simulation, outputs, name, note) for name in asked}
     return {
         "ticks": ticks,
         "outputs": found if request["read"] else outputs,
@@ -74,7 +76,7 @@ def play(
 
 
 def _runs(
-    simulation: Simulation, request: Mapping[str, Any], record: Callable[..., None]
+    simulation: Simulation, request: Mapping[str, Any], note: Callable[..., None]
 ) -> Iterator[tuple[Mapping[str, Any], EachTick, int]]:
     """Yield inputs, as they came and as the simulation takes them, and for how many ticks they hold."""
     for raw in request["sequence"]:
@@ -87,15 +89,15 @@ def _runs(
                     f"the policy {request['policy']} returned {type(chosen).__name__}",
                     hint="return a dict of inputs",
                 )
-            record(CALL, (request["policy"], [], {}), told=chosen)
+            note(CALL, (request["policy"], [], {}), told=chosen)
             chosen = kept(chosen)  # its parts may be the simulation's own, which the tick changes
             yield chosen, EachTick(simulation, chosen, 1), 1
 
 
-def _read(simulation: Simulation, outputs: Mapping[str, Any], name: str, record: Callable[..., None]) -> Any:
+def _read(simulation: Simulation, outputs: Mapping[str, Any], name: str, note: Callable[..., None]) -> Any:
     if name not in outputs and is_exported(getattr(type(simulation), name, None)):
         value = prepare_call(simulation, name)()
-        record(CALL, (name, [], {}), told=value)
+        note(CALL, (name, [], {}), told=value)
         return value
     return _of(outputs, name, "read")
 

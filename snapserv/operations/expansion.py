@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 from snapserv_client.protocol import ExpandArgs, ExpandResult, Kept, Outcome
 
+from ..cell.ticks import looked_at
 from ..errors import NodeDiedError, RequestTimeoutError, SnapservError, error_from_wire
 from ..nodes.nodes import Nodes
 from ..nodes.process import CellProcess
@@ -108,6 +109,7 @@ class Expansion:
             "read": args.read,
             "sum": args.sum,
             "by": args.by if args.keep == "best" else None,
+            **looked_at(args),
         }
         played: dict[str, Any] | None = None
         while played is None:

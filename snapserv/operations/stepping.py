@@ -7,9 +7,11 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from typing import Any
 
-from snapserv_client.protocol import StepArgs, StepResult
+import msgspec
+import numpy as np
+from snapserv_client.protocol import Series, StepArgs, StepResult
 
-from ..cell.loop import PROGRESS_EVERY_S
+from ..cell.ticks import PROGRESS_EVERY_S, looked_at
 from ..errors import StepInterruptedError
 from ..nodes.faults import noting_faults
 from ..nodes.nodes import Nodes
@@ -118,12 +120,28 @@ class _Ticks:
             before=result.ticks,
             total=self._args.ticks,
             within_s=within_s,
+            **looked_at(self._args),
         )
         result.ticks = done.get("before", result.ticks)  # an earlier server had done so much of it already
         self._nodes.counters.steps += done["ticks"]
         result.elapsed_us += done["elapsed_us"]
         self._stepping.held += done.get("held", ())
+        self._add_records(done.get("records"))
+        result.stopped = done.get("stopped", result.stopped)
         if done["ticks"] or not result.ticks:
             result.step, result.outputs = done["step"], done["outputs"]
             result.ticks += done["ticks"]
-        return done["ticks"], bool(done["ticks"]) and (ticks < left or within_s is not None)
+        return done["ticks"], bool(done["ticks"]) and not result.stopped and (ticks < left or within_s is not None)
+
+    def _add_records(self, more: dict[str, Any] | None) -> None:
+        """Add the rows of another piece to those that there are."""
+        if more is None:
+            return
+        found, series = msgspec.convert(more, Series), self.result.records
+        if series is None:
+            self.result.records = found
+        elif len(found.steps):
+            series.every = found.every
+            series.steps = np.concatenate((series.steps, found.steps))
+            for name, values in found.columns.items():
+                series.columns[name] = np.concatenate((series.columns[name], values))

@@ -20,12 +20,12 @@ from snapserv_client.protocol import (
     Progress,
     RequestHeader,
     StepArgs,
-    StepResult,
 )
 from snapserv_client.transport import has_input, receive_frames
 from snapserv_client.wire import MAGIC, MAX_BUFFERS, Frames, convert, leading_id, pack, readable_id, unpack
 
 from ..cell.holdings import notice_of
+from ..cell.ticks import SAID
 from ..errors import (
     BadRequestError,
     BusyError,
@@ -244,7 +244,7 @@ class Dispatcher:
                 self._service.nodes.counters.steps += result["ticks"]
                 call.tell(notice_of(step.node.path, held) for held in result.get("held", ()))
                 told = {"notices": call.notices} if call.notices else {}
-                said = {name: result[name] for name in StepResult.__struct_fields__}
+                said = {name: result[name] for name in SAID}
                 return pack({"id": call.id, "ok": said, **told})
         except SnapservError as cause:
             error = cause  # it cannot be sent

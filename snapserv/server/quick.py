@@ -104,7 +104,16 @@ class QuickSteps:
         """
         service, nodes = self._service, self._nodes
         atomic = service.options.atomic if args.atomic is None else args.atomic
-        if atomic or args.progress or reference is None or not self._open or not service.first_tree.is_set():
+        if (
+            atomic
+            or args.progress
+            or args.record
+            or args.until is not None
+            or args.snapshot
+            or reference is None
+            or not self._open
+            or not service.first_tree.is_set()
+        ):
             return None
         node = nodes.forest.find(reference)
         if node is None or node.kind != "branch" or node.faulted is not None or node.autosnap is not None:

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Awaitable
 from typing import Any
 
+import msgspec
 from snapserv_client import protocol
 
 from ...cell.holdings import notice_of
@@ -36,17 +37,46 @@ async def step(call: Call, args: protocol.StepArgs) -> protocol.StepResult:
     deadline_s = None if args.timeout_s is None else asyncio.get_running_loop().time() + args.timeout_s
     async with Turn(nodes.queue(node)):
         refuse_faulted(node, unless=call.key in nodes.processes.answers)
+        if args.snapshot is not None:
+            if args.until is None:
+                raise BadRequestError("a snapshot of a step is taken where a condition holds", hint="give until")
+            nodes.check_free(node.tree, args.snapshot)
         cell = nodes.cell(node)
         cell.on_progress = call.progress if args.progress else None
         call.stepping = Stepping(cell, key=call.key)
         work = call.stepping
         try:
-            return await stepping.step(nodes, node, work, args, atomic=atomic, deadline_s=deadline_s)
+            done = await stepping.step(nodes, node, work, args, atomic=atomic, deadline_s=deadline_s)
+            if args.snapshot is not None and done.stopped:
+                taken, _ = await nodes.take_snapshot(node, name=args.snapshot)
+                done.snapshot = nodes.info(taken)
+            return done
         finally:
             call.tell(notice_of(node.path, held) for held in work.held)
             call.stepping = None
             cell.on_progress = None
             nodes.look(node)
+
+
+@handles("record")
+async def record(call: Call, args: protocol.RecordArgs) -> protocol.Empty:
+    await call.service.planted()
+    nodes = call.service.nodes
+    node = nodes.branch(call.reference)
+    async with Turn(nodes.queue(node)):
+        await nodes.cell(node).ask("record", record=msgspec.to_builtins(args.record), every=args.every)
+    return protocol.Empty()
+
+
+@handles("records")
+async def records(call: Call, args: protocol.RecordsArgs) -> protocol.Records:
+    await call.service.planted()
+    nodes = call.service.nodes
+    node = nodes.find(call.reference)
+    queue = nodes.queue(node)
+    async with Turn(queue) if node.kind == "branch" else Turn(shared=[queue]), nodes.awake(node) as cell:
+        found = await cell.ask("records", after=args.after)
+    return msgspec.convert(found, protocol.Records)
 
 
 @handles("write")

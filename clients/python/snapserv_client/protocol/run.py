@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from .limits import MAX_BRANCHES, BranchCount, Name, NonNegative, Seconds, Ticks
+from .readings import Condition, Every, Readings, Records, Series
 from .values import Action, NodeInfo, NodeResult, Recording, Region, Rng
 from .verb import BRANCH_ERRORS, FORK_ERRORS, NODE_ERRORS, Arguments, Empty, Verb
 
@@ -23,6 +24,8 @@ __all__ = [
     "MarkArgs",
     "MarkResult",
     "Outcome",
+    "RecordArgs",
+    "RecordsArgs",
     "ReplayArgs",
     "RewindResult",
     "StepArgs",
@@ -37,6 +40,10 @@ class StepArgs(Arguments):
     With ``atomic`` all of it happens or nothing does: after any failure the branch goes on from the moment before,
     and ``details["rolled_back_to"]`` of the error is its step. The server's own default holds for nil. An atomic
     step that runs longer than ``timeout_s`` is ended, and is such a failure; others have no such limit.
+
+    ``record`` is what to look at after each tick whose step is a multiple of ``every``: it is kept in the branch
+    (see ``records``), and what this request adds to that is in its reply. The tick after which ``until`` holds is
+    the last one; ``snapshot`` is what to call a snapshot that is taken then.
     """
 
     ticks: Ticks = 1
@@ -44,18 +51,40 @@ class StepArgs(Arguments):
     progress: bool = False
     atomic: bool | None = None
     timeout_s: Seconds | None = None
+    record: Readings = []
+    every: Every = 1
+    until: Condition | None = None
+    snapshot: Name | None = None
 
 
-class StepResult(msgspec.Struct):
+class StepResult(msgspec.Struct, omit_defaults=True):
     """Where the branch stands now, and what the last tick put out.
 
-    ``ticks`` are fewer than asked where the simulation finished; a step of one that has is a ``bad_request``.
+    ``ticks`` are fewer than asked where the simulation finished; a step of one that has is a ``bad_request``. Where
+    there was a condition, ``stopped`` says whether it has held, and ``snapshot`` is what was taken for that; where
+    something was to be recorded, ``records`` has what this request adds.
     """
 
     step: int
     ticks: int
     outputs: Any
     elapsed_us: int
+    stopped: bool | None = None
+    records: Series | None = None
+    snapshot: NodeInfo | None = None
+
+
+class RecordArgs(Arguments):
+    """What to record from now on, whoever steps the branch or one that is made of it; nothing with no readings."""
+
+    record: Readings = []
+    every: Every = 1
+
+
+class RecordsArgs(Arguments):
+    """From which step on to tell what was recorded."""
+
+    after: NonNegative = 0
 
 
 class WriteArgs(Arguments):
@@ -94,6 +123,7 @@ class ExpandArgs(Arguments):
     each of ``policy_ticks`` more. ``read`` names fields, outputs and exported methods that are called at the end,
     and all outputs are returned if it is empty; ``sum`` names outputs to add up over all ticks. ``keep`` says which
     children become nodes: ``best`` of them by the output or sum ``by``, the ``largest`` or the smallest. With
+    ``record``, ``every`` and ``until`` are those of a step, for each child. With
     ``stream`` each outcome is sent in a message of its own as soon as it is there, so that there may be any number
     of arrays in all of them together; without, they have to fit into one reply.
     """
@@ -113,6 +143,9 @@ class ExpandArgs(Arguments):
     keep_as: Literal["branch", "snapshot"] = "branch"
     timeout_s: Seconds | None = None
     stream: bool = False
+    record: Readings = []
+    every: Every = 1
+    until: Condition | None = None
 
 
 class Outcome(msgspec.Struct):
@@ -131,6 +164,8 @@ class Outcome(msgspec.Struct):
     finished: bool = False
     elapsed_us: int = 0
     error: dict[str, Any] | None = None
+    stopped: bool | None = None
+    records: Series | None = None
 
 
 class Kept(msgspec.Struct):
@@ -222,6 +257,24 @@ VERBS = (
         (*BRANCH_ERRORS, *FORK_ERRORS, "faulted", "interrupted", "simulation_error", "timeout"),
         once=True,
         reads=False,
+    ),
+    Verb(
+        "record",
+        "branch",
+        "record outputs and numbers of fields from now on",
+        RecordArgs,
+        Empty,
+        BRANCH_ERRORS,
+        reads=False,
+    ),
+    Verb(
+        "records",
+        "node",
+        "what was recorded at a node and before it",
+        RecordsArgs,
+        Records,
+        NODE_ERRORS,
+        reads=True,
     ),
     Verb(
         "write",

@@ -1,0 +1,59 @@
+"""What is recorded at a node, where anything is: most nodes record nothing, and have none of it in their memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..simulation.base import Simulation
+    from .recorder import Recorder
+    from .watching import Watch
+
+
+class Records:
+    """The recorder of a node, made when there is something to record: what is mapped is forked."""
+
+    def __init__(self) -> None:
+        self._recorder: Recorder | None = None
+
+    def watch(self, simulation: Simulation, request: Mapping[str, Any], step: int) -> Watch | None:
+        """Return what looks at each tick of a request that begins at a step; None where nothing is to be looked at.
+
+        Raises:
+            BadRequestError: The request asks for what cannot be looked at.
+            NotFoundError: It asks for a field, or an exported method, that is not there.
+        """
+        if self._recorder is None and not request.get("record") and request.get("until") is None:
+            return None
+        from .watching import Watch
+
+        watch = Watch(simulation, self._made(), request, step)
+        return watch if watch.looks else None
+
+    def order(self, simulation: Simulation, request: Mapping[str, Any]) -> None:
+        """Record something from now on, whoever steps: ``record``, readings, ``every`` so many ticks.
+
+        Raises:
+            BadRequestError: A reading is none.
+            NotFoundError: It is of no field.
+        """
+        from .watching import readings_of
+
+        self._made().order(simulation, readings_of(request), request["every"])
+
+    def tell(self, after: int) -> list[dict[str, Any]]:
+        """Return all that was recorded later than a step, as a message carries it."""
+        return [] if self._recorder is None else self._recorder.told(after)
+
+    def cut(self, step: int) -> None:
+        """Forget what is later than a step."""
+        if self._recorder is not None:
+            self._recorder.cut(step)
+
+    def _made(self) -> Recorder:
+        if self._recorder is None:
+            from .recorder import Recorder
+
+            self._recorder = Recorder()
+        return self._recorder
