@@ -30,13 +30,17 @@ from .files import Files
 from .history import History, Trail
 from .holdings import Holdings
 from .loop import Cell
+from .records import Records
 from .scoreboard import Scoreboard
+from .ticks import Ticks
 
 VARIABLE = "SNAPSERV_IMMORTAL"
 """``off`` has everything counted, and code lie where it was loaded."""
 
 RUN: dict[Any, str] = {
-    Cell: "run _run_ticks _first_tick _reply _freeze _tell_of_snapshot _refuse_what_cannot_be_cloned",
+    Cell: "run _run_ticks _reply _freeze _tell_of_snapshot _refuse_what_cannot_be_cloned",
+    Ticks: "run _first_tick",
+    Records: "watch",
     link.CellEnd: "send next_request receive _receive fileno",
     link: "encode decode",
     wire: "pack unpack _refuse_hollow",
