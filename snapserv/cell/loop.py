@@ -380,6 +380,7 @@ class Cell:
         number = request["number"]
 
         def do(op: str, **arguments: Any) -> Any:
+            self._history.catch_up()  # what was put out may be a view of what this changes
             return self._handlers[op]({"number": number, "slot": self._slot, **arguments}, None)
 
         try:
