@@ -119,7 +119,7 @@ class GymSimulation(Forwarding):
             "truncated": bool(truncated),
             "info": sendable(info),
         }
-        sdl.end_threads()
+        sdl.let_go()
         return self.last
 
     @exported
@@ -135,12 +135,13 @@ class GymSimulation(Forwarding):
         if seed is not None and callable(getattr(engine, "set_initial_seeds", None)):
             engine.set_initial_seeds(core=seed, disp=seed, reseed=False)  # of NLE, whose reset takes none
         observation, info = self.env.reset(seed=seed, options=options)
+        self._seed_new_spaces()
         self.finished = False
         self.last = {
             "observation": self._seen(observation),
             "info": sendable(info),
         }
-        sdl.end_threads()
+        sdl.let_go()
         return self.last
 
     @exported
@@ -178,7 +179,7 @@ class GymSimulation(Forwarding):
             plain.render_mode = mode
         if frame is None:
             raise BadRequestError("the environment renders nothing so", hint='set kwargs to {"render_mode": …}')
-        sdl.end_threads()
+        sdl.let_go()
         return frame
 
     @exported
@@ -235,14 +236,18 @@ class GymSimulation(Forwarding):
 
         Gymnasium draws a seed for a space when it is first asked for a value: another in every branch.
         """
-        env = self.env
-        while True:
-            for space in (env.action_space, env.observation_space):
-                if anew or space._np_random is None:
-                    space.seed(seed)
-            if not isinstance(env, gymnasium.Wrapper):
-                return
-            env = env.env
+        for space in self._spaces():
+            if anew or space._np_random is None:
+                space.seed(seed)
+
+    def _seed_new_spaces(self) -> None:
+        """Seed the spaces that a reset has made: some environments make theirs in each."""
+        if any(space._np_random is None for space in self._spaces()):
+            self._seed_spaces(int(self.rng.integers(1 << 31)), anew=False)
+
+    def _spaces(self) -> list[gymnasium.Space[Any]]:
+        layers = self.holders
+        return [space for env in layers for space in (env.action_space, env.observation_space)]
 
     def _frames(self) -> str | None:
         return "rgb_array" if "rgb_array" in self.env.metadata.get("render_modes", ()) else None

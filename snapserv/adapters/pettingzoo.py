@@ -100,7 +100,7 @@ class PettingZooSimulation(Forwarding):
         for at, agent in enumerate(self.env.possible_agents):
             self.env.action_space(agent).seed(seed + at)
         self.export()
-        sdl.end_threads()
+        sdl.let_go()
 
     @exported
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -132,7 +132,7 @@ class PettingZooSimulation(Forwarding):
             BadRequestError: It renders nothing as it was made.
         """
         frame = self.env.render()
-        sdl.end_threads()
+        sdl.let_go()
         if frame is None:
             raise BadRequestError("the environment renders nothing so", hint='set kwargs to {"render_mode": …}')
         return frame
@@ -194,7 +194,7 @@ class ParallelSimulation(PettingZooSimulation):
         actions = {agent: self._action(agent, inputs.actions[agent]) for agent in self.env.agents}
         self.put(self.prepare_settings(inputs.set))
         self._took(*self.env.step(actions))
-        sdl.end_threads()
+        sdl.let_go()
         return self.outputs()
 
     @exported
@@ -252,7 +252,7 @@ class AECSimulation(PettingZooSimulation):
         action = None if is_done else self._action(agent, inputs.action)
         self.put(self.prepare_settings(inputs.set))
         self.env.step(action)
-        sdl.end_threads()
+        sdl.let_go()
         return self.outputs()
 
     @exported

@@ -259,6 +259,7 @@ def test_what_draws_and_plays_sounds_branches(serve: Serve) -> None:
     with serve("object:tests.simulations.beeper:Beeper").connect() as server:
         main = server.branch("main")
         assert main.step(3).outputs == {"count": 3}
+        assert not main.call("joysticks")
         twins = main.snapshot().branch(2)
         for each in (main, *twins):
             assert each.step(2).outputs == {"count": 5}
