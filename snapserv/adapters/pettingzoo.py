@@ -22,8 +22,9 @@ import numpy as np
 import pettingzoo  # type: ignore[import-untyped,import-not-found,unused-ignore]
 from snapserv_client.spaces import action_from_wire, space_to_wire, value_to_wire
 
-from snapserv.errors import BadRequestError, NotFoundError, SimulationError
+from snapserv.errors import BadRequestError, NotFoundError, SimulationError, UnsupportedError
 from snapserv.simulation.base import Simulation, exported
+from snapserv.simulation.blame import lacking
 
 from . import sdl
 from .forwarding import Forwarding
@@ -37,7 +38,8 @@ def adapt(rest: str) -> type[Simulation]:
 
     Raises:
         NotFoundError: There is no such module.
-        BadRequestError: The module makes no environment of the kind that is asked for, or needs more packages.
+        BadRequestError: The module makes no environment of the kind that is asked for.
+        UnsupportedError: It needs packages that are not installed.
     """
     api, colon, place = rest.partition(":")
     if not colon or api not in APIS:
@@ -71,7 +73,7 @@ def _makers(place: str) -> Mapping[str, Callable[..., Any]]:
             raise NotFoundError(
                 f"no module {cause.name!r}", hint="pettingzoo:FAMILY/NAME_vN, or a module"
             ) from cause
-        raise BadRequestError(f"{place} needs more: {cause}", hint="install what it names") from cause
+        raise UnsupportedError(f"{place} needs more: {cause}", hint=lacking(cause)) from cause
     return {api: getattr(module, each) for api, each in APIS.items() if callable(getattr(module, each, None))}
 
 
