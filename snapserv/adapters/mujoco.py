@@ -125,7 +125,7 @@ class MujocoSimulation(Forwarding):
 
     @exported
     def render(self, height: int = 240, width: int = 320, camera: int | str = -1) -> Any:
-        """Return a frame, uint8, shape (height, width, 3), of a camera by its number or name; by default a free one.
+        """Return a frame, uint8, shape (height, width, 3), of a camera by number or name; a free one by default.
 
         Raises:
             BadRequestError: There is no such camera, or the model's ``offwidth`` and ``offheight`` are smaller.

@@ -1,11 +1,11 @@
 """Frames that MuJoCo draws by OpenGL, in a process that has no screen and one thread.
 
 What draws is EGL or, where there is none, OSMesa: neither needs a display, and Mesa's llvmpipe, which both come to
-without a graphics card, draws in the thread that asks (``LP_NUM_THREADS=0``, with which cells start). It is chosen when
-the first frame is wanted, since it takes ten times the mappings of everything else; ``MUJOCO_GL`` wins.
+without a graphics card, draws in the thread that asks (``LP_NUM_THREADS=0``, with which cells start). It is chosen
+when the first frame is wanted, since it maps more files than everything else together; ``MUJOCO_GL`` wins.
 
-Sources: MuJoCo's bindings, https://mujoco.readthedocs.io/en/stable/python.html#rendering; Mesa's environment variables,
-https://docs.mesa3d.org/envvars.html
+Sources: MuJoCo's bindings, https://mujoco.readthedocs.io/en/stable/python.html#rendering, and Mesa's environment
+variables, https://docs.mesa3d.org/envvars.html
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ PLATFORMS = (("egl", ("libEGL.so.1",)), ("osmesa", ("libOSMesa.so", "libOSMesa.s
 """What MuJoCo calls each of them, and the libraries that are tried for it."""
 CHOOSERS = ("mujoco.rendering.classic.gl_context", "mujoco.gl_context", "dm_control._render")
 """Modules that choose when they are imported, which is before a frame is wanted."""
+MET = ("FatalError",)
+"""What MuJoCo raises besides, by its name, since this module imports nothing of it."""
 INSTALL = "install libegl1 and libgl1-mesa-dri, or libosmesa6, where the server runs; or start it with MUJOCO_GL"
 
 
@@ -42,7 +44,7 @@ def drawing() -> Iterator[None]:
     except ValueError as cause:
         raise BadRequestError(f"it cannot be drawn so: {' '.join(str(cause).split())}") from cause
     except Exception as cause:
-        if type(cause).__name__ != "FatalError" and not isinstance(cause, (ImportError, RuntimeError, AttributeError)):
+        if type(cause).__name__ not in MET and not isinstance(cause, (ImportError, RuntimeError, AttributeError)):
             raise
         chosen = os.environ.get("MUJOCO_GL", "")
         raise UnsupportedError(

@@ -1,7 +1,7 @@
 """Whose threads they are: of which library, and what keeps it from starting them.
 
 A thread's name seldom says it, and the kernel does not. But the stack of a thread ends in the function that it was
-started with, which is code of the library that wanted it, and that lies in a file.
+started with, which is code of the library that kept it, and that lies in a file.
 """
 
 from __future__ import annotations
@@ -54,11 +54,12 @@ SETTLES_IN_S = 0.2
 
 
 class Thread(NamedTuple):
-    """A thread: its name, whose it is ("" where that cannot be told), and the cure ("" so too)."""
+    """A thread: its name, whose it is and the cure ("" where that cannot be told), and whether it is the one to keep."""
 
     name: str
     owner: str
     cure: str
+    kept: bool = False
 
     def __str__(self) -> str:
         return f"{self.name} of {self.owner}" if self.owner else self.name
@@ -72,7 +73,7 @@ def owned(task: int, name: str) -> Thread:
         name: As it is called.
     """
     if task == os.getpid():
-        return Thread(name, "", "")
+        return Thread(name, "", "", kept=True)
     frame = _pythons(task)
     path = _started_in(task) if frame is None else _outermost(frame)
     package = package_of(path)
@@ -89,7 +90,10 @@ def advice(threads: list[Thread]) -> str:
     for thread in threads:
         if thread.owner and thread.owner not in said:
             said[thread.owner] = f"{thread.owner}: {thread.cure or 'no cure is known'}"
-    return "; ".join([*said.values(), "threads of your own must end before setup and step return"])
+    libraries = {owner for _, owner, _ in CURES}
+    if any(not thread.kept and thread.owner not in libraries for thread in threads):
+        said[""] = "threads of your own must end before setup and step return"
+    return "; ".join(said.values())
 
 
 def _pythons(task: int) -> FrameType | None:

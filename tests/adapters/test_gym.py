@@ -356,7 +356,10 @@ def test_spaces_that_each_reset_makes_anew_draw_by_the_seed_and_are_the_branchs_
             branch.call("reset")
         return actions
 
-    with local("gym:odd_environments:Remade-v0", seed=5) as server, local("gym:odd_environments:Remade-v0", seed=5) as other:
+    with (
+        local("gym:odd_environments:Remade-v0", seed=5) as server,
+        local("gym:odd_environments:Remade-v0", seed=5) as other,
+    ):
         main = server.branch("main")
         before = main.snapshot()
         first = drawn(main)
