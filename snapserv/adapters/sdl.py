@@ -1,8 +1,8 @@
 """What SDL keeps once pygame has drawn or played something, with which nothing can be branched: it is ended here.
 
 The timer's thread counts for sounds and repeated keys, of which there are none here, and is started again when it
-must be. That of a sound device feeds it; without the device, what is played is silent and never ends. And the search for
-joysticks watches for new ones, by a descriptor of the kernel's.
+must be. That of a sound device feeds it; without the device, what is played is silent and never ends. And the
+search for joysticks watches for new ones, by a descriptor of the kernel's.
 
 Sources: SDL's reference, https://wiki.libsdl.org/SDL2/SDL_QuitSubSystem and SDL_CloseAudioDevice
 """

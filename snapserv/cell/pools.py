@@ -34,13 +34,22 @@ CURES = (
         "SDL",
         "no pygame.time.Clock, and pygame.display.init() for pygame.init()",
     ),
-    (r"openmm", "OpenMM", ""),
+    (
+        r"openmm",
+        "OpenMM",
+        "they end with the Context: before setup and step return keep its createCheckpoint(), and let go of it; "
+        "the next step makes another, and loads that",
+    ),
     (r"polars|jemalloc_bg_thd", "Polars", ""),
     (r"jax|xla", "XLA (JAX)", ""),
     (r"tensorflow|^tf_", "TensorFlow", ""),
     (r"libjvm|^GC Thread|^VM Thread", "the Java virtual machine", ""),
     (r"mini_racer|^V8 ", "V8", ""),
-    (r"taichi", "Taichi", ""),
+    (
+        r"taichi",
+        "Taichi",
+        "ti.reset() ends them: before setup and step return keep what fields hold with to_numpy(), and call it",
+    ),
     (r"tokio|rayon", "a pool of Rust's", ""),
 )
 """A pattern of a library's file or of a thread's name, what people call it, and what starts it without threads; ""
@@ -54,7 +63,7 @@ SETTLES_IN_S = 0.2
 
 
 class Thread(NamedTuple):
-    """A thread: its name, whose it is and the cure ("" where that cannot be told), and whether it is the one to keep."""
+    """A thread: its name, whose it is and the cure ("" where that cannot be told), and whether it is to be kept."""
 
     name: str
     owner: str

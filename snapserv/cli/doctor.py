@@ -53,7 +53,7 @@ def doctor(
 
 
 def _lines(findings: Sequence[Finding]) -> Any:
-    """Return an entry a line; below those with which something is wrong, all that is known and what is to be done."""
+    """Return an entry a line; below those with which something is wrong, all that is known and what to do."""
     from rich.console import Group
     from rich.text import Text
 

@@ -171,7 +171,7 @@ def _examine(request: Mapping[str, Any], known: set[int]) -> dict[str, Any]:
 
 
 class _Tried(NamedTuple):
-    """A simulation that is tried out, what it reads, inputs of its ticks, and a digest of each tick of its clones."""
+    """A simulation that is tried out, what it reads, inputs of ticks, and a digest of each tick of its clones."""
 
     simulation: Simulation
     readings: Readings
