@@ -61,15 +61,19 @@ def _lines(findings: Sequence[Finding]) -> Any:
 
     wide = max(len(finding.what) for finding in findings)
     parts: list[Any] = []
+    cut = False
     for finding in findings:
         sign, style = SIGNS[finding.verdict]
         room = max(results.width - wide - 3, LEAST)
         line = Text(no_wrap=True).append(sign, style).append(f" {finding.what.ljust(wide)} ")
         parts.append(line.append(_fitting(finding.found, room)))
+        cut |= finding.verdict == "ok" and len(finding.found) > room
         if finding.verdict != "ok" and len(finding.found) > room:
             parts += _indented(finding.found, results.width)
         if finding.improve:
             parts += _indented(f"→ {finding.improve}", results.width, style)
+    if cut:
+        parts += _indented("what was cut is whole in a wider terminal, and with --json", results.width, "dim")
     return Group(*parts)
 
 
