@@ -22,7 +22,9 @@ from dm_env import specs
 from snapserv.errors import BadRequestError, NotFoundError, UnsupportedError
 from snapserv.simulation.base import Simulation, exported
 
+from . import opengl
 from .forwarding import Forwarding, Wrapping
+from .schemes import unusable
 from .wrapping import found, sendable
 
 
@@ -44,6 +46,8 @@ def adapt(rest: str) -> type[Simulation]:
         raise UnsupportedError(
             f"dm:{rest} needs dm_control, which is not installed", hint="pip install 'snapserv[dm]'"
         ) from cause
+    except Exception as cause:
+        raise unusable(f"dm:{rest}", "dm_control", cause) from cause
     known = [f"{domain}/{task}" for domain, task in suite.ALL_TASKS]
     if rest not in known:
         close = difflib.get_close_matches(rest, known, n=3)
@@ -98,17 +102,14 @@ class DmSimulation(Forwarding):
         """Return a frame, uint8, shape (height, width, 3).
 
         Raises:
-            BadRequestError: The environment has no physics that draws, or this machine has no OpenGL.
+            BadRequestError: The environment has no physics that draws, or no such camera.
+            UnsupportedError: This machine has no OpenGL.
         """
         draw = getattr(getattr(self.env, "physics", None), "render", None)
         if not callable(draw):
             raise BadRequestError("the environment renders nothing")
-        try:
+        with opengl.drawing():
             return draw(height, width, camera_id=camera)
-        except (ImportError, RuntimeError, AttributeError) as cause:
-            raise BadRequestError(
-                f"it cannot be drawn here: {cause}", hint="set MUJOCO_GL=egl or osmesa for the server"
-            ) from cause
 
     @exported
     def random_action(self) -> dict[str, Any]:

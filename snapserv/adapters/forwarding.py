@@ -108,7 +108,7 @@ class Wrapping(Forwarding):
         sdl.play_nothing()
         self.model = self.make(**params)
         self.export()
-        sdl.end_threads()
+        sdl.let_go()
 
     def make(self, **params: Any) -> Any:
         """Return the model."""
@@ -146,7 +146,7 @@ class Stepping(Wrapping):
         if not self.takes_set:
             self.put(self.prepare_settings(arguments.pop(SET)))
         result = getattr(self.model, self.stepping)(**arguments)
-        sdl.end_threads()
+        sdl.let_go()
         return result
 
 
@@ -180,7 +180,7 @@ def _forwarded(kind: type, adapter: type[Forwarding], name: str) -> Any:
 
     def forward(self: Forwarding, *args: Any, **kwargs: Any) -> Any:
         result = sendable(getattr(self.authors, name)(*args, **kwargs))
-        sdl.end_threads()
+        sdl.let_go()
         return result
 
     forward.__name__ = name

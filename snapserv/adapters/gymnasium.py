@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Annotated, Any, ClassVar
 
 import gymnasium
@@ -16,10 +17,11 @@ import numpy as np
 from gymnasium.utils import seeding
 from snapserv_client.spaces import action_from_wire, space_to_wire, value_to_wire
 
-from snapserv.errors import BadRequestError, NotFoundError, SimulationError, SnapservError
+from snapserv.errors import BadRequestError, NotFoundError, SimulationError, SnapservError, UnsupportedError
 from snapserv.simulation.base import Simulation, exported
+from snapserv.simulation.blame import lacking
 
-from . import sdl
+from . import opengl, sdl
 from .forwarding import Forwarding
 from .wrapping import sendable
 
@@ -78,6 +80,7 @@ class GymSimulation(Forwarding):
         Raises:
             NotFoundError: None of that id is registered; close matches are named.
             BadRequestError: No id, arguments that it does not take, or a client that names a module.
+            UnsupportedError: It needs a package that is not installed.
         """
         if ":" in env_id and env_id != self.served:
             raise BadRequestError(
@@ -90,13 +93,13 @@ class GymSimulation(Forwarding):
         try:
             return gymnasium.make(chosen, **kwargs)
         except gymnasium.error.DependencyNotInstalled as cause:
-            raise BadRequestError(f"{chosen} needs more: {cause}", hint="install what it names") from cause
+            raise UnsupportedError(f"{chosen} needs more: {cause}", hint="install what it names") from cause
         except ModuleNotFoundError as cause:
             if chosen.startswith(f"{cause.name}:"):
                 raise NotFoundError(
                     f"no module called {cause.name!r}", hint="run in the folder that holds it"
                 ) from cause
-            raise BadRequestError(f"{chosen} needs more: {cause}", hint="install what it names") from cause
+            raise UnsupportedError(f"{chosen} needs more: {cause}", hint=lacking(cause)) from cause
         except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as cause:
             raise NotFoundError(f"no environment {chosen!r}: {cause}", hint=_close_to(chosen)) from cause
         except (TypeError, ValueError, LookupError, AssertionError, gymnasium.error.Error) as cause:
@@ -119,7 +122,7 @@ class GymSimulation(Forwarding):
             "truncated": bool(truncated),
             "info": sendable(info),
         }
-        sdl.end_threads()
+        sdl.let_go()
         return self.last
 
     @exported
@@ -135,12 +138,13 @@ class GymSimulation(Forwarding):
         if seed is not None and callable(getattr(engine, "set_initial_seeds", None)):
             engine.set_initial_seeds(core=seed, disp=seed, reseed=False)  # of NLE, whose reset takes none
         observation, info = self.env.reset(seed=seed, options=options)
+        self._seed_new_spaces()
         self.finished = False
         self.last = {
             "observation": self._seen(observation),
             "info": sendable(info),
         }
-        sdl.end_threads()
+        sdl.let_go()
         return self.last
 
     @exported
@@ -164,21 +168,23 @@ class GymSimulation(Forwarding):
         """Return a frame, uint8, shape (height, width, 3); or what else the environment renders.
 
         Raises:
-            BadRequestError: It renders nothing, or what it needs to is not installed.
+            BadRequestError: It renders nothing.
+            UnsupportedError: What it needs is not installed: a package, or OpenGL.
         """
         plain = self.env.unwrapped
         mode = plain.render_mode
         try:
             # Only for this frame: where they are told to draw, some take much longer for each step.
             plain.render_mode = mode or self._frames()
-            frame = self.env.render()
+            with opengl.drawing() if hasattr(plain, "mujoco_renderer") else nullcontext():
+                frame = self.env.render()
         except gymnasium.error.DependencyNotInstalled as cause:
-            raise BadRequestError(f"to render, it needs more: {cause}", hint="install what it names") from cause
+            raise UnsupportedError(f"to render, it needs more: {cause}", hint="install what it names") from cause
         finally:
             plain.render_mode = mode
         if frame is None:
             raise BadRequestError("the environment renders nothing so", hint='set kwargs to {"render_mode": …}')
-        sdl.end_threads()
+        sdl.let_go()
         return frame
 
     @exported
@@ -235,14 +241,18 @@ class GymSimulation(Forwarding):
 
         Gymnasium draws a seed for a space when it is first asked for a value: another in every branch.
         """
-        env = self.env
-        while True:
-            for space in (env.action_space, env.observation_space):
-                if anew or space._np_random is None:
-                    space.seed(seed)
-            if not isinstance(env, gymnasium.Wrapper):
-                return
-            env = env.env
+        for space in self._spaces():
+            if anew or space._np_random is None:
+                space.seed(seed)
+
+    def _seed_new_spaces(self) -> None:
+        """Seed the spaces that a reset has made: some environments make theirs in each."""
+        if any(space._np_random is None for space in self._spaces()):
+            self._seed_spaces(int(self.rng.integers(1 << 31)), anew=False)
+
+    def _spaces(self) -> list[gymnasium.Space[Any]]:
+        layers = self.holders
+        return [space for env in layers for space in (env.action_space, env.observation_space)]
 
     def _frames(self) -> str | None:
         return "rgb_array" if "rgb_array" in self.env.metadata.get("render_modes", ()) else None

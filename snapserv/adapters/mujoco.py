@@ -19,6 +19,7 @@ import numpy as np
 from snapserv.errors import BadRequestError, NotFoundError, SimulationError
 from snapserv.simulation.base import Simulation, exported
 
+from . import opengl
 from .forwarding import Forwarding
 
 _UNSTABLE = ("mjWARN_BADQPOS", "mjWARN_BADQVEL", "mjWARN_BADQACC")
@@ -66,6 +67,7 @@ class MujocoSimulation(Forwarding):
         if timestep:
             self.model.opt.timestep = timestep
         self.data = mujoco.MjData(self.model)
+        self._renderer: Any = None
         self.chance = self.rng  # there from the beginning, so that branches have streams of their own
         self.reset(keyframe)
 
@@ -120,6 +122,20 @@ class MujocoSimulation(Forwarding):
             mujoco.mj_resetData(self.model, self.data)
         mujoco.mj_forward(self.model, self.data)
         return self.outputs()
+
+    @exported
+    def render(self, height: int = 240, width: int = 320, camera: int | str = -1) -> Any:
+        """Return a frame, uint8, shape (height, width, 3), of a camera by number or name; a free one by default.
+
+        Raises:
+            BadRequestError: There is no such camera, or the model's ``offwidth`` and ``offheight`` are smaller.
+            UnsupportedError: This machine has no OpenGL.
+        """
+        with opengl.drawing():
+            if self._renderer is None or (self._renderer.height, self._renderer.width) != (height, width):
+                self._renderer = mujoco.Renderer(self.model, height, width)
+            self._renderer.update_scene(self.data, camera)
+            return self._renderer.render()
 
     @exported
     def random_action(self) -> dict[str, Any]:

@@ -22,8 +22,9 @@ import numpy as np
 import pettingzoo  # type: ignore[import-untyped,import-not-found,unused-ignore]
 from snapserv_client.spaces import action_from_wire, space_to_wire, value_to_wire
 
-from snapserv.errors import BadRequestError, NotFoundError, SimulationError
+from snapserv.errors import BadRequestError, NotFoundError, SimulationError, UnsupportedError
 from snapserv.simulation.base import Simulation, exported
+from snapserv.simulation.blame import lacking
 
 from . import sdl
 from .forwarding import Forwarding
@@ -37,7 +38,8 @@ def adapt(rest: str) -> type[Simulation]:
 
     Raises:
         NotFoundError: There is no such module.
-        BadRequestError: The module makes no environment of the kind that is asked for, or needs more packages.
+        BadRequestError: The module makes no environment of the kind that is asked for.
+        UnsupportedError: It needs packages that are not installed.
     """
     api, colon, place = rest.partition(":")
     if not colon or api not in APIS:
@@ -71,7 +73,7 @@ def _makers(place: str) -> Mapping[str, Callable[..., Any]]:
             raise NotFoundError(
                 f"no module {cause.name!r}", hint="pettingzoo:FAMILY/NAME_vN, or a module"
             ) from cause
-        raise BadRequestError(f"{place} needs more: {cause}", hint="install what it names") from cause
+        raise UnsupportedError(f"{place} needs more: {cause}", hint=lacking(cause)) from cause
     return {api: getattr(module, each) for api, each in APIS.items() if callable(getattr(module, each, None))}
 
 
@@ -100,7 +102,7 @@ class PettingZooSimulation(Forwarding):
         for at, agent in enumerate(self.env.possible_agents):
             self.env.action_space(agent).seed(seed + at)
         self.export()
-        sdl.end_threads()
+        sdl.let_go()
 
     @exported
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -132,7 +134,7 @@ class PettingZooSimulation(Forwarding):
             BadRequestError: It renders nothing as it was made.
         """
         frame = self.env.render()
-        sdl.end_threads()
+        sdl.let_go()
         if frame is None:
             raise BadRequestError("the environment renders nothing so", hint='set kwargs to {"render_mode": …}')
         return frame
@@ -194,7 +196,7 @@ class ParallelSimulation(PettingZooSimulation):
         actions = {agent: self._action(agent, inputs.actions[agent]) for agent in self.env.agents}
         self.put(self.prepare_settings(inputs.set))
         self._took(*self.env.step(actions))
-        sdl.end_threads()
+        sdl.let_go()
         return self.outputs()
 
     @exported
@@ -252,7 +254,7 @@ class AECSimulation(PettingZooSimulation):
         action = None if is_done else self._action(agent, inputs.action)
         self.put(self.prepare_settings(inputs.set))
         self.env.step(action)
-        sdl.end_threads()
+        sdl.let_go()
         return self.outputs()
 
     @exported

@@ -32,7 +32,7 @@ from .holdings import ADVICE, Held, Holdings
 from .link import CellEnd, encode, unsendable
 from .rollout import play, refuse_finished
 from .scoreboard import Scoreboard
-from .threads import refuse_threads
+from .threads import refuse_threads, told_of_threads
 from .writing import write_field
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ class Cell:
         if done and not self._looked_after_a_tick:
             self._looked_after_a_tick = True  # by the branches of this one as well
             found = self._holdings.look((*self._asker.descriptors, *rebaser.touched.descriptors), rebaser.building)
-            told["held"] = [_told(each) for each in found]
+            told["held"] = [*map(_told, found), *told_of_threads()]
         return told
 
     def _first_tick(self, inputs: Any) -> Any:
@@ -380,6 +380,7 @@ class Cell:
         number = request["number"]
 
         def do(op: str, **arguments: Any) -> Any:
+            self._history.catch_up()  # what was put out may be a view of what this changes
             return self._handlers[op]({"number": number, "slot": self._slot, **arguments}, None)
 
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..errors import FaultedError, NodeDiedError, SnapservError, StepInterruptedError
+from ..errors import FaultedError, NodeDiedError, SnapservError, StepInterruptedError, UnsupportedError
 from .nodes import Nodes
 from .tree import Node
 
@@ -42,11 +42,12 @@ def note_fault(nodes: Nodes, branch: Node, error: SnapservError) -> None:
     """Mark a branch, whose turn the caller holds, where ``error`` says that the simulation raised in the middle.
 
     It did not where the process ended, where a step stopped between two ticks, where only the result could not be
-    sent, and where the request was refused before any tick: that is the caller's fault, and changes nothing.
+    sent, and where the request was refused before any tick: that is the caller's fault, or the machine lacks what
+    it takes, and changes nothing.
     """
     ended = branch.death is not None or isinstance(error, NodeDiedError)
     whole = ended or isinstance(error, StepInterruptedError) or error.details.get("completed", False)
-    refused = error.fault == "caller" and not error.details.get("ticks")
+    refused = (error.fault == "caller" or isinstance(error, UnsupportedError)) and not error.details.get("ticks")
     if not whole and not refused:
         nodes.look(branch)
         nodes.fault(branch, error.message)

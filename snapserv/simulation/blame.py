@@ -37,6 +37,13 @@ def named(cause: BaseException) -> str:
     return f"{type(cause).__name__} at {os.path.basename(last.filename)}:{last.lineno}{line}"
 
 
+def lacking(cause: BaseException) -> str:
+    """Return what to do about a module that is not installed; "" where that is not what is wrong."""
+    if not isinstance(cause, ModuleNotFoundError) or cause.name is None:
+        return ""
+    return f"install what brings the module {cause.name!r}, where the server runs"
+
+
 def blame(cause: BaseException, what: str) -> SnapservError:
     """Return the error to report for ``cause``, raised in ``what``; a process that wants to exit may."""
     if isinstance(cause, SnapservError):
@@ -46,6 +53,6 @@ def blame(cause: BaseException, what: str) -> SnapservError:
     text = "".join(traceback.format_exception(cause))
     return SimulationError(
         f"{what} raised {named(cause)}",
-        hint="the traceback is in details",
+        hint=lacking(cause) or "the traceback is in details",
         details={"type": type(cause).__name__, "traceback": text[-MOST_TRACEBACK:]},
     )

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import BadRequestError, NotFoundError, SimulationError, SnapservError
+from .blame import lacking
 
 
 def search(folders: Iterable[str]) -> None:
@@ -75,7 +76,7 @@ def load_object(target: str, *, wanted: str, fits: Callable[[Any], bool]) -> Any
 def _failed_import(place: str, cause: Exception) -> SimulationError:
     return SimulationError(
         f"{place} cannot be imported: {type(cause).__name__}: {cause}",
-        hint="; ".join(getattr(cause, "__notes__", ())),
+        hint="; ".join(getattr(cause, "__notes__", ())) or lacking(cause),
         details={"traceback": traceback.format_exc()},
     )
 
