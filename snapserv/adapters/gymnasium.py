@@ -14,6 +14,7 @@ import gymnasium
 import msgspec
 import numpy as np
 from gymnasium.utils import seeding
+from snapserv_client.plain import Value
 from snapserv_client.spaces import action_from_wire, space_to_wire, value_to_wire
 
 from snapserv.errors import BadRequestError, NotFoundError, SimulationError, SnapservError
@@ -46,13 +47,13 @@ class GymSimulation(Forwarding):
     class Inputs(msgspec.Struct):
         """A value of the action space; what is an array there may be a list. Attributes are ``set`` before."""
 
-        action: Any = None
-        set: dict[str, Any] | None = None
+        action: Value = None
+        set: dict[str, Value] | None = None
 
     def setup(
         self,
         env_id: str = "",
-        kwargs: dict[str, Any] = {},  # noqa: B006 - it is read only, and clients are told it
+        kwargs: dict[str, Value] = {},  # noqa: B006 - it is read only, and clients are told it
         wrappers: list[Wrapper] = [],  # noqa: B006
         seed: Annotated[int, msgspec.Meta(ge=0)] = 0,
     ) -> None:
@@ -102,7 +103,7 @@ class GymSimulation(Forwarding):
         except (TypeError, ValueError, LookupError, AssertionError, gymnasium.error.Error) as cause:
             raise BadRequestError(f"{chosen}: {type(cause).__name__}: {cause}", hint="see kwargs") from cause
 
-    def step(self, inputs: Inputs) -> dict[str, Any]:
+    def step(self, inputs: Inputs) -> dict[str, Value]:
         """Do an action.
 
         Raises:
@@ -123,7 +124,7 @@ class GymSimulation(Forwarding):
         return self.last
 
     @exported
-    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> dict[str, Any]:
+    def reset(self, seed: int | None = None, options: dict[str, Value] | None = None) -> dict[str, Value]:
         """Begin an episode; return its first observation and info.
 
         Raises:
@@ -144,12 +145,12 @@ class GymSimulation(Forwarding):
         return self.last
 
     @exported
-    def observe(self) -> dict[str, Any]:
+    def observe(self) -> dict[str, Value]:
         """Return what the last step or reset put out."""
         return self.last
 
     @exported
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Value]:
         """Return the spaces, the metadata and the id."""
         return {
             "observation_space": space_to_wire(self.env.observation_space),
@@ -160,7 +161,7 @@ class GymSimulation(Forwarding):
         }
 
     @exported
-    def render(self) -> Any:
+    def render(self) -> Value:
         """Return a frame, uint8, shape (height, width, 3); or what else the environment renders.
 
         Raises:
@@ -171,7 +172,7 @@ class GymSimulation(Forwarding):
         try:
             # Only for this frame: where they are told to draw, some take much longer for each step.
             plain.render_mode = mode or self._frames()
-            frame = self.env.render()
+            frame: Any = self.env.render()
         except gymnasium.error.DependencyNotInstalled as cause:
             raise BadRequestError(f"to render, it needs more: {cause}", hint="install what it names") from cause
         finally:
@@ -179,25 +180,26 @@ class GymSimulation(Forwarding):
         if frame is None:
             raise BadRequestError("the environment renders nothing so", hint='set kwargs to {"render_mode": …}')
         sdl.end_threads()
-        return frame
+        drawn: Value = frame
+        return drawn
 
     @exported
-    def random_action(self) -> dict[str, Any]:
+    def random_action(self) -> dict[str, Value]:
         """Return inputs with an action by chance: a policy for rollouts."""
         space = self.env.action_space
         return {"action": value_to_wire(space, space.sample())}
 
-    def example_inputs(self) -> dict[str, Any]:
+    def example_inputs(self) -> dict[str, Value]:
         """Return inputs with an action by chance."""
         return self.random_action()
 
     @property
-    def authors(self) -> Any:
+    def authors(self) -> object:
         """The environment, without its wrappers."""
         return self.env.unwrapped
 
     @property
-    def holders(self) -> Sequence[Any]:
+    def holders(self) -> Sequence[object]:
         """The environment, then its wrappers, the innermost first."""
         layers = [self.env]
         while isinstance(layers[-1], gymnasium.Wrapper):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+from snapserv_client.plain import Value
 
 from snapserv.errors import BadRequestError, SimulationError
 from snapserv.simulation.base import Simulation
@@ -53,7 +54,7 @@ def adapt(rest: str) -> type[Simulation]:
 class ObjectSimulation(Stepping):
     """An object with a method that steps it."""
 
-    def step(self, inputs: msgspec.Struct) -> Mapping[str, Any] | None:
+    def step(self, inputs: msgspec.Struct) -> Mapping[str, Value] | None:
         """Call its method."""
         result = self.advance(inputs)
         if result is None:

@@ -143,7 +143,8 @@ def _try(simulation: Simulation, seed: int | None) -> _Tried:
         tried.names, tried.missed = simulation.begin_branch(seed)
         while len(tried.ticks) < TICKS and time.monotonic() - began < WITHIN_S and not simulation.finished:
             try:
-                outputs: Any = simulation.step(simulation.convert_inputs(simulation.example_inputs()))
+                inputs: Any = simulation.convert_inputs(simulation.example_inputs())
+                outputs: Any = simulation.step(inputs)
             except Exception:  # noqa: BLE001 - it may need inputs, which the finding about ticks says
                 break
             digest = hashlib.sha256(repr(outputs).encode())

@@ -70,7 +70,7 @@ class SnapEnv(Handle, Env):
         """The last observation."""
         self._ended = False
         try:
-            described = branch.call("describe")
+            described: Any = branch.call("describe")
             self.observation_space = space_from_wire(described["observation_space"])
             self.action_space = space_from_wire(described["action_space"])
         except (KeyError, TypeError, NotFoundError) as cause:
@@ -162,7 +162,7 @@ class SnapEnv(Handle, Env):
     def _inputs(self, action: Any) -> dict[str, Any]:
         return {"action": value_to_wire(self.action_space, action)}
 
-    def _observed(self, wire: dict[str, Any]) -> Observed:
+    def _observed(self, wire: Any) -> Observed:
         self._last = value_from_wire(self.observation_space, wire["observation"])
         self._ended = bool(wire.get("terminated") or wire.get("truncated"))
         return self._last, wire["info"]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Self, TypeVar, Unpack
 
 from .. import requests
 from ..connection import Progress, Waiting
 from ..direct import ElsewhereError, LeaseOverError, Pauses, goes_directly
 from ..errors import SnapservError
+from ..plain import Inputs, Sendable, Value
 from ..protocol import AutosnapInfo, MarkResult, NodeInfo, RewindResult, Rng, StepResult
 from ..requests import RegionIndex, Request
 from ..requests.message import CALLERS_FRAME
@@ -35,8 +36,8 @@ class Branch(Node):
         progress: Progress | None = None,
         atomic: bool | None = None,
         timeout_s: float | None = None,
-        inputs: Mapping[str, Any] | None = None,
-        **named_inputs: Any,
+        inputs: Inputs | None = None,
+        **named_inputs: Sendable,
     ) -> StepResult:
         """Run ticks, all with the same inputs, in one request.
 
@@ -107,11 +108,11 @@ class Branch(Node):
         self.last.step = result.step
         return result
 
-    async def write(self, field: str, value: Any, region: RegionIndex = None) -> None:
+    async def write(self, field: str, value: Sendable, region: RegionIndex = None) -> None:
         """Change a field or a region of it; a scalar fills it, an array must have its shape."""
         await self._run(requests.write(self.id, field, value, region))
 
-    async def call(self, method: str, /, *args: Any, atomic: bool = False, **kwargs: Any) -> Any:
+    async def call(self, method: str, /, *args: Sendable, atomic: bool = False, **kwargs: Sendable) -> Value:
         """Run a method that the author exported, and return what it returns; ``atomic`` is as for `step`."""
         return await self._run(requests.call(self.id, method, args, kwargs, atomic=atomic))
 

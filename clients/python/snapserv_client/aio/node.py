@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal, TypeVar, Unpack, overload
 
 from .. import protocol, requests
 from ..connection import Waiting
 from ..display import Diff
-from ..expansion import Keep, Options, Outcome, collected
+from ..expansion import Best, Keep, Options, Outcome, Playing, collected
 from ..history import Actions, Verification
+from ..plain import Array, Inputs
 from ..protocol import Action, NodeInfo, Recording, Rng, SaveResult
-from ..requests import Array, RegionIndex, Request
+from ..requests import RegionIndex, Request
 from .home import Home
 from .own import OwnNode, blocking
 
 if TYPE_CHECKING:
     from ..pages import Pages
+    from .branch import Branch
 
 T = TypeVar("T")
 
@@ -65,14 +67,21 @@ class Node(OwnNode):
         channel = self._server.channel
         if channel is not None:
             found = await self._run(requests.read_handed(self.id, field, region))
-            if found.handed is None:
-                value: Array = found.value
-                return value
-            array = await blocking(channel.array, found.handed)
+            if found.value is not None:
+                return found.value
+            array = None if found.handed is None else await blocking(channel.array, found.handed)
             if array is not None:
                 return array
         return await self._run(requests.read(self.id, field, region))
 
+    @overload
+    async def branch(self, *, name: str | None = None, rng: Rng = "same") -> Branch: ...
+    @overload
+    async def branch(
+        self, count: int, *, names: Sequence[str] | None = None, rng: Rng = "same"
+    ) -> list[Branch]: ...
+    @overload
+    async def branch(self, *, names: Sequence[str], rng: Rng = "same") -> list[Branch]: ...
     async def branch(
         self,
         count: int | None = None,
@@ -80,7 +89,7 @@ class Node(OwnNode):
         name: str | None = None,
         names: Sequence[str] | None = None,
         rng: Rng = "same",
-    ) -> Any:
+    ) -> Branch | list[Branch]:
         """Make live branches that continue from here; of a live branch, a snapshot is taken first.
 
         Args:
@@ -95,14 +104,53 @@ class Node(OwnNode):
         wanted = names if names is not None else None if name is None else [name]
         number = count if count is not None else 1 if wanted is None else len(wanted)
         result = await self._run(requests.branch(self.id, number, wanted, rng))
-        branches = [self._server._wrap(info) for info in result.nodes]
+        branches: list[Branch] = [self._server._wrap(info) for info in result.nodes]
         for each in branches:
             each.reseeded = result.reseeded
         return branches[0] if count is None and names is None else branches
 
+    @overload
     async def expand(
         self,
-        inputs: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any]]],
+        inputs: Sequence[Inputs | Sequence[Inputs]],
+        *,
+        keep: Literal["none"] = "none",
+        on_outcome: Callable[[Outcome[None]], None] | None = None,
+        **playing: Unpack[Playing],
+    ) -> list[Outcome[None]]: ...
+    @overload
+    async def expand(
+        self,
+        inputs: Sequence[Inputs | Sequence[Inputs]],
+        *,
+        keep: Literal["all"] | Best,
+        keep_as: Literal["branch"] = "branch",
+        on_outcome: Callable[[Outcome[None]], None] | None = None,
+        **playing: Unpack[Playing],
+    ) -> list[Outcome[Branch | None]]: ...
+    @overload
+    async def expand(
+        self,
+        inputs: Sequence[Inputs | Sequence[Inputs]],
+        *,
+        keep: Literal["all"] | Best,
+        keep_as: Literal["snapshot"],
+        on_outcome: Callable[[Outcome[None]], None] | None = None,
+        **playing: Unpack[Playing],
+    ) -> list[Outcome[Snapshot | None]]: ...
+    @overload
+    async def expand(
+        self,
+        inputs: Sequence[Inputs | Sequence[Inputs]],
+        *,
+        keep: Keep,
+        keep_as: Literal["branch", "snapshot"] = "branch",
+        on_outcome: Callable[[Outcome[None]], None] | None = None,
+        **playing: Unpack[Playing],
+    ) -> list[Outcome[Branch | Snapshot | None]]: ...
+    async def expand(
+        self,
+        inputs: Sequence[Inputs | Sequence[Inputs]],
         *,
         steps: int = 1,
         policy: str | None = None,
@@ -114,8 +162,8 @@ class Node(OwnNode):
         keep: Keep = "none",
         keep_as: Literal["branch", "snapshot"] = "branch",
         timeout_s: float | None = None,
-        on_outcome: Callable[[Outcome], None] | None = None,
-    ) -> list[Outcome]:
+        on_outcome: Callable[[Outcome[None]], None] | None = None,
+    ) -> Sequence[Outcome[Branch | Snapshot | None]]:
         """Try every input from here: a child each, which is branched, stepped, read and ended, in one round trip.
 
         A child that fails, or whose process ends, is an outcome like the others, and hurts none of them. A live
@@ -165,7 +213,7 @@ class Node(OwnNode):
             "timeout_s": timeout_s,
         }
         result = await self._run(requests.expand(self.id, inputs, options), outcome=collect)
-        outcomes = collected(arrived.values(), len(inputs))
+        outcomes: list[Outcome[Branch | Snapshot | None]] = [*collected(arrived.values(), len(inputs))]
         for kept in result.kept:
             outcomes[kept.index].node = self._server._wrap(kept.node)
         return outcomes

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from .. import requests
 from ..channel import Channel
@@ -13,6 +13,7 @@ from ..connection import Progress, unreachable
 from ..display import Diff, Tree
 from ..errors import BadRequestError, FrozenError, RequestTimeoutError
 from ..history import Actions
+from ..plain import Inputs, Sendable
 from ..protocol import Action, HelloResult, NodeInfo, SpecResult, StatsResult, StoredNode
 from .branch import Branch
 from .connection import Connection
@@ -130,7 +131,7 @@ class Server(OwnServer):
 
     async def replay(
         self,
-        actions: Iterable[Action | Mapping[str, Any]],
+        actions: Iterable[Action | Inputs],
         start: Snapshot | str | int | None = None,
         name: str | None = None,
         *,
@@ -171,8 +172,8 @@ class Server(OwnServer):
         simulation: str | None = None,
         name: str | None = None,
         *,
-        params: Mapping[str, Any] | None = None,
-        **named_params: Any,
+        params: Inputs | None = None,
+        **named_params: Sendable,
     ) -> Branch:
         """Make another tree and return its branch ``main``; the simulation is one that the server serves."""
         return Branch(self, await self._run(requests.create(simulation, name, {**(params or {}), **named_params})))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
+from ..plain import Dtype, Value
 from .limits import PROTOCOL_VERSION
 from .values import NodeInfo
 from .verb import Arguments, Empty, Verb
@@ -63,7 +64,7 @@ class FieldInfo(msgspec.Struct):
     """
 
     name: str
-    dtype: Any
+    dtype: Dtype
     shape: list[int]
     units: str = ""
     doc: str = ""
@@ -99,9 +100,9 @@ class SpecResult(msgspec.Struct):
     simulation: str
     doc: str
     fields: list[FieldInfo]
-    inputs: dict[str, Any]
-    params: dict[str, Any]
-    param_values: dict[str, Any]
+    inputs: dict[str, Value]
+    params: dict[str, Value]
+    param_values: dict[str, Value]
     methods: list[MethodInfo]
     arena: ArenaInfo
     fork: str

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from ..plain import Inputs
 from ..protocol import BranchResult, LogResult, NodeInfo, NodeResult, Rng, SnapshotResult, TreeResult
 from .message import Request, ask, convert, understand_node
 
@@ -16,7 +16,7 @@ def tree(name: str | None, *, offset: int, sizes: bool) -> Request[TreeResult]:
     return ask(TreeResult, "tree", tree=name, offset=offset, sizes=sizes)
 
 
-def create(simulation: str | None, name: str | None, params: Mapping[str, Any]) -> Request[NodeInfo]:
+def create(simulation: str | None, name: str | None, params: Inputs) -> Request[NodeInfo]:
     """Ask for another tree."""
     args = {"simulation": simulation, "name": name, "params": dict(params)}
     return Request("create", None, args, understand_node, long=True)

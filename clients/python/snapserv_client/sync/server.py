@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from .. import requests
 from ..channel import Channel
@@ -14,6 +14,7 @@ from ..connection import Progress, unreachable
 from ..display import Diff, Tree
 from ..errors import BadRequestError, FrozenError, RequestTimeoutError
 from ..history import Actions
+from ..plain import Inputs, Sendable
 from ..protocol import Action, HelloResult, NodeInfo, SpecResult, StatsResult, StoredNode
 from .branch import Branch
 from .connection import Connection
@@ -131,7 +132,7 @@ class Server(OwnServer):
 
     def replay(
         self,
-        actions: Iterable[Action | Mapping[str, Any]],
+        actions: Iterable[Action | Inputs],
         start: Snapshot | str | int | None = None,
         name: str | None = None,
         *,
@@ -172,8 +173,8 @@ class Server(OwnServer):
         simulation: str | None = None,
         name: str | None = None,
         *,
-        params: Mapping[str, Any] | None = None,
-        **named_params: Any,
+        params: Inputs | None = None,
+        **named_params: Sendable,
     ) -> Branch:
         """Make another tree and return its branch ``main``; the simulation is one that the server serves."""
         return Branch(self, self._run(requests.create(simulation, name, {**(params or {}), **named_params})))
