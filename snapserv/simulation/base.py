@@ -23,7 +23,7 @@ from .reseeding import Streams
 if TYPE_CHECKING:
     from typing import Self
 
-    from snapserv_client.plain import Inputs as Given
+    from snapserv_client.plain import InputValues as Given
 
 Method = TypeVar("Method", bound=Callable[..., object])
 

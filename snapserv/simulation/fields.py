@@ -39,7 +39,8 @@ class Field(Generic[Scalar]):
         doc: What the values mean.
 
     Assigning to the attribute writes into the array: ``self.temperature = 300.0``. To type checkers a field of
-    ``np.float32`` is an array of that, and one of ``"f4"`` an array.
+    ``np.float32`` is an array of that, and one of ``"f4"`` an array; pyright wants fields that are assigned to
+    declared: ``temperature: Field[np.float32] = Field(np.float32)``.
     """
 
     @overload

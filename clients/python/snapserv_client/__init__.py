@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .history import Actions, Verification
     from .narrowing import number
     from .pages import Pages
-    from .plain import Array, Inputs, Outputs, Sendable, Value
+    from .plain import Array, InputValues, Outputs, Sendable, Value
     from .protocol import Event, NodeInfo, StepResult
     from .sync import Branch, Server, Snapshot, connect, local
 
@@ -29,7 +29,7 @@ _PLACES = {
     "Branch": "sync",
     "Diff": "display",
     "Event": "protocol",
-    "Inputs": "plain",
+    "InputValues": "plain",
     "NodeInfo": "protocol",
     "Outcome": "expansion",
     "Outputs": "plain",
@@ -56,7 +56,7 @@ __all__ = [
     "Branch",
     "Diff",
     "Event",
-    "Inputs",
+    "InputValues",
     "NodeInfo",
     "Outcome",
     "Outputs",

@@ -46,6 +46,7 @@ class NodeDisplay(Handle):
     def __init__(self, server: ServerDisplay, info: NodeInfo) -> None:
         self._server = server
         self.last = info
+        self._which = (server.endpoint, info.id, info.created)
 
     @property
     def name(self) -> str:
@@ -61,6 +62,13 @@ class NodeDisplay(Handle):
     def endpoint(self) -> str:
         """Where the server is."""
         return self._server.endpoint
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether it is the same node: of the same server, by its endpoint, and not of another one there."""
+        return self._which == other._which if isinstance(other, NodeDisplay) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._which)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {describe(self.last)} · {self.endpoint}>"

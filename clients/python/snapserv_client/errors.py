@@ -92,7 +92,7 @@ class SnapservError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message, self.hint, self.details)
 
-    def to_wire(self) -> dict[str, Any]:
+    def to_wire(self) -> dict[str, Value]:
         """Return the ``error`` map of a reply."""
         return {"code": self.code, "message": self.message, "hint": self.hint, "details": self.details}
 
@@ -330,7 +330,7 @@ ERRORS: dict[str, type[SnapservError]] = {
 """Every error class by its code."""
 
 
-def error_from_wire(error: Mapping[str, Any]) -> SnapservError:
+def error_from_wire(error: Mapping[str, Value]) -> SnapservError:
     """Return the exception that a reply's ``error`` map stands for.
 
     A code that this version does not know becomes a plain `SnapservError` that keeps it in ``details``.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import overload
 
 from .display import aligned, as_html
+from .plain import Value
 from .protocol import Action, BeginAction, FieldVerdict, Recording, StepAction, VerifyResult, WriteAction
 
 MOST_ROWS = 100
@@ -152,9 +153,9 @@ def describe_action(action: Action) -> str:
     return f"call({', '.join([action.method, *given])})" + (", which raised" if action.raised else "")
 
 
-def brief(value: Any) -> str:
+def brief(value: Value) -> str:
     """Return a value in a few characters."""
-    if hasattr(value, "tolist"):  # an array
+    if not isinstance(value, int | float | str | bytes | list | dict | None):  # an array
         if value.size > 4:
             return f"<{value.dtype} {list(value.shape)}>"
         value = value.tolist()

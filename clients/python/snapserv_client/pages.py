@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from .display import aligned, as_html
 from .protocol import PAGE_CLASSES, FieldPages, PageCounts, PagesResult
@@ -15,7 +15,7 @@ from .protocol import PAGE_CLASSES, FieldPages, PageCounts, PagesResult
 MARKS = dict(zip(PAGE_CLASSES, " ·○▒?█", strict=True))
 """What stands for each class in a strip of text."""
 STRIP_WIDTH = 64
-Strip = np.ndarray[Any, np.dtype[np.uint8]]
+Strip = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

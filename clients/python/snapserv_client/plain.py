@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     Value: TypeAlias = "bool | int | float | str | bytes | Array | list[Value] | dict[str, Value] | None"
     """What comes back."""
     Sendable: TypeAlias = (
-        "bool | int | float | complex | str | bytes | np.generic | Array"
-        " | Sequence[Sendable] | Mapping[str, Sendable] | Mapping[int, Sendable] | None"
-    )
+        bool | int | float | complex | str | bytes | np.generic | Array
+        | Sequence["Sendable"] | Mapping[str, "Sendable"] | Mapping[int, "Sendable"] | None
+    )  # fmt: skip
     """What can be sent."""
-    Inputs: TypeAlias = Mapping[str, Sendable]
+    InputValues: TypeAlias = Mapping[str, Sendable]
     """The inputs of a tick, by name."""
     Outputs: TypeAlias = dict[str, Value]
     """What a tick put out, by name."""
@@ -32,6 +32,6 @@ if TYPE_CHECKING:
     Dtype: TypeAlias = str | list[Value]
     """A dtype as the wire has it: ``"<f4"``, or a list of fields."""
 else:
-    Array = Value = Sendable = Inputs = Outputs = MaybeArray = Dtype = Any
+    Array = Value = Sendable = InputValues = Outputs = MaybeArray = Dtype = Any
 
-__all__ = ["Array", "Dtype", "Inputs", "MaybeArray", "Outputs", "Sendable", "Value"]
+__all__ = ["Array", "Dtype", "InputValues", "MaybeArray", "Outputs", "Sendable", "Value"]

@@ -9,11 +9,12 @@ from typing import Self, TypeVar, Unpack
 from .. import requests
 from ..connection import Progress, Waiting
 from ..direct import ElsewhereError, LeaseOverError, Pauses, goes_directly
-from ..errors import SnapservError
-from ..plain import Inputs, Sendable, Value
+from ..errors import BadRequestError, SnapservError
+from ..plain import InputValues, Sendable, Value
 from ..protocol import AutosnapInfo, MarkResult, NodeInfo, RewindResult, Rng, StepResult
 from ..requests import RegionIndex, Request
 from ..requests.message import CALLERS_FRAME
+from .blocks import leave
 from .home import Home
 from .node import Node, Snapshot, reference
 from .own import Stream, blocking
@@ -24,10 +25,32 @@ SKIPPED_FRAMES = 3
 
 
 class Branch(Node):
-    """A live simulation."""
+    """A live simulation.
+
+    One that `Node.branch` made is dropped at the end of a ``with`` statement: not the snapshots that were taken of
+    it, nor their branches. Where it is gone by then, nothing happens.
+    """
+
+    _ends = False
+    """Whether it ends with a block: this handle is of whoever made it."""
+    _source: NodeInfo | None = None
+    """The snapshot that was taken for it alone."""
 
     reseeded: Sequence[str] = ()
     """The random streams that were given other states when this client made it, or put it back, with ``rng=``."""
+
+    async def __aenter__(self) -> Self:
+        if not self._ends:
+            raise BadRequestError(
+                f"{self.name} was not made for this block, at whose end it would be dropped",
+                hint="use it without with; branch() makes one of its own to try something in",
+            )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, cause: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await leave(self._server, [self], self._source, cause)
 
     async def step(
         self,
@@ -36,7 +59,7 @@ class Branch(Node):
         progress: Progress | None = None,
         atomic: bool | None = None,
         timeout_s: float | None = None,
-        inputs: Inputs | None = None,
+        inputs: InputValues | None = None,
         **named_inputs: Sendable,
     ) -> StepResult:
         """Run ticks, all with the same inputs, in one request.
@@ -48,7 +71,7 @@ class Branch(Node):
                 before. The server's own default holds for None.
             timeout_s: How long it may take; for ever by default. An atomic step that takes longer is ended by the
                 server, and rolled back; of another one, only the waiting ends.
-            inputs: Inputs whose names are no Python names, or those of other arguments.
+            inputs: InputValues whose names are no Python names, or those of other arguments.
             **named_inputs: The other inputs.
 
         Raises:

@@ -10,9 +10,10 @@ from ..connection import Waiting
 from ..display import Diff
 from ..expansion import Best, Keep, Options, Outcome, Playing, collected
 from ..history import Actions, Verification
-from ..plain import Array, Inputs
+from ..plain import Array, InputValues
 from ..protocol import Action, NodeInfo, Recording, Rng, SaveResult
 from ..requests import RegionIndex, Request
+from .blocks import Branches
 from .home import Home
 from .own import OwnNode, blocking
 
@@ -40,6 +41,21 @@ class Node(OwnNode):
             earlier = await self._run(requests.lineage(entries[0].id))
             entries = earlier[:-1] + entries
         return entries
+
+    async def parent(self) -> Snapshot | None:
+        """Return the snapshot that it comes of, as it is now; None of a root."""
+        *above, self.last = await self._run(requests.lineage(self.id, 2))
+        return Snapshot(self._server, above[0]) if above else None
+
+    async def children(self) -> list[Branch | Snapshot]:
+        """Return the nodes that come of it, as they are now, in the order in which they were made."""
+        found: list[Branch | Snapshot] = []
+        offset: int | None = 0
+        while offset is not None:
+            page = await self._run(requests.tree(self.last.tree, offset=offset, sizes=False))
+            found += [self._server._wrap(each) for each in page.nodes if each.parent == self.id]
+            offset = page.next
+        return found
 
     async def actions(self) -> Actions:
         """Return what was done to it since its tree's root, and what it is that it was done to."""
@@ -79,9 +95,9 @@ class Node(OwnNode):
     @overload
     async def branch(
         self, count: int, *, names: Sequence[str] | None = None, rng: Rng = "same"
-    ) -> list[Branch]: ...
+    ) -> Branches[Branch]: ...
     @overload
-    async def branch(self, *, names: Sequence[str], rng: Rng = "same") -> list[Branch]: ...
+    async def branch(self, *, names: Sequence[str], rng: Rng = "same") -> Branches[Branch]: ...
     async def branch(
         self,
         count: int | None = None,
@@ -89,7 +105,7 @@ class Node(OwnNode):
         name: str | None = None,
         names: Sequence[str] | None = None,
         rng: Rng = "same",
-    ) -> Branch | list[Branch]:
+    ) -> Branch | Branches[Branch]:
         """Make live branches that continue from here; of a live branch, a snapshot is taken first.
 
         Args:
@@ -99,7 +115,8 @@ class Node(OwnNode):
             rng: ``"same"``, identical siblings; ``"split"``, a random stream of its own each; an int, that seed.
 
         Returns:
-            A `Branch`, or a list of them where ``count`` or ``names`` is given.
+            A `Branch`, or a list of them where ``count`` or ``names`` is given. In a ``with`` statement either is
+            dropped at the end of the block, with the snapshot that was taken for it; see `Branch`.
         """
         wanted = names if names is not None else None if name is None else [name]
         number = count if count is not None else 1 if wanted is None else len(wanted)
@@ -107,12 +124,15 @@ class Node(OwnNode):
         branches: list[Branch] = [self._server._wrap(info) for info in result.nodes]
         for each in branches:
             each.reseeded = result.reseeded
-        return branches[0] if count is None and names is None else branches
+        if count is None and names is None:
+            branches[0]._ends, branches[0]._source = True, result.snapshot
+            return branches[0]
+        return Branches(self._server, branches, result.snapshot)
 
     @overload
     async def expand(
         self,
-        inputs: Sequence[Inputs | Sequence[Inputs]],
+        inputs: Sequence[InputValues | Sequence[InputValues]],
         *,
         keep: Literal["none"] = "none",
         on_outcome: Callable[[Outcome[None]], None] | None = None,
@@ -121,7 +141,7 @@ class Node(OwnNode):
     @overload
     async def expand(
         self,
-        inputs: Sequence[Inputs | Sequence[Inputs]],
+        inputs: Sequence[InputValues | Sequence[InputValues]],
         *,
         keep: Literal["all"] | Best,
         keep_as: Literal["branch"] = "branch",
@@ -131,7 +151,7 @@ class Node(OwnNode):
     @overload
     async def expand(
         self,
-        inputs: Sequence[Inputs | Sequence[Inputs]],
+        inputs: Sequence[InputValues | Sequence[InputValues]],
         *,
         keep: Literal["all"] | Best,
         keep_as: Literal["snapshot"],
@@ -141,7 +161,7 @@ class Node(OwnNode):
     @overload
     async def expand(
         self,
-        inputs: Sequence[Inputs | Sequence[Inputs]],
+        inputs: Sequence[InputValues | Sequence[InputValues]],
         *,
         keep: Keep,
         keep_as: Literal["branch", "snapshot"] = "branch",
@@ -150,7 +170,7 @@ class Node(OwnNode):
     ) -> list[Outcome[Branch | Snapshot | None]]: ...
     async def expand(
         self,
-        inputs: Sequence[Inputs | Sequence[Inputs]],
+        inputs: Sequence[InputValues | Sequence[InputValues]],
         *,
         steps: int = 1,
         policy: str | None = None,

@@ -20,7 +20,7 @@ from ..direct import LeaseOverError, Line
 from ..display import NodeDisplay
 from ..expansion import Options, Outcome
 from ..framing import LARGE_READ_BYTES, framed
-from ..plain import Inputs
+from ..plain import InputValues
 from ..protocol import Event
 from ..requests import Reply, Request
 from .home import Home
@@ -113,7 +113,7 @@ class OwnNode(NodeDisplay):
     _server: Home
 
     async def expand_as_completed(
-        self, inputs: Sequence[Inputs | Sequence[Inputs]], **options: Unpack[Options]
+        self, inputs: Sequence[InputValues | Sequence[InputValues]], **options: Unpack[Options]
     ) -> AsyncIterator[Outcome[Branch | Snapshot | None]]:
         """Try every input from here, and yield what came of each as soon as it is there; those that are kept last.
 

@@ -13,7 +13,7 @@ from ..connection import Progress, unreachable
 from ..display import Diff, Tree
 from ..errors import BadRequestError, FrozenError, RequestTimeoutError
 from ..history import Actions
-from ..plain import Inputs, Sendable
+from ..plain import InputValues, Sendable
 from ..protocol import Action, HelloResult, NodeInfo, SpecResult, StatsResult, StoredNode
 from .branch import Branch
 from .connection import Connection
@@ -131,7 +131,7 @@ class Server(OwnServer):
 
     async def replay(
         self,
-        actions: Iterable[Action | Inputs],
+        actions: Iterable[Action | InputValues],
         start: Snapshot | str | int | None = None,
         name: str | None = None,
         *,
@@ -172,7 +172,7 @@ class Server(OwnServer):
         simulation: str | None = None,
         name: str | None = None,
         *,
-        params: Inputs | None = None,
+        params: InputValues | None = None,
         **named_params: Sendable,
     ) -> Branch:
         """Make another tree and return its branch ``main``; the simulation is one that the server serves."""

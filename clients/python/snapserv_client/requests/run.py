@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import BadRequestError, TooLargeError
 from ..expansion import Best, Options
-from ..plain import Inputs, Sendable, Value
+from ..plain import InputValues, Sendable, Value
 from ..protocol import (
     Action,
     CallResult,
@@ -43,7 +43,7 @@ ROLLED_BACK_WITHIN_S = 10.0
 def step(
     node: str | int,
     ticks: int,
-    inputs: Inputs,
+    inputs: InputValues,
     *,
     progress: bool,
     atomic: bool | None = None,
@@ -74,7 +74,7 @@ def write(node: str | int, field: str, value: Sendable, region: RegionIndex) -> 
 
 
 def call(
-    node: str | int, method: str, args: Sequence[Sendable], kwargs: Inputs, *, atomic: bool = False
+    node: str | int, method: str, args: Sequence[Sendable], kwargs: InputValues, *, atomic: bool = False
 ) -> Request[Value]:
     """Ask to run an exported method."""
     arguments = {"method": method, "args": list(args), "kwargs": dict(kwargs), "atomic": atomic}
@@ -88,7 +88,7 @@ def direct(node: str | int) -> Request[DirectResult]:
 
 def expand(
     node: str | int,
-    inputs: Sequence[Inputs | Sequence[Inputs]],
+    inputs: Sequence[InputValues | Sequence[InputValues]],
     options: Options,
     *,
     stream: bool = True,
@@ -141,7 +141,7 @@ def clear(node: str | int) -> Request[NodeInfo]:
 
 
 def replay(
-    actions_: Iterable[Action | Inputs],
+    actions_: Iterable[Action | InputValues],
     start: str | int | None,
     name: str | None,
     recording: Recording | None = None,
