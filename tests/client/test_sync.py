@@ -148,7 +148,7 @@ def test_a_forgotten_connection_is_closed_with_a_warning(endpoint: str) -> None:
     assert len(os.listdir("/proc/self/fd")) < before
 
 
-def test_nodes_servers_and_trees_look_helpful_and_escape_what_they_show(server: Server) -> None:
+def test_nodes_servers_and_trees_look_helpful(server: Server) -> None:
     main = server.branch("main")
     snapshot = main.snapshot("before")
     snapshot.tag("golden")
@@ -161,11 +161,6 @@ def test_nodes_servers_and_trees_look_helpful_and_escape_what_they_show(server: 
         "└─ ● before · step 0 · #golden",
         "   └─ ▶ main · step 0",
     ]
-    for shown in (server, main, server.tree(), snapshot.diff(main)):
-        page = shown._repr_html_()
-        assert "<" not in page.removeprefix("<code>").removesuffix("</code>").removeprefix("<pre>").removesuffix(
-            "</pre>"
-        )
 
 
 def test_local_serves_a_class_by_name_and_ends_with_the_block() -> None:

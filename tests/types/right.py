@@ -20,6 +20,7 @@ from snapserv_client import (
     InputValues,
     NodeInfo,
     Outcome,
+    Outcomes,
     Outputs,
     Pages,
     Sendable,
@@ -127,7 +128,9 @@ def user(server: Server) -> None:
 
     tries: list[dict[str, Sendable]] = [{"power": 1.0}, {"power": 2.0, "where": 3}]
     outcomes = before.expand(tries, steps=5, sum=["hottest"])
-    assert_type(outcomes, list[Outcome[None]])
+    assert_type(outcomes, Outcomes[None])
+    listed: list[Outcome[None]] = outcomes
+    assert_type(listed[0], Outcome[None])
     assert_type(outcomes[0].node, None)
     assert_type(before.expand(tries, keep="all")[0].node, Branch | None)
     assert_type(before.expand(tries, keep=Best(1, "hottest"))[0].node, Branch | None)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .display import Diff, Tree
     from .endpoint import default_endpoint
     from .errors import SnapservError, SnapservWarning
-    from .expansion import Best, Outcome
+    from .expansion import Best, Outcome, Outcomes
     from .history import Actions, Verification
     from .narrowing import number
     from .pages import Pages
@@ -32,6 +32,7 @@ _PLACES = {
     "InputValues": "plain",
     "NodeInfo": "protocol",
     "Outcome": "expansion",
+    "Outcomes": "expansion",
     "Outputs": "plain",
     "Pages": "pages",
     "Sendable": "plain",
@@ -59,6 +60,7 @@ __all__ = [
     "InputValues",
     "NodeInfo",
     "Outcome",
+    "Outcomes",
     "Outputs",
     "Pages",
     "Sendable",

@@ -10,6 +10,7 @@ import msgspec
 from . import protocol
 from .display import NodeDisplay
 from .errors import InternalError, SnapservError, error_from_wire
+from .markup import Cell, numeral, page, table, value_cell
 from .plain import Value
 
 Node = TypeVar("Node", covariant=True)
@@ -130,14 +131,42 @@ class Outcome(Mapping[str, Value], Generic[Node]):
         kept = f", kept as {self.node.name}" if isinstance(self.node, NodeDisplay) else ""
         return f"<outcome {self.index}: step {self.step:,}{', finished' if self.finished else ''}{kept}: {values}>"
 
+    def _repr_html_(self) -> str:
+        return page(_table([self]))
 
-def collected(wire: Iterable[protocol.Outcome], count: int) -> list[Outcome[None]]:
+
+class Outcomes(list[Outcome[Node]]):
+    """The outcomes of an expansion, in the order of its inputs."""
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self)) or "[]"
+
+    def _repr_html_(self) -> str:
+        return page(_table(self))
+
+
+def _table(outcomes: Sequence[Outcome[object]]) -> str:
+    """Return outcomes side by side: a column for each name that one of them has."""
+    names = list(dict.fromkeys(name for outcome in outcomes if outcome.ok for name in outcome))
+    kept = any(isinstance(outcome.node, NodeDisplay) for outcome in outcomes)
+    rows = []
+    for outcome in outcomes:
+        error = outcome.error
+        ended = Cell("finished" if outcome.finished else "")
+        state = ended if error is None else Cell(f"{error.code}: {error.message}", "bad")
+        node = [outcome.node.name if isinstance(outcome.node, NodeDisplay) else ""] if kept else []
+        values = [value_cell(outcome[name]) if outcome.ok and name in outcome else Cell("") for name in names]
+        rows.append([numeral(outcome.index), numeral(outcome.step), *values, *node, state])
+    return table(("", "step", *names, *(["kept as"] if kept else []), ""), rows, f"{len(outcomes):,} outcomes")
+
+
+def collected(wire: Iterable[protocol.Outcome], count: int) -> Outcomes[None]:
     """Return outcomes in order of their inputs.
 
     Raises:
         InternalError: Some are missing.
     """
-    outcomes: list[Outcome[None]] = sorted(map(Outcome, wire), key=lambda outcome: outcome.index)
+    outcomes: Outcomes[None] = Outcomes(sorted(map(Outcome, wire), key=lambda outcome: outcome.index))
     if [outcome.index for outcome in outcomes] != list(range(count)):
         raise InternalError(
             f"{count - len(outcomes)} of {count} outcomes were lost on the way",

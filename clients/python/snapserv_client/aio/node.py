@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar, Unpack, overload
 from .. import protocol, requests
 from ..connection import Waiting
 from ..display import Diff
-from ..expansion import Best, Keep, Options, Outcome, Playing, collected
+from ..expansion import Best, Keep, Options, Outcome, Outcomes, Playing, collected
 from ..history import Actions, Verification
 from ..plain import Array, InputValues
 from ..protocol import Action, NodeInfo, Recording, Rng, SaveResult
@@ -137,7 +137,7 @@ class Node(OwnNode):
         keep: Literal["none"] = "none",
         on_outcome: Callable[[Outcome[None]], None] | None = None,
         **playing: Unpack[Playing],
-    ) -> list[Outcome[None]]: ...
+    ) -> Outcomes[None]: ...
     @overload
     async def expand(
         self,
@@ -147,7 +147,7 @@ class Node(OwnNode):
         keep_as: Literal["branch"] = "branch",
         on_outcome: Callable[[Outcome[None]], None] | None = None,
         **playing: Unpack[Playing],
-    ) -> list[Outcome[Branch | None]]: ...
+    ) -> Outcomes[Branch | None]: ...
     @overload
     async def expand(
         self,
@@ -157,7 +157,7 @@ class Node(OwnNode):
         keep_as: Literal["snapshot"],
         on_outcome: Callable[[Outcome[None]], None] | None = None,
         **playing: Unpack[Playing],
-    ) -> list[Outcome[Snapshot | None]]: ...
+    ) -> Outcomes[Snapshot | None]: ...
     @overload
     async def expand(
         self,
@@ -167,7 +167,7 @@ class Node(OwnNode):
         keep_as: Literal["branch", "snapshot"] = "branch",
         on_outcome: Callable[[Outcome[None]], None] | None = None,
         **playing: Unpack[Playing],
-    ) -> list[Outcome[Branch | Snapshot | None]]: ...
+    ) -> Outcomes[Branch | Snapshot | None]: ...
     async def expand(
         self,
         inputs: Sequence[InputValues | Sequence[InputValues]],
@@ -233,7 +233,7 @@ class Node(OwnNode):
             "timeout_s": timeout_s,
         }
         result = await self._run(requests.expand(self.id, inputs, options), outcome=collect)
-        outcomes: list[Outcome[Branch | Snapshot | None]] = [*collected(arrived.values(), len(inputs))]
+        outcomes: Outcomes[Branch | Snapshot | None] = Outcomes(collected(arrived.values(), len(inputs)))
         for kept in result.kept:
             outcomes[kept.index].node = self._server._wrap(kept.node)
         return outcomes

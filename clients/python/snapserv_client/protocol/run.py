@@ -58,6 +58,15 @@ class StepResult(msgspec.Struct):
     outputs: Outputs
     elapsed_us: int
 
+    def _repr_html_(self) -> str:
+        from ..markup import facts, numeral, page, value_cell  # which only notebooks need
+
+        outputs = self.outputs if isinstance(self.outputs, dict) else {"output": self.outputs}
+        rows = [(str(name), value_cell(value)) for name, value in outputs.items()]
+        took = numeral(self.elapsed_us / 1000, " ms", digits=3)
+        title = f"step {self.step:,} · {self.ticks:,} ticks"
+        return page(facts([*rows, ("took", took)], title))
+
 
 class WriteArgs(Arguments):
     """What to write where: an array of the region's shape, or one value that fills it.

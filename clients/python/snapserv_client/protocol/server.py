@@ -178,6 +178,29 @@ class StatsResult(msgspec.Struct):
     bounds_s: list[float]
     active: list[NodeInfo]
 
+    def _repr_html_(self) -> str:
+        from ..markup import Cell, facts, numeral, page, table  # which only notebooks need
+
+        mebibyte = 1 << 20
+        counted = ("nodes", "snapshots", "branches", "dead", "clients", "requests", "errors", "steps", "forks")
+        memory = f"{self.memory.charged_bytes / mebibyte:,.0f} of {self.memory.limit_bytes / mebibyte:,.0f} MiB"
+        rows = [
+            *((name, numeral(getattr(self, name))) for name in counted),
+            ("fork, median", numeral(self.fork_us_p50 / 1000, " ms", digits=3)),
+            ("memory", Cell(memory, "number")),
+            ("up for", numeral(round(self.uptime_s), " s")),
+        ]
+        verbs = (
+            (
+                each.verb,
+                numeral(each.count),
+                numeral(each.errors),
+                numeral(each.seconds / each.count * 1000 if each.count else None, digits=3),
+            )
+            for each in self.verbs
+        )
+        return page(facts(rows), table(("verb", "answered", "with errors", "ms on average"), verbs))
+
 
 class WatchResult(msgspec.Struct):
     """Where to SUBscribe; ``sequence`` is the number of the last event published."""
