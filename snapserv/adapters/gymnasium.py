@@ -158,6 +158,7 @@ class GymSimulation(Forwarding):
             "metadata": sendable(dict(self.env.metadata)),
             "render_mode": self.env.render_mode or self._frames(),
             "env_id": self.env.spec.id if self.env.spec is not None else "",
+            "spec": self._told_of_spec(),
         }
 
     @exported
@@ -225,6 +226,14 @@ class GymSimulation(Forwarding):
         if seed is not None and hasattr(engine, "getFloat") and engine.getFloat("repeat_action_probability"):
             missed.append("which actions ALE repeats: it takes a seed only when an episode begins")
         return names, missed
+
+    def _told_of_spec(self) -> dict[str, Value]:
+        """Return what Gymnasium knows of the environment as it is wrapped, and has no other place for."""
+        spec = self.env.spec
+        if spec is None:
+            return {}
+        names = ("reward_threshold", "nondeterministic", "max_episode_steps")
+        return {name: sendable(getattr(spec, name)) for name in names}
 
     def _seen(self, observation: Any) -> Any:
         try:

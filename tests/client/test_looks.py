@@ -1,4 +1,4 @@
-"""What a notebook shows is HTML that is whole, escaped and without scripts, and legible on light and on dark pages."""
+"""What a notebook shows is HTML: whole, escaped, without scripts, and legible on light and on dark pages."""
 
 from __future__ import annotations
 
@@ -170,9 +170,7 @@ def test_text_stands_out_from_its_ground_in_a_browser(
     shown = (server, main, server.tree(), main.diff(), main.step(), server.stats(), main.verify())
     path = tmp_path / "page.html"
     body = "<br>".join(each._repr_html_() for each in shown)
-    path.write_text(
-        f"<!doctype html><meta charset=utf-8><style>body{{background:{ground}}}</style>{body}{MEASURE}"
-    )
+    path.write_text(f"<!doctype html><meta charset=utf-8><style>body{{background:{ground}}}</style>{body}{MEASURE}")
     dark = ["--blink-settings=preferredColorScheme=0"] if scheme == "dark" else []
     done = subprocess.run(
         [chromium, "--headless", "--no-sandbox", "--disable-gpu", *dark, f"--user-data-dir={tmp_path}/profile",
