@@ -138,6 +138,8 @@ def user(server: Server) -> None:
     keep: Literal["none", "all"] = "all" if len(several) > 2 else "none"
     assert_type(before.expand(tries, keep=keep)[0].node, Branch | Snapshot | None)
     before.expand([[*tries]], policy="policy", policy_steps=2, on_outcome=lambda each: print(each.index))
+    before.expand(tries, progress=True)
+    main.step(3, progress=True)
     best = max(outcomes, key=lambda each: number(each["hottest"]))
     as_mapping: Mapping[str, Value] = best
     assert_type(sorted(as_mapping), list[str])

@@ -70,6 +70,8 @@ def user(server: Server) -> None:
     before.expand([1, 2])
     # wrong: a misspelt option
     before.expand([{}], polciy="total")
+    # wrong: progress is shown, told or neither
+    main.step(progress="bar")
     # wrong: a region is of indices
     main.read("position", "1:3")
     # wrong: a root has no parent

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal, TypeVar, Unpack, overload
 
 from .. import protocol, requests
-from ..connection import Waiting
+from ..bars import shown
+from ..connection import Progress, Waiting
 from ..display import Diff
 from ..expansion import Best, Keep, Options, Outcome, Outcomes, Playing, collected
 from ..history import Actions, Verification
@@ -136,6 +137,7 @@ class Node(OwnNode):
         *,
         keep: Literal["none"] = "none",
         on_outcome: Callable[[Outcome[None]], None] | None = None,
+        progress: Progress | bool | None = None,
         **playing: Unpack[Playing],
     ) -> Outcomes[None]: ...
     @overload
@@ -146,6 +148,7 @@ class Node(OwnNode):
         keep: Literal["all"] | Best,
         keep_as: Literal["branch"] = "branch",
         on_outcome: Callable[[Outcome[None]], None] | None = None,
+        progress: Progress | bool | None = None,
         **playing: Unpack[Playing],
     ) -> Outcomes[Branch | None]: ...
     @overload
@@ -156,6 +159,7 @@ class Node(OwnNode):
         keep: Literal["all"] | Best,
         keep_as: Literal["snapshot"],
         on_outcome: Callable[[Outcome[None]], None] | None = None,
+        progress: Progress | bool | None = None,
         **playing: Unpack[Playing],
     ) -> Outcomes[Snapshot | None]: ...
     @overload
@@ -166,6 +170,7 @@ class Node(OwnNode):
         keep: Keep,
         keep_as: Literal["branch", "snapshot"] = "branch",
         on_outcome: Callable[[Outcome[None]], None] | None = None,
+        progress: Progress | bool | None = None,
         **playing: Unpack[Playing],
     ) -> Outcomes[Branch | Snapshot | None]: ...
     async def expand(
@@ -183,6 +188,7 @@ class Node(OwnNode):
         keep_as: Literal["branch", "snapshot"] = "branch",
         timeout_s: float | None = None,
         on_outcome: Callable[[Outcome[None]], None] | None = None,
+        progress: Progress | bool | None = None,
     ) -> Sequence[Outcome[Branch | Snapshot | None]]:
         """Try every input from here: a child each, which is branched, stepped, read and ended, in one round trip.
 
@@ -204,6 +210,7 @@ class Node(OwnNode):
             keep_as: What node: a live branch, or a snapshot.
             timeout_s: How long each child may take.
             on_outcome: Called with each outcome as soon as it is there.
+            progress: Called with how many children are done and wanted; True shows a bar, in a notebook as well.
 
         Returns:
             The outcomes, in the order of ``inputs``.
@@ -211,14 +218,9 @@ class Node(OwnNode):
         Raises:
             BadRequestError: Nothing to expand, or arguments that do not go together.
             NotFoundError: A policy that is not exported.
+            UnsupportedError: A bar is wanted, and rich is not installed.
         """
         arrived: dict[int, protocol.Outcome] = {}
-
-        def collect(outcome: protocol.Outcome) -> None:
-            known = outcome.index in arrived
-            arrived[outcome.index] = outcome
-            if on_outcome is not None and not known:
-                on_outcome(Outcome(outcome))
 
         options: Options = {
             "steps": steps,
@@ -232,8 +234,20 @@ class Node(OwnNode):
             "keep_as": keep_as,
             "timeout_s": timeout_s,
         }
-        result = await self._run(requests.expand(self.id, inputs, options), outcome=collect)
-        outcomes: Outcomes[Branch | Snapshot | None] = Outcomes(collected(arrived.values(), len(inputs)))
+        request = requests.expand(self.id, inputs, options)
+        wanted = len(inputs)
+        with shown(progress, self.name, wanted) as told:
+
+            def collect(outcome: protocol.Outcome) -> None:
+                known = outcome.index in arrived
+                arrived[outcome.index] = outcome
+                if on_outcome is not None and not known:
+                    on_outcome(Outcome(outcome))
+                if told.heard is not None and not known:
+                    told.heard(len(arrived), wanted)
+
+            result = await self._run(request, outcome=collect)
+        outcomes: Outcomes[Branch | Snapshot | None] = Outcomes(collected(arrived.values(), wanted))
         for kept in result.kept:
             outcomes[kept.index].node = self._server._wrap(kept.node)
         return outcomes

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
 from .. import requests
+from ..bars import shown
 from ..connection import Progress, Waiting
 from ..direct import ElsewhereError, LeaseOverError, Pauses, goes_directly
 from ..errors import BadRequestError, SnapservError
@@ -57,7 +58,7 @@ class Branch(Node):
         self,
         ticks: int = 1,
         *,
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
         atomic: bool | None = None,
         timeout_s: float | None = None,
         inputs: InputValues | None = None,
@@ -67,7 +68,7 @@ class Branch(Node):
 
         Args:
             ticks: How many.
-            progress: Called with ticks done and wanted, now and then.
+            progress: Called with ticks done and wanted, now and then; True shows a bar, in a notebook as well.
             atomic: Whether all of it happens or nothing does: after any failure the branch goes on from the moment
                 before. The server's own default holds for None.
             timeout_s: How long it may take; for ever by default. An atomic step that takes longer is ended by the
@@ -82,19 +83,20 @@ class Branch(Node):
             BadRequestError: An input is wrong; says which.
             FaultedError: It raised before, and was not restored, reset, rewound or cleared since.
             RequestTimeoutError: It took too long.
+            UnsupportedError: A bar is wanted, and rich is not installed.
         """
         given = {**(inputs or {}), **named_inputs}
         whole = self._server.atomic if atomic is None else atomic
-        request = requests.step(
-            self.id,
-            ticks,
-            given,
-            progress=progress is not None,
-            atomic=atomic,
-            timeout_s=timeout_s if whole else None,
-        )
+        limit_s = timeout_s if whole else None
         patience_s = requests.patience_s(timeout_s, atomic=whole)
-        result = self._run(request, timeout_s=patience_s, progress=progress)
+        if progress is None or progress is False:
+            request = requests.step(self.id, ticks, given, progress=False, atomic=atomic, timeout_s=limit_s)
+            result = self._run(request, timeout_s=patience_s)
+        else:
+            request = requests.step(self.id, ticks, given, progress=True, atomic=atomic, timeout_s=limit_s)
+            with shown(progress, self.name, ticks) as told:
+                result = self._run(request, timeout_s=patience_s, progress=told.heard)
+                told.ended(result.ticks)
         self.last.step = result.step
         return result
 
