@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import BadRequestError, TooLargeError
 from ..expansion import Best, Options
-from ..plain import InputValues, Sendable, Value
+from ..plain import InputValues, Outputs, Sendable, Value
 from ..protocol import (
     Action,
     CallResult,
@@ -58,7 +58,8 @@ def step(
 
 def _understand_step(ok: Any) -> StepResult:
     result = convert(ok, StepResult)
-    result.outputs = result.outputs or {}  # a step may put out nothing
+    said: Outputs | None = result.outputs
+    result.outputs = {} if said is None else said  # a step may put out nothing
     return result
 
 
