@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from snapserv_client import Best, Server
 from snapserv_client.errors import BadRequestError
-from snapserv_client.markup import MOST_ROWS, page, table
+from snapserv_client.markup import MOST_ROWS, numeral, page, table
 from snapserv_client.protocol import StepResult
 
 PLAIN = {"div", "style", "table", "caption", "thead", "tbody", "tr", "th", "td", "p"}
@@ -123,6 +123,11 @@ def test_all_that_is_shown_is_escaped() -> None:
     assert Parsed(page(table([HOSTILE], [[HOSTILE]], HOSTILE))).tables == [[[HOSTILE], [HOSTILE]]]
 
 
+def test_numbers_are_written_for_people() -> None:
+    found = [numeral(each, digits=3) for each in (3, 1234567, 3541.7, 0.012345, 12.345, 1e300, None)]
+    assert found == ["3", "1,234,567", "3,542", "0.0123", "12.3", "1e+300", ""]
+
+
 def test_a_large_table_is_cut_and_says_so() -> None:
     shown = Parsed(page(table(["n"], [[str(n)] for n in range(MOST_ROWS + 10)])))
     assert len(shown.tables[0]) == MOST_ROWS + 1
@@ -170,7 +175,9 @@ def test_text_stands_out_from_its_ground_in_a_browser(
     shown = (server, main, server.tree(), main.diff(), main.step(), server.stats(), main.verify())
     path = tmp_path / "page.html"
     body = "<br>".join(each._repr_html_() for each in shown)
-    path.write_text(f"<!doctype html><meta charset=utf-8><style>body{{background:{ground}}}</style>{body}{MEASURE}")
+    style = f"<style>body{{background:{ground}}}{JUPYTERS}</style>"
+    page = f"<div class=jp-RenderedHTMLCommon>{body}</div>"
+    path.write_text(f"<!doctype html><meta charset=utf-8>{style}{page}{MEASURE}")
     dark = ["--blink-settings=preferredColorScheme=0"] if scheme == "dark" else []
     done = subprocess.run(
         [chromium, "--headless", "--no-sandbox", "--disable-gpu", *dark, f"--user-data-dir={tmp_path}/profile",
@@ -184,8 +191,12 @@ def test_text_stands_out_from_its_ground_in_a_browser(
     assert measured["texts"] > 60
     assert measured["least"] >= 4.5, measured
     assert not measured["scripts"]
+    assert measured["stems"] == "start", "whatever the notebook says of tables"
+    assert measured["numbers"] == "right"
 
 
+JUPYTERS = ".jp-RenderedHTMLCommon:not(.jp-Markdown) :is(td,th,tr){text-align:right;vertical-align:middle}"
+"""What a notebook's own style says of all tables."""
 MEASURE = """<output></output><script>
 const rgb = text => text.match(/[\\d.]+/g).map(Number);
 const lum = ([r, g, b]) => [r, g, b].map(c => (c /= 255) <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4)
@@ -201,6 +212,8 @@ for (const element of document.querySelectorAll(".snapserv :is(th, td, p, captio
   if (contrast < least) { least = contrast; where = element.outerHTML; }
 }
 document.querySelector("output").textContent = JSON.stringify({least, texts, where: where.replace(/[<>]/g, " "),
+  stems: getComputedStyle(document.querySelector(".snapserv .stem")).textAlign.replace("left", "start"),
+  numbers: getComputedStyle(document.querySelector(".snapserv .number")).textAlign,
   dark: matchMedia("(prefers-color-scheme: dark)").matches,
   scripts: document.querySelectorAll(".snapserv script").length});
 </script>"""
