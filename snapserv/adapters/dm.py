@@ -18,6 +18,7 @@ import dm_env  # type: ignore[import-untyped,import-not-found,unused-ignore]
 import msgspec
 import numpy as np
 from dm_env import specs
+from snapserv_client.plain import Value
 
 from snapserv.errors import BadRequestError, NotFoundError, UnsupportedError
 from snapserv.simulation.base import Simulation, exported
@@ -64,10 +65,10 @@ class DmSimulation(Forwarding):
     class Inputs(msgspec.Struct):
         """A value of the action's spec; what is an array there may be a list. Attributes are ``set`` before."""
 
-        action: Any = None
-        set: dict[str, Any] | None = None
+        action: Value = None
+        set: dict[str, Value] | None = None
 
-    def step(self, inputs: Inputs) -> dict[str, Any]:
+    def step(self, inputs: Inputs) -> dict[str, Value]:
         """Do an action.
 
         Raises:
@@ -78,17 +79,17 @@ class DmSimulation(Forwarding):
         return self._take(self.env.step(action))
 
     @exported
-    def reset(self) -> dict[str, Any]:
+    def reset(self) -> dict[str, Value]:
         """Begin an episode; return its first step."""
         return self._take(self.env.reset())
 
     @exported
-    def observe(self) -> dict[str, Any]:
+    def observe(self) -> dict[str, Value]:
         """Return what the last step or reset put out."""
         return self.last
 
     @exported
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Value]:
         """Return what is known of observations, actions, rewards and discounts."""
         return {
             "observation": _said(self.env.observation_spec()),
@@ -98,7 +99,7 @@ class DmSimulation(Forwarding):
         }
 
     @exported
-    def render(self, height: int = 240, width: int = 320, camera: int = -1) -> Any:
+    def render(self, height: int = 240, width: int = 320, camera: int = -1) -> Value:
         """Return a frame, uint8, shape (height, width, 3).
 
         Raises:
@@ -109,24 +110,25 @@ class DmSimulation(Forwarding):
         if not callable(draw):
             raise BadRequestError("the environment renders nothing")
         with opengl.drawing():
-            return draw(height, width, camera_id=camera)
+            frame: Value = draw(height, width, camera_id=camera)
+        return frame
 
     @exported
-    def random_action(self) -> dict[str, Any]:
+    def random_action(self) -> dict[str, Value]:
         """Return an action by chance, within its bounds: a policy for rollouts."""
         return {"action": _drawn(self.env.action_spec(), self.rng)}
 
-    def example_inputs(self) -> dict[str, Any]:
+    def example_inputs(self) -> dict[str, Value]:
         """Return an action by chance."""
         return self.random_action()
 
     @property
-    def authors(self) -> Any:
+    def authors(self) -> object:
         """The environment."""
         return self.env
 
     @property
-    def holders(self) -> Sequence[Any]:
+    def holders(self) -> Sequence[object]:
         """The environment, then its task and its physics, where it has these."""
         more = (getattr(self.env, name, None) for name in ("task", "physics"))
         return [self.env, *(each for each in more if each is not None)]
@@ -155,8 +157,8 @@ class SuiteEnvironment(DmSimulation):
 
     def setup(
         self,
-        task: dict[str, Any] = {},  # noqa: B006 - it is read only, and clients are told it
-        environment: dict[str, Any] = {},  # noqa: B006
+        task: dict[str, Value] = {},  # noqa: B006 - it is read only, and clients are told it
+        environment: dict[str, Value] = {},  # noqa: B006
         seed: Annotated[int, msgspec.Meta(ge=0)] = 0,
     ) -> None:
         """Make the environment, and begin its first episode.
@@ -180,7 +182,7 @@ class SuiteEnvironment(DmSimulation):
 class MadeEnvironment(DmSimulation, Wrapping):
     """An environment that somebody's class or function makes."""
 
-    def setup(self, **params: Any) -> None:
+    def setup(self, **params: Value) -> None:
         """Make the environment, and begin its first episode."""
         self.env = self.model = self.make(**params)
         self._begin()

@@ -15,6 +15,7 @@ import gymnasium
 import msgspec
 import numpy as np
 from gymnasium.utils import seeding
+from snapserv_client.plain import Value
 from snapserv_client.spaces import action_from_wire, space_to_wire, value_to_wire
 
 from snapserv.errors import BadRequestError, NotFoundError, SimulationError, SnapservError, UnsupportedError
@@ -48,13 +49,13 @@ class GymSimulation(Forwarding):
     class Inputs(msgspec.Struct):
         """A value of the action space; what is an array there may be a list. Attributes are ``set`` before."""
 
-        action: Any = None
-        set: dict[str, Any] | None = None
+        action: Value = None
+        set: dict[str, Value] | None = None
 
     def setup(
         self,
         env_id: str = "",
-        kwargs: dict[str, Any] = {},  # noqa: B006 - it is read only, and clients are told it
+        kwargs: dict[str, Value] = {},  # noqa: B006 - it is read only, and clients are told it
         wrappers: list[Wrapper] = [],  # noqa: B006
         seed: Annotated[int, msgspec.Meta(ge=0)] = 0,
     ) -> None:
@@ -105,7 +106,7 @@ class GymSimulation(Forwarding):
         except (TypeError, ValueError, LookupError, AssertionError, gymnasium.error.Error) as cause:
             raise BadRequestError(f"{chosen}: {type(cause).__name__}: {cause}", hint="see kwargs") from cause
 
-    def step(self, inputs: Inputs) -> dict[str, Any]:
+    def step(self, inputs: Inputs) -> dict[str, Value]:
         """Do an action.
 
         Raises:
@@ -126,7 +127,7 @@ class GymSimulation(Forwarding):
         return self.last
 
     @exported
-    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> dict[str, Any]:
+    def reset(self, seed: int | None = None, options: dict[str, Value] | None = None) -> dict[str, Value]:
         """Begin an episode; return its first observation and info.
 
         Raises:
@@ -148,12 +149,12 @@ class GymSimulation(Forwarding):
         return self.last
 
     @exported
-    def observe(self) -> dict[str, Any]:
+    def observe(self) -> dict[str, Value]:
         """Return what the last step or reset put out."""
         return self.last
 
     @exported
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Value]:
         """Return the spaces, the metadata and the id."""
         return {
             "observation_space": space_to_wire(self.env.observation_space),
@@ -161,10 +162,11 @@ class GymSimulation(Forwarding):
             "metadata": sendable(dict(self.env.metadata)),
             "render_mode": self.env.render_mode or self._frames(),
             "env_id": self.env.spec.id if self.env.spec is not None else "",
+            "spec": self._told_of_spec(),
         }
 
     @exported
-    def render(self) -> Any:
+    def render(self) -> Value:
         """Return a frame, uint8, shape (height, width, 3); or what else the environment renders.
 
         Raises:
@@ -177,7 +179,7 @@ class GymSimulation(Forwarding):
             # Only for this frame: where they are told to draw, some take much longer for each step.
             plain.render_mode = mode or self._frames()
             with opengl.drawing() if hasattr(plain, "mujoco_renderer") else nullcontext():
-                frame = self.env.render()
+                frame: Any = self.env.render()
         except gymnasium.error.DependencyNotInstalled as cause:
             raise UnsupportedError(f"to render, it needs more: {cause}", hint="install what it names") from cause
         finally:
@@ -185,25 +187,26 @@ class GymSimulation(Forwarding):
         if frame is None:
             raise BadRequestError("the environment renders nothing so", hint='set kwargs to {"render_mode": …}')
         sdl.let_go()
-        return frame
+        drawn: Value = frame
+        return drawn
 
     @exported
-    def random_action(self) -> dict[str, Any]:
+    def random_action(self) -> dict[str, Value]:
         """Return inputs with an action by chance: a policy for rollouts."""
         space = self.env.action_space
         return {"action": value_to_wire(space, space.sample())}
 
-    def example_inputs(self) -> dict[str, Any]:
+    def example_inputs(self) -> dict[str, Value]:
         """Return inputs with an action by chance."""
         return self.random_action()
 
     @property
-    def authors(self) -> Any:
+    def authors(self) -> object:
         """The environment, without its wrappers."""
         return self.env.unwrapped
 
     @property
-    def holders(self) -> Sequence[Any]:
+    def holders(self) -> Sequence[object]:
         """The environment, then its wrappers, the innermost first."""
         layers = [self.env]
         while isinstance(layers[-1], gymnasium.Wrapper):
@@ -230,6 +233,14 @@ class GymSimulation(Forwarding):
             missed.append("which actions ALE repeats: it takes a seed only when an episode begins")
         return names, missed
 
+    def _told_of_spec(self) -> dict[str, Value]:
+        """Return what Gymnasium knows of the environment as it is wrapped, and has no other place for."""
+        spec = self.env.spec
+        if spec is None:
+            return {}
+        names = ("reward_threshold", "nondeterministic", "max_episode_steps")
+        return {name: sendable(getattr(spec, name)) for name in names}
+
     def _seen(self, observation: Any) -> Any:
         try:
             return value_to_wire(self.env.observation_space, observation)
@@ -251,7 +262,7 @@ class GymSimulation(Forwarding):
             self._seed_spaces(int(self.rng.integers(1 << 31)), anew=False)
 
     def _spaces(self) -> list[gymnasium.Space[Any]]:
-        layers = self.holders
+        layers: list[Any] = [*self.holders]
         return [space for env in layers for space in (env.action_space, env.observation_space)]
 
     def _frames(self) -> str | None:

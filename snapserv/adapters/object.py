@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from snapserv_client.plain import Value
 
 from snapserv.errors import BadRequestError, SimulationError
 from snapserv.simulation.base import Simulation
@@ -54,7 +55,7 @@ def adapt(rest: str) -> type[Simulation]:
 class ObjectSimulation(Stepping):
     """An object with a method that steps it."""
 
-    def step(self, inputs: msgspec.Struct) -> Mapping[str, Any] | None:
+    def step(self, inputs: msgspec.Struct) -> Mapping[str, Value] | None:
         """Call its method."""
         result = self.advance(inputs)
         if result is None:

@@ -20,6 +20,7 @@ import gymnasium
 import msgspec
 import numpy as np
 import pettingzoo  # type: ignore[import-untyped,import-not-found,unused-ignore]
+from snapserv_client.plain import Value
 from snapserv_client.spaces import action_from_wire, space_to_wire, value_to_wire
 
 from snapserv.errors import BadRequestError, NotFoundError, SimulationError, UnsupportedError
@@ -84,7 +85,7 @@ class PettingZooSimulation(Forwarding):
 
     def setup(
         self,
-        kwargs: dict[str, Any] = {},  # noqa: B006 - it is read only, and clients are told it
+        kwargs: dict[str, Value] = {},  # noqa: B006 - it is read only, and clients are told it
         seed: Annotated[int, msgspec.Meta(ge=0)] = 0,
     ) -> None:
         """Make the environment, and begin its first episode.
@@ -105,18 +106,18 @@ class PettingZooSimulation(Forwarding):
         sdl.let_go()
 
     @exported
-    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> dict[str, Any]:
+    def reset(self, seed: int | None = None, options: dict[str, Value] | None = None) -> dict[str, Value]:
         """Begin an episode; return its first outputs."""
         self.env.reset(seed=seed, options=options)
         return self.outputs()
 
     @exported
-    def outputs(self) -> dict[str, Any]:
+    def outputs(self) -> dict[str, Value]:
         """Return what the last step or reset put out."""
         raise NotImplementedError
 
     @exported
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Value]:
         """Return the agents with their spaces, and the metadata."""
         agents = self.env.possible_agents
         return {
@@ -127,13 +128,13 @@ class PettingZooSimulation(Forwarding):
         }
 
     @exported
-    def render(self) -> Any:
+    def render(self) -> Value:
         """Return a frame, or what else the environment renders.
 
         Raises:
             BadRequestError: It renders nothing as it was made.
         """
-        frame = self.env.render()
+        frame: Value = self.env.render()
         sdl.let_go()
         if frame is None:
             raise BadRequestError("the environment renders nothing so", hint='set kwargs to {"render_mode": …}')
@@ -145,12 +146,12 @@ class PettingZooSimulation(Forwarding):
         return not self.env.agents
 
     @property
-    def authors(self) -> Any:
+    def authors(self) -> object:
         """The environment, without its wrappers."""
         return self.env.unwrapped
 
     @property
-    def holders(self) -> Sequence[Any]:
+    def holders(self) -> Sequence[object]:
         """The environment, without its wrappers."""
         return [self.env.unwrapped]
 
@@ -180,10 +181,10 @@ class ParallelSimulation(PettingZooSimulation):
     class Inputs(msgspec.Struct):
         """An action for each agent that is left. Attributes are ``set`` before."""
 
-        actions: dict[str, Any] = {}
-        set: dict[str, Any] | None = None
+        actions: dict[str, Value] = {}
+        set: dict[str, Value] | None = None
 
-    def step(self, inputs: Inputs) -> dict[str, Any]:
+    def step(self, inputs: Inputs) -> dict[str, Value]:
         """Do an action of each.
 
         Raises:
@@ -200,24 +201,24 @@ class ParallelSimulation(PettingZooSimulation):
         return self.outputs()
 
     @exported
-    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> dict[str, Any]:
+    def reset(self, seed: int | None = None, options: dict[str, Value] | None = None) -> dict[str, Value]:
         """Begin an episode; return its first observations and infos."""
         observations, infos = self.env.reset(seed=seed, options=options)
         self._took(observations, {}, {}, {}, infos)
         return self.outputs()
 
     @exported
-    def outputs(self) -> dict[str, Any]:
+    def outputs(self) -> dict[str, Value]:
         """Return what the last step or reset put out, and the agents that are left."""
         return {**self.last, "agents": list(self.env.agents)}
 
     @exported
-    def random_action(self) -> dict[str, Any]:
+    def random_action(self) -> dict[str, Value]:
         """Return an action by chance for each agent: a policy for rollouts."""
         seen, infos = self._observations, self.last["infos"]
         return {"actions": {each: self._sample(each, seen.get(each), infos.get(each)) for each in self.env.agents}}
 
-    def example_inputs(self) -> dict[str, Any]:
+    def example_inputs(self) -> dict[str, Value]:
         """Return an action by chance for each agent."""
         return self.random_action()
 
@@ -238,10 +239,10 @@ class AECSimulation(PettingZooSimulation):
     class Inputs(msgspec.Struct):
         """An action of the agent whose turn it is; none of one that is done. Attributes are ``set`` before."""
 
-        action: Any = None
-        set: dict[str, Any] | None = None
+        action: Value = None
+        set: dict[str, Value] | None = None
 
-    def step(self, inputs: Inputs) -> dict[str, Any]:
+    def step(self, inputs: Inputs) -> dict[str, Value]:
         """Do an action of the agent whose turn it is.
 
         Raises:
@@ -258,9 +259,9 @@ class AECSimulation(PettingZooSimulation):
         return self.outputs()
 
     @exported
-    def outputs(self) -> dict[str, Any]:
+    def outputs(self) -> dict[str, Value]:
         """Return whose turn it is, what that agent sees and has got, and what the others got last."""
-        rewards = {agent: float(each) for agent, each in self.env.rewards.items()}
+        rewards: dict[str, Value] = {agent: float(each) for agent, each in self.env.rewards.items()}
         if not self.env.agents:
             return {"agent": None, "agents": [], "rewards": rewards}
         agent = self.env.agent_selection
@@ -277,7 +278,7 @@ class AECSimulation(PettingZooSimulation):
         }
 
     @exported
-    def random_action(self) -> dict[str, Any]:
+    def random_action(self) -> dict[str, Value]:
         """Return an action by chance of the agent whose turn it is: a policy for rollouts.
 
         Raises:
@@ -289,6 +290,6 @@ class AECSimulation(PettingZooSimulation):
         observation, _, termination, truncation, info = self.env.last()
         return {"action": None if termination or truncation else self._sample(agent, observation, info)}
 
-    def example_inputs(self) -> dict[str, Any]:
+    def example_inputs(self) -> dict[str, Value]:
         """Return an action by chance."""
         return self.random_action()

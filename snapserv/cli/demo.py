@@ -113,7 +113,7 @@ def demo(
 
 
 async def _run(rows: int, cols: int, before: int, after: int) -> Story:
-    from snapserv_client import aio
+    from snapserv_client import aio, number
 
     with errors.status(f"setting up {rows} × {cols} cells of real terrain"):
         server = await aio.local(SIMULATION, rows=rows, cols=cols)
@@ -139,7 +139,7 @@ async def _run(rows: int, cols: int, before: int, after: int) -> Story:
         for outcome in outcomes:
             outcome.private_bytes = sizes[outcome.future.name]
         elevation = await main.read("elevation")
-        cell_ha = burnt.outputs["burnt_ha"] / int(await main.read("burnt_cells"))
+        cell_ha = number(burnt.outputs["burnt_ha"]) / int(await main.read("burnt_cells"))
         past = Past(before, await snapshot.read("state"), math.sqrt(cell_ha * M2_PER_HA))
     return Story(
         elevation, past, outcomes, tree, arena.size_bytes, arena.backing, snapshot_ms, snapshot.fork_us or 0.0
@@ -148,6 +148,8 @@ async def _run(rows: int, cols: int, before: int, after: int) -> Story:
 
 async def _go_on(branches: list[aio.Branch], plans: list[Future], ticks: int) -> list[Outcome]:
     """Step all branches at once, each with a bar of its own."""
+    from snapserv_client import number
+
     with _bars() as bars:
 
         async def go_on(branch: aio.Branch, plan: Future) -> Outcome:
@@ -157,7 +159,7 @@ async def _go_on(branches: list[aio.Branch], plans: list[Future], ticks: int) ->
             )
             bars.update(bar, completed=ticks)
             state = await branch.read("state")
-            return Outcome(plan, result.step, float(result.outputs["burnt_ha"]), 0, state)
+            return Outcome(plan, result.step, number(result.outputs["burnt_ha"]), 0, state)
 
         return await asyncio.gather(*(go_on(branch, plan) for branch, plan in zip(branches, plans, strict=True)))
 

@@ -123,7 +123,7 @@ def branch(
 ) -> None:
     """Make live branches of a snapshot (a live branch is snapshotted first)."""
     with connected(endpoint, as_json=as_json) as server:
-        wanted = 1 if count is None and not names else count
+        wanted = len(names or "") or 1 if count is None else count
         made = server.node(node).branch(wanted, names=names or None, rng=rng_of(rng))
     show([each.last for each in made], as_json=as_json, people=lambda: lines_of([each.last for each in made]))
     say_reseeded(made[0], as_json=as_json)

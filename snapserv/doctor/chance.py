@@ -186,8 +186,9 @@ def _try(simulation: Simulation, seed: int | None, inputs: Inputs) -> _Tried:
         tried.names, tried.missed = simulation.begin_branch(seed)
         while len(tried.ticks) < TICKS and time.monotonic() - began < WITHIN_S and not simulation.finished:
             try:
-                given = simulation.example_inputs() if inputs is None else inputs
-                outputs: Any = simulation.step(simulation.convert_inputs(given))
+                raw = simulation.example_inputs() if inputs is None else inputs
+                given: Any = simulation.convert_inputs(raw)
+                outputs: Any = simulation.step(given)
             except Exception:  # noqa: BLE001 - it may need inputs, which the finding about ticks says
                 break
             digest = hashlib.sha256(repr(outputs).encode())

@@ -299,7 +299,8 @@ def _begin_as_a_branch(files: Files) -> list[Held]:
     try:
         files.finish_setup()
     except NotBranchableError as error:
-        return [Held(*(each[name] for name in Held._fields)) for each in error.details["held"]]
+        held: Any = error.details["held"]
+        return [Held(*(each[name] for name in Held._fields)) for each in held]
     if not files.branched and files.temporary is not None:
         files.begin({"temporary": {"name": "000001", "fresh": True, "root": files.temporary.root}})
     return []

@@ -137,7 +137,7 @@ def explain(node: Node, told: Sequence[str]) -> Callable[[int, int], SnapservErr
     def what(number: int, operation: int) -> SnapservError:
         about = told[operation] if 0 <= operation < len(told) else "the script itself"
         why = os.strerror(number) if number else "the kernel did otherwise than it was asked"
-        details = {"differs": {about: why}, "operation": operation, "errno": number}
+        details: dict[str, Any] = {"differs": {about: why}, "operation": operation, "errno": number}
         if about.startswith("opening "):
             return MachineDiffersError(
                 f"{node.path} cannot be brought back: {about}: {why}",

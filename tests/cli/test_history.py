@@ -62,6 +62,6 @@ def test_actions_and_verdicts_say_what_they_are(server: Server) -> None:
     looks = str(main.actions())
     assert "main · 2 actions · 3 ticks" in looks
     assert "call(echo, <float64 [10]>)" in looks
-    assert "<pre>" in main.verify()._repr_html_()
+    assert "<table>" in main.verify()._repr_html_()
     assert main.actions()[0] == main.actions()[:1][0]
     assert msgspec.to_builtins(main.actions()[0])["kind"] == "step"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from .handles import Handle
+from .markup import Cell, facts, numeral, page, paragraph, table
 from .protocol import DiffResult, FieldDiff, HelloResult, NodeInfo, TreeInfo
 
 STATES = {"idle": "", "busy": "busy", "dead": "dead", "faulted": "faulted", "stored": "stored"}
@@ -34,7 +35,10 @@ class ServerDisplay(Handle):
         return f"<Server {self.endpoint}{trees}>"
 
     def _repr_html_(self) -> str:
-        return as_html(repr(self), "code")
+        rows: list[tuple[str, str]] = [("server", Cell(self.endpoint, "code"))]
+        if self.hello is not None:
+            rows += [("trees", ", ".join(self.hello.trees)), ("version", self.hello.server)]
+        return page(facts(rows))
 
 
 class NodeDisplay(Handle):
@@ -46,6 +50,7 @@ class NodeDisplay(Handle):
     def __init__(self, server: ServerDisplay, info: NodeInfo) -> None:
         self._server = server
         self.last = info
+        self._which = (server.endpoint, info.id, info.created)
 
     @property
     def name(self) -> str:
@@ -62,18 +67,23 @@ class NodeDisplay(Handle):
         """Where the server is."""
         return self._server.endpoint
 
+    def __eq__(self, other: object) -> bool:
+        """Return whether it is the same node: of the same server, by its endpoint, and not of another one there."""
+        return self._which == other._which if isinstance(other, NodeDisplay) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._which)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {describe(self.last)} · {self.endpoint}>"
 
     def _repr_html_(self) -> str:
-        return as_html(repr(self), "code")
-
-
-def as_html(text: str, tag: str = "pre") -> str:
-    """Return a text as a notebook shows it."""
-    from html import escape  # with a table of all entities, which only notebooks need
-
-    return f"<{tag}>{escape(text)}</{tag}>"
+        about = self.last
+        rows: list[tuple[str, str]] = [("step", f"{about.step:,}"), ("state", state(about) or about.state)]
+        rows += [("tags", ", ".join(about.tags))] if about.tags else []
+        rows += [("private", str(mebibytes(about)))] if about.private_bytes is not None else []
+        rows += [("server", Cell(self.endpoint, "code"))]
+        return page(facts(rows, f"{mark(about)} {type(self).__name__} {self.name}"))
 
 
 def describe(node: NodeInfo) -> str:
@@ -112,7 +122,19 @@ class Tree:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return as_html(str(self))
+        sizes = any(node.private_bytes is not None for node in self.nodes)
+        rows = (
+            [
+                Cell(f"{stem}{mark(node)} {node.name}", "code stem"),
+                numeral(node.step),
+                state(node),
+                ", ".join(node.tags),
+                *([mebibytes(node)] if sizes else []),
+            ]
+            for stem, node in self.rows()
+        )
+        heads = ("node", "step", "state", "tags", *(["private"] if sizes else []))
+        return page(table(heads, rows, f"{len(self):,} nodes"))
 
     def children(self) -> dict[int | None, list[NodeInfo]]:
         """Return the nodes below each node; those without a listed parent are under None."""
@@ -147,6 +169,19 @@ def stems(below: Mapping[_Id | None, Sequence[_Item]], ids: Callable[[_Item], _I
 
 def _cut(lines: str) -> str:
     return lines if len(lines) <= MOST_INDENT else CUT + lines[len(CUT) - MOST_INDENT :]
+
+
+def state(node: NodeInfo) -> Cell:
+    """Return what a node is doing, and what is special about it."""
+    special = [word for word, holds in (("pinned", node.pinned), ("durable", node.durable)) if holds]
+    if node.death or node.faulted or node.state in ("dead", "faulted"):
+        return Cell(" · ".join([node.death or node.state, *special]), "bad")
+    return Cell(" · ".join([*([node.state] if node.state != "idle" else []), *special]))
+
+
+def mebibytes(node: NodeInfo) -> Cell:
+    """Return the private bytes of a node."""
+    return Cell("" if node.private_bytes is None else f"{node.private_bytes / (1 << 20):,.1f} MiB", "number")
 
 
 def mark(node: NodeInfo) -> str:
@@ -197,7 +232,19 @@ class Diff:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return as_html(str(self))
+        rows = [
+            [
+                field.name,
+                Cell(f"{field.changed:,}", "number" if field.changed else "number soft"),
+                numeral(field.total),
+                *(Cell(each, "number") for each in by_how_much(field)),
+                Cell(where(field), "code"),
+            ]
+            for field in self.fields
+        ]
+        title = f"{self.a} → {self.b}"
+        shown = table(("field", "changed", "of", "at most", "on average", "where"), rows, title)
+        return page(shown if rows else paragraph(title), *map(paragraph, self.sentences()))
 
     def sentences(self) -> Iterator[str]:
         """Yield what is known beside the fields, and what follows of it, a sentence each."""

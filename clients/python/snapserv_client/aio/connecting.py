@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 from ..connection import REQUEST_TIMEOUT_S, START_WITHIN_S
 from ..endpoint import chosen_endpoint
 from ..keys import keys_for
+from ..plain import Sendable
 from .connection import Connection
 from .own import blocking
 from .server import Server
@@ -55,7 +55,7 @@ async def local(
     backing: str | None = None,
     branch_dirs: Sequence[str | os.PathLike[str]] = (),
     start_within_s: float = START_WITHIN_S,
-    **params: Any,
+    **params: Sendable,
 ) -> Server:
     """Start a private server and connect to it; closing the connection ends it.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
+from ..plain import Array, Dtype, MaybeArray
 from .values import Region
 from .verb import FORK_ERRORS, NODE_ERRORS, Arguments, Verb
 
@@ -42,7 +43,7 @@ class Handed(msgspec.Struct):
     """An array that is fetched at the side channel: what it is, and the ticket for a file that begins with it."""
 
     ticket: bytes
-    dtype: Any
+    dtype: Dtype
     shape: list[int]
 
 
@@ -52,7 +53,7 @@ class ReadResult(msgspec.Struct):
     Where it is ``handed`` over, ``value`` is null.
     """
 
-    value: Any
+    value: MaybeArray
     step: int
     handed: Handed | None = None
 
@@ -163,13 +164,13 @@ class PagesResult(msgspec.Struct):
     classes: list[str]
     fields: list[FieldPages]
     counts: PageCounts
-    strip: Any
+    strip: Array
     page_bytes: int
     pages_each: int
     proof: Literal["page numbers", "page kinds"]
     base_image: bool
     other_counts: PageCounts | None = None
-    other_strip: Any = None
+    other_strip: MaybeArray = None
     same: int | None = None
     different: int | None = None
 

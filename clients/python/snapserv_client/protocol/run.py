@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
+from ..plain import Outputs, Value
 from .limits import MAX_BRANCHES, BranchCount, Name, NonNegative, Seconds, Ticks
 from .values import Action, NodeInfo, NodeResult, Recording, Region, Rng
 from .verb import BRANCH_ERRORS, FORK_ERRORS, NODE_ERRORS, Arguments, Empty, Verb
@@ -40,7 +41,7 @@ class StepArgs(Arguments):
     """
 
     ticks: Ticks = 1
-    inputs: dict[str, Any] = {}
+    inputs: dict[str, Value] = {}
     progress: bool = False
     atomic: bool | None = None
     timeout_s: Seconds | None = None
@@ -54,8 +55,17 @@ class StepResult(msgspec.Struct):
 
     step: int
     ticks: int
-    outputs: Any
+    outputs: Outputs
     elapsed_us: int
+
+    def _repr_html_(self) -> str:
+        from ..markup import facts, numeral, page, value_cell  # which only notebooks need
+
+        outputs = self.outputs if isinstance(self.outputs, dict) else {"output": self.outputs}
+        rows = [(str(name), value_cell(value)) for name, value in outputs.items()]
+        took = numeral(self.elapsed_us / 1000, " ms", digits=3)
+        title = f"step {self.step:,} · {self.ticks:,} ticks"
+        return page(facts([*rows, ("took", took)], title))
 
 
 class WriteArgs(Arguments):
@@ -65,7 +75,7 @@ class WriteArgs(Arguments):
     """
 
     field: str
-    value: Any
+    value: Value
     region: Region | None = None
 
 
@@ -73,18 +83,19 @@ class CallArgs(Arguments):
     """Which exported method, with which arguments; ``atomic`` as for a step, but never by default."""
 
     method: str
-    args: list[Any] = []
-    kwargs: dict[str, Any] = {}
+    args: list[Value] = []
+    kwargs: dict[str, Value] = {}
     atomic: bool = False
 
 
 class CallResult(msgspec.Struct):
     """What the method returned."""
 
-    value: Any
+    value: Value
 
 
-Inputs = Annotated[list[dict[str, Any] | list[dict[str, Any]]], msgspec.Meta(min_length=1, max_length=MAX_BRANCHES)]
+_OfChild: TypeAlias = dict[str, Value] | list[dict[str, Value]]
+Inputs = Annotated[list[_OfChild], msgspec.Meta(min_length=1, max_length=MAX_BRANCHES)]
 
 
 class ExpandArgs(Arguments):
@@ -125,12 +136,12 @@ class Outcome(msgspec.Struct):
     ok: bool
     step: int = 0
     ticks: int = 0
-    outputs: Any = None
-    totals: dict[str, Any] = {}
-    fields: dict[str, Any] = {}
+    outputs: Value = None
+    totals: dict[str, Value] = {}
+    fields: dict[str, Value] = {}
     finished: bool = False
     elapsed_us: int = 0
-    error: dict[str, Any] | None = None
+    error: dict[str, Value] | None = None
 
 
 class Kept(msgspec.Struct):

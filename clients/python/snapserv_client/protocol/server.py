@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
+from ..plain import Dtype, Value
 from .limits import PROTOCOL_VERSION
 from .values import NodeInfo
 from .verb import Arguments, Empty, Verb
@@ -63,7 +64,7 @@ class FieldInfo(msgspec.Struct):
     """
 
     name: str
-    dtype: Any
+    dtype: Dtype
     shape: list[int]
     units: str = ""
     doc: str = ""
@@ -99,9 +100,9 @@ class SpecResult(msgspec.Struct):
     simulation: str
     doc: str
     fields: list[FieldInfo]
-    inputs: dict[str, Any]
-    params: dict[str, Any]
-    param_values: dict[str, Any]
+    inputs: dict[str, Value]
+    params: dict[str, Value]
+    param_values: dict[str, Value]
     methods: list[MethodInfo]
     arena: ArenaInfo
     fork: str
@@ -176,6 +177,29 @@ class StatsResult(msgspec.Struct):
     verbs: list[VerbStats]
     bounds_s: list[float]
     active: list[NodeInfo]
+
+    def _repr_html_(self) -> str:
+        from ..markup import Cell, facts, numeral, page, table  # which only notebooks need
+
+        mebibyte = 1 << 20
+        counted = ("nodes", "snapshots", "branches", "dead", "clients", "requests", "errors", "steps", "forks")
+        memory = f"{self.memory.charged_bytes / mebibyte:,.0f} of {self.memory.limit_bytes / mebibyte:,.0f} MiB"
+        rows = [
+            *((name, numeral(getattr(self, name))) for name in counted),
+            ("fork, median", numeral(self.fork_us_p50 / 1000, " ms", digits=3)),
+            ("memory", Cell(memory, "number")),
+            ("up for", numeral(round(self.uptime_s), " s")),
+        ]
+        verbs = (
+            (
+                each.verb,
+                numeral(each.count),
+                numeral(each.errors),
+                numeral(each.seconds / each.count * 1000 if each.count else None, digits=3),
+            )
+            for each in self.verbs
+        )
+        return page(facts(rows), table(("verb", "answered", "with errors", "ms on average"), verbs))
 
 
 class WatchResult(msgspec.Struct):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
+from ..plain import Value
 from .limits import BranchCount, Name, NonNegative, PageSize
 from .values import Action, NodeInfo, NodeResult, Recording, Rng
 from .verb import BRANCH_ERRORS, FORK_ERRORS, NODE_ERRORS, Arguments, Verb
@@ -57,7 +56,7 @@ class CreateArgs(Arguments):
 
     simulation: str | None = None
     name: Name | None = None
-    params: dict[str, Any] = {}
+    params: dict[str, Value] = {}
 
 
 class LogArgs(Arguments):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
+from ..plain import Value
 from .limits import MAX_NAME_LENGTH, MAX_PATH_LENGTH, DoneTicks, NonNegative, Repeats
 
 __all__ = [
@@ -33,7 +34,7 @@ class RequestHeader(msgspec.Struct):
     id: Annotated[int, msgspec.Meta(ge=0)]
     verb: Annotated[str, msgspec.Meta(max_length=MAX_NAME_LENGTH)]
     node: Annotated[str, msgspec.Meta(max_length=MAX_PATH_LENGTH)] | int | None = None
-    args: dict[str, Any] = {}
+    args: dict[str, Value] = {}
 
 
 class Progress(msgspec.Struct):
@@ -112,7 +113,7 @@ class Notice(msgspec.Struct):
     code: str
     message: str
     hint: str = ""
-    details: dict[str, Any] = {}
+    details: dict[str, Value] = {}
 
 
 class _Action(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, tag_field="kind"):
@@ -127,7 +128,7 @@ class StepAction(_Action, tag="step"):
     """
 
     ticks: DoneTicks
-    inputs: dict[str, Any] = {}
+    inputs: dict[str, Value] = {}
     raised: bool = False
 
 
@@ -135,7 +136,7 @@ class WriteAction(_Action, tag="write"):
     """A field, or a region of it, was changed."""
 
     field: str
-    value: Any
+    value: Value
     region: Region | None = None
 
 
@@ -143,8 +144,8 @@ class CallAction(_Action, tag="call"):
     """An exported method ran; ``raised`` says whether it raised."""
 
     method: str
-    args: list[Any] = []
-    kwargs: dict[str, Any] = {}
+    args: list[Value] = []
+    kwargs: dict[str, Value] = {}
     raised: bool = False
 
 

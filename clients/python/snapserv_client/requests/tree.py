@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from ..plain import InputValues
 from ..protocol import BranchResult, LogResult, NodeInfo, NodeResult, Rng, SnapshotResult, TreeResult
 from .message import Request, ask, convert, understand_node
+
+MOST_LISTED = 1000
 
 __all__ = ["actions", "branch", "create", "info", "lineage", "reset", "restore", "snapshot", "tree"]
 
@@ -16,7 +18,7 @@ def tree(name: str | None, *, offset: int, sizes: bool) -> Request[TreeResult]:
     return ask(TreeResult, "tree", tree=name, offset=offset, sizes=sizes)
 
 
-def create(simulation: str | None, name: str | None, params: Mapping[str, Any]) -> Request[NodeInfo]:
+def create(simulation: str | None, name: str | None, params: InputValues) -> Request[NodeInfo]:
     """Ask for another tree."""
     args = {"simulation": simulation, "name": name, "params": dict(params)}
     return Request("create", None, args, understand_node, long=True)
@@ -27,9 +29,9 @@ def info(node: str | int) -> Request[NodeInfo]:
     return Request("log", node, {"limit": 1}, lambda ok: convert(ok, LogResult).entries[-1])
 
 
-def lineage(node: str | int) -> Request[list[NodeInfo]]:
-    """Ask for a node's nearest ancestors and itself, a page of them."""
-    return Request("log", node, {}, lambda ok: convert(ok, LogResult).entries)
+def lineage(node: str | int, most: int = MOST_LISTED) -> Request[list[NodeInfo]]:
+    """Ask for a node's nearest ancestors and itself, so many of them."""
+    return Request("log", node, {"limit": most}, lambda ok: convert(ok, LogResult).entries)
 
 
 def actions(node: str | int, start: int) -> Request[LogResult]:
