@@ -226,7 +226,9 @@ def _rule(every: str | None, keep: int | None) -> Autosnap | None:
     try:
         args = msgspec.convert(given, AutosnapArgs, strict=False)
     except msgspec.ValidationError as cause:
-        raise BadRequestError(f"--autosnap: {cause}", hint="steps as 1000, seconds as 30s") from cause
+        from snapserv_client.refusals import in_words
+
+        raise BadRequestError(f"--autosnap: {in_words(cause, 'it', value=given)}", hint="steps as 1000, seconds as 30s") from cause
     return changed(None, args)
 
 

@@ -14,7 +14,6 @@ import stat
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,7 +36,7 @@ from ..errors import (
 from ..machine.descendants import become_subreaper, children, end_all
 from ..simulation import streams
 from ..simulation.base import Simulation, is_exported
-from ..simulation.blame import named
+from ..simulation.blame import authors_traceback, named
 from ..simulation.calling import prepare_call
 from ..simulation.modules import search
 from ..simulation.naming import shortened
@@ -171,8 +170,8 @@ def _build(kind: type[Simulation], request: Mapping[str, Any]) -> tuple[Simulati
     except SnapservError:
         raise
     except Exception as cause:  # whatever the author's code raises
-        text = "".join(traceback.format_exception(cause))
-        raise SimulationError(f"setup raised {named(cause)}", details={"traceback": text}) from cause
+        told = {"traceback": authors_traceback(cause)}
+        raise SimulationError(f"setup raised {named(cause)}", details=told) from cause
     simulation.arena.seal()
     return simulation, readings, time.monotonic() - began
 
