@@ -200,7 +200,8 @@ def _common(outcome: Outcome, story: Story) -> float:
 
 
 def _table(story: Story) -> Any:
-    rows = table("future", ">step", ">burnt ha", ">private MiB", ">still common", ">ms to snapshot")
+    taken = f"the snapshot was taken in {story.snapshot_ms:.2f} ms"
+    rows = table("future", ">step", ">burnt ha", ">private MiB", ">still common", title=taken)
     for outcome in story.outcomes:
         rows.add_row(
             outcome.future.title,
@@ -208,7 +209,6 @@ def _table(story: Story) -> Any:
             f"{outcome.burnt_ha:,.0f}",
             mebibytes(outcome.private_bytes),
             f"{_common(outcome, story):.1%}",
-            f"{story.snapshot_ms:.2f}",
         )
     return rows
 

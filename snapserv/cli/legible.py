@@ -1,7 +1,7 @@
 """Text for terminals and files whose encoding is not UTF-8: in ASCII, so that nothing fails and nothing is garbled.
 
-What we draw with has a letter of ASCII of the same width. All else, such as what a simulation says, is escaped as Python
-escapes it: then nothing is lost, and no two texts look the same.
+What we draw with has a letter of ASCII of the same width. All else, such as what a simulation says, is escaped as
+Python escapes it: then nothing is lost, and no two texts look the same.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ ERRORS = "snapserv"
 """The name of what codecs do with letters that an encoding has not."""
 LETTERS = {
     "·": "-", "→": ">", "●": "*", "▶": ">", "✓": "+", "✗": "x", "○": "o", "▒": "%", "█": "#", "⋯": "~", "…": "~",
-    "×": "x", "µ": "u", "μ": "u", "−": "-", "–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "├": "|", "└": "`",
+    "×": "x", "µ": "u", "μ": "u", "−": "-", "–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"',
+    "├": "|", "└": "`",
 }  # fmt: skip
 """Letters of ours and what is written in their place, as wide as they are."""
 LEVEL = "─━┄┅┈┉╌╍═╴╶╸╺"

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 from snapserv_client.display import describe
+from snapserv_client.looks import parts_of
 from snapserv_client.protocol import Event
 
 from .options import Endpoint, Json, connected
-from .output import EXIT_CTRL_C, mebibytes, plain, show, table
+from .output import EXIT_CTRL_C, counted, duration, mebibytes, plain, show, table
 from .parameters import Argument, Option
 
 if TYPE_CHECKING:
@@ -34,16 +35,19 @@ def status(endpoint: Endpoint = None, as_json: Json = False) -> None:
         for each in specs:
             size = mebibytes(each.arena.size_bytes)
             rows.add_row(f"tree {each.tree}", f"{each.simulation} · {size} MiB of {each.arena.backing}")
-        rows.add_row("nodes", f"{stats.snapshots} snapshots, {stats.branches} branches, {stats.dead} dead")
-        rows.add_row("requests", f"{stats.requests:,} ({stats.errors:,} errors), {stats.in_flight} in flight")
+        nodes = f"{counted(stats.snapshots, 'snapshot')}, {counted(stats.branches, 'branch')}, {stats.dead:,} dead"
+        rows.add_row("nodes", nodes)
+        errors = counted(stats.errors, "error")
+        rows.add_row("requests", f"{stats.requests:,} ({errors}), {stats.in_flight:,} in flight")
         rows.add_row("steps", f"{stats.steps:,}")
         p50, p99 = stats.fork_us_p50 / 1000, stats.fork_us_p99 / 1000
         rows.add_row("forks", f"{stats.forks:,} · p50 {p50:.2f} ms · p99 {p99:.2f} ms")
         memory = stats.memory
         rows.add_row("memory", f"{mebibytes(memory.charged_bytes)} of {mebibytes(memory.limit_bytes)} MiB charged")
-        rows.add_row("over it", f"{memory.evictions:,} snapshots evicted, {memory.stopped:,} processes stopped")
-        rows.add_row("up", f"{stats.uptime_s:,.0f} s · {stats.clients} clients")
-        rows.add_row("server", f"{mebibytes(stats.resident_bytes)} MiB · {stats.descriptors} descriptors")
+        evicted, stopped = counted(memory.evictions, "snapshot"), f"{memory.stopped:,}"
+        rows.add_row("over it", f"{evicted} evicted, {stopped} processes stopped")
+        rows.add_row("up", f"{duration(stats.uptime_s)} · {counted(stats.clients, 'client')}")
+        rows.add_row("server", f"{mebibytes(stats.resident_bytes)} MiB · {stats.descriptors:,} descriptors")
         return rows
 
     show({"hello": hello, "stats": stats, "specs": specs}, as_json=as_json, people=people)
@@ -59,15 +63,9 @@ def spec(
         found = server.spec(tree)
 
     def people() -> Any:
-        rows = table("what", "name", "type", "meaning", title=f"{found.simulation}\n{found.doc}")
-        for field in found.fields:
-            kind = f"{field.dtype} {field.shape} {field.units}".rstrip()
-            rows.add_row("field", field.name, kind, field.doc)
-        for what, schema in (("input", found.inputs), ("param", found.params)):
-            for name, kind in _properties(schema).items():
-                rows.add_row(what, name, str(kind.get("type", kind)), str(kind.get("default", "")))
-        for method in found.methods:
-            rows.add_row("method", method.name, method.signature, method.doc.partition("\n")[0])
+        rows = table("what", "~name", "type", "meaning", title=f"{found.simulation}\n{found.doc}")
+        for part in parts_of(found):
+            rows.add_row(*part)
         return rows
 
     show(found, as_json=as_json, people=people)
@@ -124,9 +122,3 @@ def _print(event: Event, *, as_json: bool) -> None:
     what = describe(event.node) if event.node else ""
     line = f"{event.sequence:>6} {event.kind:<9} {what} {event.text}".rstrip()
     results.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _properties(schema: dict[str, Any]) -> dict[str, Any]:
-    name = str(schema.get("$ref", "")).rpartition("/")[2]
-    properties = schema.get("$defs", {}).get(name, schema).get("properties", {})
-    return dict(properties)

@@ -1,4 +1,4 @@
-"""The way to the server that a command is for: what cannot be reached is said at once, and what is slow waited for."""
+"""The way to the server that a command is for: what is not there is said at once, and what is slow waited for."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import click
 import msgspec
 from snapserv_client.endpoint import chosen_endpoint, default_endpoint
+from snapserv_client.figures import dtype_name
 from snapserv_client.protocol import NAME_PATTERN, AutosnapArgs
 
 from snapserv.errors import BadRequestError
@@ -228,7 +229,9 @@ def _rule(every: str | None, keep: int | None) -> Autosnap | None:
     except msgspec.ValidationError as cause:
         from snapserv_client.refusals import in_words
 
-        raise BadRequestError(f"--autosnap: {in_words(cause, 'it', value=given)}", hint="steps as 1000, seconds as 30s") from cause
+        raise BadRequestError(
+            f"--autosnap: {in_words(cause, 'it', value=given)}", hint="steps as 1000, seconds as 30s"
+        ) from cause
     return changed(None, args)
 
 
@@ -251,7 +254,7 @@ def _announce(server: Server, *, as_json: bool) -> None:
     facts.add_row("heap", f"{mebibytes(spec.huge_heap_bytes)} MiB in huge pages")
     facts.add_row("fork", spec.fork)
     for field in spec.fields:
-        facts.add_row("field", f"{field.name} · {field.dtype} {field.shape} {field.units}".rstrip())
+        facts.add_row("field", f"{field.name} · {dtype_name(field.dtype)} {field.shape} {field.units}".rstrip())
     there = "" if server.endpoint == chosen_endpoint(None) else f" -e {server.endpoint}"
     tries = (f"snapserv {verb}{there}" for verb in ("status", "step main 10", "snapshot main", "tree"))
     with contextlib.suppress(OSError):  # nobody can read it, and a server needs no reader

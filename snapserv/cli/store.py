@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 from rich.console import Group
 from rich.text import Text
+from snapserv_client.figures import dtype_name, said
 
 from snapserv.errors import BadRequestError, MachineDiffersError, NotPortableError, SnapservError
 
@@ -110,7 +111,7 @@ def show_(node: StoredName, store: StoreOption = None, as_json: Json = False) ->
             "saved": moment(it.saved),
             "written": f"{mebibytes(it.size)} MiB",
             "simulation": tree.simulation,
-            "params": " ".join(f"{name}={value}" for name, value in tree.params.items()),
+            "params": ", ".join(f"{name} {said(value, 1)}" for name, value in tree.params.items()),
             "of": _made_by(image),
             "needs": f"a processor of {image.machine.baseline} or later"
             if image and image.machine.baseline
@@ -123,7 +124,7 @@ def show_(node: StoredName, store: StoreOption = None, as_json: Json = False) ->
             if value:
                 rows.add_row(name, value)
         for field in tree.fields:
-            rows.add_row("field", f"{field.name} · {field.dtype} {field.shape}")
+            rows.add_row("field", f"{field.name} · {dtype_name(field.dtype)} {field.shape}")
         return rows
 
     told = {
@@ -211,7 +212,7 @@ def du(store: StoreOption = None, as_json: Json = False) -> None:
         used = measure(found)
 
     def people() -> Any:
-        rows = table("node", ">own MiB", ">shared MiB")
+        rows = table("~node", ">own MiB", ">shared MiB")
         for tree in used.trees:
             rows.add_row(Text(tree.name or tree.uid, "bold"), mebibytes(tree.own), mebibytes(tree.shared))
             for each in tree.nodes:

@@ -131,7 +131,7 @@ class Patience:
         return max(self._heard + NOTICE_AFTER_S, self._asked + NOTICE_AFTER_S / 2)
 
     def silent(self, now: float) -> bool:
-        """Return whether the server has said nothing for so long that whoever waits should hear of it; True once."""
+        """Return whether the server has been silent for so long that whoever waits should hear of it; True once."""
         if self._told or now < self._notice:
             return False
         self._told = True
@@ -241,8 +241,8 @@ class Line(Handle):
         import logging  # where there is something to say
 
         logging.getLogger("snapserv_client").warning(
-            "no answer from %s for %g s: %s goes on waiting, for up to %.0f s. Check that the server runs (its log; "
-            "snapserv status), that it is not stopped, and the way there. Ctrl-C gives up.",
+            "no answer from %s for %g s: the request %r goes on waiting, for up to %.0f s. Check that the server "
+            "runs (its log; snapserv status), that it is not stopped, and the way there. Ctrl-C gives up.",
             self.endpoint, NOTICE_AFTER_S, verb, left_s,
         )  # fmt: skip
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from .display import aligned, as_html
+from .figures import said
 from .protocol import Action, BeginAction, FieldVerdict, Recording, StepAction, VerifyResult, WriteAction
 
 MOST_ROWS = 100
@@ -158,7 +159,7 @@ def brief(value: Any) -> str:
         if value.size > 4:
             return f"<{value.dtype} {list(value.shape)}>"
         value = value.tolist()
-    text = str(value)
+    text = said(value)
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from .figures import dtype_name, mebibytes, number, said
-from .protocol import SpecResult, StepResult
 
 TYPES = {
     "integer": "integer",
@@ -20,6 +19,64 @@ TYPES = {
 }
 PLURAL = {"integer", "number", "text", "list", "map"}
 BOUNDS = {"minimum": ">=", "maximum": "<=", "exclusiveMinimum": ">", "exclusiveMaximum": "<"}
+
+
+class Step(Protocol):
+    """A `StepResult`, which imports this module."""
+
+    step: int
+    ticks: int
+    outputs: Any
+    elapsed_us: int
+
+
+class Field(Protocol):
+    """A `FieldInfo`."""
+
+    name: str
+    dtype: Any
+    shape: list[int]
+    units: str
+    doc: str
+
+
+class Method(Protocol):
+    """A `MethodInfo`."""
+
+    name: str
+    signature: str
+    doc: str
+
+
+class Arena(Protocol):
+    """An `ArenaInfo`."""
+
+    backing: str
+    size_bytes: int
+
+
+class Spec(Protocol):
+    """A `SpecResult`."""
+
+    tree: str
+    simulation: str
+    doc: str
+    inputs: dict[str, Any]
+    params: dict[str, Any]
+    param_values: dict[str, Any]
+    setup_s: float
+
+    @property
+    def fields(self) -> Sequence[Field]:
+        """Its fields."""
+
+    @property
+    def methods(self) -> Sequence[Method]:
+        """The methods that the author exported."""
+
+    @property
+    def arena(self) -> Arena:
+        """What its memory stands on."""
 
 
 class Part(NamedTuple):
@@ -42,48 +99,54 @@ def outputs_of(outputs: Any) -> dict[str, Any]:
     """Return outputs by name; those that have no names are one, which is called so."""
     if outputs is None:
         return {}
-    return {str(name): value for name, value in outputs.items()} if isinstance(outputs, dict) else {"output": outputs}
+    return (
+        {str(name): value for name, value in outputs.items()} if isinstance(outputs, dict) else {"output": outputs}
+    )
 
 
-def step_in_a_line(result: StepResult) -> str:
+def step_in_a_line(result: Step) -> str:
     """Return what a step came to, on a line."""
     outputs = ", ".join(f"{name} {said(value, 1)}" for name, value in outputs_of(result.outputs).items())
     return f"<{_head(result)}{f' · {outputs}' if outputs else ''}>"
 
 
-def step_in_lines(result: StepResult) -> str:
+def step_in_lines(result: Step) -> str:
     """Return what a step came to, an output a line."""
     outputs = outputs_of(result.outputs)
     wide = max(map(len, outputs), default=0)
     return "\n".join([_head(result), *(f"  {name:{wide}}  {said(value)}" for name, value in outputs.items())])
 
 
-def _head(result: StepResult) -> str:
+def _head(result: Step) -> str:
     ticks = f"{result.ticks:,} tick{'s' if result.ticks != 1 else ''}"
     return f"step {result.step:,} · {ticks} in {milliseconds(result.elapsed_us)}"
 
 
-def spec_in_lines(spec: SpecResult) -> str:
+def spec_in_lines(spec: Spec) -> str:
     """Return what a simulation is, a part a line."""
     parts = list(parts_of(spec))
     wide = [max((len(part[column]) for part in parts), default=0) for column in range(3)]
-    lines = ("  ".join([*(text.ljust(width) for text, width in zip(part, wide, strict=False)), part[3]]) for part in parts)
-    arena = f"arena {mebibytes(spec.arena.size_bytes)} MiB of {spec.arena.backing} · setup {number(round(spec.setup_s, 2))} s"
-    return "\n".join([f"{spec.tree} · {spec.simulation}", *spec.doc.splitlines(), *map(str.rstrip, lines), arena])
+    lines = ["  ".join([*map(str.ljust, part[:3], wide), part.meaning]).rstrip() for part in parts]
+    arena = f"arena {mebibytes(spec.arena.size_bytes)} MiB of {spec.arena.backing}"
+    setup = f"setup {number(round(spec.setup_s, 2))} s"
+    head = f"{spec.tree} · {spec.simulation}"
+    return "\n".join([head, *spec.doc.splitlines(), *lines, f"{arena} · {setup}"])
 
 
-def parts_of(spec: SpecResult) -> Iterator[Part]:
+def parts_of(spec: Spec) -> Iterator[Part]:
     """Yield fields, inputs, parameters and methods."""
     for field in spec.fields:
         kind = f"{dtype_name(field.dtype)} {field.shape} {field.units}".rstrip()
         yield Part("field", field.name, kind, field.doc)
     for what, schema in (("input", spec.inputs), ("param", spec.params)):
         for name, declared in _properties(schema).items():
-            default = declared["default"] if "default" in declared else ...
+            default = declared.get("default", ...)
             given = spec.param_values.get(name, default) if what == "param" else default
             told = [] if given is ... else [f"{'is' if what == 'param' else 'by default'} {said(given, 1)}"]
             described = declared.get("description", "")
-            yield Part(what, name, kind_of(declared, schema), " · ".join([*([described] if described else []), *told]))
+            yield Part(
+                what, name, kind_of(declared, schema), " · ".join([*([described] if described else []), *told])
+            )
     for method in spec.methods:
         yield Part("method", method.name, _as_called(method.signature), method.doc.partition("\n")[0])
 

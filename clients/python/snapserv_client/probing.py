@@ -1,8 +1,8 @@
 """Why a server does not answer: what there is at its address, asked in the first bytes that ZeroMQ exchanges.
 
-Whoever listens by ZeroMQ greets whoever connects, before anything else: 64 bytes, of which the first twelve say so, and
-the next twenty how it wants clients to prove who they are (RFC 37 of ZeroMQ). So a plain socket can tell a server that
-wants keys from one that hangs and from an address at which nobody is.
+Whoever listens by ZeroMQ greets whoever connects, before anything else: 64 bytes, of which the first twelve say so,
+and the next twenty how it wants clients to prove who they are (RFC 37 of ZeroMQ). So a plain socket can tell a
+server that wants keys from one that hangs and from an address at which nobody is.
 """
 
 from __future__ import annotations

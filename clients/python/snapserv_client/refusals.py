@@ -1,4 +1,4 @@
-"""What is wrong with a value, in words: readers know arguments and kinds of values, and not how messages are checked.
+"""What is wrong with a value, in words: readers know arguments and kinds of values, not how messages are checked.
 
 msgspec says ``Expected `int`, got `str` - at `$.ticks```; here that is "ticks must be an integer, not text".
 """

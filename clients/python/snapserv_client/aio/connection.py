@@ -94,9 +94,7 @@ class Connection(Line):
         self._last_id += 1
         return self._last_id
 
-    async def _patiently(
-        self, reply: asyncio.Future[Reply], frames: Frames, verb: str, deadline: float
-    ) -> Reply:
+    async def _patiently(self, reply: asyncio.Future[Reply], frames: Frames, verb: str, deadline: float) -> Reply:
         """Await a reply, and send the request again where it takes long; see `connection.Patience`.
 
         Raises:
