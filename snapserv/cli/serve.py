@@ -230,7 +230,7 @@ def _rule(every: str | None, keep: int | None) -> Autosnap | None:
         from snapserv_client.refusals import in_words
 
         raise BadRequestError(
-            f"--autosnap: {in_words(cause, 'it', value=given)}", hint="steps as 1000, seconds as 30s"
+            f"--autosnap: {in_words(cause, value=given)}", hint="steps as 1000, seconds as 30s"
         ) from cause
     return changed(None, args)
 

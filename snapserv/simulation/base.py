@@ -309,7 +309,7 @@ class Simulation:
         except msgspec.ValidationError as cause:
             from snapserv_client.refusals import in_words
 
-            said = in_words(cause, "they", value=given, kind=kind)
+            said = in_words(cause, value=given, kind=kind)
             raise BadRequestError(f"parameters of {cls.__name__}: {said}") from cause
         return {name: getattr(bound, name) for name in kind.__struct_fields__}
 
@@ -326,7 +326,7 @@ class Simulation:
         except msgspec.ValidationError as cause:
             from snapserv_client.refusals import in_words
 
-            said = in_words(cause, "they", value=raw, kind=cls.Inputs)
+            said = in_words(cause, value=raw, kind=cls.Inputs)
             raise BadRequestError(f"inputs of {cls.__name__}: {said}") from cause
 
     @classmethod

@@ -51,7 +51,9 @@ def prepare_call(
     except msgspec.ValidationError as cause:
         from snapserv_client.refusals import in_words
 
-        raise BadRequestError(f"{name}: {in_words(cause, parameter)}", hint=f"it takes {signature}") from cause
+        raise BadRequestError(
+            f"{name}: {in_words(cause, parameter, kind=kind)}", hint=f"it takes {signature}"
+        ) from cause
     except TypeError as cause:
         raise BadRequestError(f"{name}: {cause}", hint=f"it takes {signature}") from cause
 

@@ -5,6 +5,7 @@ msgspec says ``Expected `int`, got `str` - at `$.ticks```; here that is "ticks m
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Iterator
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -41,12 +42,12 @@ _FIELD = re.compile(r"Object (missing required|contains unknown) field `([^`]*)`
 _PART = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 
 
-def in_words(cause: Exception, of: str, *, value: Any = None, kind: Any = None) -> str:
+def in_words(cause: Exception, of: str = "", *, value: Any = None, kind: Any = None) -> str:
     """Return what a `msgspec.ValidationError` says.
 
     Args:
         cause: The error.
-        of: What the value is called, where it is wrong as a whole.
+        of: What the value is called, if it has a name: what is wrong may be the whole of it.
         value: The value, of which the wrong part is repeated where that helps.
         kind: What it was held against: then what is allowed can be listed.
     """
@@ -55,17 +56,17 @@ def in_words(cause: Exception, of: str, *, value: Any = None, kind: Any = None) 
         return str(cause)
     said, path = placed["said"], placed["path"] or ""
     subject = path.removeprefix(".") if path.startswith(".") else f"{of}{path}"
-    subject = subject.replace("[...]", "").strip() or of
+    subject = subject.replace("[...]", "") or "this"
     if "[...]" in path:
         subject = f"a value of {subject}"
     if placed["key"]:
         subject = f"a key of {subject}"
     if (field := _FIELD.fullmatch(said)) is not None:
-        return _about_field(field[1] == "missing required", field[2], path, subject, kind)
+        return _about_field(field[1] == "missing required", field[2], f" in {subject}" if path or of else "", kind)
     wrong = None if placed["key"] else _part(value, path)
     requirement = _requirement(said, wrong, path, kind)
     if requirement is None:  # said by whoever wrote the type
-        return f"{subject}: {said}" if path else said
+        return f"{subject}: {said}" if path or of else said
     return f"{subject} {requirement}"
 
 
@@ -92,11 +93,10 @@ def _requirement(said: str, wrong: Any, path: str, kind: Any) -> str | None:
     return "is out of range" if said == "Integer value out of range" else None
 
 
-def _about_field(missing: bool, name: str, path: str, subject: str, kind: Any) -> str:
-    where = f" in {subject}" if path else ""
+def _about_field(missing: bool, name: str, where: str, kind: Any) -> str:
     if missing:
         return f"{name} is missing{where}"
-    known = ", ".join(getattr(kind, "__struct_fields__", ())) if not path else ""
+    known = ", ".join(getattr(kind, "__struct_fields__", ())) if not where else ""
     return f"there is no {name!r}{where}" + (f"; there are: {known}" if known else "")
 
 
@@ -137,10 +137,10 @@ def _short(value: Any) -> str:
 def _allowed(kind: Any, path: str) -> list[str]:
     """Return the values that the argument at a path may have, where it is one of a few."""
     name = path.removeprefix(".")
-    if kind is None or not name.isidentifier():
+    if kind is None or (name and not name.isidentifier()):
         return []
     try:
-        hint = get_type_hints(kind, include_extras=True).get(name)
+        hint = get_type_hints(kind, include_extras=True).get(name) if name else kind
     except Exception:  # noqa: BLE001 - an annotation that means nothing here, whatever it raises
         return []
     return list(_choices(hint))
@@ -150,6 +150,8 @@ def _choices(hint: Any) -> Iterator[str]:
     if get_origin(hint) is Literal:
         yield from map(repr, get_args(hint))
         return
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        yield from (repr(member.value) for member in hint)
     if hint is int:
         yield KINDS["int"]
     for part in get_args(hint):

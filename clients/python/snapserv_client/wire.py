@@ -233,4 +233,4 @@ def convert(value: Any, kind: type[T], *, what: str) -> T:
     except msgspec.ValidationError as cause:
         from .refusals import in_words
 
-        raise BadRequestError(f"{what}: {in_words(cause, 'this', value=value, kind=kind)}") from cause
+        raise BadRequestError(f"{what}: {in_words(cause, value=value, kind=kind)}") from cause

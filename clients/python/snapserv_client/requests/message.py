@@ -131,7 +131,7 @@ def convert(ok: Any, kind: type[S]) -> S:
     except msgspec.ValidationError as cause:
         from ..refusals import in_words
 
-        raise InternalError(f"the server sent a malformed {kind.__name__}: {in_words(cause, 'it')}") from cause
+        raise InternalError(f"the server sent a malformed {kind.__name__}: {in_words(cause)}") from cause
 
 
 def region_to_wire(region: RegionIndex) -> list[Any] | None:
