@@ -151,7 +151,9 @@ def _listed(array: np.ndarray[Any, Any]) -> str:
     if texts is None or not array.size or array.dtype.kind not in figures.NUMBERS:
         return str(array)
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
-    lines = [" ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in texts]
+    lines = [
+        "[" + " ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) + "]" for row in texts
+    ]
     blocks = np.asarray(lines, dtype=object).reshape(-1, array.shape[-2] if array.ndim > 1 else 1)
     return "\n\n".join("\n".join(block) for block in blocks)
 

@@ -61,6 +61,10 @@ class Actions(Sequence[Action]):
         return as_html(str(self))
 
 
+MOST_EXACT = 12
+"""A value of so many letters is written out; of a longer one, numbers have the digits that say something."""
+
+
 @dataclass(frozen=True)
 class Verification:
     """What `verify` found of a node."""
@@ -159,7 +163,9 @@ def brief(value: Any) -> str:
         if value.size > 4:
             return f"<{value.dtype} {list(value.shape)}>"
         value = value.tolist()
-    text = said(value)
+    text = str(value)
+    if len(text) > MOST_EXACT:
+        text = said(value)
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
