@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 FieldName = Annotated[str, Argument(metavar="FIELD", help="A field's name.")]
 RegionText = Annotated[str | None, Option("--region", help="START:STOP[:STEP] or INDEX, one an axis.")]
 CORNER = 8
+BESIDE = 20
+"""Columns of the terminal that stand beside the values of an array."""
 
 
 def read(
@@ -69,11 +71,12 @@ def show_array(
 
     def people() -> Any:
         rows = table(" · ".join(of.values()), figures.kind(array))
-        for name, value in {**figures.summary(array), **files}.items():
+        spans = figures.summary(array) if array.size > 1 else {}
+        for name, value in {**spans, **files}.items():
             rows.add_row(name, value)
         if not files:
-            corner = array[tuple(slice(0, CORNER) for _ in array.shape)] if array.shape else array
-            rows.add_row("values" if corner.size == array.size else "corner", _listed(corner))
+            corner, text = _corner(array)
+            rows.add_row("values" if corner.size == array.size else "corner", text)
         return rows
 
     show({**of, **plain(array), **_extremes(array), **files}, as_json=as_json, people=people)
@@ -142,10 +145,25 @@ def saving(path: Path) -> Iterator[None]:
         ) from cause
 
 
+def _corner(array: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], str]:
+    """Return the first elements of an array, so many that a row of them is a line, and how they are shown."""
+    from .console import results
+
+    for columns in range(CORNER, 0, -1):
+        sizes = [*[CORNER] * (array.ndim - 1), columns][-array.ndim :] if array.ndim else []
+        corner = array[tuple(map(slice, sizes))]
+        text = _listed(corner)
+        if max(map(len, text.splitlines()), default=0) <= results.width - BESIDE:
+            break
+    return corner, text
+
+
 def _listed(array: np.ndarray[Any, Any]) -> str:
     """Return the values of an array that is small, a row a line, their columns aligned."""
     import numpy as np
 
+    if not array.shape and array.dtype.names is None:
+        return figures.said(array)
     rows = array.reshape(-1, array.shape[-1]) if array.ndim > 1 else array.reshape(1, -1)
     texts = [[figures.said(each, 1) for each in row] for row in rows] if array.dtype.names is None else None
     if texts is None or not array.size or array.dtype.kind not in figures.NUMBERS:

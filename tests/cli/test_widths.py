@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.cells import cell_len
 from snapserv_client import Server, protocol
 from snapserv_client.expansion import Best, Outcome
 
 from snapserv.cli.console import PlainTable, results, shortened
+from snapserv.cli.data import show_array
 from snapserv.cli.outcomes import in_order, outcomes_table, values_of
 
 from ..conftest import ServerProcess
@@ -207,3 +209,20 @@ def test_the_names_of_two_trees_are_told_apart(terminal: Terminal) -> None:
     terminal.json("branch", "s", "left")
     assert terminal.type("log", "left") == 0
     assert "left" in terminal.out
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_corner_has_a_line_a_row(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(results, "width", width)
+    array = np.arange(512.0 * 512).reshape(512, 512) * -1234.567
+    show_array({"node": "main", "field": "x"}, array, None, None, as_json=False)
+    text = capsys.readouterr().out
+    assert_fits(text, width)
+    corner = [line for line in text.splitlines() if "[" in line.split("│")[-2 if "│" in line else 0]]
+    assert len(corner) == 8
+    assert len(corner[0].split("[")[1].split()) >= 5
+    show_array({"node": "main", "field": "x"}, np.array(0.1 + 0.2), None, None, as_json=False)
+    rows = [line.split("│")[1:3] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert [[cell.strip() for cell in row] for row in rows] == [["values", "0.3"]]

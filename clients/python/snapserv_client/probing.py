@@ -96,10 +96,10 @@ def greeting_of(endpoint: str, within_s: float = GREETS_WITHIN_S) -> str:
         while len(greeting) < _MECHANISM.stop:
             received = stream.recv(_MECHANISM.stop - len(greeting))
             if not received:
-                raise TimeoutError("it hung up without a greeting")
+                raise ConnectionError("who is there hangs up")
             greeting += received
     if greeting[: len(_SIGNATURE)][::9] != _SIGNATURE[::9]:
-        raise TimeoutError("what is there speaks no ZeroMQ")
+        raise ConnectionError("what is there speaks no ZeroMQ")
     return greeting[_MECHANISM].rstrip(b"\0").decode("ascii", "replace")
 
 
