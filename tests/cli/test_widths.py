@@ -220,7 +220,7 @@ def test_a_corner_has_a_line_a_row(
     show_array({"node": "main", "field": "x"}, array, None, None, as_json=False)
     text = capsys.readouterr().out
     assert_fits(text, width)
-    corner = [line for line in text.splitlines() if "[" in line.split("│")[-2 if "│" in line else 0]]
+    corner = [line for line in text.splitlines() if line.startswith("│") and "[" in line]
     assert len(corner) == 8
     assert len(corner[0].split("[")[1].split()) >= 5
     show_array({"node": "main", "field": "x"}, np.array(0.1 + 0.2), None, None, as_json=False)
