@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from snapserv_client.figures import space
 
 from .console import errors, results
 from .data import saving
@@ -120,7 +121,7 @@ async def _run(rows: int, cols: int, before: int, after: int) -> Story:
     async with server:
         spec = await server.spec()
         arena = spec.arena
-        errors.print(f"arena {mebibytes(arena.size_bytes)} MiB of {arena.backing} · setup {spec.setup_s:.1f} s")
+        errors.print(f"arena {space(arena.size_bytes)} of {arena.backing} · setup {spec.setup_s:.1f} s")
         main = await server.branch("main")
         with _bars() as bars:
             bar = bars.add_task("before", total=before)
@@ -222,10 +223,7 @@ def _draw(out: Path, story: Story) -> None:
         out,
         story.elevation,
         {title: each.state for title, each in titled.items()},
-        {
-            title: f"{each.burnt_ha:,.0f} ha burnt · {mebibytes(each.private_bytes)} MiB"
-            for title, each in titled.items()
-        },
+        {title: f"{each.burnt_ha:,.0f} ha burnt · {space(each.private_bytes)}" for title, each in titled.items()},
         title=f"One fire, four futures: {outcomes[0].step - past.step:,} ticks after the snapshot at {past.step:,}",
         before=past.state,
         winds={title: each.future.inputs["wind"] for title, each in titled.items()},

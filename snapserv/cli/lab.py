@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import click
 from rich.console import Group
 from rich.text import Text
+from snapserv_client.figures import space
 
 from snapserv.errors import BadRequestError
 
@@ -42,7 +43,7 @@ def lab(
         with errors.status("measuring") as shown:
 
             def on_start(name: str, wanted: int) -> None:
-                shown.update(f"{name} · {mebibytes(wanted)} MiB")
+                shown.update(f"{name} · {space(wanted)}")
 
             found = compare(sizes, names=mechanism, on_start=on_start)
         measured = any("error" not in row for row in found["rows"])
@@ -89,7 +90,7 @@ USES: dict[str, Cell] = {
 def _table(found: dict[str, Any]) -> Any:
     parts = [COSTS | USES] if results.width >= WIDE else [COSTS, USES]
     notes = [
-        f"{row['mechanism']} of {mebibytes(row['bytes'])} MiB: {row['error']['message']}"
+        f"{row['mechanism']} of {space(row['bytes'])}: {row['error']['message']}"
         for row in found["rows"]
         if "error" in row
     ]
@@ -108,12 +109,12 @@ def _part(found: dict[str, Any], columns: dict[str, Cell]) -> Any:
 
 def _merged(row: dict[str, Any]) -> str:
     merged = row["merged"]
-    what = f"{row['mechanism']} of {mebibytes(row['bytes'])} MiB and one snapshot: "
+    what = f"{row['mechanism']} of {space(row['bytes'])} and one snapshot: "
     if "why_not" in merged:
         return what + str(merged["why_not"])
     return what + (
         f"merged after {merged['seconds']:.1f} s and {merged['ksmd_cpu_s']:.1f} s of ksmd, "
-        f"which saved {mebibytes(merged['saved_bytes'])} MiB; "
+        f"which saved {space(merged['saved_bytes'])}; "
         f"the first write to a page then took {merged['first_write_us']:.2f} µs"
     )
 

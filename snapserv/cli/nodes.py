@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 from snapserv_client.display import describe, mark
 from snapserv_client.figures import said
+from snapserv_client.looks import elapsed
 from snapserv_client.protocol import NodeInfo
 
 from snapserv.errors import FrozenError, StepInterruptedError
@@ -89,7 +90,7 @@ def step(
             raise click.exceptions.Exit(EXIT_CTRL_C) from cause
 
     def people() -> Any:
-        rows = table(f"{node} · step {result.step:,}", f"{result.elapsed_us / 1000:,.1f} ms")
+        rows = table(f"{node} · step {result.step:,}", elapsed(result.elapsed_us))
         outputs = result.outputs if isinstance(result.outputs, dict) else {"output": result.outputs}
         for key, value in outputs.items():
             rows.add_row(str(key), said(value))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import click
 import msgspec
 from snapserv_client.endpoint import chosen_endpoint, default_endpoint
-from snapserv_client.figures import dtype_name
+from snapserv_client.figures import dtype_name, space
 from snapserv_client.protocol import NAME_PATTERN, AutosnapArgs
 
 from snapserv.errors import BadRequestError
@@ -236,7 +236,7 @@ def _rule(every: str | None, keep: int | None) -> Autosnap | None:
 
 
 def _announce(server: Server, *, as_json: bool) -> None:
-    from .output import mebibytes, show, table
+    from .output import show, table
 
     spec = server.nodes.spec(server.nodes.tree(None))
     if as_json:
@@ -250,8 +250,8 @@ def _announce(server: Server, *, as_json: bool) -> None:
     for what, where in server.where_metrics.items():
         facts.add_row(what, where)
     facts.add_row("setup", f"{spec.setup_s:.2f} s")
-    facts.add_row("arena", f"{mebibytes(spec.arena.size_bytes)} MiB · {spec.arena.backing}: {spec.arena.reason}")
-    facts.add_row("heap", f"{mebibytes(spec.huge_heap_bytes)} MiB in huge pages")
+    facts.add_row("arena", f"{space(spec.arena.size_bytes)} · {spec.arena.backing}: {spec.arena.reason}")
+    facts.add_row("heap", f"{space(spec.huge_heap_bytes)} in huge pages")
     facts.add_row("fork", spec.fork)
     for field in spec.fields:
         facts.add_row("field", f"{field.name} · {dtype_name(field.dtype)} {field.shape} {field.units}".rstrip())

@@ -17,11 +17,12 @@ import click
 from rich.console import Group
 from rich.live import Live
 from rich.text import Text
+from snapserv_client.figures import space
 
 from .activity import Activity, between
 from .console import results
 from .options import Endpoint, Json, connected
-from .output import EXIT_CTRL_C, counted, duration, mebibytes, plain, show, table
+from .output import EXIT_CTRL_C, counted, duration, plain, show, table
 from .parameters import Option
 
 if TYPE_CHECKING:
@@ -120,10 +121,10 @@ def _summary(activity: Activity, endpoint: str) -> Any:
     deaths = ", ".join(f"{count:,} {signal}" for signal, count in sorted(stats.deaths.items()))
     rows.add_row("deaths", Text(deaths or "none", "red" if deaths else ""))
     memory = stats.memory
-    charged = f"{mebibytes(memory.charged_bytes)} of {mebibytes(memory.limit_bytes)} MiB charged"
-    held = f"snapshots {mebibytes(memory.snapshot_bytes)}, branches {mebibytes(memory.branch_bytes)}"
+    charged = f"{space(memory.charged_bytes)} of {space(memory.limit_bytes)} charged"
+    held = f"snapshots {space(memory.snapshot_bytes)}, branches {space(memory.branch_bytes)}"
     rows.add_row("memory", f"{charged} · {held} · {memory.evictions:,} evicted, {memory.stopped:,} stopped")
-    size = f"{mebibytes(stats.resident_bytes)} MiB · {stats.descriptors:,} descriptors · {stats.threads} threads"
+    size = f"{space(stats.resident_bytes)} · {stats.descriptors:,} descriptors · {stats.threads} threads"
     rows.add_row("server", f"up {duration(stats.uptime_s)} · {counted(stats.clients, 'client')} · {size}")
     if activity.restarted:
         rows.add_row("", Text("the server was restarted", "yellow"))

@@ -16,6 +16,7 @@ from snapserv_client.expansion import Best, Outcome
 
 from snapserv.cli.console import PlainTable, results, shortened
 from snapserv.cli.data import show_array
+from snapserv.cli.observe import flowing
 from snapserv.cli.outcomes import in_order, outcomes_table, values_of
 
 from ..conftest import ServerProcess
@@ -226,3 +227,12 @@ def test_a_corner_has_a_line_a_row(
     show_array({"node": "main", "field": "x"}, np.array(0.1 + 0.2), None, None, as_json=False)
     rows = [line.split("│")[1:3] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
     assert [[cell.strip() for cell in row] for row in rows] == [["values", "0.3"]]
+
+
+def test_a_docstring_flows_anew_and_its_items_stay_items() -> None:
+    doc = "One line.\n\nA paragraph of\ntwo lines:\n\n- an item\n  that goes on\n- another\n\nAs in::\n\n    a = 1\n    b = 2\n"
+    assert list(flowing(doc)) == [
+        "One line.", "", "A paragraph of two lines:", "", "- an item that goes on", "- another", "", "As in::", "",
+        "    a = 1", "    b = 2",
+    ]  # fmt: skip
+    assert list(flowing("")) == []

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from snapserv_client.figures import dtype_name, mebibytes, number, said, summary
+from snapserv_client.figures import dtype_name, mebibytes, number, said, space, summary
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,6 @@ def test_a_dtype_is_called_as_numpy_calls_it(described: Any, name: str) -> None:
 
 def test_a_size_that_is_something_is_not_shown_as_nothing() -> None:
     assert [mebibytes(size) for size in (0, 4096, 1 << 20, 5 << 30)] == ["0.0", "0.0039", "1.0", "5,120.0"]
+    sizes = (0, 12, 4096, 999 << 10, 1 << 20, 1500 << 20, 20 << 30, 5000 << 40)
+    texts = ["0 B", "12 B", "4 KiB", "999 KiB", "1.0 MiB", "1.5 GiB", "20.0 GiB", "5,000.0 TiB"]
+    assert [space(size) for size in sizes] == texts

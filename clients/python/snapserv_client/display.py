@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from .figures import mebibytes, number
+from .figures import number, space
 from .handles import Handle
 from .protocol import DiffResult, FieldDiff, HelloResult, NodeInfo, TreeInfo
 
@@ -84,7 +84,7 @@ def describe(node: NodeInfo) -> str:
     if node.pinned:
         parts.append("pinned")
     if node.private_bytes is not None:
-        parts.append(f"{mebibytes(node.private_bytes)} MiB private")
+        parts.append(f"{space(node.private_bytes)} private")
     if node.durable and node.state != "stored":
         parts.append("durable by replay" if node.recorded else "durable")
     if node.death:

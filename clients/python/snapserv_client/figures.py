@@ -14,6 +14,7 @@ DIGITS = 6
 """Significant digits of a fraction; whole numbers have all of theirs."""
 PLAIN_FROM, PLAIN_BELOW = 1e-4, 1e15
 """Between these a number is written out, and outside with an exponent."""
+UNITS = ("KiB", "MiB", "GiB", "TiB")
 MOST_VALUES = 8
 """An array of no more elements is shown by its values."""
 MOST_TEXT = 500
@@ -44,6 +45,15 @@ def mebibytes(size: int) -> str:
     """Return a size in MiB, without the unit; what is there is never shown as nothing."""
     mib = size / (1 << 20)
     return f"{mib:,.1f}" if mib >= 0.05 or not size else f"{mib:.2g}"
+
+
+def space(size: int) -> str:
+    """Return how much memory or storage something takes, with the unit that suits it: ``36 KiB``, ``1.5 MiB``."""
+    if size < 1 << 10:
+        return f"{size:,} B"
+    unit = next((unit for unit in UNITS if size < 1000 << (10 * (UNITS.index(unit) + 1))), UNITS[-1])
+    amount = size / (1 << (10 * (UNITS.index(unit) + 1)))
+    return f"{amount:,.0f} {unit}" if unit == "KiB" else f"{amount:,.1f} {unit}"
 
 
 def said(value: Any, depth: int = 0) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from .figures import dtype_name, mebibytes, number, said
+from .figures import dtype_name, number, said, space
 
 TYPES = {
     "integer": "integer",
@@ -88,7 +88,7 @@ class Part(NamedTuple):
     meaning: str
 
 
-def milliseconds(us: float) -> str:
+def elapsed(us: float) -> str:
     """Return a time with the unit that suits it."""
     if us < 1000:
         return f"{us:.0f} us"
@@ -119,7 +119,7 @@ def step_in_lines(result: Step) -> str:
 
 def _head(result: Step) -> str:
     ticks = f"{result.ticks:,} tick{'s' if result.ticks != 1 else ''}"
-    return f"step {result.step:,} · {ticks} in {milliseconds(result.elapsed_us)}"
+    return f"step {result.step:,} · {ticks} in {elapsed(result.elapsed_us)}"
 
 
 def spec_in_lines(spec: Spec) -> str:
@@ -127,7 +127,7 @@ def spec_in_lines(spec: Spec) -> str:
     parts = list(parts_of(spec))
     wide = [max((len(part[column]) for part in parts), default=0) for column in range(3)]
     lines = ["  ".join([*map(str.ljust, part[:3], wide), part.meaning]).rstrip() for part in parts]
-    arena = f"arena {mebibytes(spec.arena.size_bytes)} MiB of {spec.arena.backing}"
+    arena = f"arena {space(spec.arena.size_bytes)} of {spec.arena.backing}"
     setup = f"setup {number(round(spec.setup_s, 2))} s"
     head = f"{spec.tree} · {spec.simulation}"
     return "\n".join([head, *spec.doc.splitlines(), *lines, f"{arena} · {setup}"])
@@ -174,8 +174,8 @@ def kind_of(declared: dict[str, Any], schema: dict[str, Any]) -> str:
 
 
 def _plural(kind: str) -> str:
-    first, space, rest = kind.partition(" ")
-    return f"{first}s{space}{rest}" if first in PLURAL else kind
+    first, gap, rest = kind.partition(" ")
+    return f"{first}s{gap}{rest}" if first in PLURAL else kind
 
 
 def _as_called(signature: str) -> str:
