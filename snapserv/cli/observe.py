@@ -130,7 +130,7 @@ def _print(event: Event, *, as_json: bool) -> None:
 
 
 def flowing(doc: str) -> Iterator[str]:
-    """Yield the paragraphs and items of a docstring, a line each, as they are wrapped anew; what is indented stays."""
+    """Yield the paragraphs and items of a docstring, a line each, to be wrapped anew; what is indented stays."""
     held = ""
     for line in doc.splitlines():
         said = line.strip()

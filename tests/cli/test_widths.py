@@ -230,7 +230,8 @@ def test_a_corner_has_a_line_a_row(
 
 
 def test_a_docstring_flows_anew_and_its_items_stay_items() -> None:
-    doc = "One line.\n\nA paragraph of\ntwo lines:\n\n- an item\n  that goes on\n- another\n\nAs in::\n\n    a = 1\n    b = 2\n"
+    items = "- an item\n  that goes on\n- another"
+    doc = f"One line.\n\nA paragraph of\ntwo lines:\n\n{items}\n\nAs in::\n\n    a = 1\n    b = 2\n"
     assert list(flowing(doc)) == [
         "One line.", "", "A paragraph of two lines:", "", "- an item that goes on", "- another", "", "As in::", "",
         "    a = 1", "    b = 2",
