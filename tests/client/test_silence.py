@@ -17,6 +17,7 @@ import pytest
 from snapserv_client import Server, aio, connect
 from snapserv_client.connection import LOST_AFTER_S, NOTICE_AFTER_S, Patience
 from snapserv_client.errors import UnreachableError
+from snapserv_client.probing import greeting_of
 
 from ..conftest import ServerProcess
 
@@ -92,6 +93,13 @@ def test_a_server_that_stands_still_is_told_from_one_that_has_ended(serve: Serve
     assert "snapserv serve" in caught.value.hint
 
 
+def _greet_otherwise(other: socket.socket) -> None:
+    stream, _ = other.accept()
+    with stream:
+        stream.sendall(b"SSH-2.0-a banner that is as long as what ZeroMQ would say\r\n")
+        stream.recv(64)
+
+
 def test_what_is_no_server_is_told_from_one_that_hangs(short_path: Path) -> None:
     endpoint = f"ipc://{short_path}/other.sock"
     with socket.socket(socket.AF_UNIX) as other:
@@ -99,6 +107,10 @@ def test_what_is_no_server_is_told_from_one_that_hangs(short_path: Path) -> None
         other.listen()
         with pytest.raises(UnreachableError, match="or no server of snapserv"):
             connect(endpoint, timeout_s=0.2)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        threading.Thread(target=_greet_otherwise, args=(other,), daemon=True).start()
+        with pytest.raises(ConnectionError, match="speaks no ZeroMQ"):
+            greeting_of(f"tcp://127.0.0.1:{other.getsockname()[1]}", 10.0)
     with pytest.raises(UnreachableError, match="nobody listens there"):
         connect("tcp://127.0.0.1:1", timeout_s=0.2)
 
