@@ -11,6 +11,7 @@ from snapserv.errors import BadRequestError, InternalError
 
 from .contents import COMMANDS
 from .group import LazyGroup
+from .legible import settle_streams
 from .output import exit_code, report, show_notices
 
 app = LazyGroup(
@@ -21,6 +22,7 @@ click.version_option(snapserv.__version__, message="snapserv %(version)s", help=
 
 def main() -> None:
     """Run the command line and exit; see `snapserv.cli.output.EXIT_CODES`."""
+    settle_streams()
     sys.exit(run(sys.argv[1:]))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import click
+from snapserv_client import figures
 from snapserv_client.display import by_how_much, where
 from snapserv_client.protocol import DiffResult
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 FieldName = Annotated[str, Argument(metavar="FIELD", help="A field's name.")]
 RegionText = Annotated[str | None, Option("--region", help="START:STOP[:STEP] or INDEX, one an axis.")]
 CORNER = 8
+BESIDE = 20
+"""Columns of the terminal that stand beside the values of an array."""
 
 
 def read(
@@ -67,12 +70,13 @@ def show_array(
     files = {name: str(path) for name, path in (("npy", npy), ("png", png)) if path is not None}
 
     def people() -> Any:
-        rows = table(" · ".join(of.values()), f"{array.dtype} {list(array.shape)}")
-        for name, value in {**_extremes(array), **files}.items():
-            rows.add_row(name, str(value))
+        rows = table(" · ".join(of.values()), figures.kind(array))
+        spans = figures.summary(array) if array.size > 1 else {}
+        for name, value in {**spans, **files}.items():
+            rows.add_row(name, value)
         if not files:
-            corner = array[tuple(slice(0, CORNER) for _ in array.shape)] if array.shape else array
-            rows.add_row("values" if corner.size == array.size else "corner", str(corner))
+            corner, text = _corner(array)
+            rows.add_row("values" if corner.size == array.size else "corner", text)
         return rows
 
     show({**of, **plain(array), **_extremes(array), **files}, as_json=as_json, people=people)
@@ -111,7 +115,7 @@ def diff(
         said = [Text(sentence) for sentence in found.sentences()]
         if not found.fields:
             return Group(Text(title, "bold"), *said)
-        rows = table("field", ">changed", ">of", ">at most", ">on average", "where", title=title)
+        rows = table("~field", ">changed", ">of", ">at most", ">on average", "where", title=title)
         for each in found.fields:
             rows.add_row(each.name, f"{each.changed:,}", f"{each.total:,}", *by_how_much(each), where(each))
         return Group(rows, *said)
@@ -141,7 +145,38 @@ def saving(path: Path) -> Iterator[None]:
         ) from cause
 
 
+def _corner(array: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], str]:
+    """Return the first elements of an array, so many that a row of them is a line, and how they are shown."""
+    from .console import results
+
+    for columns in range(CORNER, 0, -1):
+        sizes = [*[CORNER] * (array.ndim - 1), columns][-array.ndim :] if array.ndim else []
+        corner = array[tuple(map(slice, sizes))]
+        text = _listed(corner)
+        if max(map(len, text.splitlines()), default=0) <= results.width - BESIDE:
+            break
+    return corner, text
+
+
+def _listed(array: np.ndarray[Any, Any]) -> str:
+    """Return the values of an array that is small, a row a line, their columns aligned."""
+    import numpy as np
+
+    if not array.shape and array.dtype.names is None:
+        return figures.said(array)
+    rows = array.reshape(-1, array.shape[-1]) if array.ndim > 1 else array.reshape(1, -1)
+    texts = [[figures.said(each, 1) for each in row] for row in rows] if array.dtype.names is None else None
+    if texts is None or not array.size or array.dtype.kind not in figures.NUMBERS:
+        return str(array)
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    lines = [
+        "[" + " ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) + "]" for row in texts
+    ]
+    blocks = np.asarray(lines, dtype=object).reshape(-1, array.shape[-2] if array.ndim > 1 else 1)
+    return "\n\n".join("\n".join(block) for block in blocks)
+
+
 def _extremes(array: np.ndarray[Any, Any]) -> dict[str, Any]:
-    if not array.size or array.dtype.kind not in "biuf":
-        return {}
-    return {"min": plain(array.min()), "max": plain(array.max()), "mean": plain(array.mean(dtype="f8"))}
+    """Return what programs are told of an array of numbers."""
+    found = plain(figures.extremes(array))
+    return {name: found[name] for name in ("min", "max", "mean") if name in found}

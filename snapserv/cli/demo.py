@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from snapserv_client.figures import space
 
 from .console import errors, results
 from .data import saving
@@ -120,7 +121,7 @@ async def _run(rows: int, cols: int, before: int, after: int) -> Story:
     async with server:
         spec = await server.spec()
         arena = spec.arena
-        errors.print(f"arena {mebibytes(arena.size_bytes)} MiB of {arena.backing} · setup {spec.setup_s:.1f} s")
+        errors.print(f"arena {space(arena.size_bytes)} of {arena.backing} · setup {spec.setup_s:.1f} s")
         main = await server.branch("main")
         with _bars() as bars:
             bar = bars.add_task("before", total=before)
@@ -202,7 +203,8 @@ def _common(outcome: Outcome, story: Story) -> float:
 
 
 def _table(story: Story) -> Any:
-    rows = table("future", ">step", ">burnt ha", ">private MiB", ">still common", ">ms to snapshot")
+    taken = f"the snapshot was taken in {story.snapshot_ms:.2f} ms"
+    rows = table("future", ">step", ">burnt ha", ">private MiB", ">still common", title=taken)
     for outcome in story.outcomes:
         rows.add_row(
             outcome.future.title,
@@ -210,7 +212,6 @@ def _table(story: Story) -> Any:
             f"{outcome.burnt_ha:,.0f}",
             mebibytes(outcome.private_bytes),
             f"{_common(outcome, story):.1%}",
-            f"{story.snapshot_ms:.2f}",
         )
     return rows
 
@@ -224,10 +225,7 @@ def _draw(out: Path, story: Story) -> None:
         out,
         story.elevation,
         {title: each.state for title, each in titled.items()},
-        {
-            title: f"{each.burnt_ha:,.0f} ha burnt · {mebibytes(each.private_bytes)} MiB"
-            for title, each in titled.items()
-        },
+        {title: f"{each.burnt_ha:,.0f} ha burnt · {space(each.private_bytes)}" for title, each in titled.items()},
         title=f"One fire, four futures: {outcomes[0].step - past.step:,} ticks after the snapshot at {past.step:,}",
         before=past.state,
         winds={title: each.future.inputs["wind"] for title, each in titled.items()},

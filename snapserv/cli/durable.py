@@ -37,7 +37,7 @@ def save(
         found = server.node(node).save(name, all=every, replay=replay, embed=embed)
 
     def people() -> Any:
-        rows = table("saved", "uid", ">MiB written", "", title=found.store)
+        rows = table("~saved", "uid", ">MiB written", "", title=found.store)
         for each in found.saved:
             said = f"{each.error}: {each.message}" if each.error else "" if each.new else "was saved before"
             marks = ("replay" if each.replay else "", "with its files" if each.embedded else "", said)
@@ -75,7 +75,7 @@ def stored(endpoint: Endpoint = None, as_json: Json = False) -> None:
 
     def people() -> Any:
         names = Counter(f"{each.tree}/{each.name}" for each in found)
-        rows = table("stored", ">step", "taken", "as", ">MiB written", "here as")
+        rows = table("~stored", ">step", "taken", "as", ">MiB written", "~here as")
         for each in found:
             name = f"{each.tree}/{each.name}"
             said = name if names[name] == 1 else f"{name} ({each.uid})"

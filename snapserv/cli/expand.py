@@ -11,7 +11,8 @@ from snapserv.errors import BadRequestError
 
 from .nodes import NodeName
 from .options import Endpoint, Json, Rng, connected, parsed, rng_of
-from .output import exit_code, plain, show, table
+from .outcomes import outcomes_table
+from .output import exit_code, plain, show
 from .parameters import Argument, Option
 
 PLAIN = ("index", "ok", "step", "ticks", "finished", "elapsed_s", "outputs", "totals", "fields")
@@ -39,8 +40,9 @@ def expand(
     It has failed where every child has, and exits as it would after the first one's error.
     """
     with connected(endpoint, as_json=as_json) as server:
+        kept, given = _keep(keep, largest=not smallest), [_inputs(text) for text in inputs]
         outcomes = server.node(node).expand(
-            [_inputs(text) for text in inputs],
+            given,
             steps=steps,
             policy=policy,
             policy_steps=policy_steps,
@@ -48,26 +50,10 @@ def expand(
             sum=sum_ or (),
             parallel=parallel,
             rng=rng_of(rng),
-            keep=_keep(keep, largest=not smallest),
+            keep=kept,
             keep_as="snapshot" if as_snapshots else "branch",
             timeout_s=timeout,
         )
-
-    def people() -> Any:
-        rows = table(">child", ">step", "", "outputs", "kept as")
-        for outcome in outcomes:
-            if outcome.error is not None:
-                rows.add_row(str(outcome.index), "", outcome.error.code, outcome.error.message, "")
-                continue
-            said = {**(outcome.outputs or {}), **outcome.totals, **outcome.fields}
-            rows.add_row(
-                str(outcome.index),
-                f"{outcome.step:,}",
-                "finished" if outcome.finished else "",
-                " · ".join(f"{name} {_short(value)}" for name, value in said.items()),
-                outcome.node.name if outcome.node is not None else "",
-            )
-        return rows
 
     found = [
         {
@@ -77,7 +63,8 @@ def expand(
         }
         for outcome in outcomes
     ]
-    show(found, as_json=as_json, people=people)
+    best = Best(1, kept.by, kept.largest) if isinstance(kept, Best) else _summed(sum_, largest=not smallest)
+    show(found, as_json=as_json, people=lambda: outcomes_table(outcomes, given, best))
     errors = [outcome.error for outcome in outcomes if outcome.error is not None]
     if len(errors) == len(outcomes):
         raise click.exceptions.Exit(exit_code(errors[0]))
@@ -99,6 +86,6 @@ def _keep(text: str, *, largest: bool) -> Keep:
     return Best(int(count), name, largest)
 
 
-def _short(value: Any) -> str:
-    shape = getattr(value, "shape", ())
-    return f"{value.dtype}{list(shape)}" if shape and value.size > 8 else str(value)
+def _summed(names: list[str] | None, *, largest: bool) -> Best | None:
+    """Return by what children are compared that none is kept of: by a sum, where there is one alone."""
+    return Best(1, names[0], largest) if names and len(names) == 1 else None

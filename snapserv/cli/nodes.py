@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 from snapserv_client.display import describe, mark
+from snapserv_client.figures import said
+from snapserv_client.looks import elapsed
 from snapserv_client.protocol import NodeInfo
 
 from snapserv.errors import FrozenError, StepInterruptedError
@@ -88,10 +90,10 @@ def step(
             raise click.exceptions.Exit(EXIT_CTRL_C) from cause
 
     def people() -> Any:
-        rows = table(f"{node} · step {result.step:,}", f"{result.elapsed_us / 1000:,.1f} ms")
+        rows = table(f"{node} · step {result.step:,}", elapsed(result.elapsed_us))
         outputs = result.outputs if isinstance(result.outputs, dict) else {"output": result.outputs}
         for key, value in outputs.items():
-            rows.add_row(str(key), str(value))
+            rows.add_row(str(key), said(value))
         return rows
 
     show(result, as_json=as_json, people=people)
@@ -248,7 +250,7 @@ def call(
         named = [text for text in args or [] if KEYWORD.match(text)]
         keywords = pairs(named, "argument", reserved=("self", "method", "atomic"))
         value = live(server, node).call(method, *positional, atomic=atomic, **keywords)
-    show({"value": value}, as_json=as_json, people=lambda: str(value))
+    show({"value": value}, as_json=as_json, people=lambda: said(value))
 
 
 def create(
@@ -272,7 +274,7 @@ def line_of(node: NodeInfo) -> str:
 
 def lines_of(nodes: list[NodeInfo]) -> Any:
     """Return a table of nodes."""
-    rows = table("", "node", "kind", ">step", "state", ">pid", ">private MiB")
+    rows = table("", "~node", "kind", ">step", "state", ">pid", ">private MiB")
     for node in nodes:
         rows.add_row(
             mark(node), node.name, node.kind, f"{node.step:,}", node.death or node.state, str(node.pid or ""),

@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 from snapserv_client.display import describe
+from snapserv_client.figures import space
+from snapserv_client.looks import parts_of
 from snapserv_client.protocol import Event
 
 from .options import Endpoint, Json, connected
-from .output import EXIT_CTRL_C, mebibytes, plain, show, table
+from .output import EXIT_CTRL_C, counted, duration, plain, show, table
 from .parameters import Argument, Option
 
 if TYPE_CHECKING:
     from snapserv_client import Server
 
 END_WITHIN_S = 20.0
+ITEMS = ("- ", "* ", "+ ", ">>> ", "| ")
 
 
 def status(endpoint: Endpoint = None, as_json: Json = False) -> None:
@@ -32,18 +35,21 @@ def status(endpoint: Endpoint = None, as_json: Json = False) -> None:
     def people() -> Any:
         rows = table("snapserv " + (hello.server if hello else ""), server.endpoint)
         for each in specs:
-            size = mebibytes(each.arena.size_bytes)
-            rows.add_row(f"tree {each.tree}", f"{each.simulation} · {size} MiB of {each.arena.backing}")
-        rows.add_row("nodes", f"{stats.snapshots} snapshots, {stats.branches} branches, {stats.dead} dead")
-        rows.add_row("requests", f"{stats.requests:,} ({stats.errors:,} errors), {stats.in_flight} in flight")
+            arena = f"{space(each.arena.size_bytes)} of {each.arena.backing}"
+            rows.add_row(f"tree {each.tree}", f"{each.simulation} · {arena}")
+        nodes = f"{counted(stats.snapshots, 'snapshot')}, {counted(stats.branches, 'branch')}, {stats.dead:,} dead"
+        rows.add_row("nodes", nodes)
+        errors = counted(stats.errors, "error")
+        rows.add_row("requests", f"{stats.requests:,} ({errors}), {stats.in_flight:,} in flight")
         rows.add_row("steps", f"{stats.steps:,}")
         p50, p99 = stats.fork_us_p50 / 1000, stats.fork_us_p99 / 1000
         rows.add_row("forks", f"{stats.forks:,} · p50 {p50:.2f} ms · p99 {p99:.2f} ms")
         memory = stats.memory
-        rows.add_row("memory", f"{mebibytes(memory.charged_bytes)} of {mebibytes(memory.limit_bytes)} MiB charged")
-        rows.add_row("over it", f"{memory.evictions:,} snapshots evicted, {memory.stopped:,} processes stopped")
-        rows.add_row("up", f"{stats.uptime_s:,.0f} s · {stats.clients} clients")
-        rows.add_row("server", f"{mebibytes(stats.resident_bytes)} MiB · {stats.descriptors} descriptors")
+        rows.add_row("memory", f"{space(memory.charged_bytes)} of {space(memory.limit_bytes)} charged")
+        evicted, stopped = counted(memory.evictions, "snapshot"), f"{memory.stopped:,}"
+        rows.add_row("over it", f"{evicted} evicted, {stopped} processes stopped")
+        rows.add_row("up", f"{duration(stats.uptime_s)} · {counted(stats.clients, 'client')}")
+        rows.add_row("server", f"{space(stats.resident_bytes)} · {stats.descriptors:,} descriptors")
         return rows
 
     show({"hello": hello, "stats": stats, "specs": specs}, as_json=as_json, people=people)
@@ -59,16 +65,13 @@ def spec(
         found = server.spec(tree)
 
     def people() -> Any:
-        rows = table("what", "name", "type", "meaning", title=f"{found.simulation}\n{found.doc}")
-        for field in found.fields:
-            kind = f"{field.dtype} {field.shape} {field.units}".rstrip()
-            rows.add_row("field", field.name, kind, field.doc)
-        for what, schema in (("input", found.inputs), ("param", found.params)):
-            for name, kind in _properties(schema).items():
-                rows.add_row(what, name, str(kind.get("type", kind)), str(kind.get("default", "")))
-        for method in found.methods:
-            rows.add_row("method", method.name, method.signature, method.doc.partition("\n")[0])
-        return rows
+        from rich.console import Group
+        from rich.text import Text
+
+        rows = table("what", "~name", "type", "meaning")
+        for part in parts_of(found):
+            rows.add_row(*part)
+        return Group(Text(f"{found.tree} · {found.simulation}", "bold"), *map(Text, flowing(found.doc)), rows)
 
     show(found, as_json=as_json, people=people)
 
@@ -126,7 +129,18 @@ def _print(event: Event, *, as_json: bool) -> None:
     results.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _properties(schema: dict[str, Any]) -> dict[str, Any]:
-    name = str(schema.get("$ref", "")).rpartition("/")[2]
-    properties = schema.get("$defs", {}).get(name, schema).get("properties", {})
-    return dict(properties)
+def flowing(doc: str) -> Iterator[str]:
+    """Yield the paragraphs and items of a docstring, a line each, to be wrapped anew; what is indented stays."""
+    held = ""
+    for line in doc.splitlines():
+        said = line.strip()
+        begins = not said or said.startswith(ITEMS) or line.startswith("    ")
+        if held and (begins or not held.strip()):
+            yield held
+            held = ""
+        if not said:
+            yield ""
+        else:
+            held = f"{held} {said}" if held else line.rstrip()
+    if held:
+        yield held

@@ -47,9 +47,9 @@ def failing(*, as_json: bool) -> Iterator[None]:
 @contextmanager
 def connected(endpoint: str | None, *, as_json: bool) -> Iterator[Server]:
     """Yield a connection to the server that is meant."""
-    from snapserv_client import connect  # with ZeroMQ, which --help does without
+    from .reaching import reach
 
-    with failing(as_json=as_json), connect(endpoint) as server:
+    with failing(as_json=as_json), reach(endpoint) as server:
         yield server
 
 

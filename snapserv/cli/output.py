@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from snapserv_client import figures
+
 from snapserv.errors import SnapservError, SnapservWarning
 
 if TYPE_CHECKING:
@@ -121,7 +123,10 @@ def show_notices() -> None:
 
 
 def table(*columns: str, title: str | None = None) -> PlainTable:
-    """Return an empty table in the style of all of them; a column that begins with ``>`` is right-aligned."""
+    """Return an empty table in the style of all of them.
+
+    A column that begins with ``>`` is of numbers, one that begins with ``~`` of names; see `console.PlainTable`.
+    """
     from .console import PlainTable
 
     return PlainTable.of(columns, title)
@@ -129,7 +134,21 @@ def table(*columns: str, title: str | None = None) -> PlainTable:
 
 def mebibytes(size: int | None) -> str:
     """Return a size in MiB, or nothing where it is not known."""
-    return "" if size is None else f"{size / (1 << 20):,.1f}"
+    return "" if size is None else figures.mebibytes(size)
+
+
+def duration(seconds: float) -> str:
+    """Return how long something has lasted: ``12 s``, ``3 min 20 s``, ``5 h 12 min``, ``3 d 4 h``."""
+    for unit, size, below, part in (("d", 86_400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if seconds >= size:
+            return f"{int(seconds // size):,} {unit} {int(seconds % size // part)} {below}"
+    return f"{seconds:.0f} s"
+
+
+def counted(count: int, what: str) -> str:
+    """Return so many of something: ``1 node``, ``2 nodes``, ``3 branches``."""
+    plural = "" if count == 1 else "es" if what.endswith("ch") else "s"
+    return f"{count:,} {what}{plural}"
 
 
 def moment(seconds: float) -> str:

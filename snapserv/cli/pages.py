@@ -93,7 +93,7 @@ def _value(found: Pages) -> dict[str, Any]:
 def _for_people(found: Pages, png: Path | None) -> Iterator[Any]:
     seen = [name for name in PAGE_CLASSES if any(getattr(counts, name) for _, counts in found.sides(None))]
     two = found.other is not None
-    rows = table("field", "node", *(f">{name}" for name in seen), ">same" if two else ">of", title=found.title)
+    rows = table("~field", "~node", *(f">{name}" for name in seen), ">same" if two else ">of", title=found.title)
     for field in found.fields:
         same = field.same if two else field.pages
         for node, counts in found.sides(field):

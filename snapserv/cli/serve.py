@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import click
 import msgspec
 from snapserv_client.endpoint import chosen_endpoint, default_endpoint
+from snapserv_client.figures import dtype_name, space
 from snapserv_client.protocol import NAME_PATTERN, AutosnapArgs
 
 from snapserv.errors import BadRequestError
@@ -226,12 +227,16 @@ def _rule(every: str | None, keep: int | None) -> Autosnap | None:
     try:
         args = msgspec.convert(given, AutosnapArgs, strict=False)
     except msgspec.ValidationError as cause:
-        raise BadRequestError(f"--autosnap: {cause}", hint="steps as 1000, seconds as 30s") from cause
+        from snapserv_client.refusals import in_words
+
+        raise BadRequestError(
+            f"--autosnap: {in_words(cause, value=given)}", hint="steps as 1000, seconds as 30s"
+        ) from cause
     return changed(None, args)
 
 
 def _announce(server: Server, *, as_json: bool) -> None:
-    from .output import mebibytes, show, table
+    from .output import show, table
 
     spec = server.nodes.spec(server.nodes.tree(None))
     if as_json:
@@ -245,11 +250,11 @@ def _announce(server: Server, *, as_json: bool) -> None:
     for what, where in server.where_metrics.items():
         facts.add_row(what, where)
     facts.add_row("setup", f"{spec.setup_s:.2f} s")
-    facts.add_row("arena", f"{mebibytes(spec.arena.size_bytes)} MiB · {spec.arena.backing}: {spec.arena.reason}")
-    facts.add_row("heap", f"{mebibytes(spec.huge_heap_bytes)} MiB in huge pages")
+    facts.add_row("arena", f"{space(spec.arena.size_bytes)} · {spec.arena.backing}: {spec.arena.reason}")
+    facts.add_row("heap", f"{space(spec.huge_heap_bytes)} in huge pages")
     facts.add_row("fork", spec.fork)
     for field in spec.fields:
-        facts.add_row("field", f"{field.name} · {field.dtype} {field.shape} {field.units}".rstrip())
+        facts.add_row("field", f"{field.name} · {dtype_name(field.dtype)} {field.shape} {field.units}".rstrip())
     there = "" if server.endpoint == chosen_endpoint(None) else f" -e {server.endpoint}"
     tries = (f"snapserv {verb}{there}" for verb in ("status", "step main 10", "snapshot main", "tree"))
     with contextlib.suppress(OSError):  # nobody can read it, and a server needs no reader

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 from rich.console import Group
 from rich.text import Text
+from snapserv_client.figures import dtype_name, said, space
 
 from snapserv.errors import BadRequestError, MachineDiffersError, NotPortableError, SnapservError
 
@@ -108,9 +109,9 @@ def show_(node: StoredName, store: StoreOption = None, as_json: Json = False) ->
             "faulted": it.faulted or "",
             "taken": moment(it.created),
             "saved": moment(it.saved),
-            "written": f"{mebibytes(it.size)} MiB",
+            "written": space(it.size),
             "simulation": tree.simulation,
-            "params": " ".join(f"{name}={value}" for name, value in tree.params.items()),
+            "params": ", ".join(f"{name} {said(value, 1)}" for name, value in tree.params.items()),
             "of": _made_by(image),
             "needs": f"a processor of {image.machine.baseline} or later"
             if image and image.machine.baseline
@@ -123,7 +124,7 @@ def show_(node: StoredName, store: StoreOption = None, as_json: Json = False) ->
             if value:
                 rows.add_row(name, value)
         for field in tree.fields:
-            rows.add_row("field", f"{field.name} · {field.dtype} {field.shape}")
+            rows.add_row("field", f"{field.name} · {dtype_name(field.dtype)} {field.shape}")
         return rows
 
     told = {
@@ -167,7 +168,7 @@ def verify(store: StoreOption = None, as_json: Json = False) -> None:
         seen = verifying.verify(found)
 
     def people() -> Any:
-        read = f"{seen.objects:,} objects, {mebibytes(seen.size)} MiB, {seen.nodes:,} nodes"
+        read = f"{seen.objects:,} objects, {space(seen.size)}, {seen.nodes:,} nodes"
         lines: list[Any] = [Text(f"{read}: {'all is well' if not seen.damage else 'damaged'}")]
         for each in seen.damage:  # lines, since keys are to be copied
             lines.append(Text.assemble((each.key, "red"), f": {each.what}"))
@@ -194,10 +195,8 @@ def gc(
         done = collect(writer, dry_run=dry_run)
 
     def people() -> str:
-        said = (
-            f"{'would remove' if dry_run else 'removed'} {len(done.removed):,} objects, {mebibytes(done.size)} MiB"
-        )
-        return said + (f"; {mebibytes(done.young)} MiB are too young to go" if done.young else "")
+        said = f"{'would remove' if dry_run else 'removed'} {len(done.removed):,} objects, {space(done.size)}"
+        return said + (f"; {space(done.young)} are too young to go" if done.young else "")
 
     told = {"removed": done.removed, "size": done.size, "young": done.young, "dry_run": dry_run}
     show(told, as_json=as_json, people=people)
@@ -211,13 +210,13 @@ def du(store: StoreOption = None, as_json: Json = False) -> None:
         used = measure(found)
 
     def people() -> Any:
-        rows = table("node", ">own MiB", ">shared MiB")
+        rows = table("~node", ">own MiB", ">shared MiB")
         for tree in used.trees:
             rows.add_row(Text(tree.name or tree.uid, "bold"), mebibytes(tree.own), mebibytes(tree.shared))
             for each in tree.nodes:
                 rows.add_row(f"  {each.node.name}", mebibytes(each.own), mebibytes(each.shared))
-        unneeded = f"; {mebibytes(used.unnamed)} MiB are needed by none, and go with gc" if used.unnamed else ""
-        return Group(rows, Text(f"{mebibytes(used.named)} MiB in all{unneeded}"))
+        unneeded = f"; {space(used.unnamed)} are needed by none, and go with gc" if used.unnamed else ""
+        return Group(rows, Text(f"{space(used.named)} in all{unneeded}"))
 
     trees = [
         {
@@ -312,7 +311,7 @@ def _copy(source: Store, target: Callable[[], StoreWriter], names: list[str], *,
 
 def _show_copied(copied: Copied, *, as_json: bool) -> None:
     told = {"nodes": copied.nodes, "objects": copied.objects, "size": copied.size}
-    said = f"copied {copied.nodes:,} nodes; {copied.objects:,} objects, {mebibytes(copied.size)} MiB were not there"
+    said = f"copied {copied.nodes:,} nodes; {copied.objects:,} objects, {space(copied.size)} were not there"
     show(told, as_json=as_json, people=lambda: said)
 
 
@@ -365,7 +364,7 @@ def _rows(nodes: list[Node]) -> Iterator[Text]:
         parts = [node.name, f"step {node.step:,}", *(f"#{tag}" for tag in node.tags)]
         facts = {"pinned": node.pinned, "faulted": node.faulted, "replay": not node.image}
         parts += [word for word, is_so in facts.items() if is_so]
-        yield Text.assemble(stem, ("●", "blue"), " ", " · ".join([*parts, f"{mebibytes(node.size)} MiB written"]))
+        yield Text.assemble(stem, ("●", "blue"), " ", " · ".join([*parts, f"{space(node.size)} written"]))
 
 
 def _tree(tree: Tree) -> dict[str, Any]:

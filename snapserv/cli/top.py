@@ -17,11 +17,12 @@ import click
 from rich.console import Group
 from rich.live import Live
 from rich.text import Text
+from snapserv_client.figures import space
 
 from .activity import Activity, between
 from .console import results
 from .options import Endpoint, Json, connected
-from .output import EXIT_CTRL_C, mebibytes, plain, show, table
+from .output import EXIT_CTRL_C, counted, duration, plain, show, table
 from .parameters import Option
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def _watch(server: Server, interval_s: float) -> None:
         for activity in _looks(server, interval_s):
             results.print(_page(activity, server.endpoint))
         return
-    with _keys(), Live(Text("looking …", "dim"), console=results, screen=True, auto_refresh=False) as live:
+    with _keys(), Live(Text("looking", "dim"), console=results, screen=True, auto_refresh=False) as live:
         for activity in _looks(server, interval_s):
             live.update(_page(activity, server.endpoint), refresh=True)
 
@@ -109,7 +110,8 @@ def _summary(activity: Activity, endpoint: str) -> Any:
     stats = activity.stats
     rows = table("snapserv", endpoint)
     states = " · ".join(f"{count:,} {state}" for state, count in sorted(stats.states.items()))
-    rows.add_row("nodes", f"{stats.snapshots:,} snapshots, {stats.branches:,} branches: {states}")
+    nodes = f"{counted(stats.snapshots, 'snapshot')}, {counted(stats.branches, 'branch')}"
+    rows.add_row("nodes", f"{nodes}: {states}")
     queue = f"{stats.in_flight:,} in flight, {stats.longest_lane:,} in the longest queue"
     rows.add_row("requests", f"{activity.requests_per_s:,.1f}/s · {activity.errors_per_s:,.1f} errors/s · {queue}")
     rows.add_row("steps", f"{activity.steps_per_s:,.1f}/s · {stats.steps:,} in all")
@@ -119,11 +121,11 @@ def _summary(activity: Activity, endpoint: str) -> Any:
     deaths = ", ".join(f"{count:,} {signal}" for signal, count in sorted(stats.deaths.items()))
     rows.add_row("deaths", Text(deaths or "none", "red" if deaths else ""))
     memory = stats.memory
-    charged = f"{mebibytes(memory.charged_bytes)} of {mebibytes(memory.limit_bytes)} MiB charged"
-    held = f"snapshots {mebibytes(memory.snapshot_bytes)}, branches {mebibytes(memory.branch_bytes)}"
+    charged = f"{space(memory.charged_bytes)} of {space(memory.limit_bytes)} charged"
+    held = f"snapshots {space(memory.snapshot_bytes)}, branches {space(memory.branch_bytes)}"
     rows.add_row("memory", f"{charged} · {held} · {memory.evictions:,} evicted, {memory.stopped:,} stopped")
-    size = f"{mebibytes(stats.resident_bytes)} MiB · {stats.descriptors:,} descriptors · {stats.threads} threads"
-    rows.add_row("server", f"up {stats.uptime_s:,.0f} s · {stats.clients:,} clients · {size}")
+    size = f"{space(stats.resident_bytes)} · {stats.descriptors:,} descriptors · {stats.threads} threads"
+    rows.add_row("server", f"up {duration(stats.uptime_s)} · {counted(stats.clients, 'client')} · {size}")
     if activity.restarted:
         rows.add_row("", Text("the server was restarted", "yellow"))
     return rows
@@ -138,7 +140,7 @@ def _verbs(activity: Activity) -> Any:
 
 
 def _nodes(activity: Activity) -> Any:
-    rows = table("used last", "kind", "state", ">step", ">steps/s", ">pid")
+    rows = table("~used last", "kind", "state", ">step", ">steps/s", ">pid")
     for node in activity.nodes:
         steps = "" if node.steps_per_s is None else f"{node.steps_per_s:,.1f}"
         state = Text(node.state, STATE_STYLES[node.state])

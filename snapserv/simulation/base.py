@@ -222,7 +222,10 @@ class Simulation:
         try:
             bound = msgspec.convert(given, kind, strict=False)
         except msgspec.ValidationError as cause:
-            raise BadRequestError(f"parameters of {cls.__name__}: {cause}".replace("`$.", "`")) from cause
+            from snapserv_client.refusals import in_words
+
+            said = in_words(cause, value=given, kind=kind)
+            raise BadRequestError(f"parameters of {cls.__name__}: {said}") from cause
         return {name: getattr(bound, name) for name in kind.__struct_fields__}
 
     @classmethod
@@ -236,7 +239,10 @@ class Simulation:
         try:
             return msgspec.convert(raw, cls.Inputs)
         except msgspec.ValidationError as cause:
-            raise BadRequestError(f"inputs of {cls.__name__}: {cause}".replace("`$.", "`")) from cause
+            from snapserv_client.refusals import in_words
+
+            said = in_words(cause, value=raw, kind=cls.Inputs)
+            raise BadRequestError(f"inputs of {cls.__name__}: {said}") from cause
 
     @classmethod
     def describe_inputs(cls) -> dict[str, Value]:

@@ -97,6 +97,12 @@ def test_a_simulation_that_raises_shows_its_traceback(serve: Serve, alone: Termi
     assert alone.type("step", "main", "5", "-i", "how=raise", "-i", "at=3", "-e", endpoint) == 1
     assert "Traceback" in alone.err
     assert "told to raise" in alone.err
+    first, source = alone.err.splitlines()[1:3]
+    assert first.lstrip().startswith(f'File "{ROOT}/tests/simulations/trouble.py", line '), (
+        "the author's own frames"
+    )
+    assert source.strip() == "self.fail(inputs.how)"
+    assert f"{ROOT}/snapserv" not in alone.err
     assert alone.json("step", "main", "-e", endpoint, status=1)["error"]["code"] == "faulted"
     assert alone.json("clear", "main", "-e", endpoint)["state"] == "idle"
     crash = ("step", "main", "5", "-i", "how=segfault", "-i", "at=4", "-e", endpoint)

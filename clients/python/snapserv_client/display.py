@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from .figures import number, space
 from .handles import Handle
 from .markup import Cell, facts, numeral, page, paragraph, table
 from .protocol import DiffResult, FieldDiff, HelloResult, NodeInfo, TreeInfo
@@ -93,7 +94,7 @@ def describe(node: NodeInfo) -> str:
     if node.pinned:
         parts.append("pinned")
     if node.private_bytes is not None:
-        parts.append(f"{node.private_bytes / (1 << 20):,.1f} MiB private")
+        parts.append(f"{space(node.private_bytes)} private")
     if node.durable and node.state != "stored":
         parts.append("durable by replay" if node.recorded else "durable")
     if node.death:
@@ -266,7 +267,7 @@ def by_how_much(field: FieldDiff) -> tuple[str, str]:
     """Return the largest and the mean difference of a field; nothing where it has none, or holds no numbers."""
     if field.largest is None or field.mean is None or not field.changed:
         return "", ""
-    return f"{field.largest:.6g}", f"{field.mean:.6g}"
+    return number(field.largest), number(field.mean)
 
 
 def where(field: FieldDiff) -> str:

@@ -87,7 +87,9 @@ class SnapservError(Exception):
         self.details = cast("dict[str, Value]", dict(details or {}))
 
     def __str__(self) -> str:
-        return f"{self.message} ({self.hint})" if self.hint else self.message
+        said = f"{self.message} ({self.hint})" if self.hint else self.message
+        traceback = self.details.get("traceback")  # of the author's code: from their first frame on
+        return f"{said}\n\n{traceback.rstrip()}" if isinstance(traceback, str) else said
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message, self.hint, self.details)

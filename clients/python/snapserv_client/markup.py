@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from .figures import said
 from .plain import Value
 
 MOST_WHOLE = 1e15
 """Numbers from here on are written by their magnitude."""
+MOST_EXACT = 12
+"""A value of so many letters is written out; of a longer one, numbers have the digits that say something."""
 MOST_ROWS = 500
 """So many rows are shown, as notebooks keep them all."""
 
@@ -85,6 +88,8 @@ def brief(value: Value) -> str:
             return f"<{value.dtype} {list(value.shape)}>"
         value = value.tolist()
     text = str(value)
+    if len(text) > MOST_EXACT:
+        text = said(value)
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 

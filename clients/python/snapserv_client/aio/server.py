@@ -10,11 +10,12 @@ from typing import Self
 from .. import requests
 from ..bars import shown
 from ..channel import Channel
-from ..connection import Progress, unreachable
+from ..connection import Progress
 from ..display import Diff, Tree
 from ..errors import BadRequestError, FrozenError, RequestTimeoutError
 from ..history import Actions
 from ..plain import InputValues, Sendable
+from ..probing import why_unreachable
 from ..protocol import Action, HelloResult, NodeInfo, SpecResult, StatsResult, StoredNode
 from .branch import Branch
 from .connection import Connection
@@ -46,7 +47,7 @@ class Server(OwnServer):
         try:
             self.hello = await self._run(requests.hello(CLIENT), timeout_s=timeout_s)
         except RequestTimeoutError as cause:
-            raise unreachable(self.endpoint) from cause
+            raise await blocking(why_unreachable, self.endpoint, self._connection.keys, timeout_s) from cause
         self.channel = Channel.to(self.endpoint, self.hello)
         return self.hello
 

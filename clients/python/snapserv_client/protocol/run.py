@@ -67,6 +67,16 @@ class StepResult(msgspec.Struct):
         title = f"step {self.step:,} · {self.ticks:,} ticks"
         return page(facts([*rows, ("took", took)], title))
 
+    def __str__(self) -> str:
+        from ..looks import step_in_lines  # for whoever looks at it, and for nobody else
+
+        return step_in_lines(self)
+
+    def __repr__(self) -> str:
+        from ..looks import step_in_a_line
+
+        return step_in_a_line(self)
+
 
 class WriteArgs(Arguments):
     """What to write where: an array of the region's shape, or one value that fills it.

@@ -111,6 +111,13 @@ class SpecResult(msgspec.Struct):
     version: str = ""
     source: str = ""
 
+    def __str__(self) -> str:
+        from ..looks import spec_in_lines  # for whoever looks at it, and for nobody else
+
+        return spec_in_lines(self)
+
+    __repr__ = __str__
+
 
 class MemoryStats(msgspec.Struct):
     """The budget of memory: what is charged of ``limit_bytes``, and for what; see docs/memory.md.

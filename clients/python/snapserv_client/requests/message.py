@@ -126,7 +126,9 @@ def convert(ok: Any, kind: type[S]) -> S:
     try:
         return msgspec.convert(ok, kind)
     except msgspec.ValidationError as cause:
-        raise InternalError(f"the server sent a malformed {kind.__name__}: {cause}") from cause
+        from ..refusals import in_words
+
+        raise InternalError(f"the server sent a malformed {kind.__name__}: {in_words(cause)}") from cause
 
 
 def region_to_wire(region: RegionIndex) -> list[Any] | None:
