@@ -9,12 +9,12 @@ import click
 import snapserv
 from snapserv.errors import BadRequestError, InternalError
 
-from .contents import COMMANDS
+from .contents import SNAPSERV
 from .group import LazyGroup
 from .output import exit_code, report, show_notices
 
 app = LazyGroup(
-    COMMANDS, name="snapserv", help="Git for live simulations: serve one, snapshot it, branch it, compare, go back."
+    SNAPSERV, name="snapserv", help="Git for live simulations: serve one, snapshot it, branch it, compare, go back."
 )
 click.version_option(snapserv.__version__, message="snapserv %(version)s", help="Say which version this is.")(app)
 

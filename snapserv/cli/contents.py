@@ -6,10 +6,19 @@ function of a command is called like it, or, where something else in its module 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 Contents: TypeAlias = Mapping[str, Mapping[str, str]]
+
+
+class Group(NamedTuple):
+    """Commands, in which sections their help lists them, and how one begins with them."""
+
+    contents: Contents
+    sections: Mapping[str, Sequence[str]]
+    examples: Sequence[str]
+
 
 COMMANDS: Contents = {
     "serve": {
@@ -104,7 +113,35 @@ STORE: Contents = {
     },
 }
 
-GROUPS: Mapping[str, Contents] = {"store": STORE}
+SNAPSERV = Group(
+    COMMANDS,
+    {
+        "Run a simulation": (
+            *("step", "call", "write", "expand", "branch", "restore", "reset", "mark", "rewind"),
+            *("interrupt", "clear", "replay", "create"),
+        ),
+        "Look at it": ("tree", "log", "read", "diff", "pages", "verify", "spec", "watch", "top", "export"),
+        "Keep moments": ("snapshot", "tag", "pin", "drop", "autosnap", "save", "load", "stored", "store"),
+        "Servers": ("serve", "status", "shutdown", "demo", "doctor", "lab", "keygen"),
+    },
+    (
+        "snapserv serve snapserv.examples.wildfire:Wildfire --detach",
+        "snapserv step main 200 --input wind='[3, 0]'",
+        "snapserv snapshot main before",
+        "snapserv branch before north east",
+        "snapserv tree",
+    ),
+)
+GROUPS: Mapping[str, Group] = {
+    "store": Group(
+        STORE,
+        {
+            "Look": ("ls", "show", "read", "verify", "du"),
+            "Change": ("rm", "gc", "push", "pull"),
+        },
+        ("snapserv store ls", "snapserv store read before state"),
+    )
+}
 """Commands that are groups of commands."""
 TAKES_VALUES = frozenset({"call", "write"})
 """Commands whose arguments may be negative numbers, which are no options."""

@@ -35,7 +35,12 @@ def read(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Read a field of a node: a summary, and a file if asked."""
+    """Read a field of a node: a summary, and a file if asked.
+
+    Examples:
+        snapserv read main state --region 0:64,0:64
+        snapserv read main state --npy state.npy
+    """
     with connected(endpoint, as_json=as_json) as server:
         array = server.node(node).read(field, region_of(region))
         write_files(array, npy, png, f"{node} · {field}")
@@ -86,7 +91,11 @@ def write(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Write a field of a branch, or a region of it."""
+    """Write a field of a branch, or a region of it.
+
+    Examples:
+        snapserv write main fuel 0 --region 10:20,10:20
+    """
     with connected(endpoint, as_json=as_json) as server:
         live(server, node).write(field, value_of(value), region_of(region))
     show({"node": node, "field": field}, as_json=as_json, people=lambda: f"wrote {field} of {node}")
@@ -99,7 +108,12 @@ def diff(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Say how two nodes differ, field by field; exits with 1 unless they are known to be the same."""
+    """Say how two nodes differ, field by field; exits with 1 unless they are known to be the same.
+
+    Examples:
+        snapserv diff north east
+        snapserv diff north east --field state
+    """
     with connected(endpoint, as_json=as_json) as server:
         found = server.diff(a, b, field)
 

@@ -32,6 +32,10 @@ def save(
     """Have a snapshot last: it is in the server's store when this returns. A live branch is snapshotted first.
 
     With --all it exits as after the first error, if a snapshot was refused; the others are saved all the same.
+
+    Examples:
+        snapserv save before
+        snapserv save main --name evening
     """
     with connected(endpoint, as_json=as_json) as server:
         found = server.node(node).save(name, all=every, replay=replay, embed=embed)
@@ -61,7 +65,12 @@ def load(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Take a snapshot out of the server's store: it can be branched then, like any other."""
+    """Take a snapshot out of the server's store: it can be branched then, like any other.
+
+    Examples:
+        snapserv load before
+        snapserv load default/before
+    """
     bars = progress_bar(f"replay {stored}", enabled=replay and not as_json)
     with connected(endpoint, as_json=as_json) as server, bars as bar:
         loaded = server.load(stored, name, tree=tree, replay=replay, progress=bar).last
@@ -69,7 +78,11 @@ def load(
 
 
 def stored(endpoint: Endpoint = None, as_json: Json = False) -> None:
-    """List what the server's store holds, also what is not loaded."""
+    """List what the server's store holds, also what is not loaded.
+
+    Examples:
+        snapserv stored
+    """
     with connected(endpoint, as_json=as_json) as server:
         found = server.stored()
 

@@ -26,7 +26,13 @@ def log(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Show a node's lineage, from the root to itself, or what was done to it."""
+    """Show a node's lineage, from the root to itself, or what was done to it.
+
+    Examples:
+        snapserv log main
+        snapserv log main --actions
+        snapserv log main --save main.json
+    """
     with connected(endpoint, as_json=as_json) as server:
         found = server.node(node)
         if not actions and save is None:
@@ -63,7 +69,12 @@ def replay(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Make a branch, and do again what a file says."""
+    """Make a branch, and do again what a file says.
+
+    Examples:
+        snapserv log main --save main.json
+        snapserv replay main.json
+    """
     with connected(endpoint, as_json=as_json) as server:
         made = server.replay(_actions_in(file), start, name, force=force)
     show(made.last, as_json=as_json, people=lambda: line_of(made.last))
@@ -75,7 +86,12 @@ def verify(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Do a node's own actions again, and compare the states; exits with 1 where they differ."""
+    """Do a node's own actions again, and compare the states; exits with 1 where they differ.
+
+    Examples:
+        snapserv verify main
+        snapserv verify north --since before
+    """
     with connected(endpoint, as_json=as_json) as server:
         found = server.node(node).verify(since)
     show(found.result, as_json=as_json, people=lambda: str(found))

@@ -47,7 +47,12 @@ def tree(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Show all nodes as a tree."""
+    """Show all nodes as a tree.
+
+    Examples:
+        snapserv tree
+        snapserv tree --sizes
+    """
     with connected(endpoint, as_json=as_json) as server:
         found = server.tree(name, sizes=sizes)
 
@@ -74,7 +79,12 @@ def step(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Run ticks of a branch. Ctrl-C stops it between two ticks."""
+    """Run ticks of a branch. Ctrl-C stops it between two ticks.
+
+    Examples:
+        snapserv step main 10
+        snapserv step main 200 --input wind='[3, 0]' --atomic
+    """
     with connected(endpoint, as_json=as_json) as server:
         given = pairs(inputs or [], "input")
         found = live(server, node)
@@ -103,7 +113,12 @@ def snapshot(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Freeze a copy of a branch."""
+    """Freeze a copy of a branch.
+
+    Examples:
+        snapserv snapshot main
+        snapserv snapshot main before
+    """
     with connected(endpoint, as_json=as_json) as server:
         taken = live(server, node).snapshot(name)
     show(
@@ -121,7 +136,12 @@ def branch(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Make live branches of a snapshot (a live branch is snapshotted first)."""
+    """Make live branches of a snapshot (a live branch is snapshotted first).
+
+    Examples:
+        snapserv branch before north east
+        snapserv branch before --count 4 --rng split
+    """
     with connected(endpoint, as_json=as_json) as server:
         wanted = 1 if count is None and not names else count
         made = server.node(node).branch(wanted, names=names or None, rng=rng_of(rng))
@@ -136,7 +156,11 @@ def restore(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Put a branch back to a snapshot; a dead branch lives again."""
+    """Put a branch back to a snapshot; a dead branch lives again.
+
+    Examples:
+        snapserv restore east before
+    """
     with connected(endpoint, as_json=as_json) as server:
         found = live(server, node)
         found.restore(snapshot, rng=rng_of(rng))
@@ -145,7 +169,12 @@ def restore(
 
 
 def reset(node: BranchName, rng: Rng = "same", endpoint: Endpoint = None, as_json: Json = False) -> None:
-    """Put a branch back to the moment after setup."""
+    """Put a branch back to the moment after setup.
+
+    Examples:
+        snapserv reset main
+        snapserv reset main --rng 7
+    """
     with connected(endpoint, as_json=as_json) as server:
         found = live(server, node)
         found.reset(rng=rng_of(rng))
@@ -165,7 +194,11 @@ def mark_(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Mark this moment of a branch, for rewind."""
+    """Mark this moment of a branch, for rewind.
+
+    Examples:
+        snapserv mark main
+    """
     with connected(endpoint, as_json=as_json) as server:
         marked = live(server, node).mark(remove=remove)
     text = f"{node} · no mark" if remove else f"{node} · marked at step {marked.step:,}"
@@ -173,7 +206,11 @@ def mark_(
 
 
 def rewind(node: BranchName, endpoint: Endpoint = None, as_json: Json = False) -> None:
-    """Put a branch back to its mark, in place: quicker than restore where little has changed."""
+    """Put a branch back to its mark, in place: quicker than restore where little has changed.
+
+    Examples:
+        snapserv rewind main
+    """
     with connected(endpoint, as_json=as_json) as server:
         gone = live(server, node).rewind()
     text = f"{node} · step {gone.step:,} · {gone.pages:,} pages in {gone.elapsed_us / 1000:.2f} ms"
@@ -187,7 +224,12 @@ def drop(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """End nodes; their descendants live on."""
+    """End nodes; their descendants live on.
+
+    Examples:
+        snapserv drop east
+        snapserv drop before --recursive
+    """
     gone: list[str] = []
     with connected(endpoint, as_json=as_json) as server:
         for name in names:
@@ -202,7 +244,12 @@ def tag(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Give a node a further name."""
+    """Give a node a further name.
+
+    Examples:
+        snapserv tag before golden
+        snapserv tag before golden --remove
+    """
     with connected(endpoint, as_json=as_json) as server:
         found = server.node(node)
         found.tag(name, remove=remove)
@@ -215,7 +262,12 @@ def pin(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Protect a node from drop."""
+    """Protect a node from drop.
+
+    Examples:
+        snapserv pin before
+        snapserv pin before --unpin
+    """
     with connected(endpoint, as_json=as_json) as server:
         found = server.node(node)
         found.pin(not unpin)
@@ -228,7 +280,11 @@ def interrupt(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Stop the step that runs, after its tick."""
+    """Stop the step that runs, after its tick.
+
+    Examples:
+        snapserv interrupt main
+    """
     with connected(endpoint, as_json=as_json) as server:
         stopped = live(server, node).interrupt(force=force)
     show({"interrupted": stopped}, as_json=as_json, people=lambda: "interrupted" if stopped else "nothing ran")
@@ -242,7 +298,11 @@ def call(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Run a method of the simulation."""
+    """Run a method of the simulation.
+
+    Examples:
+        snapserv call main cell_side_m
+    """
     positional = [parsed(text) for text in args or [] if not KEYWORD.match(text)]
     with connected(endpoint, as_json=as_json) as server:
         named = [text for text in args or [] if KEYWORD.match(text)]
@@ -258,7 +318,11 @@ def create(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Run setup again, for another tree."""
+    """Run setup again, for another tree.
+
+    Examples:
+        snapserv create second --param seed=7
+    """
     with connected(endpoint, as_json=as_json) as server:
         params = pairs(param or [], "param", reserved=("self", "simulation", "name"))
         made = server.create(simulation, name, **params)

@@ -24,7 +24,12 @@ END_WITHIN_S = 20.0
 
 
 def status(endpoint: Endpoint = None, as_json: Json = False) -> None:
-    """Say what runs there and how it is doing."""
+    """Say what runs there and how it is doing.
+
+    Examples:
+        snapserv status
+        snapserv status --json
+    """
     with connected(endpoint, as_json=as_json) as server:
         hello, stats = server.hello, server.stats()
         specs = [server.spec(tree.name) for tree in server.tree().trees]
@@ -54,7 +59,11 @@ def spec(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Describe a simulation: fields, inputs, parameters, methods."""
+    """Describe a simulation: fields, inputs, parameters, methods.
+
+    Examples:
+        snapserv spec
+    """
     with connected(endpoint, as_json=as_json) as server:
         found = server.spec(tree)
 
@@ -78,7 +87,12 @@ def watch(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Print events as they happen; with --json one document a line."""
+    """Print events as they happen; with --json one document a line.
+
+    Examples:
+        snapserv watch
+        snapserv watch --count 10 --json
+    """
     with connected(endpoint, as_json=as_json) as server:
         try:
             for number, event in enumerate(server.watch(), 1):
@@ -90,7 +104,11 @@ def watch(
 
 
 def shutdown(endpoint: Endpoint = None, as_json: Json = False) -> None:
-    """End the server and all of its nodes."""
+    """End the server and all of its nodes.
+
+    Examples:
+        snapserv shutdown
+    """
     with connected(endpoint, as_json=as_json) as server, _process_of(server) as process:
         server.shutdown()
         if process is not None:  # until it has ended, so that another may take its address at once

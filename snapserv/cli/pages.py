@@ -46,7 +46,11 @@ def pages(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Say which page of a node is whose: the base image's, another node's as well, or its own."""
+    """Say which page of a node is whose: the base image's, another node's as well, or its own.
+
+    Examples:
+        snapserv pages north east
+    """
     with connected(endpoint, as_json=as_json) as server:
         found = server.node(node).pages(other, field)
         if png is not None:

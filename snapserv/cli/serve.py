@@ -111,6 +111,10 @@ def serve(
     """Run a simulation's setup, then answer clients until SIGTERM, Ctrl-C or `snapserv shutdown`.
 
     With --detach this returns when clients are answered, and the log goes to a file that is named then.
+
+    Examples:
+        snapserv serve snapserv.examples.wildfire:Wildfire --param rows=512 --detach
+        snapserv serve counter.py:Counter --name lab --store default
     """
     from snapserv.server import logs
     from snapserv.server.options import ServeOptions

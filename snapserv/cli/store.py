@@ -55,7 +55,12 @@ def ls(
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
-    """Show all nodes as trees."""
+    """Show all nodes as trees.
+
+    Examples:
+        snapserv store ls
+        snapserv store ls /data/runs
+    """
     damaged: list[SnapservError] = []
     with opened(place if place is not None else store, as_json=as_json) as found:
         trees = found.trees(damaged)
@@ -88,7 +93,11 @@ def ls(
 
 
 def show_(node: StoredName, store: StoreOption = None, as_json: Json = False) -> None:
-    """Say what a node is, what it was taken of, and whether it can be brought back on this machine."""
+    """Say what a node is, what it was taken of, and whether it can be brought back on this machine.
+
+    Examples:
+        snapserv store show before
+    """
     with opened(store, as_json=as_json) as found:
         it = found.node(node)
         tree = found.tree(it.tree)
@@ -147,7 +156,11 @@ def read(
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
-    """Read a field of a node: a summary, and a file if asked."""
+    """Read a field of a node: a summary, and a file if asked.
+
+    Examples:
+        snapserv store read before state --npy state.npy
+    """
     with opened(store, as_json=as_json) as found:
         wanted = region_of(region)
         array = found.field(found.node(node), field)
@@ -160,7 +173,11 @@ def read(
 
 
 def verify(store: StoreOption = None, as_json: Json = False) -> None:
-    """Read everything, and check it; exits with 4 where something is damaged or missing."""
+    """Read everything, and check it; exits with 4 where something is damaged or missing.
+
+    Examples:
+        snapserv store verify
+    """
     with opened(store, as_json=as_json) as found:
         from snapserv.store import verifying
 
@@ -187,7 +204,12 @@ def gc(
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
-    """Remove what no node needs; servers may go on saving meanwhile."""
+    """Remove what no node needs; servers may go on saving meanwhile.
+
+    Examples:
+        snapserv store gc --dry-run
+        snapserv store gc
+    """
     with written(store, as_json=as_json) as writer:
         from snapserv.store.collecting import collect
 
@@ -204,7 +226,11 @@ def gc(
 
 
 def du(store: StoreOption = None, as_json: Json = False) -> None:
-    """Say how much each tree and node takes: for itself alone, and together with others."""
+    """Say how much each tree and node takes: for itself alone, and together with others.
+
+    Examples:
+        snapserv store du
+    """
     with opened(store, as_json=as_json) as found:
         from snapserv.store.usage import measure
 
@@ -240,6 +266,9 @@ def rm(
     """Remove nodes; their descendants stay. What only they needed goes with `store gc`.
 
     A server that runs counts on what it has stored there: drop a node there first.
+
+    Examples:
+        snapserv store rm before
     """
     with written(store, as_json=as_json) as writer:
         nodes = list({node.uid: node for node in map(writer.store.node, names)}.values())
@@ -262,7 +291,11 @@ def push(
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
-    """Copy nodes to another store, with all that they need: only what is not there, and their roots."""
+    """Copy nodes to another store, with all that they need: only what is not there, and their roots.
+
+    Examples:
+        snapserv store push before /backup/runs
+    """
     with failing(as_json=as_json):
         *nodes, target = names
         copied = _copy(_open(store), lambda: _writer(target, create=True), nodes, every=every)
@@ -278,6 +311,9 @@ def pull(
     """Copy nodes out of another store, with all that they need: only what is not here, and their roots.
 
     An image is a program that runs as you when it is brought back: pull from stores that you trust.
+
+    Examples:
+        snapserv store pull before /backup/runs
     """
     with failing(as_json=as_json):
         *nodes, source = names
