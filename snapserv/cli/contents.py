@@ -52,6 +52,10 @@ COMMANDS: Contents = {
         "create": "Run setup again, for another tree.",
         "call": "Run a method of the simulation.",
     },
+    "details": {
+        "show": "Say what a node is: its relatives, what it costs; where it is faulted, why, since when and by "
+        "which action.",
+    },
     "safety": {
         "autosnap": "Have snapshots of a branch taken by themselves, dense near the present and sparse further "
         "back.",
@@ -120,7 +124,7 @@ SNAPSERV = Group(
             *("step", "call", "write", "expand", "branch", "restore", "reset", "mark", "rewind"),
             *("interrupt", "clear", "replay", "create"),
         ),
-        "Look at it": ("tree", "log", "read", "diff", "pages", "verify", "spec", "watch", "top", "export"),
+        "Look at it": ("tree", "log", "show", "read", "diff", "pages", "verify", "spec", "watch", "top", "export"),
         "Keep moments": ("snapshot", "tag", "pin", "drop", "autosnap", "save", "load", "stored", "store"),
         "Servers": ("serve", "status", "shutdown", "demo", "doctor", "lab", "keygen"),
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from .handles import Handle
 from .protocol import DiffResult, FieldDiff, HelloResult, NodeInfo, TreeInfo
 
 STATES = {"idle": "", "busy": "busy", "dead": "dead", "faulted": "faulted", "stored": "stored"}
+AGES = (("year", 31_536_000), ("month", 2_592_000), ("day", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+SHORT = ("h", "min", "s")
 MOST_INDENT = 60
 """Lines that lead to a node are cut on the left above this many characters: lineages may be thousands deep."""
 CUT = "⋯  "
@@ -91,6 +94,16 @@ def describe(node: NodeInfo) -> str:
     elif STATES[node.state]:
         parts.append(node.state)
     return " · ".join(parts)
+
+
+def ago(seconds: float, now: float | None = None) -> str:
+    """Return how long ago something was, in seconds since 1970, as people say it; the exact time is elsewhere."""
+    past = (time.time() if now is None else now) - seconds
+    for unit, size in AGES:
+        if past >= size:
+            count = int(past / size)
+            return f"{count} {unit if unit in SHORT else unit + 's' * (count > 1)} ago"
+    return "just now"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from .limits import BranchCount, Name, NonNegative, PageSize
+from .limits import BranchCount, Message, Name, NonNegative, PageSize
 from .values import Action, NodeInfo, NodeResult, Recording, Rng
 from .verb import BRANCH_ERRORS, FORK_ERRORS, NODE_ERRORS, Arguments, Verb
 
@@ -87,9 +87,10 @@ class LogResult(msgspec.Struct):
 
 
 class SnapshotArgs(Arguments):
-    """The new snapshot's name; ``s`` and its id by default."""
+    """The new snapshot's name, ``s`` and its id by default; and what there is to say of it, as of a commit."""
 
     name: Name | None = None
+    message: Message = ""
 
 
 class SnapshotResult(msgspec.Struct):
