@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Annotated, Any
 
 import click
+from snapserv_client.display import subject
 
 from snapserv.errors import ERRORS
 
@@ -88,13 +89,15 @@ def stored(endpoint: Endpoint = None, as_json: Json = False) -> None:
 
     def people() -> Any:
         names = Counter(f"{each.tree}/{each.name}" for each in found)
-        rows = table("stored", ">step", "taken", "as", ">MiB written", "here as")
+        rows = table("stored", ">step", "taken", "as", ">MiB written", "here as", "message")
         for each in found:
             name = f"{each.tree}/{each.name}"
             said = name if names[name] == 1 else f"{name} ({each.uid})"
             size = mebibytes(each.size)
             kind = "replay" if each.replay else "image"
-            rows.add_row(said, f"{each.step:,}", moment(each.created), kind, size, each.here or "")
+            rows.add_row(
+                said, f"{each.step:,}", moment(each.created), kind, size, each.here or "", subject(each.message)
+            )
         return rows if found else "nothing is stored"
 
     show(found, as_json=as_json, people=people)

@@ -8,12 +8,14 @@ from typing import Annotated, Any
 
 import click
 from snapserv_client import recordings
+from snapserv_client.display import ago, mark
 from snapserv_client.history import Actions, describe_action
+from snapserv_client.protocol import NodeInfo
 
 from snapserv.errors import BadRequestError
 
 from .data import saving
-from .nodes import NodeName, line_of, lines_of
+from .nodes import NodeName, line_of
 from .options import Endpoint, Json, connected
 from .output import NOT_THE_SAME, show, table
 from .parameters import Argument, Option
@@ -37,7 +39,7 @@ def log(
         found = server.node(node)
         if not actions and save is None:
             entries = found.log()
-            show(entries, as_json=as_json, people=lambda: lines_of(entries))
+            show(entries, as_json=as_json, people=lambda: _lineage(entries))
             return
         done = found.actions()
         if save is not None:
@@ -97,6 +99,15 @@ def verify(
     show(found.result, as_json=as_json, people=lambda: str(found))
     if not found.ok:
         raise click.exceptions.Exit(NOT_THE_SAME)
+
+
+def _lineage(entries: list[NodeInfo]) -> Any:
+    """Return a table of a node's past, the oldest first: a straight line, however often it was branched."""
+    rows = table("", "node", ">step", "since", "message")
+    for node in entries:
+        rows.add_row(mark(node), " ".join([node.name, *(f"#{tag}" for tag in node.tags)]), f"{node.step:,}",
+                     ago(node.created), node.message)  # fmt: skip
+    return rows
 
 
 def _parts(action: Any) -> dict[str, Any]:

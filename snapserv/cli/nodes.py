@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import click
-from snapserv_client.display import describe, mark
+from snapserv_client.display import ago, describe, mark
 from snapserv_client.protocol import NodeInfo
 
 from snapserv.errors import FrozenError, StepInterruptedError
@@ -63,7 +63,8 @@ def tree(
         lines = [Text(server.endpoint, "bold")]
         for stem, node in found.rows():
             style = STYLES.get(node.state, "blue" if node.kind == "snapshot" else "green")
-            lines.append(Text.assemble(stem, (mark(node), style), " ", describe(node)))
+            when = f" · {ago(node.created)}" if node.kind == "snapshot" else ""
+            lines.append(Text.assemble(stem, (mark(node), style), " ", describe(node), (when, "dim")))
         return Group(*lines)
 
     show({"trees": found.trees, "nodes": found.nodes}, as_json=as_json, people=people)
@@ -110,6 +111,7 @@ def step(
 def snapshot(
     node: BranchName,
     name: Annotated[str | None, Argument(help="The snapshot's name.")] = None,
+    message: Annotated[str, Option("--message", "-m", help="What there is to say of it, as of a commit.")] = "",
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -118,9 +120,10 @@ def snapshot(
     Examples:
         snapserv snapshot main
         snapserv snapshot main before
+        snapserv snapshot main -m "the wind has turned"
     """
     with connected(endpoint, as_json=as_json) as server:
-        taken = live(server, node).snapshot(name)
+        taken = live(server, node).snapshot(name, message=message)
     show(
         {"node": taken.last, "fork_us": taken.fork_us},
         as_json=as_json,

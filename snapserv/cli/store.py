@@ -115,6 +115,7 @@ def show_(node: StoredName, store: StoreOption = None, as_json: Json = False) ->
             "tags": " ".join(it.tags),
             "pinned": "yes" if it.pinned else "",
             "faulted": it.faulted or "",
+            "message": it.message,
             "taken": moment(it.created),
             "saved": moment(it.saved),
             "written": f"{mebibytes(it.size)} MiB",
@@ -391,7 +392,7 @@ def _bounds(part: int | slice) -> int | list[int | None]:
 
 
 def _rows(nodes: list[Node]) -> Iterator[Text]:
-    from snapserv_client.display import stems
+    from snapserv_client.display import stems, subject
 
     there = {node.uid for node in nodes}
     below: dict[str | None, list[Node]] = defaultdict(list)
@@ -401,6 +402,7 @@ def _rows(nodes: list[Node]) -> Iterator[Text]:
         parts = [node.name, f"step {node.step:,}", *(f"#{tag}" for tag in node.tags)]
         facts = {"pinned": node.pinned, "faulted": node.faulted, "replay": not node.image}
         parts += [word for word, is_so in facts.items() if is_so]
+        parts += [f'"{subject(node.message)}"'] if node.message else []
         yield Text.assemble(stem, ("●", "blue"), " ", " · ".join([*parts, f"{mebibytes(node.size)} MiB written"]))
 
 
@@ -409,5 +411,18 @@ def _tree(tree: Tree) -> dict[str, Any]:
 
 
 def _node(node: Node) -> dict[str, Any]:
-    names = ("uid", "parent", "name", "step", "created", "saved", "tags", "pinned", "named", "automatic", "faulted")
+    names = (
+        "uid",
+        "parent",
+        "name",
+        "step",
+        "created",
+        "saved",
+        "tags",
+        "pinned",
+        "named",
+        "automatic",
+        "faulted",
+        "message",
+    )
     return {**{name: plain(getattr(node, name)) for name in names}, "size": node.size, "image": node.image.hex()}

@@ -36,7 +36,7 @@ def typing(
     monkeypatch.setenv("SNAPSERV_ENDPOINT", server.endpoint)
     terminal = Terminal(capsys)
     terminal.json("step", "main", "2")
-    terminal.json("snapshot", "main", "s1")
+    terminal.json("snapshot", "main", "s1", "-m", "the first one\nof two")
     terminal.json("tag", "s1", "golden")
     terminal.json("step", "main", "3")
     terminal.json("snapshot", "main", "s2")
@@ -58,6 +58,7 @@ def test_a_snapshot_is_saved_listed_loaded_elsewhere_and_goes_on(
     assert [each["here"] for each in typing.json("stored")] == ["root", "s1", "s2", "six"]
     assert typing.type("stored") == 0
     assert "default/six" in typing.out
+    assert [each["message"] for each in typing.json("stored")] == ["", "the first one\nof two", "", ""]
     assert typing.type("tree") == 0
     assert "● s1 · step 2 · #golden · durable" in typing.out
 
@@ -161,9 +162,10 @@ def test_a_store_is_listed_shown_and_read_without_a_server(left: Terminal, store
     assert [(node["name"], node["step"]) for node in tree["nodes"]] == [("root", 0), ("s1", 2), ("s2", 5)]
     assert left.json("store", "ls", str(store)) == left.json("store", "ls", "--store", str(store))
     assert left.type("store", "ls") == 0
-    assert "└─ ● s1 · step 2 · #golden" in left.out
-    assert "   └─ ● s2 · step 5" in left.out
+    assert '\n● s1 · step 2 · #golden · "the first one" · ' in left.out
+    assert "\n● s2 · step 5" in left.out
     shown = left.json("store", "show", "golden")
+    assert shown["message"] == "the first one\nof two"
     assert (shown["lineage"], shown["tree"]["simulation"], shown["differs"]) == (["root", "s1"], "Walk", None)
     assert left.type("store", "show", "default/s1") == 0
     assert "root → s1" in left.out

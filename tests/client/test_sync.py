@@ -158,8 +158,8 @@ def test_nodes_servers_and_trees_look_helpful_and_escape_what_they_show(server: 
     drawn = str(server.tree())
     assert drawn.splitlines() == [
         "● root · step 0",
-        "└─ ● before · step 0 · #golden",
-        "   └─ ▶ main · step 0",
+        "● before · step 0 · #golden",
+        "▶ main · step 0",
     ]
     for shown in (server, main, server.tree(), snapshot.diff(main)):
         page = shown._repr_html_()
