@@ -110,7 +110,10 @@ def diff(
 ) -> None:
     """Say how two nodes differ, field by field; exits with 1 unless they are known to be the same.
 
+    A node alone is compared with its parent: the snapshot that it goes on from.
+
     Examples:
+        snapserv diff north
         snapserv diff north east
         snapserv diff north east --field state
     """
@@ -121,7 +124,7 @@ def diff(
         from rich.console import Group
         from rich.text import Text
 
-        title = f"{a} → {found.b}"
+        title = f"{a} → {found.b}" if b is not None else f"{a} → {found.b}, its parent"
         said = [Text(sentence) for sentence in found.sentences()]
         if not found.fields:
             return Group(Text(title, "bold"), *said)
