@@ -18,7 +18,9 @@ from .parameters import Argument, Option
 
 def save(
     node: NodeName,
-    name: Annotated[str | None, Option(help="Of a live branch: what the snapshot of it is called.")] = None,
+    name: Annotated[
+        str | None, Option("--as", metavar="NAME", help="Of a live branch: what the snapshot of it is called.")
+    ] = None,
     every: Annotated[bool, Option("--all", help="And all other snapshots of its tree.")] = False,
     replay: Annotated[
         bool, Option("--replay", help="Where an image is refused, save what was done to it.")
@@ -36,7 +38,7 @@ def save(
 
     Examples:
         snapserv save before
-        snapserv save main --name evening
+        snapserv save main --as evening
     """
     with connected(endpoint, as_json=as_json) as server:
         found = server.node(node).save(name, all=every, replay=replay, embed=embed)
@@ -58,7 +60,7 @@ def save(
 
 def load(
     stored: Annotated[str, Argument(metavar="STORED", help="Its uid in the store, name, tag or TREE/NAME.")],
-    name: Annotated[str | None, Option(metavar="TREE", help="What to call its tree here.")] = None,
+    name: Annotated[str | None, Option("--as", metavar="TREE", help="What to call its tree here.")] = None,
     tree: Annotated[bool, Option("--tree", help="All of its tree; else its ancestors come along.")] = False,
     replay: Annotated[
         bool, Option("--replay", help="Where no image brings it here, do again what was done to it.")

@@ -66,7 +66,7 @@ def log(
 def replay(
     file: Annotated[str, Argument(metavar="FILE", help="What log --save wrote; - for stdin.")],
     start: Annotated[str | None, Option(help="The snapshot to start from; the root by default.")] = None,
-    name: Annotated[str | None, Option(help="The new branch's name.")] = None,
+    name: Annotated[str | None, Option("--as", metavar="NAME", help="The new branch's name.")] = None,
     force: Annotated[bool, Option("--force", help="Also where it is of something else.")] = False,
     endpoint: Endpoint = None,
     as_json: Json = False,

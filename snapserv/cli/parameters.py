@@ -42,13 +42,22 @@ class Option:
         names: As they are typed; after the parameter by default, with a ``--no-`` for flags.
         help: What it means.
         min: The least that its number may be.
+        beside: Another option, which gives the function its value by way of this one's callback.
         settings: Further ones of `click.Option`.
     """
 
-    def __init__(self, *names: str, help: str = "", min: float | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        *names: str,
+        help: str = "",
+        min: float | None = None,
+        beside: click.Option | None = None,
+        **settings: Any,
+    ) -> None:
         self.names = names
         self.help = help
         self.min = min
+        self.beside = beside
         self.settings = settings
 
 
@@ -124,6 +133,7 @@ def parameters_of(function: Callable[..., Any]) -> tuple[list[click.Parameter], 
             settings["default"] = default
         if isinstance(declared, Option):
             params.append(_option(name, kind, declared, settings | {"multiple": several}))
+            params += [] if declared.beside is None else [declared.beside]
             continue
         nargs = -1 if several else 1
         made = click.Argument([name], type=kind, metavar=declared.metavar, nargs=nargs, **settings)
@@ -144,7 +154,8 @@ def _option(name: str, kind: Any, declared: Option, settings: dict[str, Any]) ->
         settings |= {"type": _from(declared.min, kind)}
         names = declared.names or (long,)
     settings |= {"help": declared.help, "show_default": bool(settings.get("default"))}
-    return click.Option([name, *names], show_envvar="envvar" in declared.settings, **settings, **declared.settings)
+    settings |= {"show_envvar": "envvar" in declared.settings, **declared.settings}
+    return click.Option([name, *names], **settings)
 
 
 def _kind_of(annotated: Any) -> tuple[Any, bool]:

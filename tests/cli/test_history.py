@@ -36,7 +36,7 @@ def test_the_command_line_lists_replays_and_verifies(
     assert "step(3, drift=2.0)" in typed("log", "main", "--actions")
     file = tmp_path / "actions.json"
     file.write_text(listed)
-    assert json.loads(typed("replay", str(file), "--name", "again", "--json"))["step"] == 3
+    assert json.loads(typed("replay", str(file), "--as", "again", "--json"))["step"] == 3
     assert server.diff("main", "again").same
     assert json.loads(typed("verify", "again", "--json"))["ok"] is True
     assert "verified" in typed("verify", "main")
@@ -45,7 +45,7 @@ def test_the_command_line_lists_replays_and_verifies(
     told = json.loads(typed("log", "main", "--save", str(saved), "--json"))
     assert (told["actions"], told["ticks"]) == (3, 3)
     assert "wrote 3 actions of main" in typed("log", "main", "--save", str(saved))
-    assert json.loads(typed("replay", str(saved), "--name", "from-file", "--json"))["step"] == 3
+    assert json.loads(typed("replay", str(saved), "--as", "from-file", "--json"))["step"] == 3
     assert server.diff("main", "from-file").same
     other = json.loads(saved.read_text())
     other["recording"]["params"]["cols"] = "7"

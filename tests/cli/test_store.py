@@ -50,7 +50,7 @@ def test_a_snapshot_is_saved_listed_loaded_elsewhere_and_goes_on(
     told = typing.json("save", "s1")
     assert (told["store"], [each["name"] for each in told["saved"]]) == (str(store), ["s1"])
     assert typing.json("save", "s1")["saved"][0]["new"] is False
-    assert typing.json("save", "main", "--name", "six")["node"]["step"] == 6
+    assert typing.json("save", "main", "--as", "six")["node"]["step"] == 6
     every = typing.json("save", "s1", "--all")["saved"]
     assert {each["name"] for each in every} == {"root", "s1", "s2", "six"}
     assert typing.type("save", "s1", "--all") == 0
@@ -66,14 +66,14 @@ def test_a_snapshot_is_saved_listed_loaded_elsewhere_and_goes_on(
     wanted = typing.json("read", "main", "position")["values"]
     other = serve(WALK, options=("--store", str(store), "--durable", "none"))
     monkeypatch.setenv("SNAPSERV_ENDPOINT", other.endpoint)
-    assert typing.json("load", "six", "--name", "there")["state"] == "stored"
+    assert typing.json("load", "six", "--as", "there")["state"] == "stored"
     assert typing.json("load", "golden", status=0)["name"] == "there/s1"
     assert typing.type("load", "six") == 0
     assert "there/six · step 6" in typing.out
     typing.json("branch", "there/six", "again")
     typing.json("step", "there/again", "4")
     assert typing.json("read", "there/again", "position")["values"] == wanted
-    assert typing.json("load", "six", "--name", "elsewhere", status=2)["error"]["code"] == "name_taken"
+    assert typing.json("load", "six", "--as", "elsewhere", status=2)["error"]["code"] == "name_taken"
     assert typing.json("load", "nothing", status=2)["error"]["code"] == "not_found"
     assert len(typing.json("tree", "there")["nodes"]) == 4, "root, s1, six and the branch"
     typing.json("load", "s2", "--tree")
@@ -128,9 +128,9 @@ def test_what_cannot_be_saved_is_named_and_the_exit_code_says_so(
     assert terminal.json("store", "read", "piping", "count", status=1)["error"]["code"] == "not_portable"
     other = serve(WALK, options=("--store", str(store)))
     monkeypatch.setenv("SNAPSERV_ENDPOINT", other.endpoint)
-    error = terminal.json("load", "piping", "--name", "old", status=1)["error"]
+    error = terminal.json("load", "piping", "--as", "old", status=1)["error"]
     assert (error["code"], "--replay" in error["hint"]) == ("not_portable", True)
-    assert terminal.json("load", "piping", "--name", "old", "--replay")["name"] == "old/piping"
+    assert terminal.json("load", "piping", "--as", "old", "--replay")["name"] == "old/piping"
     assert terminal.json("read", "old/piping", "count")["values"] == 1
 
 
@@ -218,7 +218,7 @@ def test_nodes_are_copied_to_another_store_and_back(
     assert left.json("store", "pull", "s1", str(tmp_path / "none"), status=2)["error"]["code"] == "not_found"
     server = serve(WALK, options=("--store", str(third), "--durable", "none"))
     monkeypatch.setenv("SNAPSERV_ENDPOINT", server.endpoint)
-    left.json("load", "s2", "--name", "there")
+    left.json("load", "s2", "--as", "there")
     assert left.json("read", "there/s2", "position")["values"] == left.position  # type: ignore[attr-defined]
 
 
@@ -265,8 +265,8 @@ def test_two_servers_go_on_each_with_its_own(
     terminal = Terminal(capsys)
     older, younger = (serve(WALK, options=("--store", str(store))) for _ in range(2))
     terminal.json("step", "main", "3", "-e", older.endpoint)
-    terminal.json("save", "main", "--name", "three", "-e", older.endpoint)
-    terminal.json("load", "three", "--name", "there", "-e", younger.endpoint)
+    terminal.json("save", "main", "--as", "three", "-e", older.endpoint)
+    terminal.json("load", "three", "--as", "there", "-e", younger.endpoint)
     terminal.json("shutdown", "-e", older.endpoint)
     older.end()
     again = serve(options=("--store", str(store), "--endpoint", older.endpoint))
