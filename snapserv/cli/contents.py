@@ -33,6 +33,9 @@ COMMANDS: Contents = {
         "watch": "Print events as they happen; with --json one document a line.",
         "shutdown": "End the server and all of its nodes.",
     },
+    "servers": {
+        "ps": "List this user's servers on this machine, and what those have left that were killed.",
+    },
     "top": {
         "top": "Show requests, nodes, forks and deaths as they happen; q leaves. With --json one document a line.",
     },
@@ -126,7 +129,7 @@ SNAPSERV = Group(
         ),
         "Look at it": ("tree", "log", "show", "read", "diff", "pages", "verify", "spec", "watch", "top", "export"),
         "Keep moments": ("snapshot", "tag", "pin", "drop", "autosnap", "save", "load", "stored", "store"),
-        "Servers": ("serve", "status", "shutdown", "demo", "doctor", "lab", "keygen"),
+        "Servers": ("serve", "ps", "status", "shutdown", "demo", "doctor", "lab", "keygen"),
     },
     (
         "snapserv serve snapserv.examples.wildfire:Wildfire --detach",
