@@ -101,6 +101,9 @@ COMMANDS: Contents = {
         "lab": "Measure every way to snapshot memory that can be had here, side by side; fails where none could "
         "be.",
     },
+    "completion": {
+        "completion": "Print what has a shell complete commands, options and names of nodes; or install it.",
+    },
     "keygen": {
         "keygen": "Make the keys of a server, or of a client, whom the server then lets in, also while it runs.",
     },
@@ -129,7 +132,7 @@ SNAPSERV = Group(
         ),
         "Look at it": ("tree", "log", "show", "read", "diff", "pages", "verify", "spec", "watch", "top", "export"),
         "Keep moments": ("snapshot", "tag", "pin", "drop", "autosnap", "save", "load", "stored", "store"),
-        "Servers": ("serve", "ps", "status", "shutdown", "demo", "doctor", "lab", "keygen"),
+        "Servers": ("serve", "ps", "status", "shutdown", "demo", "doctor", "lab", "keygen", "completion"),
     },
     (
         "snapserv serve snapserv.examples.wildfire:Wildfire --detach",

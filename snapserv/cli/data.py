@@ -13,6 +13,7 @@ from snapserv_client.protocol import DiffResult
 
 from snapserv.errors import BadRequestError
 
+from .completing import nodes
 from .nodes import BranchName, NodeName, live
 from .options import Endpoint, Json, connected, region_of, value_of
 from .output import NOT_THE_SAME, plain, show, table
@@ -102,8 +103,11 @@ def write(
 
 
 def diff(
-    a: Annotated[str, Argument(help="A node.")],
-    b: Annotated[str | None, Argument(help="The node to compare with it; its parent by default.")] = None,
+    a: Annotated[str, Argument(help="A node.", shell_complete=nodes())],
+    b: Annotated[
+        str | None,
+        Argument(help="The node to compare with it; its parent by default.", shell_complete=nodes()),
+    ] = None,
     field: Annotated[list[str] | None, Option(help="Only these fields.")] = None,
     endpoint: Endpoint = None,
     as_json: Json = False,

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .contents import GROUPS, TAKES_VALUES, Contents, Group
 from .parameters import command_of, format_examples
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 WIDEST = 116
 """Columns that a text of help takes at most, where the terminal has as many."""
@@ -62,6 +65,14 @@ class LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names, in the order of the contents."""
         return list(self._lazily)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands and options that begin so; no command is built for it."""
+        from click.shell_completion import CompletionItem
+
+        said = self._lazily.summaries.items()
+        found = [CompletionItem(name, help=text) for name, text in said if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands, by what they are for, with all that is said of each; then how one begins."""

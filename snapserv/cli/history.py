@@ -14,6 +14,7 @@ from snapserv_client.protocol import NodeInfo
 
 from snapserv.errors import BadRequestError
 
+from .completing import nodes
 from .data import saving
 from .nodes import NodeName, line_of
 from .options import Endpoint, Json, connected
@@ -65,7 +66,10 @@ def log(
 
 def replay(
     file: Annotated[str, Argument(metavar="FILE", help="What log --save wrote; - for stdin.")],
-    start: Annotated[str | None, Option(help="The snapshot to start from; the root by default.")] = None,
+    start: Annotated[
+        str | None,
+        Option(help="The snapshot to start from; the root by default.", shell_complete=nodes("snapshot")),
+    ] = None,
     name: Annotated[str | None, Option("--as", metavar="NAME", help="The new branch's name.")] = None,
     force: Annotated[bool, Option("--force", help="Also where it is of something else.")] = False,
     endpoint: Endpoint = None,
@@ -84,7 +88,10 @@ def replay(
 
 def verify(
     node: NodeName,
-    since: Annotated[str | None, Option(help="The ancestor to replay from; the root by default.")] = None,
+    since: Annotated[
+        str | None,
+        Option(help="The ancestor to replay from; the root by default.", shell_complete=nodes("snapshot")),
+    ] = None,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:

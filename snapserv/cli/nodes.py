@@ -11,6 +11,7 @@ from snapserv_client.protocol import NodeInfo
 
 from snapserv.errors import FrozenError, StepInterruptedError
 
+from .completing import nodes
 from .options import Endpoint, Json, Rng, connected, pairs, parsed, rng_of
 from .output import EXIT_CTRL_C, mebibytes, progress_bar, report, show, table
 from .parameters import Argument, Option
@@ -18,8 +19,8 @@ from .parameters import Argument, Option
 if TYPE_CHECKING:
     from snapserv_client import Branch, Server
 
-NodeName = Annotated[str, Argument(metavar="NODE", help="A node's name, tag or TREE/NAME.")]
-BranchName = Annotated[str, Argument(metavar="BRANCH", help="A live branch.")]
+NodeName = Annotated[str, Argument(metavar="NODE", help="A node's name, tag or TREE/NAME.", shell_complete=nodes())]
+BranchName = Annotated[str, Argument(metavar="BRANCH", help="A live branch.", shell_complete=nodes("branch"))]
 STYLES = {"dead": "red", "faulted": "yellow", "stored": "blue"}
 KEYWORD = re.compile(r"[A-Za-z_]\w*=")
 
@@ -154,7 +155,7 @@ def branch(
 
 def restore(
     node: BranchName,
-    snapshot: Annotated[str, Argument(help="The snapshot to go back to.")],
+    snapshot: Annotated[str, Argument(help="The snapshot to go back to.", shell_complete=nodes("snapshot"))],
     rng: Rng = "same",
     endpoint: Endpoint = None,
     as_json: Json = False,
@@ -221,7 +222,7 @@ def rewind(node: BranchName, endpoint: Endpoint = None, as_json: Json = False) -
 
 
 def drop(
-    names: Annotated[list[str], Argument(metavar="NODE...", help="Nodes to end.")],
+    names: Annotated[list[str], Argument(metavar="NODE...", help="Nodes to end.", shell_complete=nodes())],
     recursive: Annotated[bool, Option("--recursive", "-r", help="And all of their descendants.")] = False,
     force: Annotated[bool, Option("--force", "-f", help="Kill a step that runs.")] = False,
     endpoint: Endpoint = None,

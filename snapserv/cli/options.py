@@ -12,6 +12,7 @@ import click
 
 from snapserv.errors import BadRequestError, SnapservError, StepInterruptedError
 
+from .completing import servers
 from .output import EXIT_CTRL_C, exit_code, report
 from .parameters import Option
 
@@ -30,7 +31,7 @@ def _is_typed(context: click.Context, option: str) -> bool:
 
 def _named(context: click.Context, _: click.Parameter, name: str | None) -> None:
     """Have the endpoint be that of the server of that name."""
-    if name is None:
+    if name is None or context.resilient_parsing:
         return
     context.meta[NAME] = name
     if _is_typed(context, "endpoint"):
@@ -64,6 +65,7 @@ Endpoint = Annotated[
             help="Rather than an endpoint: this user's server of that name.",
             expose_value=False,
             callback=_named,
+            shell_complete=servers,
         ),
     ),
 ]

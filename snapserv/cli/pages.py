@@ -12,6 +12,7 @@ from snapserv_client import Pages
 from snapserv_client.pages import MARKS, squeezed
 from snapserv_client.protocol import PAGE_CLASSES
 
+from .completing import nodes
 from .console import results
 from .data import saving
 from .nodes import NodeName
@@ -40,7 +41,9 @@ MEANINGS = {
 
 def pages(
     node: NodeName,
-    other: Annotated[str | None, Argument(help="A node of the same tree to compare with.")] = None,
+    other: Annotated[
+        str | None, Argument(help="A node of the same tree to compare with.", shell_complete=nodes())
+    ] = None,
     field: Annotated[list[str] | None, Option(help="Only these fields.")] = None,
     png: Annotated[Path | None, Option(help="Save the strips as a picture, a dot a page.")] = None,
     endpoint: Endpoint = None,

@@ -28,11 +28,13 @@ class Argument:
     Args:
         help: What it means.
         metavar: What it is called.
+        settings: Further ones of `click.Argument`.
     """
 
-    def __init__(self, *, help: str = "", metavar: str | None = None) -> None:
+    def __init__(self, *, help: str = "", metavar: str | None = None, **settings: Any) -> None:
         self.help = help
         self.metavar = metavar
+        self.settings = settings
 
 
 class Option:
@@ -136,7 +138,8 @@ def parameters_of(function: Callable[..., Any]) -> tuple[list[click.Parameter], 
             params += [] if declared.beside is None else [declared.beside]
             continue
         nargs = -1 if several else 1
-        made = click.Argument([name], type=kind, metavar=declared.metavar, nargs=nargs, **settings)
+        settings |= {"metavar": declared.metavar, "nargs": nargs, **declared.settings}
+        made = click.Argument([name], type=kind, **settings)
         params.append(made)
         if declared.help:
             shown = f"  [default: {default}]" if default else ""

@@ -23,7 +23,21 @@ Serve = Callable[..., ServerProcess]
 COMMANDS = sorted(app.commands)
 IN_STORES = sorted(app.commands["store"].commands)  # type: ignore[attr-defined]
 ELSEWHERE = {
-    *("ps", "create", "keygen", "lab", "serve", "demo", "watch", "shutdown", "doctor", "mark", "rewind", "replay"),
+    *(
+        "ps",
+        "completion",
+        "create",
+        "keygen",
+        "lab",
+        "serve",
+        "demo",
+        "watch",
+        "shutdown",
+        "doctor",
+        "mark",
+        "rewind",
+        "replay",
+    ),
     *("save", "load", "stored", "store", "export"),
 }
 """Commands that have tests of their own: they do more than the next test's server could forget."""
