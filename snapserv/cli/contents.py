@@ -31,7 +31,8 @@ COMMANDS: Contents = {
         "status": "Say what runs there and how it is doing.",
         "spec": "Describe a simulation: fields, inputs, parameters, methods.",
         "watch": "Print events as they happen; with --json one document a line.",
-        "shutdown": "End the server and all of its nodes.",
+        "shutdown": "End the server and all of its nodes; where something would be gone that is not saved, it asks "
+        "first.",
     },
     "servers": {
         "ps": "List this user's servers on this machine, and what those have left that were killed.",

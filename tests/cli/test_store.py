@@ -117,7 +117,7 @@ def test_what_cannot_be_saved_is_named_and_the_exit_code_says_so(
     }
     assert terminal.type("tree") == 0
     assert "piping · step 1 · durable by replay" in terminal.out
-    terminal.json("shutdown")
+    terminal.json("shutdown", "--yes")
 
     assert terminal.type("store", "ls", str(store)) == 0
     assert "piping · step 1 · replay" in terminal.out
@@ -153,7 +153,7 @@ def left(typing: Terminal, store: Path) -> Iterator[Terminal]:
     """A terminal whose server has saved all and has ended: root, s1 and s2 are in the store, and nothing runs."""
     typing.json("save", "s1", "--all")
     typing.position = typing.json("read", "s2", "position")["values"]  # type: ignore[attr-defined]
-    typing.json("shutdown")
+    typing.json("shutdown", "--yes")
     return typing
 
 
