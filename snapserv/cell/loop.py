@@ -251,6 +251,7 @@ class Cell:
             error.details |= {"step": self._step + done, "ticks": before + done}
             raised = not isinstance(error, StepInterruptedError)
             self._history.add(STEP, asked, ticks=done, raised=raised, told=outputs)
+            error.details["action"] = self._history.trail.count - 1
             raise error from cause
         finally:
             self._step += done
@@ -314,6 +315,9 @@ class Cell:
         try:
             value = run()
             raised = False
+        except SnapservError as error:
+            error.details["action"] = self._history.trail.count
+            raise
         finally:
             self._history.add(CALL, asked, raised=raised, told=value)
         return {"value": value}

@@ -9,14 +9,33 @@ import click
 import snapserv
 from snapserv.errors import BadRequestError, InternalError
 
-from .contents import COMMANDS
+from .contents import SNAPSERV
 from .group import LazyGroup
 from .legible import settle_streams
 from .output import exit_code, report, show_notices
 
+PROGRAM = "snapserv"
+"""What it is called in usages, and by shells that complete it, however it was started."""
+
 app = LazyGroup(
-    COMMANDS, name="snapserv", help="Git for live simulations: serve one, snapshot it, branch it, compare, go back."
+    SNAPSERV, name="snapserv", help="Git for live simulations: serve one, snapshot it, branch it, compare, go back."
 )
+
+
+def _install(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    """Do what `snapserv completion --install` does."""
+    if wanted and not context.resilient_parsing:
+        context.exit(app.main(["completion", "--install"], prog_name=PROGRAM, standalone_mode=False) or 0)
+
+
+click.option(
+    "--install-completion",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_install,
+    help="Have this shell complete commands and names.",
+)(app)
 click.version_option(snapserv.__version__, message="snapserv %(version)s", help="Say which version this is.")(app)
 
 
@@ -32,7 +51,7 @@ def run(arguments: list[str]) -> int:
     show_notices()
     try:
         # click's own way with errors is a text on stderr: for people only.
-        status = app(arguments, standalone_mode=not as_json)
+        status = app(arguments, prog_name=PROGRAM, standalone_mode=not as_json)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 0
     except click.UsageError as cause:

@@ -6,10 +6,19 @@ function of a command is called like it, or, where something else in its module 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 Contents: TypeAlias = Mapping[str, Mapping[str, str]]
+
+
+class Group(NamedTuple):
+    """Commands, in which sections their help lists them, and how one begins with them."""
+
+    contents: Contents
+    sections: Mapping[str, Sequence[str]]
+    examples: Sequence[str]
+
 
 COMMANDS: Contents = {
     "serve": {
@@ -22,7 +31,11 @@ COMMANDS: Contents = {
         "status": "Say what runs there and how it is doing.",
         "spec": "Describe a simulation: fields, inputs, parameters, methods.",
         "watch": "Print events as they happen; with --json one document a line.",
-        "shutdown": "End the server and all of its nodes.",
+        "shutdown": "End the server and all of its nodes; where something would be gone that is not saved, it asks "
+        "first.",
+    },
+    "servers": {
+        "ps": "List this user's servers on this machine, and what those have left that were killed.",
     },
     "top": {
         "top": "Show requests, nodes, forks and deaths as they happen; q leaves. With --json one document a line.",
@@ -42,6 +55,10 @@ COMMANDS: Contents = {
         "interrupt": "Stop the step that runs, after its tick.",
         "create": "Run setup again, for another tree.",
         "call": "Run a method of the simulation.",
+    },
+    "details": {
+        "show": "Say what a node is: its relatives, what it costs; where it is faulted, why, since when and by "
+        "which action.",
     },
     "safety": {
         "autosnap": "Have snapshots of a branch taken by themselves, dense near the present and sparse further "
@@ -85,6 +102,9 @@ COMMANDS: Contents = {
         "lab": "Measure every way to snapshot memory that can be had here, side by side; fails where none could "
         "be.",
     },
+    "completion": {
+        "completion": "Print what has a shell complete commands, options and names of nodes; or install it.",
+    },
     "keygen": {
         "keygen": "Make the keys of a server, or of a client, whom the server then lets in, also while it runs.",
     },
@@ -104,7 +124,35 @@ STORE: Contents = {
     },
 }
 
-GROUPS: Mapping[str, Contents] = {"store": STORE}
+SNAPSERV = Group(
+    COMMANDS,
+    {
+        "Run a simulation": (
+            *("step", "call", "write", "expand", "branch", "restore", "reset", "mark", "rewind"),
+            *("interrupt", "clear", "replay", "create"),
+        ),
+        "Look at it": ("tree", "log", "show", "read", "diff", "pages", "verify", "spec", "watch", "top", "export"),
+        "Keep moments": ("snapshot", "tag", "pin", "drop", "autosnap", "save", "load", "stored", "store"),
+        "Servers": ("serve", "ps", "status", "shutdown", "demo", "doctor", "lab", "keygen", "completion"),
+    },
+    (
+        "snapserv serve snapserv.examples.wildfire:Wildfire --detach",
+        "snapserv step main 200 --input wind='[3, 0]'",
+        "snapserv snapshot main before",
+        "snapserv branch before north east",
+        "snapserv tree",
+    ),
+)
+GROUPS: Mapping[str, Group] = {
+    "store": Group(
+        STORE,
+        {
+            "Look": ("ls", "show", "read", "verify", "du"),
+            "Change": ("rm", "gc", "push", "pull"),
+        },
+        ("snapserv store ls", "snapserv store read before state"),
+    )
+}
 """Commands that are groups of commands."""
 TAKES_VALUES = frozenset({"call", "write"})
 """Commands whose arguments may be negative numbers, which are no options."""

@@ -14,6 +14,7 @@ from snapserv_client.protocol import DiffResult
 
 from snapserv.errors import BadRequestError
 
+from .completing import nodes
 from .nodes import BranchName, NodeName, live
 from .options import Endpoint, Json, connected, region_of, value_of
 from .output import NOT_THE_SAME, plain, show, table
@@ -38,7 +39,12 @@ def read(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Read a field of a node: a summary, and a file if asked."""
+    """Read a field of a node: a summary, and a file if asked.
+
+    Examples:
+        snapserv read main state --region 0:64,0:64
+        snapserv read main state --npy state.npy
+    """
     with connected(endpoint, as_json=as_json) as server:
         array = server.node(node).read(field, region_of(region))
         write_files(array, npy, png, f"{node} · {field}")
@@ -90,20 +96,35 @@ def write(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Write a field of a branch, or a region of it."""
+    """Write a field of a branch, or a region of it.
+
+    Examples:
+        snapserv write main fuel 0 --region 10:20,10:20
+    """
     with connected(endpoint, as_json=as_json) as server:
         live(server, node).write(field, value_of(value), region_of(region))
     show({"node": node, "field": field}, as_json=as_json, people=lambda: f"wrote {field} of {node}")
 
 
 def diff(
-    a: Annotated[str, Argument(help="A node.")],
-    b: Annotated[str | None, Argument(help="The node to compare with it; its parent by default.")] = None,
+    a: Annotated[str, Argument(help="A node.", shell_complete=nodes())],
+    b: Annotated[
+        str | None,
+        Argument(help="The node to compare with it; its parent by default.", shell_complete=nodes()),
+    ] = None,
     field: Annotated[list[str] | None, Option(help="Only these fields.")] = None,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Say how two nodes differ, field by field; exits with 1 unless they are known to be the same."""
+    """Say how two nodes differ, field by field; exits with 1 unless they are known to be the same.
+
+    A node alone is compared with its parent: the snapshot that it goes on from.
+
+    Examples:
+        snapserv diff north
+        snapserv diff north east
+        snapserv diff north east --field state
+    """
     with connected(endpoint, as_json=as_json) as server:
         found = server.diff(a, b, field)
 
@@ -111,7 +132,7 @@ def diff(
         from rich.console import Group
         from rich.text import Text
 
-        title = f"{a} → {found.b}"
+        title = f"{a} → {found.b}" if b is not None else f"{a} → {found.b}, its parent"
         said = [Text(sentence) for sentence in found.sentences()]
         if not found.fields:
             return Group(Text(title, "bold"), *said)

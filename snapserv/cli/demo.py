@@ -95,7 +95,12 @@ def demo(
     out: Annotated[Path, Option(help="Where the picture goes.")] = Path("demo/wildfire.png"),
     as_json: Json = False,
 ) -> None:
-    """Burn real terrain, snapshot the fire, and let it go on under four different winds at once."""
+    """Burn real terrain, snapshot the fire, and let it go on under four different winds at once.
+
+    Examples:
+        snapserv demo
+        snapserv demo --rows 1024 --cols 1024 --out fire.png
+    """
     began = time.monotonic()
     with failing(as_json=as_json):
         with saving(out):

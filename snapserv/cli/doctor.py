@@ -32,7 +32,12 @@ def doctor(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what this machine can do and how to improve it; or what of a simulation will not branch well, and why."""
+    """Say what this machine can do and how to improve it; or what of a simulation will not branch well, and why.
+
+    Examples:
+        snapserv doctor
+        snapserv doctor snapserv.examples.wildfire:Wildfire
+    """
     from snapserv.doctor.machine import diagnose
     from snapserv.doctor.simulation import examine
 

@@ -38,6 +38,10 @@ def expand(
     """Try every input from a node: a child each, branched, stepped, read and ended in one round trip.
 
     It has failed where every child has, and exits as it would after the first one's error.
+
+    Examples:
+        snapserv expand before '{"wind": [3, 0]}' '{"wind": [0, 3]}' --steps 50
+        snapserv expand before '{"wind": [3, 0]}' '{"wind": [0, 3]}' --keep 1:burnt_ha
     """
     with connected(endpoint, as_json=as_json) as server:
         kept, given = _keep(keep, largest=not smallest), [_inputs(text) for text in inputs]

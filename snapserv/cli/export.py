@@ -37,7 +37,12 @@ def export(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Write a node's fields for analysis: as a Zarr dataset, or its whole tree as an Icechunk repository."""
+    """Write a node's fields for analysis: as a Zarr dataset, or its whole tree as an Icechunk repository.
+
+    Examples:
+        snapserv export north north.zarr
+        snapserv export north --icechunk fires
+    """
     told: dict[str, Any] = {"node": node}
     lines: list[str] = []
     with _found(node, store, endpoint, as_json=as_json) as (found, tree):

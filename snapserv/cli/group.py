@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .contents import GROUPS, TAKES_VALUES, Contents
-from .parameters import command_of
+from .contents import GROUPS, TAKES_VALUES, Contents, Group
+from .parameters import command_of, format_examples
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 WIDEST = 116
 """Columns that a text of help takes at most, where the terminal has as many."""
+SETTINGS = {"max_content_width": WIDEST, "help_option_names": ["-h", "--help"]}
+"""Of a group, and so of all commands in it."""
 
 
 class Commands(Mapping[str, click.Command]):
@@ -48,22 +53,35 @@ class LazyGroup(click.Group):
     """A group whose commands are built when they are asked for.
 
     Args:
-        contents: What commands.
+        about: What commands, and how its help lists them.
         settings: Those of `click.Group`.
     """
 
-    def __init__(self, contents: Contents, **settings: Any) -> None:
-        super().__init__(no_args_is_help=True, context_settings={"max_content_width": WIDEST}, **settings)
-        self._lazily = self.commands = Commands(contents)  # type: ignore[assignment]  # nobody adds to them
+    def __init__(self, about: Group, **settings: Any) -> None:
+        super().__init__(no_args_is_help=True, context_settings=SETTINGS, **settings)
+        self.about = about
+        self._lazily = self.commands = Commands(about.contents)  # type: ignore[assignment]  # nobody adds to them
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names, in the order of the contents."""
         return list(self._lazily)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Return the commands and options that begin so; no command is built for it."""
+        from click.shell_completion import CompletionItem
+
+        said = self._lazily.summaries.items()
+        found = [CompletionItem(name, help=text) for name, text in said if name.startswith(incomplete)]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands, with all that is said of each."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(self._lazily.summaries.items()))
+        """List the commands, by what they are for, with all that is said of each; then how one begins."""
+        widest = max(map(len, self._lazily))
+        for title, names in self.about.sections.items():
+            with formatter.section(title):
+                said = [(name.ljust(widest), self._lazily.summaries[name]) for name in names]
+                formatter.write_dl(said)
+        format_examples(formatter, self.about.examples)
 
 
 def function_of(module: str, name: str) -> Callable[..., Any]:

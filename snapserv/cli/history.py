@@ -8,12 +8,15 @@ from typing import Annotated, Any
 
 import click
 from snapserv_client import recordings
+from snapserv_client.display import ago, mark
 from snapserv_client.history import Actions, describe_action
+from snapserv_client.protocol import NodeInfo
 
 from snapserv.errors import BadRequestError
 
+from .completing import nodes
 from .data import saving
-from .nodes import NodeName, line_of, lines_of
+from .nodes import NodeName, line_of
 from .options import Endpoint, Json, connected
 from .output import NOT_THE_SAME, show, table
 from .parameters import Argument, Option
@@ -26,12 +29,18 @@ def log(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Show a node's lineage, from the root to itself, or what was done to it."""
+    """Show a node's lineage, from the root to itself, or what was done to it.
+
+    Examples:
+        snapserv log main
+        snapserv log main --actions
+        snapserv log main --save main.json
+    """
     with connected(endpoint, as_json=as_json) as server:
         found = server.node(node)
         if not actions and save is None:
             entries = found.log()
-            show(entries, as_json=as_json, people=lambda: lines_of(entries))
+            show(entries, as_json=as_json, people=lambda: _lineage(entries))
             return
         done = found.actions()
         if save is not None:
@@ -57,13 +66,21 @@ def log(
 
 def replay(
     file: Annotated[str, Argument(metavar="FILE", help="What log --save wrote; - for stdin.")],
-    start: Annotated[str | None, Option(help="The snapshot to start from; the root by default.")] = None,
-    name: Annotated[str | None, Option(help="The new branch's name.")] = None,
+    start: Annotated[
+        str | None,
+        Option(help="The snapshot to start from; the root by default.", shell_complete=nodes("snapshot")),
+    ] = None,
+    name: Annotated[str | None, Option("--as", metavar="NAME", help="The new branch's name.")] = None,
     force: Annotated[bool, Option("--force", help="Also where it is of something else.")] = False,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Make a branch, and do again what a file says."""
+    """Make a branch, and do again what a file says.
+
+    Examples:
+        snapserv log main --save main.json
+        snapserv replay main.json
+    """
     with connected(endpoint, as_json=as_json) as server:
         made = server.replay(_actions_in(file), start, name, force=force)
     show(made.last, as_json=as_json, people=lambda: line_of(made.last))
@@ -71,16 +88,33 @@ def replay(
 
 def verify(
     node: NodeName,
-    since: Annotated[str | None, Option(help="The ancestor to replay from; the root by default.")] = None,
+    since: Annotated[
+        str | None,
+        Option(help="The ancestor to replay from; the root by default.", shell_complete=nodes("snapshot")),
+    ] = None,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Do a node's own actions again, and compare the states; exits with 1 where they differ."""
+    """Do a node's own actions again, and compare the states; exits with 1 where they differ.
+
+    Examples:
+        snapserv verify main
+        snapserv verify north --since before
+    """
     with connected(endpoint, as_json=as_json) as server:
         found = server.node(node).verify(since)
     show(found.result, as_json=as_json, people=lambda: str(found))
     if not found.ok:
         raise click.exceptions.Exit(NOT_THE_SAME)
+
+
+def _lineage(entries: list[NodeInfo]) -> Any:
+    """Return a table of a node's past, the oldest first: a straight line, however often it was branched."""
+    rows = table("", "node", ">step", "since", "message")
+    for node in entries:
+        rows.add_row(mark(node), " ".join([node.name, *(f"#{tag}" for tag in node.tags)]), f"{node.step:,}",
+                     ago(node.created), node.message)  # fmt: skip
+    return rows
 
 
 def _parts(action: Any) -> dict[str, Any]:

@@ -19,7 +19,12 @@ def keygen(
     keys: Annotated[Path | None, Option(help="Folder; ~/.config/snapserv/keys by default.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make the keys of a server, or of a client, whom the server then lets in, also while it runs."""
+    """Make the keys of a server, or of a client, whom the server then lets in, also while it runs.
+
+    Examples:
+        snapserv keygen server
+        snapserv keygen client ana --read-only
+    """
     from snapserv_client.keys import default_folder
 
     from snapserv.server.keymaking import make_client_keys, make_server_keys

@@ -30,7 +30,11 @@ def lab(
     plots: Annotated[Path | None, Option(help="Draw a picture for each question into this folder.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure every way to snapshot memory that can be had here, side by side; fails where none could be."""
+    """Measure every way to snapshot memory that can be had here, side by side; fails where none could be.
+
+    Examples:
+        snapserv lab --size 64MiB
+    """
     from snapserv.mechanisms.lab import SIZES, compare
     from snapserv.mechanisms.registry import MECHANISMS, VARIANTS
 

@@ -6,13 +6,14 @@ import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import click
-from snapserv_client.display import describe, mark
+from snapserv_client.display import ago, describe, mark
 from snapserv_client.figures import said
 from snapserv_client.looks import elapsed
 from snapserv_client.protocol import NodeInfo
 
 from snapserv.errors import FrozenError, StepInterruptedError
 
+from .completing import nodes
 from .options import Endpoint, Json, Rng, connected, pairs, parsed, rng_of
 from .output import EXIT_CTRL_C, mebibytes, progress_bar, report, show, table
 from .parameters import Argument, Option
@@ -20,8 +21,8 @@ from .parameters import Argument, Option
 if TYPE_CHECKING:
     from snapserv_client import Branch, Server
 
-NodeName = Annotated[str, Argument(metavar="NODE", help="A node's name, tag or TREE/NAME.")]
-BranchName = Annotated[str, Argument(metavar="BRANCH", help="A live branch.")]
+NodeName = Annotated[str, Argument(metavar="NODE", help="A node's name, tag or TREE/NAME.", shell_complete=nodes())]
+BranchName = Annotated[str, Argument(metavar="BRANCH", help="A live branch.", shell_complete=nodes("branch"))]
 STYLES = {"dead": "red", "faulted": "yellow", "stored": "blue"}
 KEYWORD = re.compile(r"[A-Za-z_]\w*=")
 
@@ -49,7 +50,12 @@ def tree(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Show all nodes as a tree."""
+    """Show all nodes as a tree.
+
+    Examples:
+        snapserv tree
+        snapserv tree --sizes
+    """
     with connected(endpoint, as_json=as_json) as server:
         found = server.tree(name, sizes=sizes)
 
@@ -60,7 +66,8 @@ def tree(
         lines = [Text(server.endpoint, "bold")]
         for stem, node in found.rows():
             style = STYLES.get(node.state, "blue" if node.kind == "snapshot" else "green")
-            lines.append(Text.assemble(stem, (mark(node), style), " ", describe(node)))
+            when = f" · {ago(node.created)}" if node.kind == "snapshot" else ""
+            lines.append(Text.assemble(stem, (mark(node), style), " ", describe(node), (when, "dim")))
         return Group(*lines)
 
     show({"trees": found.trees, "nodes": found.nodes}, as_json=as_json, people=people)
@@ -76,7 +83,12 @@ def step(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Run ticks of a branch. Ctrl-C stops it between two ticks."""
+    """Run ticks of a branch. Ctrl-C stops it between two ticks.
+
+    Examples:
+        snapserv step main 10
+        snapserv step main 200 --input wind='[3, 0]' --atomic
+    """
     with connected(endpoint, as_json=as_json) as server:
         given = pairs(inputs or [], "input")
         found = live(server, node)
@@ -102,12 +114,19 @@ def step(
 def snapshot(
     node: BranchName,
     name: Annotated[str | None, Argument(help="The snapshot's name.")] = None,
+    message: Annotated[str, Option("--message", "-m", help="What there is to say of it, as of a commit.")] = "",
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Freeze a copy of a branch."""
+    """Freeze a copy of a branch.
+
+    Examples:
+        snapserv snapshot main
+        snapserv snapshot main before
+        snapserv snapshot main -m "the wind has turned"
+    """
     with connected(endpoint, as_json=as_json) as server:
-        taken = live(server, node).snapshot(name)
+        taken = live(server, node).snapshot(name, message=message)
     show(
         {"node": taken.last, "fork_us": taken.fork_us},
         as_json=as_json,
@@ -123,7 +142,12 @@ def branch(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Make live branches of a snapshot (a live branch is snapshotted first)."""
+    """Make live branches of a snapshot (a live branch is snapshotted first).
+
+    Examples:
+        snapserv branch before north east
+        snapserv branch before --count 4 --rng split
+    """
     with connected(endpoint, as_json=as_json) as server:
         wanted = len(names or "") or 1 if count is None else count
         made = server.node(node).branch(wanted, names=names or None, rng=rng_of(rng))
@@ -133,12 +157,16 @@ def branch(
 
 def restore(
     node: BranchName,
-    snapshot: Annotated[str, Argument(help="The snapshot to go back to.")],
+    snapshot: Annotated[str, Argument(help="The snapshot to go back to.", shell_complete=nodes("snapshot"))],
     rng: Rng = "same",
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Put a branch back to a snapshot; a dead branch lives again."""
+    """Put a branch back to a snapshot; a dead branch lives again.
+
+    Examples:
+        snapserv restore east before
+    """
     with connected(endpoint, as_json=as_json) as server:
         found = live(server, node)
         found.restore(snapshot, rng=rng_of(rng))
@@ -147,7 +175,12 @@ def restore(
 
 
 def reset(node: BranchName, rng: Rng = "same", endpoint: Endpoint = None, as_json: Json = False) -> None:
-    """Put a branch back to the moment after setup."""
+    """Put a branch back to the moment after setup.
+
+    Examples:
+        snapserv reset main
+        snapserv reset main --rng 7
+    """
     with connected(endpoint, as_json=as_json) as server:
         found = live(server, node)
         found.reset(rng=rng_of(rng))
@@ -167,7 +200,11 @@ def mark_(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Mark this moment of a branch, for rewind."""
+    """Mark this moment of a branch, for rewind.
+
+    Examples:
+        snapserv mark main
+    """
     with connected(endpoint, as_json=as_json) as server:
         marked = live(server, node).mark(remove=remove)
     text = f"{node} · no mark" if remove else f"{node} · marked at step {marked.step:,}"
@@ -175,7 +212,11 @@ def mark_(
 
 
 def rewind(node: BranchName, endpoint: Endpoint = None, as_json: Json = False) -> None:
-    """Put a branch back to its mark, in place: quicker than restore where little has changed."""
+    """Put a branch back to its mark, in place: quicker than restore where little has changed.
+
+    Examples:
+        snapserv rewind main
+    """
     with connected(endpoint, as_json=as_json) as server:
         gone = live(server, node).rewind()
     text = f"{node} · step {gone.step:,} · {gone.pages:,} pages in {gone.elapsed_us / 1000:.2f} ms"
@@ -183,13 +224,18 @@ def rewind(node: BranchName, endpoint: Endpoint = None, as_json: Json = False) -
 
 
 def drop(
-    names: Annotated[list[str], Argument(metavar="NODE...", help="Nodes to end.")],
+    names: Annotated[list[str], Argument(metavar="NODE...", help="Nodes to end.", shell_complete=nodes())],
     recursive: Annotated[bool, Option("--recursive", "-r", help="And all of their descendants.")] = False,
     force: Annotated[bool, Option("--force", "-f", help="Kill a step that runs.")] = False,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """End nodes; their descendants live on."""
+    """End nodes; their descendants live on.
+
+    Examples:
+        snapserv drop east
+        snapserv drop before --recursive
+    """
     gone: list[str] = []
     with connected(endpoint, as_json=as_json) as server:
         for name in names:
@@ -204,7 +250,12 @@ def tag(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Give a node a further name."""
+    """Give a node a further name.
+
+    Examples:
+        snapserv tag before golden
+        snapserv tag before golden --remove
+    """
     with connected(endpoint, as_json=as_json) as server:
         found = server.node(node)
         found.tag(name, remove=remove)
@@ -217,7 +268,12 @@ def pin(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Protect a node from drop."""
+    """Protect a node from drop.
+
+    Examples:
+        snapserv pin before
+        snapserv pin before --unpin
+    """
     with connected(endpoint, as_json=as_json) as server:
         found = server.node(node)
         found.pin(not unpin)
@@ -230,7 +286,11 @@ def interrupt(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Stop the step that runs, after its tick."""
+    """Stop the step that runs, after its tick.
+
+    Examples:
+        snapserv interrupt main
+    """
     with connected(endpoint, as_json=as_json) as server:
         stopped = live(server, node).interrupt(force=force)
     show({"interrupted": stopped}, as_json=as_json, people=lambda: "interrupted" if stopped else "nothing ran")
@@ -244,7 +304,11 @@ def call(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Run a method of the simulation."""
+    """Run a method of the simulation.
+
+    Examples:
+        snapserv call main cell_side_m
+    """
     positional = [parsed(text) for text in args or [] if not KEYWORD.match(text)]
     with connected(endpoint, as_json=as_json) as server:
         named = [text for text in args or [] if KEYWORD.match(text)]
@@ -260,7 +324,11 @@ def create(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Run setup again, for another tree."""
+    """Run setup again, for another tree.
+
+    Examples:
+        snapserv create second --param seed=7
+    """
     with connected(endpoint, as_json=as_json) as server:
         params = pairs(param or [], "param", reserved=("self", "simulation", "name"))
         made = server.create(simulation, name, **params)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import select
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,8 +16,11 @@ from snapserv_client.figures import space
 from snapserv_client.looks import parts_of
 from snapserv_client.protocol import Event
 
+from snapserv.errors import UnsavedError
+from snapserv.machine.terminal import pictured
+
 from .options import Endpoint, Json, connected
-from .output import EXIT_CTRL_C, counted, duration, plain, show, table
+from .output import EXIT_CTRL_C, counted, duration, exit_code, plain, show, table
 from .parameters import Argument, Option
 
 if TYPE_CHECKING:
@@ -27,7 +31,12 @@ ITEMS = ("- ", "* ", "+ ", ">>> ", "| ")
 
 
 def status(endpoint: Endpoint = None, as_json: Json = False) -> None:
-    """Say what runs there and how it is doing."""
+    """Say what runs there and how it is doing.
+
+    Examples:
+        snapserv status
+        snapserv status --json
+    """
     with connected(endpoint, as_json=as_json) as server:
         hello, stats = server.hello, server.stats()
         specs = [server.spec(tree.name) for tree in server.tree().trees]
@@ -60,7 +69,11 @@ def spec(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Describe a simulation: fields, inputs, parameters, methods."""
+    """Describe a simulation: fields, inputs, parameters, methods.
+
+    Examples:
+        snapserv spec
+    """
     with connected(endpoint, as_json=as_json) as server:
         found = server.spec(tree)
 
@@ -81,7 +94,12 @@ def watch(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Print events as they happen; with --json one document a line."""
+    """Print events as they happen; with --json one document a line.
+
+    Examples:
+        snapserv watch
+        snapserv watch --count 10 --json
+    """
     with connected(endpoint, as_json=as_json) as server:
         try:
             for number, event in enumerate(server.watch(), 1):
@@ -92,10 +110,29 @@ def watch(
             raise click.exceptions.Exit(EXIT_CTRL_C) from cause  # the usual end of watching: nothing to say
 
 
-def shutdown(endpoint: Endpoint = None, as_json: Json = False) -> None:
-    """End the server and all of its nodes."""
+def shutdown(
+    yes: Annotated[bool, Option("--yes", "-y", help="Also where what is not saved would be gone.")] = False,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+) -> None:
+    """End the server and all of its nodes; where something would be gone that is not saved, it asks first.
+
+    Without a terminal to ask at, it refuses, and exits with 2.
+
+    Examples:
+        snapserv shutdown
+        snapserv shutdown --yes
+    """
     with connected(endpoint, as_json=as_json) as server, _process_of(server) as process:
-        server.shutdown()
+        try:
+            server.shutdown(force=yes)
+        except UnsavedError as error:
+            if as_json or not sys.stdin.isatty():
+                raise
+            click.echo(pictured(error.message), err=True)
+            if not click.confirm("End the server all the same?", err=True):
+                raise click.exceptions.Exit(exit_code(error)) from error
+            server.shutdown()
         if process is not None:  # until it has ended, so that another may take its address at once
             select.select([process], [], [], END_WITHIN_S)
     show({"shutdown": server.endpoint}, as_json=as_json, people=lambda: f"{server.endpoint} ends")

@@ -12,11 +12,44 @@ import click
 
 from snapserv.errors import BadRequestError, SnapservError, StepInterruptedError
 
+from .completing import servers
 from .output import EXIT_CTRL_C, exit_code, report
 from .parameters import Option
 
 if TYPE_CHECKING:
     from snapserv_client import Server
+
+NAME = "snapserv.name"
+"""Where a command's context keeps the name of the server that is meant."""
+
+
+def _is_typed(context: click.Context, option: str) -> bool:
+    """Return whether an option was typed, rather than taken from the environment."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _named(context: click.Context, _: click.Parameter, name: str | None) -> None:
+    """Have the endpoint be that of the server of that name."""
+    if name is None or context.resilient_parsing:
+        return
+    context.meta[NAME] = name
+    if _is_typed(context, "endpoint"):
+        _chosen(context, _, context.params["endpoint"])
+
+
+def _chosen(context: click.Context, _: click.Parameter, endpoint: str | None) -> str | None:
+    """Return the endpoint that is meant; what is typed comes before what the environment says."""
+    name = context.meta.get(NAME)
+    if name is None:
+        return endpoint
+    from snapserv_client.endpoint import chosen_endpoint
+
+    try:
+        return chosen_endpoint(endpoint if _is_typed(context, "endpoint") else None, name)
+    except BadRequestError as cause:
+        raise click.UsageError(f"{cause.message}: {cause.hint}") from cause
+
 
 Json = Annotated[bool, Option("--json", help="Print one JSON document.")]
 Endpoint = Annotated[
@@ -26,6 +59,14 @@ Endpoint = Annotated[
         "-e",
         envvar="SNAPSERV_ENDPOINT",
         help="ipc:///PATH or tcp://HOST:PORT.",
+        callback=_chosen,
+        beside=click.Option(
+            ["server_name", "--name"],
+            help="Rather than an endpoint: this user's server of that name.",
+            expose_value=False,
+            callback=_named,
+            shell_complete=servers,
+        ),
     ),
 ]
 Rng = Annotated[str, Option("--rng", help="same, split, or an integer seed.")]

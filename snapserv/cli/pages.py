@@ -12,6 +12,7 @@ from snapserv_client import Pages
 from snapserv_client.pages import MARKS, squeezed
 from snapserv_client.protocol import PAGE_CLASSES
 
+from .completing import nodes
 from .console import results
 from .data import saving
 from .nodes import NodeName
@@ -40,13 +41,19 @@ MEANINGS = {
 
 def pages(
     node: NodeName,
-    other: Annotated[str | None, Argument(help="A node of the same tree to compare with.")] = None,
+    other: Annotated[
+        str | None, Argument(help="A node of the same tree to compare with.", shell_complete=nodes())
+    ] = None,
     field: Annotated[list[str] | None, Option(help="Only these fields.")] = None,
     png: Annotated[Path | None, Option(help="Save the strips as a picture, a dot a page.")] = None,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Say which page of a node is whose: the base image's, another node's as well, or its own."""
+    """Say which page of a node is whose: the base image's, another node's as well, or its own.
+
+    Examples:
+        snapserv pages north east
+    """
     with connected(endpoint, as_json=as_json) as server:
         found = server.node(node).pages(other, field)
         if png is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -17,6 +17,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import click
 
 NEGATIVE = re.compile(r"-(\d|Infinity)")
+EXAMPLES = "\n\nExamples:\n"
+"""What comes before the examples, which are the last of what a function says of itself."""
 KINDS: dict[Any, Any] = {str: str, int: int, float: float, bool: bool, Path: click.Path(path_type=Path)}
 
 
@@ -26,11 +28,13 @@ class Argument:
     Args:
         help: What it means.
         metavar: What it is called.
+        settings: Further ones of `click.Argument`.
     """
 
-    def __init__(self, *, help: str = "", metavar: str | None = None) -> None:
+    def __init__(self, *, help: str = "", metavar: str | None = None, **settings: Any) -> None:
         self.help = help
         self.metavar = metavar
+        self.settings = settings
 
 
 class Option:
@@ -40,27 +44,40 @@ class Option:
         names: As they are typed; after the parameter by default, with a ``--no-`` for flags.
         help: What it means.
         min: The least that its number may be.
+        beside: Another option, which gives the function its value by way of this one's callback.
         settings: Further ones of `click.Option`.
     """
 
-    def __init__(self, *names: str, help: str = "", min: float | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        *names: str,
+        help: str = "",
+        min: float | None = None,
+        beside: click.Option | None = None,
+        **settings: Any,
+    ) -> None:
         self.names = names
         self.help = help
         self.min = min
+        self.beside = beside
         self.settings = settings
 
 
 class Command(click.Command):
-    """A command, whose help has its arguments as well as its options.
+    """A command, whose help has its arguments and examples as well as its options.
 
     Args:
         takes_values: Whether its arguments may be negative numbers, which are no options.
         said: What is said of each argument.
+        examples: Command lines, as they are typed.
         settings: Those of `click.Command`.
     """
 
-    def __init__(self, *, takes_values: bool, said: list[tuple[str, str]], **settings: Any) -> None:
+    def __init__(
+        self, *, takes_values: bool, said: list[tuple[str, str]], examples: list[str], **settings: Any
+    ) -> None:
         super().__init__(**settings)
+        self.examples = examples
         self._takes_values = takes_values
         self._said = said
 
@@ -76,19 +93,29 @@ class Command(click.Command):
             with formatter.section("Arguments"):
                 formatter.write_dl(self._said)
         super().format_options(ctx, formatter)
+        format_examples(formatter, self.examples)
 
 
 def command_of(function: Callable[..., Any], name: str, *, takes_values: bool = False) -> Command:
     """Return the command that calls a function."""
     params, said = parameters_of(function)
+    text, _, examples = (inspect.getdoc(function) or "").partition(EXAMPLES)
     return Command(
         name=name,
         callback=function if not _wants_context(function) else click.pass_context(function),
         params=params,
-        help=inspect.getdoc(function),
+        help=text,
         takes_values=takes_values,
         said=said,
+        examples=[line.strip() for line in examples.splitlines()],
     )
+
+
+def format_examples(formatter: click.HelpFormatter, examples: Iterable[str]) -> None:
+    """Write command lines as they are: whoever copies one wants no line breaks in it."""
+    with formatter.section("Examples"):
+        for line in examples:
+            formatter.write(f"{'':{formatter.current_indent}}{line}\n")
 
 
 def parameters_of(function: Callable[..., Any]) -> tuple[list[click.Parameter], list[tuple[str, str]]]:
@@ -108,9 +135,11 @@ def parameters_of(function: Callable[..., Any]) -> tuple[list[click.Parameter], 
             settings["default"] = default
         if isinstance(declared, Option):
             params.append(_option(name, kind, declared, settings | {"multiple": several}))
+            params += [] if declared.beside is None else [declared.beside]
             continue
         nargs = -1 if several else 1
-        made = click.Argument([name], type=kind, metavar=declared.metavar, nargs=nargs, **settings)
+        settings |= {"metavar": declared.metavar, "nargs": nargs, **declared.settings}
+        made = click.Argument([name], type=kind, **settings)
         params.append(made)
         if declared.help:
             shown = f"  [default: {default}]" if default else ""
@@ -128,7 +157,8 @@ def _option(name: str, kind: Any, declared: Option, settings: dict[str, Any]) ->
         settings |= {"type": _from(declared.min, kind)}
         names = declared.names or (long,)
     settings |= {"help": declared.help, "show_default": bool(settings.get("default"))}
-    return click.Option([name, *names], show_envvar="envvar" in declared.settings, **settings, **declared.settings)
+    settings |= {"show_envvar": "envvar" in declared.settings, **declared.settings}
+    return click.Option([name, *names], **settings)
 
 
 def _kind_of(annotated: Any) -> tuple[Any, bool]:

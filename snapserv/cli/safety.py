@@ -21,7 +21,12 @@ def autosnap(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Have snapshots of a branch taken by themselves, dense near the present and sparse further back."""
+    """Have snapshots of a branch taken by themselves, dense near the present and sparse further back.
+
+    Examples:
+        snapserv autosnap main --every-steps 1000 --keep 8
+        snapserv autosnap main --off
+    """
     with connected(endpoint, as_json=as_json) as server:
         found = live(server, node)
         found.autosnap(every_steps=every_steps, every_s=every_s, keep=keep, off=off)
@@ -29,7 +34,11 @@ def autosnap(
 
 
 def clear(node: BranchName, endpoint: Endpoint = None, as_json: Json = False) -> None:
-    """Go on with what a simulation left that raised: the branch is no longer faulted."""
+    """Go on with what a simulation left that raised: the branch is no longer faulted.
+
+    Examples:
+        snapserv clear main
+    """
     with connected(endpoint, as_json=as_json) as server:
         found = live(server, node)
         found.clear()

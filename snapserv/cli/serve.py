@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import click
 import msgspec
-from snapserv_client.endpoint import chosen_endpoint, default_endpoint
+from snapserv_client.endpoint import chosen_endpoint, default_endpoint, socket_folder
 from snapserv_client.figures import dtype_name, space
-from snapserv_client.protocol import NAME_PATTERN, AutosnapArgs
+from snapserv_client.protocol import AutosnapArgs
 
 from snapserv.errors import BadRequestError
 from snapserv.machine.cpu import LEVELS
@@ -38,7 +37,6 @@ def serve(
         Argument(metavar="MODULE:CLASS...", help="Or FILE.py:CLASS. With --store: none, to go on."),
     ] = None,
     param: Annotated[list[str] | None, Option("--param", "-p", help="NAME=VALUE for setup.")] = None,
-    name: Annotated[str | None, Option(help="Listen on this user's socket of that name.")] = None,
     endpoint: Endpoint = None,
     keys: Annotated[
         str | None, Option(help="Folder of keys (see keygen): only clients that it names are let in.")
@@ -112,6 +110,10 @@ def serve(
     """Run a simulation's setup, then answer clients until SIGTERM, Ctrl-C or `snapserv shutdown`.
 
     With --detach this returns when clients are answered, and the log goes to a file that is named then.
+
+    Examples:
+        snapserv serve snapserv.examples.wildfire:Wildfire --param rows=512 --detach
+        snapserv serve counter.py:Counter --name lab --store default
     """
     from snapserv.server import logs
     from snapserv.server.options import ServeOptions
@@ -119,10 +121,6 @@ def serve(
 
     logs.configure(as_json=log_json, quiet=quiet, verbose=verbose)
     with failing(as_json=as_json):
-        if name is not None:
-            if _is_typed(context, "endpoint"):
-                raise BadRequestError("--name and --endpoint both say where to listen", hint="give one of them")
-            endpoint = _named(name)
         of_store = (go_on, replay, embed, durable != "named", store_rate is not None)
         if store is None and any(of_store):
             raise BadRequestError(
@@ -193,7 +191,7 @@ def _detach(context: click.Context, options: ServeOptions, *, as_json: bool) -> 
     from .output import show, table
 
     endpoint = options.endpoint or default_endpoint()
-    words = detach.words_again(context, leave_out=("detach", "as_json", "name", "endpoint", "ready_fd"))
+    words = detach.words_again(context, leave_out=("detach", "as_json", "endpoint", "ready_fd"))
     found = detach.start([*words, f"--endpoint={endpoint}", "--", *options.targets], endpoint)
 
     def facts() -> PlainTable:
@@ -203,18 +201,6 @@ def _detach(context: click.Context, options: ServeOptions, *, as_json: bool) -> 
         return listed
 
     show(found, as_json=as_json, people=facts)
-
-
-def _is_typed(context: click.Context, option: str) -> bool:
-    """Return whether an option was typed, rather than taken from the environment."""
-    source = context.get_parameter_source(option)
-    return source is not None and source.name == "COMMANDLINE"
-
-
-def _named(name: str) -> str:
-    if not re.match(NAME_PATTERN, name):
-        raise BadRequestError(f"--name {name!r}", hint="letters, digits and _.- are allowed, not first . or -")
-    return default_endpoint(name)
 
 
 def _rule(every: str | None, keep: int | None) -> Autosnap | None:
@@ -233,6 +219,14 @@ def _rule(every: str | None, keep: int | None) -> Autosnap | None:
             f"--autosnap: {in_words(cause, value=given)}", hint="steps as 1000, seconds as 30s"
         ) from cause
     return changed(None, args)
+
+
+def _found_by(endpoint: str) -> str:
+    """Return what other commands are to be told, if anything, to find this server."""
+    name = endpoint.rpartition("/")[2].removesuffix(".sock")
+    if endpoint == chosen_endpoint(None):
+        return ""
+    return f" --name {name}" if endpoint == f"ipc://{socket_folder()}/{name}.sock" else f" -e {endpoint}"
 
 
 def _announce(server: Server, *, as_json: bool) -> None:
@@ -255,7 +249,7 @@ def _announce(server: Server, *, as_json: bool) -> None:
     facts.add_row("fork", spec.fork)
     for field in spec.fields:
         facts.add_row("field", f"{field.name} · {dtype_name(field.dtype)} {field.shape} {field.units}".rstrip())
-    there = "" if server.endpoint == chosen_endpoint(None) else f" -e {server.endpoint}"
+    there = _found_by(server.endpoint)
     tries = (f"snapserv {verb}{there}" for verb in ("status", "step main 10", "snapshot main", "tree"))
     with contextlib.suppress(OSError):  # nobody can read it, and a server needs no reader
         errors.print(facts)

@@ -56,7 +56,12 @@ def ls(
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
-    """Show all nodes as trees."""
+    """Show all nodes as trees.
+
+    Examples:
+        snapserv store ls
+        snapserv store ls /data/runs
+    """
     damaged: list[SnapservError] = []
     with opened(place if place is not None else store, as_json=as_json) as found:
         trees = found.trees(damaged)
@@ -89,7 +94,11 @@ def ls(
 
 
 def show_(node: StoredName, store: StoreOption = None, as_json: Json = False) -> None:
-    """Say what a node is, what it was taken of, and whether it can be brought back on this machine."""
+    """Say what a node is, what it was taken of, and whether it can be brought back on this machine.
+
+    Examples:
+        snapserv store show before
+    """
     with opened(store, as_json=as_json) as found:
         it = found.node(node)
         tree = found.tree(it.tree)
@@ -107,6 +116,7 @@ def show_(node: StoredName, store: StoreOption = None, as_json: Json = False) ->
             "tags": " ".join(it.tags),
             "pinned": "yes" if it.pinned else "",
             "faulted": it.faulted or "",
+            "message": it.message,
             "taken": moment(it.created),
             "saved": moment(it.saved),
             "written": space(it.size),
@@ -148,7 +158,11 @@ def read(
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
-    """Read a field of a node: a summary, and a file if asked."""
+    """Read a field of a node: a summary, and a file if asked.
+
+    Examples:
+        snapserv store read before state --npy state.npy
+    """
     with opened(store, as_json=as_json) as found:
         wanted = region_of(region)
         array = found.field(found.node(node), field)
@@ -161,7 +175,11 @@ def read(
 
 
 def verify(store: StoreOption = None, as_json: Json = False) -> None:
-    """Read everything, and check it; exits with 4 where something is damaged or missing."""
+    """Read everything, and check it; exits with 4 where something is damaged or missing.
+
+    Examples:
+        snapserv store verify
+    """
     with opened(store, as_json=as_json) as found:
         from snapserv.store import verifying
 
@@ -188,7 +206,12 @@ def gc(
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
-    """Remove what no node needs; servers may go on saving meanwhile."""
+    """Remove what no node needs; servers may go on saving meanwhile.
+
+    Examples:
+        snapserv store gc --dry-run
+        snapserv store gc
+    """
     with written(store, as_json=as_json) as writer:
         from snapserv.store.collecting import collect
 
@@ -203,7 +226,11 @@ def gc(
 
 
 def du(store: StoreOption = None, as_json: Json = False) -> None:
-    """Say how much each tree and node takes: for itself alone, and together with others."""
+    """Say how much each tree and node takes: for itself alone, and together with others.
+
+    Examples:
+        snapserv store du
+    """
     with opened(store, as_json=as_json) as found:
         from snapserv.store.usage import measure
 
@@ -239,6 +266,9 @@ def rm(
     """Remove nodes; their descendants stay. What only they needed goes with `store gc`.
 
     A server that runs counts on what it has stored there: drop a node there first.
+
+    Examples:
+        snapserv store rm before
     """
     with written(store, as_json=as_json) as writer:
         nodes = list({node.uid: node for node in map(writer.store.node, names)}.values())
@@ -261,7 +291,11 @@ def push(
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
-    """Copy nodes to another store, with all that they need: only what is not there, and their roots."""
+    """Copy nodes to another store, with all that they need: only what is not there, and their roots.
+
+    Examples:
+        snapserv store push before /backup/runs
+    """
     with failing(as_json=as_json):
         *nodes, target = names
         copied = _copy(_open(store), lambda: _writer(target, create=True), nodes, every=every)
@@ -277,6 +311,9 @@ def pull(
     """Copy nodes out of another store, with all that they need: only what is not here, and their roots.
 
     An image is a program that runs as you when it is brought back: pull from stores that you trust.
+
+    Examples:
+        snapserv store pull before /backup/runs
     """
     with failing(as_json=as_json):
         *nodes, source = names
@@ -354,7 +391,7 @@ def _bounds(part: int | slice) -> int | list[int | None]:
 
 
 def _rows(nodes: list[Node]) -> Iterator[Text]:
-    from snapserv_client.display import stems
+    from snapserv_client.display import stems, subject
 
     there = {node.uid for node in nodes}
     below: dict[str | None, list[Node]] = defaultdict(list)
@@ -364,6 +401,7 @@ def _rows(nodes: list[Node]) -> Iterator[Text]:
         parts = [node.name, f"step {node.step:,}", *(f"#{tag}" for tag in node.tags)]
         facts = {"pinned": node.pinned, "faulted": node.faulted, "replay": not node.image}
         parts += [word for word, is_so in facts.items() if is_so]
+        parts += [f'"{subject(node.message)}"'] if node.message else []
         yield Text.assemble(stem, ("●", "blue"), " ", " · ".join([*parts, f"{space(node.size)} written"]))
 
 
@@ -372,5 +410,18 @@ def _tree(tree: Tree) -> dict[str, Any]:
 
 
 def _node(node: Node) -> dict[str, Any]:
-    names = ("uid", "parent", "name", "step", "created", "saved", "tags", "pinned", "named", "automatic", "faulted")
+    names = (
+        "uid",
+        "parent",
+        "name",
+        "step",
+        "created",
+        "saved",
+        "tags",
+        "pinned",
+        "named",
+        "automatic",
+        "faulted",
+        "message",
+    )
     return {**{name: plain(getattr(node, name)) for name in names}, "size": node.size, "image": node.image.hex()}

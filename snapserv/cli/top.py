@@ -40,7 +40,12 @@ def top(
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
-    """Show requests, nodes, forks and deaths as they happen; q leaves. With --json one document a line."""
+    """Show requests, nodes, forks and deaths as they happen; q leaves. With --json one document a line.
+
+    Examples:
+        snapserv top
+        snapserv top --once
+    """
     with connected(endpoint, as_json=as_json) as server:
         try:
             if once:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import msgspec
@@ -113,10 +114,12 @@ def of_node(node: Node, saved: Saved, *, parent: str | None, session: str) -> di
         "named": node.named,
         "automatic": node.automatic,
         "faulted": node.faulted,
+        "message": node.message,
         "facts": {
             "kept": saved.kept,
             "embedded": saved.embedded,
             "taken_of": node.taken_of,
+            "fault": None if node.fault is None else asdict(node.fault),
             "session": session,
             "id": node.id,
             "folders": None if saved.folders is None else dict(saved.folders),

@@ -51,6 +51,7 @@ def test_every_error_has_the_exit_code_of_its_kind() -> None:
         (("step", "main", "--input", "drift=1", "--input", "drift=2"), 2, "bad_request", "twice"),
         (("step", "main", "--input", "drfit=1"), 2, "bad_request", "did you mean 'drift'"),
         (("branch", "s", "--rng", "other"), 2, "bad_request", "other"),
+        (("diff", "root"), 2, "bad_request", "root has no parent to compare it with name another node"),
         (("write", "main", "count", "2.5"), 2, "bad_request", "int64"),
         (("write", "main", "position", "@/nowhere.npy"), 2, "bad_request", "/nowhere.npy"),
         (("create", "--param", "name=x"), 2, "bad_request", "'name'"),

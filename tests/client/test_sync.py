@@ -158,8 +158,8 @@ def test_nodes_servers_and_trees_look_helpful(server: Server) -> None:
     drawn = str(server.tree())
     assert drawn.splitlines() == [
         "● root · step 0",
-        "└─ ● before · step 0 · #golden",
-        "   └─ ▶ main · step 0",
+        "● before · step 0 · #golden",
+        "▶ main · step 0",
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from .markup import Cell, facts, numeral, page, paragraph, table
 from .protocol import DiffResult, FieldDiff, HelloResult, NodeInfo, TreeInfo
 
 STATES = {"idle": "", "busy": "busy", "dead": "dead", "faulted": "faulted", "stored": "stored"}
+AGES = (("year", 31_536_000), ("month", 2_592_000), ("day", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+SHORT = ("h", "min", "s")
+MOST_SUBJECT = 72
 MOST_INDENT = 60
 """Lines that lead to a node are cut on the left above this many characters: lineages may be thousands deep."""
 CUT = "⋯  "
@@ -101,7 +105,25 @@ def describe(node: NodeInfo) -> str:
         parts.append(node.death)
     elif STATES[node.state]:
         parts.append(node.state)
+    if node.message:
+        parts.append(f'"{subject(node.message)}"')
     return " · ".join(parts)
+
+
+def subject(message: str) -> str:
+    """Return the first line of what was said of a snapshot, as much of it as a line has room for."""
+    line = "".join(each if each.isprintable() else "�" for each in message.strip().partition("\n")[0])
+    return line if len(line) <= MOST_SUBJECT else f"{line[: MOST_SUBJECT - 1]}…"
+
+
+def ago(seconds: float, now: float | None = None) -> str:
+    """Return how long ago something was, in seconds since 1970, as people say it; the exact time is elsewhere."""
+    past = (time.time() if now is None else now) - seconds
+    for unit, size in AGES:
+        if past >= size:
+            count = int(past / size)
+            return f"{count} {unit if unit in SHORT else unit + 's' * (count > 1)} ago"
+    return "just now"
 
 
 @dataclass(frozen=True)
@@ -153,6 +175,10 @@ class Tree:
 def stems(below: Mapping[_Id | None, Sequence[_Item]], ids: Callable[[_Item], _Id]) -> Iterator[tuple[str, _Item]]:
     """Yield everything with the lines that lead to it, each below what it is a child of.
 
+    A straight history is drawn straight: an only child stands below its parent, without a line. So does the one
+    child of several from which anything goes on, below its siblings, which are drawn as twigs. Only where the past
+    has more than one future that goes on are these indented.
+
     Args:
         below: The children of each, by its id; those without a parent are under None.
         ids: What the id of one is.
@@ -162,6 +188,13 @@ def stems(below: Mapping[_Id | None, Sequence[_Item]], ids: Callable[[_Item], _I
         stem, indent, item = waiting.pop()
         yield stem, item
         children = below.get(ids(item), ())
+        going_on = [child for child in children if below.get(ids(child))]
+        ahead = children if len(children) == 1 else going_on
+        if len(ahead) == 1:
+            waiting.append((indent, indent, ahead[0]))
+            twigs = [child for child in children if child is not ahead[0]]
+            waiting += [(_cut(indent + "├─ "), "", twig) for twig in reversed(twigs)]
+            continue
         for child in reversed(children):
             last = child is children[-1]
             lines = (indent + ("└─ " if last else "├─ "), indent + ("   " if last else "│  "))

@@ -39,6 +39,7 @@ __all__ = [
     "TooLargeError",
     "UnauthorizedError",
     "UnreachableError",
+    "UnsavedError",
     "UnsupportedError",
     "UntrustedError",
     "VersionMismatchError",
@@ -297,6 +298,13 @@ class MachineDiffersError(SnapservError):
     fault: ClassVar[Fault] = "machine"
 
 
+class UnsavedError(SnapservError):
+    """The server does not end: nodes would be gone that are not saved; ``details["lost"]`` lists them."""
+
+    code = "unsaved"
+    fault: ClassVar[Fault] = "caller"
+
+
 ERRORS: dict[str, type[SnapservError]] = {
     error.code: error
     for error in (
@@ -327,6 +335,7 @@ ERRORS: dict[str, type[SnapservError]] = {
         StoreUnavailableError,
         NotPortableError,
         MachineDiffersError,
+        UnsavedError,
     )
 }
 """Every error class by its code."""

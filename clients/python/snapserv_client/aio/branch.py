@@ -99,9 +99,14 @@ class Branch(Node):
         self.last.step = result.step
         return result
 
-    async def snapshot(self, name: str | None = None) -> Snapshot:
-        """Freeze a copy of this moment."""
-        result = await self._run(requests.snapshot(self.id, name))
+    async def snapshot(self, name: str | None = None, *, message: str = "") -> Snapshot:
+        """Freeze a copy of this moment.
+
+        Args:
+            name: What it is called; ``s`` and its id by default.
+            message: What there is to say of it, as of a commit; it lasts where the snapshot does.
+        """
+        result = await self._run(requests.snapshot(self.id, name, message))
         return Snapshot(self._server, result.node, result.fork_us)
 
     async def restore(self, snapshot: Snapshot | str | int, *, rng: Rng = "same") -> None:

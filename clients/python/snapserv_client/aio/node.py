@@ -9,10 +9,11 @@ from .. import protocol, requests
 from ..bars import shown
 from ..connection import Progress, Waiting
 from ..display import Diff
+from ..errors import NotFoundError
 from ..expansion import Best, Keep, Options, Outcome, Outcomes, Playing, collected
 from ..history import Actions, Verification
 from ..plain import Array, InputValues
-from ..protocol import Action, NodeInfo, Recording, Rng, SaveResult
+from ..protocol import Action, NodeInfo, Recording, Rng, SaveResult, ShowResult
 from ..requests import RegionIndex, Request
 from .blocks import Branches
 from .home import Home
@@ -34,6 +35,12 @@ class Node(OwnNode):
         """Return what the server knows of it now."""
         self.last = await self._run(requests.info(self.id))
         return self.last
+
+    async def show(self) -> ShowResult:
+        """Return all that there is to know of it: relatives, what it costs, why and since when it is faulted."""
+        result = await self._run(requests.show(self.id))
+        self.last = result.node
+        return result
 
     async def log(self) -> list[NodeInfo]:
         """Return its lineage, from the root to itself."""
@@ -68,6 +75,17 @@ class Node(OwnNode):
             found += page.actions or []
             start, recording = page.next, page.recording
         return Actions(self.name, found, recording)
+
+    async def action(self, number: int) -> Action:
+        """Return one of its actions, counted from 0: also each time that one was repeated counts.
+
+        Raises:
+            NotFoundError: There are fewer.
+        """
+        found = await self._run(requests.action(self.id, number))
+        if found is None:
+            raise NotFoundError(f"{self.name} has no action {number:,}", hint="actions() returns all of them")
+        return found
 
     async def verify(self, since: Snapshot | str | int | None = None) -> Verification:
         """Do its own actions again from an ancestor, the root by default, and return how the states compare."""

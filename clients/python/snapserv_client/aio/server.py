@@ -187,9 +187,16 @@ class Server(OwnServer):
         """Return how two nodes differ, field by field; without ``b``, how ``a`` differs from its parent."""
         return await compare(self, a, b, fields)
 
-    async def shutdown(self) -> None:
-        """End the server and every cell of it."""
-        await self._run(requests.shutdown())
+    async def shutdown(self, *, force: bool = True) -> None:
+        """End the server and every cell of it.
+
+        Args:
+            force: Whether to end it also where nodes would be gone that are not saved.
+
+        Raises:
+            UnsavedError: It is not to be forced, and nodes would be gone; ``details["lost"]`` lists them.
+        """
+        await self._run(requests.shutdown(force=force))
 
     async def close(self) -> None:
         """Close the connection; a private server (`snapserv_client.local`) ends with it."""

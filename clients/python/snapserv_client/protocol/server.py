@@ -20,6 +20,7 @@ __all__ = [
     "HelloResult",
     "MemoryStats",
     "MethodInfo",
+    "ShutdownArgs",
     "SpecArgs",
     "SpecResult",
     "StatsResult",
@@ -49,6 +50,12 @@ class HelloResult(msgspec.Struct):
     events: str
     atomic: bool = False
     channel: bool = False
+
+
+class ShutdownArgs(Arguments):
+    """Whether to end also where something would be gone: what no store has, and setup alone does not give."""
+
+    force: bool = True
 
 
 class SpecArgs(Arguments):
@@ -256,5 +263,14 @@ VERBS = (
     Verb("spec", "server", "describe a tree's simulation", SpecArgs, SpecResult, ("not_found",), reads=True),
     Verb("stats", "server", "count what happened since the start", Empty, StatsResult, reads=True),
     Verb("watch", "server", "say where events are published", Empty, WatchResult, reads=True),
-    Verb("shutdown", "server", "end every cell and the server", Empty, Empty, once=True, reads=False),
+    Verb(
+        "shutdown",
+        "server",
+        "end every cell and the server",
+        ShutdownArgs,
+        Empty,
+        ("unsaved",),
+        once=True,
+        reads=False,
+    ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ..plain import Value
-from .limits import BranchCount, Name, NonNegative, PageSize
+from .limits import BranchCount, Message, Name, NonNegative, PageSize
 from .values import Action, NodeInfo, NodeResult, Recording, Rng
 from .verb import BRANCH_ERRORS, FORK_ERRORS, NODE_ERRORS, Arguments, Verb
 
@@ -86,9 +86,10 @@ class LogResult(msgspec.Struct):
 
 
 class SnapshotArgs(Arguments):
-    """The new snapshot's name; ``s`` and its id by default."""
+    """The new snapshot's name, ``s`` and its id by default; and what there is to say of it, as of a commit."""
 
     name: Name | None = None
+    message: Message = ""
 
 
 class SnapshotResult(msgspec.Struct):

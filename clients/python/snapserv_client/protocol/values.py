@@ -65,7 +65,8 @@ class AutosnapInfo(msgspec.Struct):
 class NodeInfo(msgspec.Struct):
     """One node of a tree. ``private_bytes`` is measured only where it is asked for.
 
-    ``faulted`` is what the simulation raised, where it left the node as it is; ``automatic`` says that nobody asked
+    ``faulted`` is what the simulation raised, where it left the node as it is; ``message`` what was said of a
+    snapshot by whoever took it; ``automatic`` says that nobody asked
     for this snapshot, so that it may go again by itself, unless it is pinned or tagged. ``name`` is ``tree/name``
     in all trees but the first, and ``tags`` are bare; ``created`` is in seconds since 1970 (UTC).
     ``shared`` is what all nodes of its tree share, or have lost, since it was allowed. ``durable`` says that it
@@ -87,6 +88,7 @@ class NodeInfo(msgspec.Struct):
     private_bytes: int | None = None
     death: str | None = None
     faulted: str | None = None
+    message: str = ""
     automatic: bool = False
     autosnap: AutosnapInfo | None = None
     shared: list[str] = []

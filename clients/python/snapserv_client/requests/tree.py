@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..plain import InputValues
-from ..protocol import BranchResult, LogResult, NodeInfo, NodeResult, Rng, SnapshotResult, TreeResult
+from ..protocol import Action, BranchResult, LogResult, NodeInfo, NodeResult, Rng, SnapshotResult, TreeResult
 from .message import Request, ask, convert, understand_node
 
 MOST_LISTED = 1000
 
-__all__ = ["actions", "branch", "create", "info", "lineage", "reset", "restore", "snapshot", "tree"]
+__all__ = ["action", "actions", "branch", "create", "info", "lineage", "reset", "restore", "snapshot", "tree"]
 
 
 def tree(name: str | None, *, offset: int, sizes: bool) -> Request[TreeResult]:
@@ -45,9 +45,16 @@ def actions(node: str | int, start: int) -> Request[LogResult]:
     )
 
 
-def snapshot(node: str | int, name: str | None) -> Request[SnapshotResult]:
+def action(node: str | int, number: int) -> Request[Action | None]:
+    """Ask for one action of a node's history, counted from 0; None where there are fewer."""
+    args = {"limit": 1, "actions": True, "start": number}
+    return Request("log", node, args, lambda ok: next(iter(convert(ok, LogResult).actions or ()), None), long=True)
+
+
+def snapshot(node: str | int, name: str | None, message: str = "") -> Request[SnapshotResult]:
     """Ask for a snapshot."""
-    return Request("snapshot", node, {"name": name}, lambda ok: convert(ok, SnapshotResult))
+    args = {"name": name, "message": message}
+    return Request("snapshot", node, args, lambda ok: convert(ok, SnapshotResult))
 
 
 def branch(node: str | int, count: int, names: Sequence[str] | None, rng: Rng) -> Request[BranchResult]:

@@ -100,9 +100,14 @@ class Branch(Node):
         self.last.step = result.step
         return result
 
-    def snapshot(self, name: str | None = None) -> Snapshot:
-        """Freeze a copy of this moment."""
-        result = self._run(requests.snapshot(self.id, name))
+    def snapshot(self, name: str | None = None, *, message: str = "") -> Snapshot:
+        """Freeze a copy of this moment.
+
+        Args:
+            name: What it is called; ``s`` and its id by default.
+            message: What there is to say of it, as of a commit; it lasts where the snapshot does.
+        """
+        result = self._run(requests.snapshot(self.id, name, message))
         return Snapshot(self._server, result.node, result.fork_us)
 
     def restore(self, snapshot: Snapshot | str | int, *, rng: Rng = "same") -> None:

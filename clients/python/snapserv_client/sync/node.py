@@ -10,10 +10,11 @@ from .. import protocol, requests
 from ..bars import shown
 from ..connection import Progress, Waiting
 from ..display import Diff
+from ..errors import NotFoundError
 from ..expansion import Best, Keep, Options, Outcome, Outcomes, Playing, collected
 from ..history import Actions, Verification
 from ..plain import Array, InputValues
-from ..protocol import Action, NodeInfo, Recording, Rng, SaveResult
+from ..protocol import Action, NodeInfo, Recording, Rng, SaveResult, ShowResult
 from ..requests import RegionIndex, Request
 from .blocks import Branches
 from .home import Home
@@ -35,6 +36,12 @@ class Node(OwnNode):
         """Return what the server knows of it now."""
         self.last = self._run(requests.info(self.id))
         return self.last
+
+    def show(self) -> ShowResult:
+        """Return all that there is to know of it: relatives, what it costs, why and since when it is faulted."""
+        result = self._run(requests.show(self.id))
+        self.last = result.node
+        return result
 
     def log(self) -> list[NodeInfo]:
         """Return its lineage, from the root to itself."""
@@ -69,6 +76,17 @@ class Node(OwnNode):
             found += page.actions or []
             start, recording = page.next, page.recording
         return Actions(self.name, found, recording)
+
+    def action(self, number: int) -> Action:
+        """Return one of its actions, counted from 0: also each time that one was repeated counts.
+
+        Raises:
+            NotFoundError: There are fewer.
+        """
+        found = self._run(requests.action(self.id, number))
+        if found is None:
+            raise NotFoundError(f"{self.name} has no action {number:,}", hint="actions() returns all of them")
+        return found
 
     def verify(self, since: Snapshot | str | int | None = None) -> Verification:
         """Do its own actions again from an ancestor, the root by default, and return how the states compare."""

@@ -188,9 +188,16 @@ class Server(OwnServer):
         """Return how two nodes differ, field by field; without ``b``, how ``a`` differs from its parent."""
         return compare(self, a, b, fields)
 
-    def shutdown(self) -> None:
-        """End the server and every cell of it."""
-        self._run(requests.shutdown())
+    def shutdown(self, *, force: bool = True) -> None:
+        """End the server and every cell of it.
+
+        Args:
+            force: Whether to end it also where nodes would be gone that are not saved.
+
+        Raises:
+            UnsavedError: It is not to be forced, and nodes would be gone; ``details["lost"]`` lists them.
+        """
+        self._run(requests.shutdown(force=force))
 
     def close(self) -> None:
         """Close the connection; a private server (`snapserv_client.local`) ends with it."""
