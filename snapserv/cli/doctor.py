@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import click
-
-from .options import Json, failing, pairs
-from .output import EXIT_CODES, show
-from .parameters import Argument, Option
+from snapserv_client.cli.options import Json, failing, pairs
+from snapserv_client.cli.output import EXIT_CODES, show
+from snapserv_client.cli.parameters import Argument, Option
 
 if TYPE_CHECKING:
     from snapserv.doctor.machine import Finding

@@ -25,7 +25,7 @@ from .output import EXIT_CTRL_C, mebibytes, plain, show, table
 from .parameters import Option
 
 if TYPE_CHECKING:
-    from snapserv_client import Server
+    from .. import Server
 
 LEAVING = (b"q", b"Q", b"\x1b", b"\x04", b"")
 """What the keyboard says: q, Escape alone, Ctrl-D; or that there is no keyboard any more."""

@@ -11,18 +11,17 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import click
-from snapserv_client.display import describe
-from snapserv_client.protocol import Event
 
-from snapserv.errors import UnsavedError
-from snapserv.machine.terminal import pictured
-
+from ..display import describe
+from ..errors import UnsavedError
+from ..protocol import Event
+from ..terminal import pictured
 from .options import Endpoint, Json, connected
 from .output import EXIT_CTRL_C, exit_code, mebibytes, plain, show, table
 from .parameters import Argument, Option
 
 if TYPE_CHECKING:
-    from snapserv_client import Server
+    from .. import Server
 
 END_WITHIN_S = 20.0
 
@@ -143,7 +142,7 @@ def _process_of(server: Server) -> Iterator[int | None]:
         return
     try:
         process = os.pidfd_open(server.hello.pid)
-    except OSError:  # of another container, or hidden
+    except (OSError, AttributeError):  # of another container, or hidden; or no Linux here
         yield None
         return
     try:
