@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from snapserv_client.cli.console import errors, results
+from snapserv_client.cli.data import saving
+from snapserv_client.cli.options import Json, failing
+from snapserv_client.cli.output import mebibytes, show, table
+from snapserv_client.cli.parameters import Option
 from snapserv_client.figures import space
-
-from .console import errors, results
-from .data import saving
-from .options import Json, failing
-from .output import mebibytes, show, table
-from .parameters import Option
 
 if TYPE_CHECKING:
     from snapserv_client import Tree, aio
@@ -222,7 +221,7 @@ def _table(story: Story) -> Any:
 
 
 def _draw(out: Path, story: Story) -> None:
-    from .picture import draw_fires
+    from .fires import draw_fires
 
     past, outcomes = story.past, story.outcomes
     titled = {outcome.future.title: outcome for outcome in outcomes}

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import click
-
-from .options import Json, failing, pairs
-from .output import EXIT_CODES, show
-from .parameters import Argument, Option
+from snapserv_client.cli.options import Json, failing, pairs
+from snapserv_client.cli.output import EXIT_CODES, show
+from snapserv_client.cli.parameters import Argument, Option
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -61,8 +60,7 @@ def _lines(findings: Sequence[Finding]) -> Any:
     """Return an entry a line; below those with which something is wrong, all that is known and what to do."""
     from rich.console import Group
     from rich.text import Text
-
-    from .console import results
+    from snapserv_client.cli.console import results
 
     wide = max(len(finding.what) for finding in findings)
     parts: list[Any] = []

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from snapserv.errors import BadRequestError
+from snapserv_client.cli.options import Json, failing
+from snapserv_client.cli.output import show
+from snapserv_client.cli.parameters import Argument, Option
 
-from .options import Json, failing
-from .output import show
-from .parameters import Argument, Option
+from snapserv.errors import BadRequestError
 
 
 def keygen(

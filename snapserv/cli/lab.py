@@ -10,14 +10,13 @@ from typing import Annotated, Any
 import click
 from rich.console import Group
 from rich.text import Text
+from snapserv_client.cli.console import errors, results
+from snapserv_client.cli.options import Json, failing
+from snapserv_client.cli.output import EXIT_CODES, mebibytes, show, table
+from snapserv_client.cli.parameters import Option
 from snapserv_client.figures import space
 
 from snapserv.errors import BadRequestError
-
-from .console import errors, results
-from .options import Json, failing
-from .output import EXIT_CODES, mebibytes, show, table
-from .parameters import Option
 
 WIDE = 130
 """Columns that all of it needs in one table; where there are fewer it has two."""

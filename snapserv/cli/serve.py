@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import click
 import msgspec
+from snapserv_client.cli.options import Endpoint, failing, pairs
+from snapserv_client.cli.parameters import Argument, Option
 from snapserv_client.endpoint import chosen_endpoint, default_endpoint, socket_folder
 from snapserv_client.figures import dtype_name, space
 from snapserv_client.protocol import AutosnapArgs
@@ -18,16 +20,13 @@ from snapserv.machine.sizes import parse_size
 from snapserv.memory import backings
 from snapserv.server.rates import DEFAULT_PER_S
 
-from .options import Endpoint, failing, pairs
-from .parameters import Argument, Option
-
 if TYPE_CHECKING:
+    from snapserv_client.cli.console import PlainTable
+
     from snapserv.nodes.tree import Autosnap
     from snapserv.operations.saving import Durable
     from snapserv.server.options import ServeOptions
     from snapserv.server.server import Server
-
-    from .console import PlainTable
 
 
 def serve(
@@ -187,8 +186,9 @@ def _durable(durable: str) -> Durable:
 
 def _detach(context: click.Context, options: ServeOptions, *, as_json: bool) -> None:
     """Have another process serve this, where all that can be refused without it has been."""
+    from snapserv_client.cli.output import show, table
+
     from . import detach
-    from .output import show, table
 
     endpoint = options.endpoint or default_endpoint()
     words = detach.words_again(context, leave_out=("detach", "as_json", "endpoint", "ready_fd"))
@@ -230,14 +230,14 @@ def _found_by(endpoint: str) -> str:
 
 
 def _announce(server: Server, *, as_json: bool) -> None:
-    from .output import show, table
+    from snapserv_client.cli.output import show, table
 
     spec = server.nodes.spec(server.nodes.tree(None))
     if as_json:
         show({"endpoint": server.endpoint, **server.where_metrics, "spec": spec}, as_json=True, people=lambda: None)
         sys.stdout.flush()
         return
-    from .console import errors
+    from snapserv_client.cli.console import errors
 
     facts = table("serving", spec.simulation)
     facts.add_row("endpoint", server.endpoint)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+from snapserv_client.cli.options import Json, failing
+from snapserv_client.cli.output import mebibytes, show, table
 
 from snapserv.errors import SnapservError, UnreachableError
-
-from .options import Json, failing
-from .output import mebibytes, show, table
 
 if TYPE_CHECKING:
     from snapserv.recovery.servers import Place

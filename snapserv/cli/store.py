@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 from rich.console import Group
 from rich.text import Text
+from snapserv_client.cli.data import FieldName, RegionText, show_array, write_files
+from snapserv_client.cli.options import Json, failing, region_of
+from snapserv_client.cli.output import EXIT_CODES, exit_code, mebibytes, moment, plain, report, show, table
+from snapserv_client.cli.parameters import Argument, Option
 from snapserv_client.figures import dtype_name, said, space
 
 from snapserv.errors import BadRequestError, MachineDiffersError, NotPortableError, SnapservError
-
-from .data import FieldName, RegionText, show_array, write_files
-from .options import Json, failing, region_of
-from .output import EXIT_CODES, exit_code, mebibytes, moment, plain, report, show, table
-from .parameters import Argument, Option
 
 if TYPE_CHECKING:
     from snapserv_client.store.format import Image, Node, Tree

@@ -19,8 +19,7 @@ from contextvars import ContextVar
 from typing import Any, TextIO, cast
 
 import structlog
-
-from ..machine.terminal import escaped
+from snapserv_client.terminal import escaped
 
 log = structlog.get_logger(__name__)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from snapserv_client import Server
+from snapserv_client.cli.legible import LETTERS, in_ascii, speaks_unicode
 
 from snapserv.cli.contents import COMMANDS
-from snapserv.cli.legible import LETTERS, in_ascii, speaks_unicode
 
 from ..conftest import ROOT, START_WITHIN_S, ServerProcess
 from .conftest import SNAPSERV, USES

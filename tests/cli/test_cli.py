@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from snapserv_client import Server
+from snapserv_client.cli.output import plain
 
 import snapserv
 from snapserv.cli.app import app, run
-from snapserv.cli.output import plain
 
 from ..conftest import ROOT, START_WITHIN_S, ServerProcess, assert_settles
 from .conftest import SNAPSERV, USES, Terminal

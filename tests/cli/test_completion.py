@@ -91,7 +91,7 @@ def test_to_complete_a_command_loads_as_little_as_its_name(monkeypatch: pytest.M
     monkeypatch.setenv("COMP_WORDS", "snapserv st")
     monkeypatch.setenv("COMP_CWORD", "1")
     modules = loaded_by()
-    assert "snapserv.cli.nodes" not in modules
+    assert "snapserv_client.cli.nodes" not in modules
     assert not modules & HEAVY
     assert len(modules) <= 130
 

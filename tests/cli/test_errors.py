@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from snapserv_client import Server
+from snapserv_client.cli.output import EXIT_CODES, exit_code
 
 from snapserv.cli import doctor as doctor_command
-from snapserv.cli.output import EXIT_CODES, exit_code
 from snapserv.errors import ERRORS
 
 from ..conftest import END_WITHIN_S, ROOT, START_WITHIN_S, ServerProcess, assert_settles

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import click
 import pytest
+from snapserv_client.cli.group import LazyGroup
 
 from snapserv.cli.app import app, run
 from snapserv.cli.contents import GROUPS, SNAPSERV, Group
-from snapserv.cli.group import LazyGroup
 
 from ..conftest import ServerProcess
 from .conftest import Terminal

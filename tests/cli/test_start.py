@@ -10,10 +10,10 @@ import sys
 import pytest
 import snapserv_client
 from snapserv_client import Server
+from snapserv_client.cli.group import function_of
 
 import snapserv
 from snapserv.cli.contents import GROUPS, SNAPSERV, Group
-from snapserv.cli.group import function_of
 
 from ..conftest import ROOT
 

@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 from snapserv_client import Server, protocol
+from snapserv_client.cli.console import PlainTable, results, shortened
+from snapserv_client.cli.data import show_array
+from snapserv_client.cli.observe import flowing
+from snapserv_client.cli.outcomes import in_order, outcomes_table, values_of
 from snapserv_client.expansion import Best, Outcome
-
-from snapserv.cli.console import PlainTable, results, shortened
-from snapserv.cli.data import show_array
-from snapserv.cli.observe import flowing
-from snapserv.cli.outcomes import in_order, outcomes_table, values_of
 
 from ..conftest import ServerProcess
 from .conftest import Terminal, typed

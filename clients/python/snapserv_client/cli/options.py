@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 
-from snapserv.errors import BadRequestError, SnapservError, StepInterruptedError
-
+from ..errors import BadRequestError, SnapservError, StepInterruptedError
 from .completing import servers
 from .output import EXIT_CTRL_C, exit_code, report
 from .parameters import Option
 
 if TYPE_CHECKING:
-    from snapserv_client import Server
+    from .. import Server
 
 NAME = "snapserv.name"
 """Where a command's context keeps the name of the server that is meant."""
@@ -43,7 +42,7 @@ def _chosen(context: click.Context, _: click.Parameter, endpoint: str | None) ->
     name = context.meta.get(NAME)
     if name is None:
         return endpoint
-    from snapserv_client.endpoint import chosen_endpoint
+    from ..endpoint import chosen_endpoint
 
     try:
         return chosen_endpoint(endpoint if _is_typed(context, "endpoint") else None, name)

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 from rich.console import Group
 from rich.text import Text
-from snapserv_client import Pages
-from snapserv_client.pages import MARKS, squeezed
-from snapserv_client.protocol import PAGE_CLASSES
 
+from .. import Pages
+from ..pages import MARKS, squeezed
+from ..protocol import PAGE_CLASSES
 from .completing import nodes
 from .console import results
 from .data import saving

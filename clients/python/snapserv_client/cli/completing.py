@@ -1,6 +1,6 @@
 """What a shell is told while somebody types: names of nodes and servers. Quick, and quiet where there is nothing.
 
-Names of commands and options are click's to complete, from the table of contents; see `snapserv.cli.group`.
+Names of commands and options are click's to complete, from the table of contents; see `snapserv_client.cli.group`.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ def nodes(kind: Literal["snapshot", "branch"] | None = None) -> Complete:
 
 def servers(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
     """Return the names of this user's servers that begin so."""
-    from snapserv_client.endpoint import socket_folder
+    from ..endpoint import socket_folder
 
     found = (path.name.removesuffix(".sock") for path in socket_folder().glob("*.sock"))
     return sorted(name for name in found if name.startswith(begun))
 
 
 def _names(endpoint: str | None, kind: str | None) -> Iterator[str]:
-    from snapserv_client.endpoint import chosen_endpoint
+    from ..endpoint import chosen_endpoint
 
     chosen = chosen_endpoint(endpoint)
     if chosen.startswith("ipc://") and not os.path.exists(chosen.removeprefix("ipc://")):
         return
-    from snapserv_client import connect
-    from snapserv_client.errors import SnapservError
+    from .. import connect
+    from ..errors import SnapservError
 
     found: list[Any] = []
     with warnings.catch_warnings():

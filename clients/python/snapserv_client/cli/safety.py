@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from snapserv_client.protocol import NodeInfo
-
+from ..protocol import NodeInfo
 from .nodes import BranchName, line_of, live
 from .options import Endpoint, Json, connected
 from .output import show

@@ -6,10 +6,9 @@ from collections import Counter
 from typing import Annotated, Any
 
 import click
-from snapserv_client.display import subject
 
-from snapserv.errors import ERRORS
-
+from ..display import subject
+from ..errors import ERRORS
 from .nodes import NodeName, line_of
 from .options import Endpoint, Json, connected
 from .output import exit_code, mebibytes, moment, progress_bar, show, table

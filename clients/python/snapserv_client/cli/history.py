@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import click
-from snapserv_client import recordings
-from snapserv_client.display import ago, mark
-from snapserv_client.history import Actions, describe_action
-from snapserv_client.protocol import NodeInfo
 
-from snapserv.errors import BadRequestError
-
+from .. import recordings
+from ..display import ago, mark
+from ..errors import BadRequestError
+from ..history import Actions, describe_action
+from ..protocol import NodeInfo
 from .completing import nodes
 from .data import saving
 from .nodes import NodeName, line_of

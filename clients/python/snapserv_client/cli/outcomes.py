@@ -6,10 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from snapserv_client.expansion import Best, Outcome
-from snapserv_client.figures import said
-from snapserv_client.looks import outputs_of
-
+from ..expansion import Best, Outcome
+from ..figures import said
+from ..looks import outputs_of
 from .output import table
 
 LONGEST_VALUE = 120

@@ -6,20 +6,19 @@ import re
 from typing import TYPE_CHECKING, Annotated, Any
 
 import click
-from snapserv_client.display import ago, describe, mark
-from snapserv_client.figures import said
-from snapserv_client.looks import elapsed
-from snapserv_client.protocol import NodeInfo
 
-from snapserv.errors import FrozenError, StepInterruptedError
-
+from ..display import ago, describe, mark
+from ..errors import FrozenError, StepInterruptedError
+from ..figures import said
+from ..looks import elapsed
+from ..protocol import NodeInfo
 from .completing import nodes
 from .options import Endpoint, Json, Rng, connected, pairs, parsed, rng_of
 from .output import EXIT_CTRL_C, mebibytes, progress_bar, report, show, table
 from .parameters import Argument, Option
 
 if TYPE_CHECKING:
-    from snapserv_client import Branch, Server
+    from .. import Branch, Server
 
 NodeName = Annotated[str, Argument(metavar="NODE", help="A node's name, tag or TREE/NAME.", shell_complete=nodes())]
 BranchName = Annotated[str, Argument(metavar="BRANCH", help="A live branch.", shell_complete=nodes("branch"))]
@@ -33,7 +32,7 @@ def live(server: Server, name: str) -> Branch:
     Raises:
         FrozenError: It is a snapshot.
     """
-    from snapserv_client import Branch
+    from .. import Branch
 
     node = server.node(name)
     if not isinstance(node, Branch):

@@ -1,7 +1,7 @@
 """A group of commands, each of which is loaded and built when it is asked for, and not before.
 
 A command is a function in a module, which has what it needs loaded with it. One that is run loads its own alone;
-what lists or completes commands reads their names in `snapserv.cli.contents`.
+what lists or completes commands reads their names in `snapserv_client.cli.contents`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .contents import GROUPS, TAKES_VALUES, Contents, Group
+from .contents import TAKES_VALUES, Group
 from .parameters import command_of, format_examples
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ SETTINGS = {"max_content_width": WIDEST, "help_option_names": ["-h", "--help"]}
 class Commands(Mapping[str, click.Command]):
     """Commands by name, in the order of their contents."""
 
-    def __init__(self, contents: Contents) -> None:
+    def __init__(self, group: Group) -> None:
+        contents, self._groups = group.contents, group.groups
         self.summaries = {name: said for names in contents.values() for name, said in names.items()}
         self._modules = {name: module for module, names in contents.items() for name in names}
         self._built: dict[str, click.Command] = {}
@@ -44,8 +45,8 @@ class Commands(Mapping[str, click.Command]):
         return len(self._modules)
 
     def _build(self, name: str, module: str) -> click.Command:
-        if name in GROUPS:
-            return LazyGroup(GROUPS[name], name=name, help=self.summaries[name])
+        if name in self._groups:
+            return LazyGroup(self._groups[name], name=name, help=self.summaries[name])
         return command_of(function_of(module, name), name, takes_values=name in TAKES_VALUES)
 
 
@@ -60,7 +61,7 @@ class LazyGroup(click.Group):
     def __init__(self, about: Group, **settings: Any) -> None:
         super().__init__(no_args_is_help=True, context_settings=SETTINGS, **settings)
         self.about = about
-        self._lazily = self.commands = Commands(about.contents)  # type: ignore[assignment]  # nobody adds to them
+        self._lazily = self.commands = Commands(about)  # type: ignore[assignment]  # nobody adds to them
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names, in the order of the contents."""
@@ -81,11 +82,11 @@ class LazyGroup(click.Group):
             with formatter.section(title):
                 said = [(name.ljust(widest), self._lazily.summaries[name]) for name in names]
                 formatter.write_dl(said)
-        format_examples(formatter, self.about.examples)
+        format_examples(ctx, formatter, self.about.examples)
 
 
 def function_of(module: str, name: str) -> Callable[..., Any]:
     """Return the function that a command runs."""
-    loaded = importlib.import_module(f".{module}", __package__)
+    loaded = importlib.import_module(module)
     found: Callable[..., Any] = getattr(loaded, f"{name}_", None) or getattr(loaded, name)
     return found

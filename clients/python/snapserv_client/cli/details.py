@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from snapserv_client.display import ago
-from snapserv_client.history import describe_action
-from snapserv_client.protocol import Action, NodeInfo, ShowResult
-
-import snapserv
-from snapserv.errors import SnapservError
-
+from ..display import ago
+from ..errors import SnapservError
+from ..history import describe_action
+from ..protocol import Action, NodeInfo, ShowResult
 from .nodes import NodeName, line_of
 from .options import Endpoint, Json, connected
 from .output import mebibytes, moment, plain, show, table
 
 if TYPE_CHECKING:
-    from snapserv_client import Branch, Snapshot
+    from .. import Branch, Snapshot
 
-OURS = str(Path(snapserv.__file__).parent)
+OURS = re.compile(r"/snapserv/(adapters|cell|memory|simulation)/[\w/]+\.py$")
+"""Files of the server's own that call an author's code."""
 MOST_CHILDREN = 20
 
 
@@ -127,7 +124,7 @@ def _frames(told: ShowResult) -> list[str]:
     ours = False
     for line in text.splitlines():
         if found := re.match(r'  File "(.*)", line \d+', line):
-            ours = found[1].startswith(OURS) and "/examples/" not in found[1]
+            ours = OURS.search(found[1]) is not None
         elif not line.startswith("    "):
             ours = False
         if not ours:

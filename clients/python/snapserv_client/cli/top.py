@@ -17,6 +17,7 @@ import click
 from rich.console import Group
 from rich.live import Live
 from rich.text import Text
+
 from snapserv_client.figures import space
 
 from .activity import Activity, between
@@ -26,7 +27,7 @@ from .output import EXIT_CTRL_C, counted, duration, plain, show, table
 from .parameters import Option
 
 if TYPE_CHECKING:
-    from snapserv_client import Server
+    from .. import Server
 
 LEAVING = (b"q", b"Q", b"\x1b", b"\x04", b"")
 """What the keyboard says: q, Escape alone, Ctrl-D; or that there is no keyboard any more."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from snapserv_client.endpoint import chosen_endpoint
+from ..endpoint import chosen_endpoint
 
 if TYPE_CHECKING:
-    from snapserv_client import Server
+    from .. import Server
 
 WAITS_FOR_S = 30.0
 """A server that is there may take so long to answer at first: it may be at its setup, or hang."""
@@ -20,9 +20,9 @@ def reach(endpoint: str | None) -> Server:
     Raises:
         UnreachableError: There is none, or it does not answer; says why, as far as that can be told.
     """
-    from snapserv_client import connect  # with ZeroMQ, which --help does without
-    from snapserv_client.keys import keys_for
-    from snapserv_client.probing import refuse
+    from .. import connect  # with ZeroMQ, which --help does without
+    from ..keys import keys_for
+    from ..probing import refuse
 
     chosen = chosen_endpoint(endpoint)
     greeted = refuse(chosen, keys_for(chosen, None), LOOKS_FOR_S)

@@ -17,6 +17,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import click
 
 NEGATIVE = re.compile(r"-(\d|Infinity)")
+PROGRAM = "snapserv"
 EXAMPLES = "\n\nExamples:\n"
 """What comes before the examples, which are the last of what a function says of itself."""
 KINDS: dict[Any, Any] = {str: str, int: int, float: float, bool: bool, Path: click.Path(path_type=Path)}
@@ -93,7 +94,7 @@ class Command(click.Command):
             with formatter.section("Arguments"):
                 formatter.write_dl(self._said)
         super().format_options(ctx, formatter)
-        format_examples(formatter, self.examples)
+        format_examples(ctx, formatter, self.examples)
 
 
 def command_of(function: Callable[..., Any], name: str, *, takes_values: bool = False) -> Command:
@@ -111,11 +112,12 @@ def command_of(function: Callable[..., Any], name: str, *, takes_values: bool = 
     )
 
 
-def format_examples(formatter: click.HelpFormatter, examples: Iterable[str]) -> None:
-    """Write command lines as they are: whoever copies one wants no line breaks in it."""
+def format_examples(context: click.Context, formatter: click.HelpFormatter, examples: Iterable[str]) -> None:
+    """Write command lines without line breaks, for whoever copies one, and with the name that the program has."""
+    program = context.find_root().info_name or PROGRAM
     with formatter.section("Examples"):
         for line in examples:
-            formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+            formatter.write(f"{'':{formatter.current_indent}}{program} {line.partition(' ')[2]}\n")
 
 
 def parameters_of(function: Callable[..., Any]) -> tuple[list[click.Parameter], list[tuple[str, str]]]:

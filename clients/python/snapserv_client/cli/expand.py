@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import click
-from snapserv_client.expansion import Best, Keep
 
-from snapserv.errors import BadRequestError
-
+from ..errors import BadRequestError
+from ..expansion import Best, Keep
 from .nodes import NodeName
 from .options import Endpoint, Json, Rng, connected, parsed, rng_of
 from .outcomes import outcomes_table

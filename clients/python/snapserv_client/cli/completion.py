@@ -9,15 +9,12 @@ from typing import Annotated, Literal
 import click
 from click.shell_completion import get_completion_class
 
-from snapserv.errors import BadRequestError
-
-from .app import PROGRAM
+from ..errors import BadRequestError
 from .data import saving
 from .options import Json, failing
 from .output import show
-from .parameters import Argument, Option
+from .parameters import PROGRAM, Argument, Option
 
-VARIABLE = "_SNAPSERV_COMPLETE"
 SHELLS = ("bash", "zsh", "fish")
 BEGINS = {
     "bash": '[ -r "{script}" ] && . "{script}"',
@@ -45,14 +42,16 @@ def completion(
     """
     with failing(as_json=as_json):
         chosen = shell or _of_this_user()
-        script = _script(context.find_root().command, chosen)
+        root = context.find_root()
+        program = root.info_name or PROGRAM
+        script = _script(root.command, program, chosen)
         if not install:
             if as_json:
                 show({"shell": chosen, "script": script}, as_json=True, people=lambda: script)
             else:
                 click.echo(script)  # for a shell, to the byte
             return
-        place = _place(chosen)
+        place = _place(program, chosen)
         files = [place]
         with saving(place):
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -65,11 +64,11 @@ def completion(
     show(told, as_json=as_json, people=lambda: "\n".join([*told["files"], f"next: begin another {chosen}"]))
 
 
-def _script(command: click.Command, shell: str) -> str:
+def _script(command: click.Command, program: str, shell: str) -> str:
     kind = get_completion_class(shell)
     if kind is None:
         raise BadRequestError(f"nothing is known of {shell}", hint=f"one of {', '.join(SHELLS)}")
-    return kind(command, {}, PROGRAM, VARIABLE).source()
+    return kind(command, {}, program, f"_{program}_COMPLETE".replace("-", "_").upper()).source()
 
 
 def _of_this_user() -> str:
@@ -84,12 +83,12 @@ def _of_this_user() -> str:
     return name
 
 
-def _place(shell: str) -> Path:
+def _place(program: str, shell: str) -> Path:
     if shell == "fish":
         base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-        return Path(base, "fish", "completions", f"{PROGRAM}.fish")
+        return Path(base, "fish", "completions", f"{program}.fish")
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(base, PROGRAM, f"completion.{shell}")
+    return Path(base, program, f"completion.{shell}")
 
 
 def _own_file(shell: str) -> Path:

@@ -7,16 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from snapserv.errors import BadRequestError
-
+from ..errors import BadRequestError
 from .nodes import NodeName
 from .options import Endpoint, Json, connected, failing
 from .output import progress_bar, show
 from .parameters import Argument, Option
 
 if TYPE_CHECKING:
-    from snapserv_client import Branch, Snapshot
-    from snapserv_client.export import NodeSource, TreeSource
+    from .. import Branch, Snapshot
+    from ..export import NodeSource, TreeSource
 
 
 def export(
@@ -48,7 +47,7 @@ def export(
     with _found(node, store, endpoint, as_json=as_json) as (found, tree):
         if out is None and icechunk is None:
             raise BadRequestError("there is no place to write to", hint="name OUT.zarr, --icechunk REPO, or both")
-        from snapserv_client.export import export_icechunk, export_zarr
+        from ..export import export_icechunk, export_zarr
 
         if out is not None:
             told["zarr"] = str(export_zarr(found, out, fields=field, overwrite=overwrite))
@@ -88,8 +87,8 @@ def _found(
             yield there, there
         return
     with failing(as_json=as_json):
-        from snapserv_client.export import node_of_store, tree_of_store
-        from snapserv_client.store import open_store
+        from ..export import node_of_store, tree_of_store
+        from ..store import open_store
 
         opened = open_store(store)
         yield node_of_store(opened, node), tree_of_store(opened, opened.node(node).tree)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import msgspec
-from snapserv_client.protocol import NodeInfo, StatsResult, VerbStats
+from collections.abc import Sequence
 
-from snapserv.nodes.histograms import quantile
+import msgspec
+
+from ..protocol import NodeInfo, StatsResult, VerbStats
 
 
 class VerbActivity(msgspec.Struct):
@@ -88,3 +89,21 @@ def _node(node: NodeInfo, before: int | None, seconds: float) -> NodeActivity:
     # One that was restored to an earlier moment has made fewer steps than none.
     steps_per_s = None if before is None else max(0, node.step - before) / seconds
     return NodeActivity(node.name, node.kind, node.state, node.step, steps_per_s, node.pid)
+
+
+def quantile(bounds: Sequence[float], buckets: Sequence[int], part: float) -> float:
+    """Return what the ``part`` of those counted in ``buckets`` stayed below; 0 where nothing was counted.
+
+    Within a bucket all lengths are taken to be equally likely, as Prometheus' ``histogram_quantile`` does it; of
+    what is longer than all bounds only that is known.
+    """
+    wanted = sum(buckets) * part
+    below = 0
+    for index, count in enumerate(buckets):
+        if count and below + count >= wanted:
+            if index == len(bounds):
+                return bounds[-1]
+            least = bounds[index - 1] if index else 0.0
+            return least + (bounds[index] - least) * max(0.0, wanted - below) / count
+        below += count
+    return 0.0

@@ -11,20 +11,19 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import click
-from snapserv_client.display import describe
-from snapserv_client.figures import space
-from snapserv_client.looks import parts_of
-from snapserv_client.protocol import Event
 
-from snapserv.errors import UnsavedError
-from snapserv.machine.terminal import pictured
-
+from ..display import describe
+from ..errors import UnsavedError
+from ..figures import space
+from ..looks import parts_of
+from ..protocol import Event
+from ..terminal import pictured
 from .options import Endpoint, Json, connected
 from .output import EXIT_CTRL_C, counted, duration, exit_code, plain, show, table
 from .parameters import Argument, Option
 
 if TYPE_CHECKING:
-    from snapserv_client import Server
+    from .. import Server
 
 END_WITHIN_S = 20.0
 ITEMS = ("- ", "* ", "+ ", ">>> ", "| ")
@@ -146,7 +145,7 @@ def _process_of(server: Server) -> Iterator[int | None]:
         return
     try:
         process = os.pidfd_open(server.hello.pid)
-    except OSError:  # of another container, or hidden
+    except (OSError, AttributeError):  # of another container, or hidden; or no Linux here
         yield None
         return
     try:

@@ -1,4 +1,4 @@
-"""What people see: the two consoles, and tables. With rich, which JSON does without: see `snapserv.cli.output`."""
+"""What people see: the two consoles, and tables. With rich, which JSON does without: see `output`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from snapserv.machine.terminal import pictured
-
+from ..terminal import pictured
 from .legible import in_ascii
 
 SHORTEST_NAME = 12

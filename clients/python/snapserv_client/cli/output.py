@@ -1,7 +1,7 @@
 """What commands print: one JSON document with ``--json``, tables and trees for people otherwise.
 
-Results go to stdout, everything else to stderr. What people see is drawn by `snapserv.cli.console`, which is loaded
-where there is something to draw; and numpy is, where there is an array.
+Results go to stdout, everything else to stderr. What people see is drawn by `snapserv_client.cli.console`,
+which is loaded where there is something to draw; and numpy is, where there is an array.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from snapserv_client import figures
-
-from snapserv.errors import SnapservError, SnapservWarning
+from .. import figures
+from ..errors import SnapservError, SnapservWarning
 
 if TYPE_CHECKING:
     from .console import PlainTable

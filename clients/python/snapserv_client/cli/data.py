@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import click
-from snapserv_client import figures
-from snapserv_client.display import by_how_much, where
-from snapserv_client.protocol import DiffResult
 
-from snapserv.errors import BadRequestError
-
+from .. import figures
+from ..display import by_how_much, where
+from ..errors import BadRequestError
+from ..protocol import DiffResult
 from .completing import nodes
 from .nodes import BranchName, NodeName, live
 from .options import Endpoint, Json, connected, region_of, value_of
