@@ -51,7 +51,7 @@ def ps(as_json: Json = False) -> None:
 
         if not found:
             return "no server: start one with snapserv serve MODULE:CLASS"
-        rows = table("name", "endpoint", ">pid", "state", "serves", ">up", ">nodes", ">MiB")
+        rows = table("~name", "~endpoint", ">pid", "state", "serves", ">up", ">nodes", ">MiB")
         for each in found:
             nodes = "" if each.snapshots is None else f"{each.snapshots + (each.branches or 0):,}"
             rows.add_row(

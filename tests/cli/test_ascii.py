@@ -53,7 +53,7 @@ def test_every_command_speaks_ascii(
         assert text.strip()
     tree = said("tree", **encoding)[1].splitlines()
     assert tree[1].startswith("* root - step 0")
-    assert tree[2].startswith(("|- ", "`- "))
+    assert tree[2].startswith(("* s - step 2", "|- ", "`- "))
 
 
 @pytest.mark.parametrize("command", [name for names in COMMANDS.values() for name in names])

@@ -109,7 +109,7 @@ def verify(
 
 def _lineage(entries: list[NodeInfo]) -> Any:
     """Return a table of a node's past, the oldest first: a straight line, however often it was branched."""
-    rows = table("", "node", ">step", "since", "message")
+    rows = table("", "~node", ">step", "since", "message")
     for node in entries:
         rows.add_row(mark(node), " ".join([node.name, *(f"#{tag}" for tag in node.tags)]), f"{node.step:,}",
                      ago(node.created), node.message)  # fmt: skip
