@@ -13,7 +13,8 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .simulation.base import Field, Simulation, exported
+    from .simulation.base import Simulation, exported
+    from .simulation.fields import Field
 
 
 def _compiled(folder: str) -> bool:

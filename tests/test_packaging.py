@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -112,3 +113,6 @@ def test_the_client_alone_needs_no_server_package(wheels: Path, tmp_path: Path) 
         "else:\n    raise SystemExit('it was served')"
     )
     subprocess.run([python, "-P", "-c", missing], cwd=tmp_path, env=ALONE, check=True)
+    words = [python.with_name("snapserv-client"), "tree", "--json", "-e", f"ipc://{tmp_path}/s.sock"]
+    ran = subprocess.run(words, cwd=tmp_path, env=ALONE, capture_output=True, text=True, check=False)
+    assert (ran.returncode, json.loads(ran.stdout)["error"]["code"]) == (3, "unreachable")

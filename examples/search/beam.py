@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from snapserv_client import Server, Snapshot, local
+from snapserv_client import Server, Snapshot, local, number
 
 SIZE = 256
 DECISIONS = 10
@@ -54,7 +54,7 @@ def inputs(lines: Sequence[Line]) -> dict[str, Any]:
 def look_ahead(snapshot: Snapshot, lines: Sequence[Line], ahead: int) -> list[float]:
     """Return what will have burnt, for each line that could be cleared now."""
     plans = [[inputs([line]), *[inputs([])] * ahead] for line in lines]
-    return [float(outcome["burnt_ha"]) for outcome in snapshot.expand(plans, steps=HOLD, read=["burnt_ha"])]
+    return [number(outcome["burnt_ha"]) for outcome in snapshot.expand(plans, steps=HOLD, read=["burnt_ha"])]
 
 
 def beam(start: Snapshot, width: int, ahead: int) -> tuple[Plan, int]:
@@ -75,6 +75,7 @@ def beam(start: Snapshot, width: int, ahead: int) -> tuple[Plan, int]:
             index, line = distinct[burnt]
             _, snapshot, plan = kept[index]
             (outcome,) = snapshot.expand([inputs([line])], steps=HOLD, keep="all", keep_as="snapshot")
+            assert outcome.node is not None, outcome.error
             best.append((burnt, outcome.node, [*plan, line]))
         for _, snapshot, plan in kept:
             if plan:
@@ -92,7 +93,7 @@ def burn(start: Snapshot, plan: Plan) -> float:
         branch.step(HOLD, inputs=inputs([line]))
     result = branch.step(HORIZON - HOLD * len(plan), inputs=inputs([]))
     branch.drop()
-    return float(result.outputs["burnt_ha"])
+    return number(result.outputs["burnt_ha"])
 
 
 def fires(server: Server, seeds: Sequence[int], width: int, say: Callable[[str], None]) -> dict[str, list[float]]:

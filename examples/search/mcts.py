@@ -17,7 +17,7 @@ import random
 import time
 from dataclasses import dataclass, field
 
-from snapserv_client import Branch, Server, Snapshot, local
+from snapserv_client import Branch, Server, Snapshot, local, number
 
 ACTIONS = range(4)
 HOLD = 6
@@ -69,7 +69,7 @@ class Search:
             inputs = [[{"action": action} for action in plan] for plan in plans]
             outcomes = root.expand(inputs, steps=HOLD, sum=["reward"])
             for (_, nodes), plan, outcome in zip(paths, plans, outcomes, strict=True):
-                found = earned + outcome["reward"]
+                found = earned + number(outcome["reward"])
                 for node in nodes:
                     node.total += found
                 if found > self.planned or not self.plan:
@@ -129,7 +129,7 @@ def episode(main: Branch, seed: int, policy: str, evaluations: int) -> tuple[flo
             here = main.snapshot()
             if policy == "greedy":
                 outcomes = here.expand([{"action": each} for each in ACTIONS], steps=HOLD, sum=["reward"])
-                action = max(ACTIONS, key=lambda each: float(outcomes[each]["reward"]))
+                action = max(ACTIONS, key=lambda each: number(outcomes[each]["reward"]))
                 tried += len(ACTIONS)
             else:
                 action = search.choose(here, reward, evaluations)
@@ -137,7 +137,7 @@ def episode(main: Branch, seed: int, policy: str, evaluations: int) -> tuple[flo
             here.drop()
         for _ in range(HOLD):
             result = main.step(action=action)
-            reward += result.outputs["reward"]
+            reward += number(result.outputs["reward"])
             if result.outputs["terminated"] or result.outputs["truncated"]:
                 return reward, tried
 

@@ -18,11 +18,14 @@ import dm_env  # type: ignore[import-untyped,import-not-found,unused-ignore]
 import msgspec
 import numpy as np
 from dm_env import specs
+from snapserv_client.plain import Value
 
 from snapserv.errors import BadRequestError, NotFoundError, UnsupportedError
 from snapserv.simulation.base import Simulation, exported
 
+from . import opengl
 from .forwarding import Forwarding, Wrapping
+from .schemes import unusable
 from .wrapping import found, sendable
 
 
@@ -44,6 +47,8 @@ def adapt(rest: str) -> type[Simulation]:
         raise UnsupportedError(
             f"dm:{rest} needs dm_control, which is not installed", hint="pip install 'snapserv[dm]'"
         ) from cause
+    except Exception as cause:
+        raise unusable(f"dm:{rest}", "dm_control", cause) from cause
     known = [f"{domain}/{task}" for domain, task in suite.ALL_TASKS]
     if rest not in known:
         close = difflib.get_close_matches(rest, known, n=3)
@@ -60,10 +65,10 @@ class DmSimulation(Forwarding):
     class Inputs(msgspec.Struct):
         """A value of the action's spec; what is an array there may be a list. Attributes are ``set`` before."""
 
-        action: Any = None
-        set: dict[str, Any] | None = None
+        action: Value = None
+        set: dict[str, Value] | None = None
 
-    def step(self, inputs: Inputs) -> dict[str, Any]:
+    def step(self, inputs: Inputs) -> dict[str, Value]:
         """Do an action.
 
         Raises:
@@ -74,17 +79,17 @@ class DmSimulation(Forwarding):
         return self._take(self.env.step(action))
 
     @exported
-    def reset(self) -> dict[str, Any]:
+    def reset(self) -> dict[str, Value]:
         """Begin an episode; return its first step."""
         return self._take(self.env.reset())
 
     @exported
-    def observe(self) -> dict[str, Any]:
+    def observe(self) -> dict[str, Value]:
         """Return what the last step or reset put out."""
         return self.last
 
     @exported
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Value]:
         """Return what is known of observations, actions, rewards and discounts."""
         return {
             "observation": _said(self.env.observation_spec()),
@@ -94,38 +99,36 @@ class DmSimulation(Forwarding):
         }
 
     @exported
-    def render(self, height: int = 240, width: int = 320, camera: int = -1) -> Any:
+    def render(self, height: int = 240, width: int = 320, camera: int = -1) -> Value:
         """Return a frame, uint8, shape (height, width, 3).
 
         Raises:
-            BadRequestError: The environment has no physics that draws, or this machine has no OpenGL.
+            BadRequestError: The environment has no physics that draws, or no such camera.
+            UnsupportedError: This machine has no OpenGL.
         """
         draw = getattr(getattr(self.env, "physics", None), "render", None)
         if not callable(draw):
             raise BadRequestError("the environment renders nothing")
-        try:
-            return draw(height, width, camera_id=camera)
-        except (ImportError, RuntimeError, AttributeError) as cause:
-            raise BadRequestError(
-                f"it cannot be drawn here: {cause}", hint="set MUJOCO_GL=egl or osmesa for the server"
-            ) from cause
+        with opengl.drawing():
+            frame: Value = draw(height, width, camera_id=camera)
+        return frame
 
     @exported
-    def random_action(self) -> dict[str, Any]:
+    def random_action(self) -> dict[str, Value]:
         """Return an action by chance, within its bounds: a policy for rollouts."""
         return {"action": _drawn(self.env.action_spec(), self.rng)}
 
-    def example_inputs(self) -> dict[str, Any]:
+    def example_inputs(self) -> dict[str, Value]:
         """Return an action by chance."""
         return self.random_action()
 
     @property
-    def authors(self) -> Any:
+    def authors(self) -> object:
         """The environment."""
         return self.env
 
     @property
-    def holders(self) -> Sequence[Any]:
+    def holders(self) -> Sequence[object]:
         """The environment, then its task and its physics, where it has these."""
         more = (getattr(self.env, name, None) for name in ("task", "physics"))
         return [self.env, *(each for each in more if each is not None)]
@@ -154,8 +157,8 @@ class SuiteEnvironment(DmSimulation):
 
     def setup(
         self,
-        task: dict[str, Any] = {},  # noqa: B006 - it is read only, and clients are told it
-        environment: dict[str, Any] = {},  # noqa: B006
+        task: dict[str, Value] = {},  # noqa: B006 - it is read only, and clients are told it
+        environment: dict[str, Value] = {},  # noqa: B006
         seed: Annotated[int, msgspec.Meta(ge=0)] = 0,
     ) -> None:
         """Make the environment, and begin its first episode.
@@ -179,7 +182,7 @@ class SuiteEnvironment(DmSimulation):
 class MadeEnvironment(DmSimulation, Wrapping):
     """An environment that somebody's class or function makes."""
 
-    def setup(self, **params: Any) -> None:
+    def setup(self, **params: Value) -> None:
         """Make the environment, and begin its first episode."""
         self.env = self.model = self.make(**params)
         self._begin()

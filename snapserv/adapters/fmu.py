@@ -19,6 +19,7 @@ import fmpy  # type: ignore[import-untyped,import-not-found,unused-ignore]
 import msgspec
 import numpy as np
 from fmpy import simulation as fmi
+from snapserv_client.plain import Value
 
 from snapserv.errors import BadRequestError, NotFoundError, SimulationError
 from snapserv.simulation.base import Simulation, exported
@@ -95,7 +96,7 @@ class FMUSimulation(Simulation):
         if left:
             raise BadRequestError(f"{', '.join(left)} cannot be set at the start", hint="they are computed")
 
-    def step(self, inputs: Any) -> dict[str, Any]:
+    def step(self, inputs: msgspec.Struct) -> dict[str, Value]:
         """Set inputs and what is to be set besides, then do a communication step.
 
         Raises:
@@ -116,24 +117,25 @@ class FMUSimulation(Simulation):
         return self.outputs()
 
     @exported
-    def outputs(self) -> dict[str, Any]:
+    def outputs(self) -> dict[str, Value]:
         """Return the time, and every output."""
         named = {name: self._value(each) for name, each in self.variables.items() if each.causality == "output"}
         return {**named, "time": self.time}
 
     @exported
-    def get(self, name: str) -> Any:
+    def get(self, name: str) -> Value:
         """Return the value of a variable."""
-        return self._value(self._variable(name))
+        found: Value = self._value(self._variable(name))
+        return found
 
     @exported
-    def set(self, name: str, value: Any) -> Any:
+    def set(self, name: str, value: Value) -> Value:
         """Set an input or a tunable parameter; return what it is then."""
         self._put({name: self._fitting(name, value)})
         return self.get(name)
 
     @exported
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Value]:
         """Return every variable: what it is, its type, unit and start value."""
         return {
             name: sendable(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
+from snapserv_client.plain import Value
 
 from snapserv.errors import BadRequestError
 from snapserv.simulation.base import Simulation, exported
@@ -29,7 +30,7 @@ class Forwarding(Simulation):
     """
 
     @property
-    def holders(self) -> Sequence[Any]:
+    def holders(self) -> Sequence[object]:
         """The objects that may have an attribute of a name, the first of them first."""
         return [self.authors]
 
@@ -44,17 +45,19 @@ class Forwarding(Simulation):
             self.__class__ = type(kind.__name__, (kind,), {**forwarded, "__doc__": kind.__doc__})
 
     @exported
-    def get(self, name: str) -> Any:
+    def get(self, name: str) -> Value:
         """Return an attribute; a name may lead further, through keys and places: ``lakes.0.depth``."""
-        return attribute(self.holders, name)
+        found: Value = attribute(self.holders, name)
+        return found
 
     @exported
-    def set(self, name: str, value: Any) -> Any:
+    def set(self, name: str, value: Value) -> Value:
         """Set an attribute that is there to a value of its kind, and return what it is then."""
         self.put(self.prepare_settings({name: value}))
-        return attribute(self.holders, name)
+        found: Value = attribute(self.holders, name)
+        return found
 
-    def prepare_settings(self, values: Mapping[str, Any] | None) -> list[Setting]:
+    def prepare_settings(self, values: Mapping[str, Value] | None) -> list[Setting]:
         """Return what sets attributes, all of which fit; nothing has happened yet.
 
         Raises:
@@ -103,19 +106,19 @@ class Wrapping(Forwarding):
     """How many of the factory's first parameters the adapter supplies."""
     model: Any
 
-    def setup(self, **params: Any) -> None:
+    def setup(self, **params: Value) -> None:
         """Make the model."""
         sdl.play_nothing()
         self.model = self.make(**params)
         self.export()
-        sdl.end_threads()
+        sdl.let_go()
 
     def make(self, **params: Any) -> Any:
         """Return the model."""
         return type(self).factory(**params)
 
     @property
-    def authors(self) -> Any:
+    def authors(self) -> object:
         """The model."""
         return self.model
 
@@ -146,7 +149,7 @@ class Stepping(Wrapping):
         if not self.takes_set:
             self.put(self.prepare_settings(arguments.pop(SET)))
         result = getattr(self.model, self.stepping)(**arguments)
-        sdl.end_threads()
+        sdl.let_go()
         return result
 
 
@@ -180,7 +183,7 @@ def _forwarded(kind: type, adapter: type[Forwarding], name: str) -> Any:
 
     def forward(self: Forwarding, *args: Any, **kwargs: Any) -> Any:
         result = sendable(getattr(self.authors, name)(*args, **kwargs))
-        sdl.end_threads()
+        sdl.let_go()
         return result
 
     forward.__name__ = name

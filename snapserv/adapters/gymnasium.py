@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Annotated, Any, ClassVar
 
 import gymnasium
 import msgspec
 import numpy as np
 from gymnasium.utils import seeding
+from snapserv_client.plain import Value
 from snapserv_client.spaces import action_from_wire, space_to_wire, value_to_wire
 
-from snapserv.errors import BadRequestError, NotFoundError, SimulationError, SnapservError
+from snapserv.errors import BadRequestError, NotFoundError, SimulationError, SnapservError, UnsupportedError
 from snapserv.simulation.base import Simulation, exported
+from snapserv.simulation.blame import lacking
 
-from . import sdl
+from . import opengl, sdl
 from .forwarding import Forwarding
 from .wrapping import sendable
 
@@ -46,13 +49,13 @@ class GymSimulation(Forwarding):
     class Inputs(msgspec.Struct):
         """A value of the action space; what is an array there may be a list. Attributes are ``set`` before."""
 
-        action: Any = None
-        set: dict[str, Any] | None = None
+        action: Value = None
+        set: dict[str, Value] | None = None
 
     def setup(
         self,
         env_id: str = "",
-        kwargs: dict[str, Any] = {},  # noqa: B006 - it is read only, and clients are told it
+        kwargs: dict[str, Value] = {},  # noqa: B006 - it is read only, and clients are told it
         wrappers: list[Wrapper] = [],  # noqa: B006
         seed: Annotated[int, msgspec.Meta(ge=0)] = 0,
     ) -> None:
@@ -78,6 +81,7 @@ class GymSimulation(Forwarding):
         Raises:
             NotFoundError: None of that id is registered; close matches are named.
             BadRequestError: No id, arguments that it does not take, or a client that names a module.
+            UnsupportedError: It needs a package that is not installed.
         """
         if ":" in env_id and env_id != self.served:
             raise BadRequestError(
@@ -90,19 +94,19 @@ class GymSimulation(Forwarding):
         try:
             return gymnasium.make(chosen, **kwargs)
         except gymnasium.error.DependencyNotInstalled as cause:
-            raise BadRequestError(f"{chosen} needs more: {cause}", hint="install what it names") from cause
+            raise UnsupportedError(f"{chosen} needs more: {cause}", hint="install what it names") from cause
         except ModuleNotFoundError as cause:
             if chosen.startswith(f"{cause.name}:"):
                 raise NotFoundError(
                     f"no module called {cause.name!r}", hint="run in the folder that holds it"
                 ) from cause
-            raise BadRequestError(f"{chosen} needs more: {cause}", hint="install what it names") from cause
+            raise UnsupportedError(f"{chosen} needs more: {cause}", hint=lacking(cause)) from cause
         except (gymnasium.error.UnregisteredEnv, gymnasium.error.DeprecatedEnv) as cause:
             raise NotFoundError(f"no environment {chosen!r}: {cause}", hint=_close_to(chosen)) from cause
         except (TypeError, ValueError, LookupError, AssertionError, gymnasium.error.Error) as cause:
             raise BadRequestError(f"{chosen}: {type(cause).__name__}: {cause}", hint="see kwargs") from cause
 
-    def step(self, inputs: Inputs) -> dict[str, Any]:
+    def step(self, inputs: Inputs) -> dict[str, Value]:
         """Do an action.
 
         Raises:
@@ -119,11 +123,11 @@ class GymSimulation(Forwarding):
             "truncated": bool(truncated),
             "info": sendable(info),
         }
-        sdl.end_threads()
+        sdl.let_go()
         return self.last
 
     @exported
-    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> dict[str, Any]:
+    def reset(self, seed: int | None = None, options: dict[str, Value] | None = None) -> dict[str, Value]:
         """Begin an episode; return its first observation and info.
 
         Raises:
@@ -135,21 +139,22 @@ class GymSimulation(Forwarding):
         if seed is not None and callable(getattr(engine, "set_initial_seeds", None)):
             engine.set_initial_seeds(core=seed, disp=seed, reseed=False)  # of NLE, whose reset takes none
         observation, info = self.env.reset(seed=seed, options=options)
+        self._seed_new_spaces()
         self.finished = False
         self.last = {
             "observation": self._seen(observation),
             "info": sendable(info),
         }
-        sdl.end_threads()
+        sdl.let_go()
         return self.last
 
     @exported
-    def observe(self) -> dict[str, Any]:
+    def observe(self) -> dict[str, Value]:
         """Return what the last step or reset put out."""
         return self.last
 
     @exported
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Value]:
         """Return the spaces, the metadata and the id."""
         return {
             "observation_space": space_to_wire(self.env.observation_space),
@@ -157,47 +162,51 @@ class GymSimulation(Forwarding):
             "metadata": sendable(dict(self.env.metadata)),
             "render_mode": self.env.render_mode or self._frames(),
             "env_id": self.env.spec.id if self.env.spec is not None else "",
+            "spec": self._told_of_spec(),
         }
 
     @exported
-    def render(self) -> Any:
+    def render(self) -> Value:
         """Return a frame, uint8, shape (height, width, 3); or what else the environment renders.
 
         Raises:
-            BadRequestError: It renders nothing, or what it needs to is not installed.
+            BadRequestError: It renders nothing.
+            UnsupportedError: What it needs is not installed: a package, or OpenGL.
         """
         plain = self.env.unwrapped
         mode = plain.render_mode
         try:
             # Only for this frame: where they are told to draw, some take much longer for each step.
             plain.render_mode = mode or self._frames()
-            frame = self.env.render()
+            with opengl.drawing() if hasattr(plain, "mujoco_renderer") else nullcontext():
+                frame: Any = self.env.render()
         except gymnasium.error.DependencyNotInstalled as cause:
-            raise BadRequestError(f"to render, it needs more: {cause}", hint="install what it names") from cause
+            raise UnsupportedError(f"to render, it needs more: {cause}", hint="install what it names") from cause
         finally:
             plain.render_mode = mode
         if frame is None:
             raise BadRequestError("the environment renders nothing so", hint='set kwargs to {"render_mode": …}')
-        sdl.end_threads()
-        return frame
+        sdl.let_go()
+        drawn: Value = frame
+        return drawn
 
     @exported
-    def random_action(self) -> dict[str, Any]:
+    def random_action(self) -> dict[str, Value]:
         """Return inputs with an action by chance: a policy for rollouts."""
         space = self.env.action_space
         return {"action": value_to_wire(space, space.sample())}
 
-    def example_inputs(self) -> dict[str, Any]:
+    def example_inputs(self) -> dict[str, Value]:
         """Return inputs with an action by chance."""
         return self.random_action()
 
     @property
-    def authors(self) -> Any:
+    def authors(self) -> object:
         """The environment, without its wrappers."""
         return self.env.unwrapped
 
     @property
-    def holders(self) -> Sequence[Any]:
+    def holders(self) -> Sequence[object]:
         """The environment, then its wrappers, the innermost first."""
         layers = [self.env]
         while isinstance(layers[-1], gymnasium.Wrapper):
@@ -224,6 +233,14 @@ class GymSimulation(Forwarding):
             missed.append("which actions ALE repeats: it takes a seed only when an episode begins")
         return names, missed
 
+    def _told_of_spec(self) -> dict[str, Value]:
+        """Return what Gymnasium knows of the environment as it is wrapped, and has no other place for."""
+        spec = self.env.spec
+        if spec is None:
+            return {}
+        names = ("reward_threshold", "nondeterministic", "max_episode_steps")
+        return {name: sendable(getattr(spec, name)) for name in names}
+
     def _seen(self, observation: Any) -> Any:
         try:
             return value_to_wire(self.env.observation_space, observation)
@@ -235,14 +252,18 @@ class GymSimulation(Forwarding):
 
         Gymnasium draws a seed for a space when it is first asked for a value: another in every branch.
         """
-        env = self.env
-        while True:
-            for space in (env.action_space, env.observation_space):
-                if anew or space._np_random is None:
-                    space.seed(seed)
-            if not isinstance(env, gymnasium.Wrapper):
-                return
-            env = env.env
+        for space in self._spaces():
+            if anew or space._np_random is None:
+                space.seed(seed)
+
+    def _seed_new_spaces(self) -> None:
+        """Seed the spaces that a reset has made: some environments make theirs in each."""
+        if any(space._np_random is None for space in self._spaces()):
+            self._seed_spaces(int(self.rng.integers(1 << 31)), anew=False)
+
+    def _spaces(self) -> list[gymnasium.Space[Any]]:
+        layers: list[Any] = [*self.holders]
+        return [space for env in layers for space in (env.action_space, env.observation_space)]
 
     def _frames(self) -> str | None:
         return "rgb_array" if "rgb_array" in self.env.metadata.get("render_modes", ()) else None

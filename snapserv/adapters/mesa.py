@@ -6,10 +6,10 @@ Parameters of the model's ``step`` are the inputs.
 from __future__ import annotations
 
 import inspect
-from typing import Any
 
 import mesa  # type: ignore[import-untyped]
 import msgspec
+from snapserv_client.plain import Value
 
 from snapserv.errors import BadRequestError
 from snapserv.simulation.base import Simulation, exported
@@ -37,7 +37,7 @@ def adapt(rest: str) -> type[Simulation]:
 class MesaSimulation(Stepping):
     """A model of Mesa."""
 
-    def step(self, inputs: msgspec.Struct) -> dict[str, Any]:
+    def step(self, inputs: msgspec.Struct) -> dict[str, Value]:
         """Let the model step."""
         self.advance(inputs)
         return self.outputs()
@@ -48,18 +48,18 @@ class MesaSimulation(Stepping):
         return not self.model.running
 
     @exported
-    def outputs(self) -> dict[str, Any]:
+    def outputs(self) -> dict[str, Value]:
         """Return the number of steps and of agents, and what the data collector has reported last."""
         last = {name: values[-1] for name, values in self.collected().items() if values}
         return {**last, "steps": int(self.model.steps), "agents": len(self.model.agents)}
 
     @exported
-    def collected(self) -> dict[str, list[Any]]:
+    def collected(self) -> dict[str, list[Value]]:
         """Return all that the data collector has reported of the model, by name."""
         collector = getattr(self.model, "datacollector", None)
         return {} if collector is None else sendable(dict(collector.model_vars))
 
     @exported
-    def agents(self, name: str) -> list[Any]:
+    def agents(self, name: str) -> list[Value]:
         """Return an attribute of every agent, in order."""
         return [attribute([agent], name) for agent in self.model.agents]

@@ -15,10 +15,12 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 import mujoco  # type: ignore[import-untyped,import-not-found,unused-ignore]
 import numpy as np
+from snapserv_client.plain import Value
 
 from snapserv.errors import BadRequestError, NotFoundError, SimulationError
 from snapserv.simulation.base import Simulation, exported
 
+from . import opengl
 from .forwarding import Forwarding
 
 _UNSTABLE = ("mjWARN_BADQPOS", "mjWARN_BADQVEL", "mjWARN_BADQACC")
@@ -48,8 +50,8 @@ class MujocoSimulation(Forwarding):
     class Inputs(msgspec.Struct):
         """Controls of all actuators, which stay what they were without any. Attributes are ``set`` before."""
 
-        ctrl: list[float] | Any = None
-        set: dict[str, Any] | None = None
+        ctrl: list[float] | Value = None
+        set: dict[str, Value] | None = None
 
     def setup(self, keyframe: str = "", timestep: Annotated[float, msgspec.Meta(ge=0)] = 0.0) -> None:
         """Load the model.
@@ -66,10 +68,11 @@ class MujocoSimulation(Forwarding):
         if timestep:
             self.model.opt.timestep = timestep
         self.data = mujoco.MjData(self.model)
+        self._renderer: Any = None
         self.chance = self.rng  # there from the beginning, so that branches have streams of their own
         self.reset(keyframe)
 
-    def step(self, inputs: Inputs) -> dict[str, Any]:
+    def step(self, inputs: Inputs) -> dict[str, Value]:
         """Advance by the model's time step.
 
         Raises:
@@ -86,7 +89,7 @@ class MujocoSimulation(Forwarding):
         return self.outputs()
 
     @exported
-    def outputs(self) -> dict[str, Any]:
+    def outputs(self) -> dict[str, Value]:
         """Return the time, positions, velocities, activations, and what each sensor says, by its name.
 
         A sensor says what was so when the step began, as MuJoCo has it.
@@ -104,7 +107,7 @@ class MujocoSimulation(Forwarding):
         }
 
     @exported
-    def reset(self, keyframe: str = "") -> dict[str, Any]:
+    def reset(self, keyframe: str = "") -> dict[str, Value]:
         """Begin anew, at a keyframe of the model's or its default state; return the outputs there.
 
         Raises:
@@ -122,24 +125,39 @@ class MujocoSimulation(Forwarding):
         return self.outputs()
 
     @exported
-    def random_action(self) -> dict[str, Any]:
+    def render(self, height: int = 240, width: int = 320, camera: int | str = -1) -> Value:
+        """Return a frame, uint8, shape (height, width, 3), of a camera by number or name; a free one by default.
+
+        Raises:
+            BadRequestError: There is no such camera, or the model's ``offwidth`` and ``offheight`` are smaller.
+            UnsupportedError: This machine has no OpenGL.
+        """
+        with opengl.drawing():
+            if self._renderer is None or (self._renderer.height, self._renderer.width) != (height, width):
+                self._renderer = mujoco.Renderer(self.model, height, width)
+            self._renderer.update_scene(self.data, camera)
+            frame: Value = self._renderer.render()
+            return frame
+
+    @exported
+    def random_action(self) -> dict[str, Value]:
         """Return controls by chance, each within its range or, without one, of a normal distribution."""
         limited = self.model.actuator_ctrllimited.astype(bool)
         low, high = self.model.actuator_ctrlrange.T
         drawn = np.where(limited, self.chance.uniform(low, high), self.chance.standard_normal(self.model.nu))
         return {"ctrl": drawn.tolist()}
 
-    def example_inputs(self) -> dict[str, Any]:
+    def example_inputs(self) -> dict[str, Value]:
         """Return controls by chance."""
         return self.random_action()
 
     @property
-    def authors(self) -> Any:
+    def authors(self) -> object:
         """The state."""
         return self.data
 
     @property
-    def holders(self) -> Sequence[Any]:
+    def holders(self) -> Sequence[object]:
         """The state, then the model."""
         return [self.data, self.model]
 

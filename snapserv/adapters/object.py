@@ -1,7 +1,7 @@
 """Any Python object: ``object:MODULE:CLASS``, or ``object:MODULE:CLASS.METHOD`` where it steps by another name.
 
 Parameters of the class are setup's, and parameters of the method are the inputs of a step. What the method returns
-are the outputs. An object that has a true ``finished`` or ``done`` is stepped no further.
+are the outputs. An object whose ``finished`` or ``done`` is ``True`` is stepped no further.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+import numpy as np
+from snapserv_client.plain import Value
 
 from snapserv.errors import BadRequestError, SimulationError
 from snapserv.simulation.base import Simulation
@@ -53,7 +55,7 @@ def adapt(rest: str) -> type[Simulation]:
 class ObjectSimulation(Stepping):
     """An object with a method that steps it."""
 
-    def step(self, inputs: msgspec.Struct) -> Mapping[str, Any] | None:
+    def step(self, inputs: msgspec.Struct) -> Mapping[str, Value] | None:
         """Call its method."""
         result = self.advance(inputs)
         if result is None:
@@ -65,11 +67,11 @@ class ObjectSimulation(Stepping):
 
     @property
     def finished(self) -> bool:  # type: ignore[override]  # the object says so, and nobody sets it
-        """Whether the object is ``finished`` or ``done``."""
+        """Whether the object is ``finished`` or ``done``, as a bool says."""
         for name in ("finished", "done"):
             if inspect.getattr_static(self.model, name, None) is not None:
                 over = getattr(self.model, name)
-                if not callable(over) and over:
+                if isinstance(over, bool | np.bool_) and over:  # and no number or list of what is done
                     return True
         return False
 

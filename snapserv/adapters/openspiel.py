@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 import numpy as np
 import pyspiel  # type: ignore[import-untyped,import-not-found,unused-ignore]
+from snapserv_client.plain import Value
 
 from snapserv.errors import BadRequestError, NotFoundError
 from snapserv.simulation.base import Simulation, exported
@@ -49,7 +50,7 @@ class OpenSpielSimulation(Simulation):
     class Inputs(msgspec.Struct):
         """An action, by its number or by its name; where all players move at once, one of each."""
 
-        action: Any = None
+        action: Value = None
 
     def setup(self, seed: Annotated[int, msgspec.Meta(ge=0)] = 0) -> None:
         """Begin a game.
@@ -61,7 +62,7 @@ class OpenSpielSimulation(Simulation):
         self.chance = self.rng  # there from the beginning, so that branches have streams of their own
         self.reset()
 
-    def step(self, inputs: Inputs) -> dict[str, Any]:
+    def step(self, inputs: Inputs) -> dict[str, Value]:
         """Make a move, and have chance make its own.
 
         Raises:
@@ -75,14 +76,14 @@ class OpenSpielSimulation(Simulation):
         return self.outputs()
 
     @exported
-    def reset(self) -> dict[str, Any]:
+    def reset(self) -> dict[str, Value]:
         """Begin another game; return the outputs at its beginning."""
         self.state = self.game.new_initial_state()
         self._let_chance_move()
         return self.outputs()
 
     @exported
-    def outputs(self) -> dict[str, Any]:
+    def outputs(self) -> dict[str, Value]:
         """Return whose move it is, which are legal, the rewards of the last move and the returns, and the board."""
         over = self.state.is_terminal()
         return {
@@ -95,7 +96,7 @@ class OpenSpielSimulation(Simulation):
         }
 
     @exported
-    def observe(self, player: int) -> dict[str, Any]:
+    def observe(self, player: int) -> dict[str, Value]:
         """Return what a player sees: its tensors and texts, those that the game provides.
 
         Raises:
@@ -103,7 +104,8 @@ class OpenSpielSimulation(Simulation):
         """
         if not 0 <= player < self.game.num_players():
             raise BadRequestError(f"player {player}", hint=f"players are 0 to {self.game.num_players() - 1}")
-        kind, state, seen = self.game.get_type(), self.state, {}
+        kind, state = self.game.get_type(), self.state
+        seen: dict[str, Value] = {}
         if kind.provides_observation_tensor:
             shape = self.game.observation_tensor_shape()
             seen["observation"] = np.array(state.observation_tensor(player), np.float32).reshape(shape)
@@ -125,7 +127,7 @@ class OpenSpielSimulation(Simulation):
         return {self.state.action_to_string(player, each): each for each in self.state.legal_actions(player)}
 
     @exported
-    def random_action(self) -> dict[str, Any]:
+    def random_action(self) -> dict[str, Value]:
         """Return a legal move by chance: a policy for rollouts.
 
         Raises:
@@ -137,7 +139,7 @@ class OpenSpielSimulation(Simulation):
             return {"action": [int(self.chance.choice(each)) for each in self._every_legal()]}
         return {"action": int(self.chance.choice(self.state.legal_actions()))}
 
-    def example_inputs(self) -> dict[str, Any]:
+    def example_inputs(self) -> dict[str, Value]:
         """Return a legal move by chance."""
         return self.random_action()
 

@@ -20,10 +20,12 @@ import gymnasium
 import msgspec
 import numpy as np
 import pettingzoo  # type: ignore[import-untyped,import-not-found,unused-ignore]
+from snapserv_client.plain import Value
 from snapserv_client.spaces import action_from_wire, space_to_wire, value_to_wire
 
-from snapserv.errors import BadRequestError, NotFoundError, SimulationError
+from snapserv.errors import BadRequestError, NotFoundError, SimulationError, UnsupportedError
 from snapserv.simulation.base import Simulation, exported
+from snapserv.simulation.blame import lacking
 
 from . import sdl
 from .forwarding import Forwarding
@@ -37,7 +39,8 @@ def adapt(rest: str) -> type[Simulation]:
 
     Raises:
         NotFoundError: There is no such module.
-        BadRequestError: The module makes no environment of the kind that is asked for, or needs more packages.
+        BadRequestError: The module makes no environment of the kind that is asked for.
+        UnsupportedError: It needs packages that are not installed.
     """
     api, colon, place = rest.partition(":")
     if not colon or api not in APIS:
@@ -71,7 +74,7 @@ def _makers(place: str) -> Mapping[str, Callable[..., Any]]:
             raise NotFoundError(
                 f"no module {cause.name!r}", hint="pettingzoo:FAMILY/NAME_vN, or a module"
             ) from cause
-        raise BadRequestError(f"{place} needs more: {cause}", hint="install what it names") from cause
+        raise UnsupportedError(f"{place} needs more: {cause}", hint=lacking(cause)) from cause
     return {api: getattr(module, each) for api, each in APIS.items() if callable(getattr(module, each, None))}
 
 
@@ -82,7 +85,7 @@ class PettingZooSimulation(Forwarding):
 
     def setup(
         self,
-        kwargs: dict[str, Any] = {},  # noqa: B006 - it is read only, and clients are told it
+        kwargs: dict[str, Value] = {},  # noqa: B006 - it is read only, and clients are told it
         seed: Annotated[int, msgspec.Meta(ge=0)] = 0,
     ) -> None:
         """Make the environment, and begin its first episode.
@@ -100,21 +103,21 @@ class PettingZooSimulation(Forwarding):
         for at, agent in enumerate(self.env.possible_agents):
             self.env.action_space(agent).seed(seed + at)
         self.export()
-        sdl.end_threads()
+        sdl.let_go()
 
     @exported
-    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> dict[str, Any]:
+    def reset(self, seed: int | None = None, options: dict[str, Value] | None = None) -> dict[str, Value]:
         """Begin an episode; return its first outputs."""
         self.env.reset(seed=seed, options=options)
         return self.outputs()
 
     @exported
-    def outputs(self) -> dict[str, Any]:
+    def outputs(self) -> dict[str, Value]:
         """Return what the last step or reset put out."""
         raise NotImplementedError
 
     @exported
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Value]:
         """Return the agents with their spaces, and the metadata."""
         agents = self.env.possible_agents
         return {
@@ -125,14 +128,14 @@ class PettingZooSimulation(Forwarding):
         }
 
     @exported
-    def render(self) -> Any:
+    def render(self) -> Value:
         """Return a frame, or what else the environment renders.
 
         Raises:
             BadRequestError: It renders nothing as it was made.
         """
-        frame = self.env.render()
-        sdl.end_threads()
+        frame: Value = self.env.render()
+        sdl.let_go()
         if frame is None:
             raise BadRequestError("the environment renders nothing so", hint='set kwargs to {"render_mode": …}')
         return frame
@@ -143,12 +146,12 @@ class PettingZooSimulation(Forwarding):
         return not self.env.agents
 
     @property
-    def authors(self) -> Any:
+    def authors(self) -> object:
         """The environment, without its wrappers."""
         return self.env.unwrapped
 
     @property
-    def holders(self) -> Sequence[Any]:
+    def holders(self) -> Sequence[object]:
         """The environment, without its wrappers."""
         return [self.env.unwrapped]
 
@@ -178,10 +181,10 @@ class ParallelSimulation(PettingZooSimulation):
     class Inputs(msgspec.Struct):
         """An action for each agent that is left. Attributes are ``set`` before."""
 
-        actions: dict[str, Any] = {}
-        set: dict[str, Any] | None = None
+        actions: dict[str, Value] = {}
+        set: dict[str, Value] | None = None
 
-    def step(self, inputs: Inputs) -> dict[str, Any]:
+    def step(self, inputs: Inputs) -> dict[str, Value]:
         """Do an action of each.
 
         Raises:
@@ -194,28 +197,28 @@ class ParallelSimulation(PettingZooSimulation):
         actions = {agent: self._action(agent, inputs.actions[agent]) for agent in self.env.agents}
         self.put(self.prepare_settings(inputs.set))
         self._took(*self.env.step(actions))
-        sdl.end_threads()
+        sdl.let_go()
         return self.outputs()
 
     @exported
-    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> dict[str, Any]:
+    def reset(self, seed: int | None = None, options: dict[str, Value] | None = None) -> dict[str, Value]:
         """Begin an episode; return its first observations and infos."""
         observations, infos = self.env.reset(seed=seed, options=options)
         self._took(observations, {}, {}, {}, infos)
         return self.outputs()
 
     @exported
-    def outputs(self) -> dict[str, Any]:
+    def outputs(self) -> dict[str, Value]:
         """Return what the last step or reset put out, and the agents that are left."""
         return {**self.last, "agents": list(self.env.agents)}
 
     @exported
-    def random_action(self) -> dict[str, Any]:
+    def random_action(self) -> dict[str, Value]:
         """Return an action by chance for each agent: a policy for rollouts."""
         seen, infos = self._observations, self.last["infos"]
         return {"actions": {each: self._sample(each, seen.get(each), infos.get(each)) for each in self.env.agents}}
 
-    def example_inputs(self) -> dict[str, Any]:
+    def example_inputs(self) -> dict[str, Value]:
         """Return an action by chance for each agent."""
         return self.random_action()
 
@@ -236,10 +239,10 @@ class AECSimulation(PettingZooSimulation):
     class Inputs(msgspec.Struct):
         """An action of the agent whose turn it is; none of one that is done. Attributes are ``set`` before."""
 
-        action: Any = None
-        set: dict[str, Any] | None = None
+        action: Value = None
+        set: dict[str, Value] | None = None
 
-    def step(self, inputs: Inputs) -> dict[str, Any]:
+    def step(self, inputs: Inputs) -> dict[str, Value]:
         """Do an action of the agent whose turn it is.
 
         Raises:
@@ -252,13 +255,13 @@ class AECSimulation(PettingZooSimulation):
         action = None if is_done else self._action(agent, inputs.action)
         self.put(self.prepare_settings(inputs.set))
         self.env.step(action)
-        sdl.end_threads()
+        sdl.let_go()
         return self.outputs()
 
     @exported
-    def outputs(self) -> dict[str, Any]:
+    def outputs(self) -> dict[str, Value]:
         """Return whose turn it is, what that agent sees and has got, and what the others got last."""
-        rewards = {agent: float(each) for agent, each in self.env.rewards.items()}
+        rewards: dict[str, Value] = {agent: float(each) for agent, each in self.env.rewards.items()}
         if not self.env.agents:
             return {"agent": None, "agents": [], "rewards": rewards}
         agent = self.env.agent_selection
@@ -275,7 +278,7 @@ class AECSimulation(PettingZooSimulation):
         }
 
     @exported
-    def random_action(self) -> dict[str, Any]:
+    def random_action(self) -> dict[str, Value]:
         """Return an action by chance of the agent whose turn it is: a policy for rollouts.
 
         Raises:
@@ -287,6 +290,6 @@ class AECSimulation(PettingZooSimulation):
         observation, _, termination, truncation, info = self.env.last()
         return {"action": None if termination or truncation else self._sample(agent, observation, info)}
 
-    def example_inputs(self) -> dict[str, Any]:
+    def example_inputs(self) -> dict[str, Value]:
         """Return an action by chance."""
         return self.random_action()

@@ -10,6 +10,7 @@ Source: the entry points specification, https://packaging.python.org/en/latest/s
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from snapserv.errors import SimulationError, UnsupportedError
@@ -95,5 +96,18 @@ def _adapt(scheme: str, rest: str) -> type[Simulation]:
             f"{scheme}:{rest} needs {adapter.package}, which is not installed",
             hint=f"pip install 'snapserv[{adapter.extra}]'",
         ) from cause
+    except Exception as cause:
+        raise unusable(f"{scheme}:{rest}", adapter.package, cause) from cause
     found: type[Simulation] = module.adapt(rest)
     return found
+
+
+def unusable(target: str, package: str, cause: Exception) -> UnsupportedError:
+    """Return the error for a package that is installed and cannot be imported."""
+    drawn = os.environ.get("MUJOCO_GL")
+    return UnsupportedError(
+        f"{target} needs {package}, which cannot be imported here: {type(cause).__name__}: {cause}",
+        hint=f"MUJOCO_GL={drawn} is set, and must be installed: unset it, or see that `import mujoco` works"
+        if drawn
+        else f"see that `import {package}` works in the environment that the server runs in",
+    )

@@ -16,6 +16,7 @@ from simpy.events import URGENT
 from simpy.resources.container import Container
 from simpy.resources.resource import Resource
 from simpy.resources.store import Store
+from snapserv_client.plain import Value
 
 from snapserv.errors import BadRequestError
 from snapserv.simulation.base import Simulation, exported
@@ -48,14 +49,14 @@ class SimPySimulation(Wrapping):
 
         until: float | None = None
         delta: Annotated[float, msgspec.Meta(gt=0)] = 1.0
-        set: dict[str, Any] | None = None
+        set: dict[str, Value] | None = None
 
     def make(self, **params: Any) -> Any:
         """Return the model, with an environment of its own."""
         self.env = simpy.Environment()
         return type(self).factory(self.env, **params)
 
-    def step(self, inputs: Inputs) -> dict[str, Any]:
+    def step(self, inputs: Inputs) -> dict[str, Value]:
         """Run until a time, or for a while; where it is that time already, nothing happens.
 
         Raises:
@@ -79,7 +80,7 @@ class SimPySimulation(Wrapping):
         return bool(self.env.peek() == float("inf"))
 
     @exported
-    def outputs(self) -> dict[str, Any]:
+    def outputs(self) -> dict[str, Value]:
         """Return the time, the number of events to come, resources and monitored values."""
         said: dict[str, Any] = {}
         for name, value in attributes(self.model).items():

@@ -23,6 +23,7 @@ from ..images.machine import Files, refuse_other
 from ..images.probing import find_top
 from ..images.record import read_record
 from ..images.taking import Process, Taker
+from ..machine.sizes import NODE_BYTES, fitting
 from ..memory.regions import resolve_region
 from ..outside.fields import FieldPlace, read_through
 from ..outside.hashing import hash_plainly
@@ -238,7 +239,8 @@ class Archive:
         names = {tree.uid: tree.name for tree in self._store.trees()}
         every = self._store.nodes()
         page = every[request["offset"] : request["offset"] + request["limit"]]
-        kept = ("uid", "name", "step", "created", "saved", "parent", "tags", "pinned", "size")
+        page = page[: fitting(NODE_BYTES + len(node.message.encode()) for node in page)]
+        kept = ("uid", "name", "step", "created", "saved", "parent", "tags", "pinned", "size", "message")
         return {
             "nodes": [
                 {

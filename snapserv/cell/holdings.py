@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 
 from snapserv_client.protocol import Notice
 
-from ..errors import BadRequestError, NotBranchableError
+from ..errors import BadRequestError, NotBranchableError, ThreadsRunningError
 from ..ext import fork
 from . import loops
 from .link import LEDGER_DESCRIPTOR
 from .temporary import Temporary
+from .threads import THREADS
 
 ADVICE = {
     "shared_memory": "map it privately, let no other process have it, or put the state into fields",
@@ -76,6 +77,13 @@ class _Area(NamedTuple):
 
 def notice_of(path: str, held: Mapping[str, str]) -> Notice:
     """Return what the client of a branch is told that no clone could be made of; ``held`` says why."""
+    if held["kind"] == THREADS:
+        return Notice(
+            ThreadsRunningError.code,
+            f"{path} runs {held['text']} since a tick, and a fork would lose all but one",
+            f"the next snapshot will be refused: {held['advice']}",
+            {"held": [dict(held)]},
+        )
     return Notice(
         "not_branchable",
         f"{path} holds what a clone would share or lose: {held['text']}",

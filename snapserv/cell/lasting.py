@@ -23,8 +23,9 @@ from snapserv_client import wire
 from ..ext import reach
 from ..memory.rebasing import Rebaser
 from ..simulation import inputs, leaving
-from ..simulation.base import Field, Simulation
+from ..simulation.base import Simulation
 from ..simulation.blame import AuthorsCode
+from ..simulation.fields import Field
 from . import link, rollout, threads
 from .files import Files
 from .history import History, Trail

@@ -109,7 +109,7 @@ class Lease:
                 continue
             reply = ask()
             told, error = _sendable(header.id, self._as_told(header.verb, reply))
-            done = reply.get("ok") if error is None else error.details
+            done: Any = reply.get("ok") if error is None else error.details
             ticks += done.get("ticks", 0) if header.verb == "step" and isinstance(done, dict) else 0
             if error is not None:
                 # The server hears of it first: whoever has heard of it and asks the server finds that it knows.

@@ -31,7 +31,7 @@ from .holdings import ADVICE, Held, Holdings
 from .link import CellEnd, encode, unsendable
 from .records import Records
 from .scoreboard import Scoreboard
-from .threads import refuse_threads
+from .threads import refuse_threads, told_of_threads
 from .ticks import Ticks
 from .writing import write_field
 
@@ -203,7 +203,8 @@ class Cell:
         if told["ticks"] and not self._looked_after_a_tick:
             self._looked_after_a_tick = True  # by the branches of this one as well
             ours = (*self._asker.descriptors, *self._rebaser.touched.descriptors)
-            told["held"] = [_told(each) for each in self._holdings.look(ours, self._rebaser.building)]
+            found = self._holdings.look(ours, self._rebaser.building)
+            told["held"] = [*map(_told, found), *told_of_threads()]
         return told
 
     def _play(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
@@ -228,6 +229,9 @@ class Cell:
         try:
             value = run()
             raised = False
+        except SnapservError as error:
+            error.details["action"] = self._history.trail.count
+            raise
         finally:
             self._history.add(CALL, asked, raised=raised, told=value)
         return {"value": value}
@@ -295,6 +299,7 @@ class Cell:
         number = request["number"]
 
         def do(op: str, **arguments: Any) -> Any:
+            self._history.catch_up()  # what was put out may be a view of what this changes
             return self._handlers[op]({"number": number, "slot": self._ticks.slot, **arguments}, None)
 
         try:

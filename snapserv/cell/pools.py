@@ -1,7 +1,7 @@
 """Whose threads they are: of which library, and what keeps it from starting them.
 
 A thread's name seldom says it, and the kernel does not. But the stack of a thread ends in the function that it was
-started with, which is code of the library that wanted it, and that lies in a file.
+started with, which is code of the library that kept it, and that lies in a file.
 """
 
 from __future__ import annotations
@@ -34,13 +34,22 @@ CURES = (
         "SDL",
         "no pygame.time.Clock, and pygame.display.init() for pygame.init()",
     ),
-    (r"openmm", "OpenMM", ""),
+    (
+        r"openmm",
+        "OpenMM",
+        "they end with the Context: before setup and step return keep its createCheckpoint(), and let go of it; "
+        "the next step makes another, and loads that",
+    ),
     (r"polars|jemalloc_bg_thd", "Polars", ""),
     (r"jax|xla", "XLA (JAX)", ""),
     (r"tensorflow|^tf_", "TensorFlow", ""),
     (r"libjvm|^GC Thread|^VM Thread", "the Java virtual machine", ""),
     (r"mini_racer|^V8 ", "V8", ""),
-    (r"taichi", "Taichi", ""),
+    (
+        r"taichi",
+        "Taichi",
+        "ti.reset() ends them: before setup and step return keep what fields hold with to_numpy(), and call it",
+    ),
     (r"tokio|rayon", "a pool of Rust's", ""),
 )
 """A pattern of a library's file or of a thread's name, what people call it, and what starts it without threads; ""
@@ -54,11 +63,12 @@ SETTLES_IN_S = 0.2
 
 
 class Thread(NamedTuple):
-    """A thread: its name, whose it is ("" where that cannot be told), and the cure ("" so too)."""
+    """A thread: its name, whose it is and the cure ("" where that cannot be told), and whether it is to be kept."""
 
     name: str
     owner: str
     cure: str
+    kept: bool = False
 
     def __str__(self) -> str:
         return f"{self.name} of {self.owner}" if self.owner else self.name
@@ -72,7 +82,7 @@ def owned(task: int, name: str) -> Thread:
         name: As it is called.
     """
     if task == os.getpid():
-        return Thread(name, "", "")
+        return Thread(name, "", "", kept=True)
     frame = _pythons(task)
     path = _started_in(task) if frame is None else _outermost(frame)
     package = package_of(path)
@@ -89,7 +99,10 @@ def advice(threads: list[Thread]) -> str:
     for thread in threads:
         if thread.owner and thread.owner not in said:
             said[thread.owner] = f"{thread.owner}: {thread.cure or 'no cure is known'}"
-    return "; ".join([*said.values(), "threads of your own must end before setup and step return"])
+    libraries = {owner for _, owner, _ in CURES}
+    if any(not thread.kept and thread.owner not in libraries for thread in threads):
+        said[""] = "threads of your own must end before setup and step return"
+    return "; ".join(said.values())
 
 
 def _pythons(task: int) -> FrameType | None:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from ..errors import ThreadsRunningError
 from ..ext import fork
 from ..simulation.naming import shortened
+
+if TYPE_CHECKING:
+    from .pools import Thread
+
+THREADS = "threads"
 
 
 def refuse_threads() -> None:
@@ -18,16 +24,30 @@ def refuse_threads() -> None:
     """
     if fork.count_threads() == 1:
         return
+    threads, listed, advice = _whose()
+    names = [thread.name for thread in threads]
+    raise ThreadsRunningError(
+        f"the simulation runs {len(names)} threads ({listed}), and a fork would lose all but one",
+        hint=advice,
+        details={"threads": len(names), "names": names, "owners": [thread.owner for thread in threads]},
+    )
+
+
+def told_of_threads() -> list[dict[str, str]]:
+    """Return what the client of a step is told of threads that a tick has left; nothing where there is but one."""
+    if fork.count_threads() == 1:
+        return []
+    threads, listed, advice = _whose()
+    what = f"{len(threads)} threads ({listed})"
+    return [{"kind": THREADS, "what": what, "where": "", "whose": "", "text": what, "advice": advice}]
+
+
+def _whose() -> tuple[list[Thread], str, str]:
+    """Return this process's threads with whose they are, all of them as text, and what keeps them from starting."""
     from .pools import advice, owned  # loaded only where it is needed: what is loaded is forked
 
     threads = [owned(task, name) for task, name in running()]
-    names = [thread.name for thread in threads]
-    raise ThreadsRunningError(
-        f"the simulation runs {len(names)} threads ({', '.join(shortened([str(each) for each in threads]))}), "
-        "and a fork would lose all but one",
-        hint=advice(threads),
-        details={"threads": len(names), "names": names, "owners": [thread.owner for thread in threads]},
-    )
+    return threads, ", ".join(shortened([str(each) for each in threads])), advice(threads)
 
 
 def running() -> list[tuple[int, str]]:

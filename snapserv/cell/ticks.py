@@ -153,6 +153,7 @@ class Ticks:
             error.details |= {"step": self.step + done, "ticks": before + done}
             raised = not isinstance(error, StepInterruptedError)
             self._history.add(STEP, asked, ticks=done, raised=raised, told=outputs)
+            error.details["action"] = self._history.trail.count - 1
             raise error from cause
         finally:
             self.step += done

@@ -1,54 +1,26 @@
-"""The commands, put together, and what becomes of whatever they did not expect."""
+"""The command line: the commands of the client's package, and those that need the server's."""
 
 from __future__ import annotations
 
 import sys
 
-import click
+from snapserv_client.cli.app import Program
+from snapserv_client.cli.legible import settle_streams
 
 import snapserv
-from snapserv.errors import BadRequestError, InternalError
 
-from .contents import COMMANDS
-from .group import LazyGroup
-from .output import exit_code, report, show_notices
+from .contents import SNAPSERV
 
-app = LazyGroup(
-    COMMANDS, name="snapserv", help="Git for live simulations: serve one, snapshot it, branch it, compare, go back."
+PROGRAM = Program(
+    "snapserv",
+    "Git for live simulations: serve one, snapshot it, branch it, compare, go back.",
+    SNAPSERV,
+    lambda: snapserv.__version__,
 )
-click.version_option(snapserv.__version__, message="snapserv %(version)s", help="Say which version this is.")(app)
+app, run = PROGRAM.app, PROGRAM.run
 
 
 def main() -> None:
-    """Run the command line and exit; see `snapserv.cli.output.EXIT_CODES`."""
+    """Run the command line and exit; see `snapserv_client.cli.output.EXIT_CODES`."""
+    settle_streams()
     sys.exit(run(sys.argv[1:]))
-
-
-def run(arguments: list[str]) -> int:
-    """Run one command and return its exit code; with ``--json`` every error is a JSON document on stdout too."""
-    as_json = "--json" in arguments
-    show_notices()
-    try:
-        # click's own way with errors is a text on stderr: for people only.
-        status = app(arguments, standalone_mode=not as_json)
-    except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else 0
-    except click.UsageError as cause:
-        error = BadRequestError(cause.format_message(), hint="see --help of the command")
-        report(error, as_json=as_json)
-        return exit_code(error)
-    except Exception as cause:  # noqa: BLE001 - the outermost place; a mistake of ours gets a code too
-        return _internal(cause, as_json=as_json)
-    return status if isinstance(status, int) else 0
-
-
-def _internal(cause: Exception, *, as_json: bool) -> int:
-    import traceback
-
-    error = InternalError(
-        f"the command failed: {type(cause).__name__}: {cause}",
-        hint="please report it with the traceback",
-        details={"traceback": "".join(traceback.format_exception(cause))},
-    )
-    report(error, as_json=as_json)
-    return exit_code(error)

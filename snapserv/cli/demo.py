@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-
-from .console import errors, results
-from .data import saving
-from .options import Json, failing
-from .output import mebibytes, show, table
-from .parameters import Option
+from snapserv_client.cli.console import errors, results
+from snapserv_client.cli.data import saving
+from snapserv_client.cli.options import Json, failing
+from snapserv_client.cli.output import mebibytes, show, table
+from snapserv_client.cli.parameters import Option
+from snapserv_client.figures import space
 
 if TYPE_CHECKING:
     from snapserv_client import Tree, aio
@@ -94,7 +94,12 @@ def demo(
     out: Annotated[Path, Option(help="Where the picture goes.")] = Path("demo/wildfire.png"),
     as_json: Json = False,
 ) -> None:
-    """Burn real terrain, snapshot the fire, and let it go on under four different winds at once."""
+    """Burn real terrain, snapshot the fire, and let it go on under four different winds at once.
+
+    Examples:
+        snapserv demo
+        snapserv demo --rows 1024 --cols 1024 --out fire.png
+    """
     began = time.monotonic()
     with failing(as_json=as_json):
         with saving(out):
@@ -113,14 +118,14 @@ def demo(
 
 
 async def _run(rows: int, cols: int, before: int, after: int) -> Story:
-    from snapserv_client import aio
+    from snapserv_client import aio, number
 
     with errors.status(f"setting up {rows} × {cols} cells of real terrain"):
         server = await aio.local(SIMULATION, rows=rows, cols=cols)
     async with server:
         spec = await server.spec()
         arena = spec.arena
-        errors.print(f"arena {mebibytes(arena.size_bytes)} MiB of {arena.backing} · setup {spec.setup_s:.1f} s")
+        errors.print(f"arena {space(arena.size_bytes)} of {arena.backing} · setup {spec.setup_s:.1f} s")
         main = await server.branch("main")
         with _bars() as bars:
             bar = bars.add_task("before", total=before)
@@ -139,7 +144,7 @@ async def _run(rows: int, cols: int, before: int, after: int) -> Story:
         for outcome in outcomes:
             outcome.private_bytes = sizes[outcome.future.name]
         elevation = await main.read("elevation")
-        cell_ha = burnt.outputs["burnt_ha"] / int(await main.read("burnt_cells"))
+        cell_ha = number(burnt.outputs["burnt_ha"]) / int(await main.read("burnt_cells"))
         past = Past(before, await snapshot.read("state"), math.sqrt(cell_ha * M2_PER_HA))
     return Story(
         elevation, past, outcomes, tree, arena.size_bytes, arena.backing, snapshot_ms, snapshot.fork_us or 0.0
@@ -148,6 +153,8 @@ async def _run(rows: int, cols: int, before: int, after: int) -> Story:
 
 async def _go_on(branches: list[aio.Branch], plans: list[Future], ticks: int) -> list[Outcome]:
     """Step all branches at once, each with a bar of its own."""
+    from snapserv_client import number
+
     with _bars() as bars:
 
         async def go_on(branch: aio.Branch, plan: Future) -> Outcome:
@@ -157,7 +164,7 @@ async def _go_on(branches: list[aio.Branch], plans: list[Future], ticks: int) ->
             )
             bars.update(bar, completed=ticks)
             state = await branch.read("state")
-            return Outcome(plan, result.step, float(result.outputs["burnt_ha"]), 0, state)
+            return Outcome(plan, result.step, number(result.outputs["burnt_ha"]), 0, state)
 
         return await asyncio.gather(*(go_on(branch, plan) for branch, plan in zip(branches, plans, strict=True)))
 
@@ -200,7 +207,8 @@ def _common(outcome: Outcome, story: Story) -> float:
 
 
 def _table(story: Story) -> Any:
-    rows = table("future", ">step", ">burnt ha", ">private MiB", ">still common", ">ms to snapshot")
+    taken = f"the snapshot was taken in {story.snapshot_ms:.2f} ms"
+    rows = table("future", ">step", ">burnt ha", ">private MiB", ">still common", title=taken)
     for outcome in story.outcomes:
         rows.add_row(
             outcome.future.title,
@@ -208,13 +216,12 @@ def _table(story: Story) -> Any:
             f"{outcome.burnt_ha:,.0f}",
             mebibytes(outcome.private_bytes),
             f"{_common(outcome, story):.1%}",
-            f"{story.snapshot_ms:.2f}",
         )
     return rows
 
 
 def _draw(out: Path, story: Story) -> None:
-    from .picture import draw_fires
+    from .fires import draw_fires
 
     past, outcomes = story.past, story.outcomes
     titled = {outcome.future.title: outcome for outcome in outcomes}
@@ -222,10 +229,7 @@ def _draw(out: Path, story: Story) -> None:
         out,
         story.elevation,
         {title: each.state for title, each in titled.items()},
-        {
-            title: f"{each.burnt_ha:,.0f} ha burnt · {mebibytes(each.private_bytes)} MiB"
-            for title, each in titled.items()
-        },
+        {title: f"{each.burnt_ha:,.0f} ha burnt · {space(each.private_bytes)}" for title, each in titled.items()},
         title=f"One fire, four futures: {outcomes[0].step - past.step:,} ticks after the snapshot at {past.step:,}",
         before=past.state,
         winds={title: each.future.inputs["wind"] for title, each in titled.items()},

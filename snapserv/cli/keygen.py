@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from snapserv.errors import BadRequestError
+from snapserv_client.cli.options import Json, failing
+from snapserv_client.cli.output import show
+from snapserv_client.cli.parameters import Argument, Option
 
-from .options import Json, failing
-from .output import show
-from .parameters import Argument, Option
+from snapserv.errors import BadRequestError
 
 
 def keygen(
@@ -19,7 +19,12 @@ def keygen(
     keys: Annotated[Path | None, Option(help="Folder; ~/.config/snapserv/keys by default.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Make the keys of a server, or of a client, whom the server then lets in, also while it runs."""
+    """Make the keys of a server, or of a client, whom the server then lets in, also while it runs.
+
+    Examples:
+        snapserv keygen server
+        snapserv keygen client ana --read-only
+    """
     from snapserv_client.keys import default_folder
 
     from snapserv.server.keymaking import make_client_keys, make_server_keys

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .picture import need_matplotlib
+from snapserv_client.cli.picture import need_matplotlib
 
 Value = Callable[[dict[str, Any]], float | None]
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import click
 import msgspec
-from snapserv_client.endpoint import chosen_endpoint, default_endpoint
-from snapserv_client.protocol import NAME_PATTERN, AutosnapArgs
+from snapserv_client.cli.options import Endpoint, failing, pairs
+from snapserv_client.cli.parameters import Argument, Option
+from snapserv_client.endpoint import chosen_endpoint, default_endpoint, socket_folder
+from snapserv_client.figures import dtype_name, space
+from snapserv_client.protocol import AutosnapArgs
 
 from snapserv.errors import BadRequestError
 from snapserv.machine.cpu import LEVELS
@@ -18,16 +20,13 @@ from snapserv.machine.sizes import parse_size
 from snapserv.memory import backings
 from snapserv.server.rates import DEFAULT_PER_S
 
-from .options import Endpoint, failing, pairs
-from .parameters import Argument, Option
-
 if TYPE_CHECKING:
+    from snapserv_client.cli.console import PlainTable
+
     from snapserv.nodes.tree import Autosnap
     from snapserv.operations.saving import Durable
     from snapserv.server.options import ServeOptions
     from snapserv.server.server import Server
-
-    from .console import PlainTable
 
 
 def serve(
@@ -37,7 +36,6 @@ def serve(
         Argument(metavar="MODULE:CLASS...", help="Or FILE.py:CLASS. With --store: none, to go on."),
     ] = None,
     param: Annotated[list[str] | None, Option("--param", "-p", help="NAME=VALUE for setup.")] = None,
-    name: Annotated[str | None, Option(help="Listen on this user's socket of that name.")] = None,
     endpoint: Endpoint = None,
     keys: Annotated[
         str | None, Option(help="Folder of keys (see keygen): only clients that it names are let in.")
@@ -111,6 +109,10 @@ def serve(
     """Run a simulation's setup, then answer clients until SIGTERM, Ctrl-C or `snapserv shutdown`.
 
     With --detach this returns when clients are answered, and the log goes to a file that is named then.
+
+    Examples:
+        snapserv serve snapserv.examples.wildfire:Wildfire --param rows=512 --detach
+        snapserv serve counter.py:Counter --name lab --store default
     """
     from snapserv.server import logs
     from snapserv.server.options import ServeOptions
@@ -118,10 +120,6 @@ def serve(
 
     logs.configure(as_json=log_json, quiet=quiet, verbose=verbose)
     with failing(as_json=as_json):
-        if name is not None:
-            if _is_typed(context, "endpoint"):
-                raise BadRequestError("--name and --endpoint both say where to listen", hint="give one of them")
-            endpoint = _named(name)
         of_store = (go_on, replay, embed, durable != "named", store_rate is not None)
         if store is None and any(of_store):
             raise BadRequestError(
@@ -188,11 +186,12 @@ def _durable(durable: str) -> Durable:
 
 def _detach(context: click.Context, options: ServeOptions, *, as_json: bool) -> None:
     """Have another process serve this, where all that can be refused without it has been."""
+    from snapserv_client.cli.output import show, table
+
     from . import detach
-    from .output import show, table
 
     endpoint = options.endpoint or default_endpoint()
-    words = detach.words_again(context, leave_out=("detach", "as_json", "name", "endpoint", "ready_fd"))
+    words = detach.words_again(context, leave_out=("detach", "as_json", "endpoint", "ready_fd"))
     found = detach.start([*words, f"--endpoint={endpoint}", "--", *options.targets], endpoint)
 
     def facts() -> PlainTable:
@@ -202,18 +201,6 @@ def _detach(context: click.Context, options: ServeOptions, *, as_json: bool) -> 
         return listed
 
     show(found, as_json=as_json, people=facts)
-
-
-def _is_typed(context: click.Context, option: str) -> bool:
-    """Return whether an option was typed, rather than taken from the environment."""
-    source = context.get_parameter_source(option)
-    return source is not None and source.name == "COMMANDLINE"
-
-
-def _named(name: str) -> str:
-    if not re.match(NAME_PATTERN, name):
-        raise BadRequestError(f"--name {name!r}", hint="letters, digits and _.- are allowed, not first . or -")
-    return default_endpoint(name)
 
 
 def _rule(every: str | None, keep: int | None) -> Autosnap | None:
@@ -226,31 +213,43 @@ def _rule(every: str | None, keep: int | None) -> Autosnap | None:
     try:
         args = msgspec.convert(given, AutosnapArgs, strict=False)
     except msgspec.ValidationError as cause:
-        raise BadRequestError(f"--autosnap: {cause}", hint="steps as 1000, seconds as 30s") from cause
+        from snapserv_client.refusals import in_words
+
+        raise BadRequestError(
+            f"--autosnap: {in_words(cause, value=given)}", hint="steps as 1000, seconds as 30s"
+        ) from cause
     return changed(None, args)
 
 
+def _found_by(endpoint: str) -> str:
+    """Return what other commands are to be told, if anything, to find this server."""
+    name = endpoint.rpartition("/")[2].removesuffix(".sock")
+    if endpoint == chosen_endpoint(None):
+        return ""
+    return f" --name {name}" if endpoint == f"ipc://{socket_folder()}/{name}.sock" else f" -e {endpoint}"
+
+
 def _announce(server: Server, *, as_json: bool) -> None:
-    from .output import mebibytes, show, table
+    from snapserv_client.cli.output import show, table
 
     spec = server.nodes.spec(server.nodes.tree(None))
     if as_json:
         show({"endpoint": server.endpoint, **server.where_metrics, "spec": spec}, as_json=True, people=lambda: None)
         sys.stdout.flush()
         return
-    from .console import errors
+    from snapserv_client.cli.console import errors
 
     facts = table("serving", spec.simulation)
     facts.add_row("endpoint", server.endpoint)
     for what, where in server.where_metrics.items():
         facts.add_row(what, where)
     facts.add_row("setup", f"{spec.setup_s:.2f} s")
-    facts.add_row("arena", f"{mebibytes(spec.arena.size_bytes)} MiB · {spec.arena.backing}: {spec.arena.reason}")
-    facts.add_row("heap", f"{mebibytes(spec.huge_heap_bytes)} MiB in huge pages")
+    facts.add_row("arena", f"{space(spec.arena.size_bytes)} · {spec.arena.backing}: {spec.arena.reason}")
+    facts.add_row("heap", f"{space(spec.huge_heap_bytes)} in huge pages")
     facts.add_row("fork", spec.fork)
     for field in spec.fields:
-        facts.add_row("field", f"{field.name} · {field.dtype} {field.shape} {field.units}".rstrip())
-    there = "" if server.endpoint == chosen_endpoint(None) else f" -e {server.endpoint}"
+        facts.add_row("field", f"{field.name} · {dtype_name(field.dtype)} {field.shape} {field.units}".rstrip())
+    there = _found_by(server.endpoint)
     tries = (f"snapserv {verb}{there}" for verb in ("status", "step main 10", "snapshot main", "tree"))
     with contextlib.suppress(OSError):  # nobody can read it, and a server needs no reader
         errors.print(facts)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 from rich.console import Group
 from rich.text import Text
+from snapserv_client.cli.data import FieldName, RegionText, show_array, write_files
+from snapserv_client.cli.options import Json, failing, region_of
+from snapserv_client.cli.output import EXIT_CODES, exit_code, mebibytes, moment, plain, report, show, table
+from snapserv_client.cli.parameters import Argument, Option
+from snapserv_client.figures import dtype_name, said, space
 
 from snapserv.errors import BadRequestError, MachineDiffersError, NotPortableError, SnapservError
-
-from .data import FieldName, RegionText, show_array, write_files
-from .options import Json, failing, region_of
-from .output import EXIT_CODES, exit_code, mebibytes, moment, plain, report, show, table
-from .parameters import Argument, Option
 
 if TYPE_CHECKING:
     from snapserv_client.store.format import Image, Node, Tree
@@ -55,7 +55,12 @@ def ls(
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
-    """Show all nodes as trees."""
+    """Show all nodes as trees.
+
+    Examples:
+        snapserv store ls
+        snapserv store ls /data/runs
+    """
     damaged: list[SnapservError] = []
     with opened(place if place is not None else store, as_json=as_json) as found:
         trees = found.trees(damaged)
@@ -88,7 +93,11 @@ def ls(
 
 
 def show_(node: StoredName, store: StoreOption = None, as_json: Json = False) -> None:
-    """Say what a node is, what it was taken of, and whether it can be brought back on this machine."""
+    """Say what a node is, what it was taken of, and whether it can be brought back on this machine.
+
+    Examples:
+        snapserv store show before
+    """
     with opened(store, as_json=as_json) as found:
         it = found.node(node)
         tree = found.tree(it.tree)
@@ -106,11 +115,12 @@ def show_(node: StoredName, store: StoreOption = None, as_json: Json = False) ->
             "tags": " ".join(it.tags),
             "pinned": "yes" if it.pinned else "",
             "faulted": it.faulted or "",
+            "message": it.message,
             "taken": moment(it.created),
             "saved": moment(it.saved),
-            "written": f"{mebibytes(it.size)} MiB",
+            "written": space(it.size),
             "simulation": tree.simulation,
-            "params": " ".join(f"{name}={value}" for name, value in tree.params.items()),
+            "params": ", ".join(f"{name} {said(value, 1)}" for name, value in tree.params.items()),
             "of": _made_by(image),
             "needs": f"a processor of {image.machine.baseline} or later"
             if image and image.machine.baseline
@@ -123,7 +133,7 @@ def show_(node: StoredName, store: StoreOption = None, as_json: Json = False) ->
             if value:
                 rows.add_row(name, value)
         for field in tree.fields:
-            rows.add_row("field", f"{field.name} · {field.dtype} {field.shape}")
+            rows.add_row("field", f"{field.name} · {dtype_name(field.dtype)} {field.shape}")
         return rows
 
     told = {
@@ -147,7 +157,11 @@ def read(
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
-    """Read a field of a node: a summary, and a file if asked."""
+    """Read a field of a node: a summary, and a file if asked.
+
+    Examples:
+        snapserv store read before state --npy state.npy
+    """
     with opened(store, as_json=as_json) as found:
         wanted = region_of(region)
         array = found.field(found.node(node), field)
@@ -160,14 +174,18 @@ def read(
 
 
 def verify(store: StoreOption = None, as_json: Json = False) -> None:
-    """Read everything, and check it; exits with 4 where something is damaged or missing."""
+    """Read everything, and check it; exits with 4 where something is damaged or missing.
+
+    Examples:
+        snapserv store verify
+    """
     with opened(store, as_json=as_json) as found:
         from snapserv.store import verifying
 
         seen = verifying.verify(found)
 
     def people() -> Any:
-        read = f"{seen.objects:,} objects, {mebibytes(seen.size)} MiB, {seen.nodes:,} nodes"
+        read = f"{seen.objects:,} objects, {space(seen.size)}, {seen.nodes:,} nodes"
         lines: list[Any] = [Text(f"{read}: {'all is well' if not seen.damage else 'damaged'}")]
         for each in seen.damage:  # lines, since keys are to be copied
             lines.append(Text.assemble((each.key, "red"), f": {each.what}"))
@@ -187,37 +205,44 @@ def gc(
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
-    """Remove what no node needs; servers may go on saving meanwhile."""
+    """Remove what no node needs; servers may go on saving meanwhile.
+
+    Examples:
+        snapserv store gc --dry-run
+        snapserv store gc
+    """
     with written(store, as_json=as_json) as writer:
         from snapserv.store.collecting import collect
 
         done = collect(writer, dry_run=dry_run)
 
     def people() -> str:
-        said = (
-            f"{'would remove' if dry_run else 'removed'} {len(done.removed):,} objects, {mebibytes(done.size)} MiB"
-        )
-        return said + (f"; {mebibytes(done.young)} MiB are too young to go" if done.young else "")
+        said = f"{'would remove' if dry_run else 'removed'} {len(done.removed):,} objects, {space(done.size)}"
+        return said + (f"; {space(done.young)} are too young to go" if done.young else "")
 
     told = {"removed": done.removed, "size": done.size, "young": done.young, "dry_run": dry_run}
     show(told, as_json=as_json, people=people)
 
 
 def du(store: StoreOption = None, as_json: Json = False) -> None:
-    """Say how much each tree and node takes: for itself alone, and together with others."""
+    """Say how much each tree and node takes: for itself alone, and together with others.
+
+    Examples:
+        snapserv store du
+    """
     with opened(store, as_json=as_json) as found:
         from snapserv.store.usage import measure
 
         used = measure(found)
 
     def people() -> Any:
-        rows = table("node", ">own MiB", ">shared MiB")
+        rows = table("~node", ">own MiB", ">shared MiB")
         for tree in used.trees:
             rows.add_row(Text(tree.name or tree.uid, "bold"), mebibytes(tree.own), mebibytes(tree.shared))
             for each in tree.nodes:
                 rows.add_row(f"  {each.node.name}", mebibytes(each.own), mebibytes(each.shared))
-        unneeded = f"; {mebibytes(used.unnamed)} MiB are needed by none, and go with gc" if used.unnamed else ""
-        return Group(rows, Text(f"{mebibytes(used.named)} MiB in all{unneeded}"))
+        unneeded = f"; {space(used.unnamed)} are needed by none, and go with gc" if used.unnamed else ""
+        return Group(rows, Text(f"{space(used.named)} in all{unneeded}"))
 
     trees = [
         {
@@ -240,6 +265,9 @@ def rm(
     """Remove nodes; their descendants stay. What only they needed goes with `store gc`.
 
     A server that runs counts on what it has stored there: drop a node there first.
+
+    Examples:
+        snapserv store rm before
     """
     with written(store, as_json=as_json) as writer:
         nodes = list({node.uid: node for node in map(writer.store.node, names)}.values())
@@ -262,7 +290,11 @@ def push(
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
-    """Copy nodes to another store, with all that they need: only what is not there, and their roots."""
+    """Copy nodes to another store, with all that they need: only what is not there, and their roots.
+
+    Examples:
+        snapserv store push before /backup/runs
+    """
     with failing(as_json=as_json):
         *nodes, target = names
         copied = _copy(_open(store), lambda: _writer(target, create=True), nodes, every=every)
@@ -278,6 +310,9 @@ def pull(
     """Copy nodes out of another store, with all that they need: only what is not here, and their roots.
 
     An image is a program that runs as you when it is brought back: pull from stores that you trust.
+
+    Examples:
+        snapserv store pull before /backup/runs
     """
     with failing(as_json=as_json):
         *nodes, source = names
@@ -312,7 +347,7 @@ def _copy(source: Store, target: Callable[[], StoreWriter], names: list[str], *,
 
 def _show_copied(copied: Copied, *, as_json: bool) -> None:
     told = {"nodes": copied.nodes, "objects": copied.objects, "size": copied.size}
-    said = f"copied {copied.nodes:,} nodes; {copied.objects:,} objects, {mebibytes(copied.size)} MiB were not there"
+    said = f"copied {copied.nodes:,} nodes; {copied.objects:,} objects, {space(copied.size)} were not there"
     show(told, as_json=as_json, people=lambda: said)
 
 
@@ -355,7 +390,7 @@ def _bounds(part: int | slice) -> int | list[int | None]:
 
 
 def _rows(nodes: list[Node]) -> Iterator[Text]:
-    from snapserv_client.display import stems
+    from snapserv_client.display import stems, subject
 
     there = {node.uid for node in nodes}
     below: dict[str | None, list[Node]] = defaultdict(list)
@@ -365,7 +400,8 @@ def _rows(nodes: list[Node]) -> Iterator[Text]:
         parts = [node.name, f"step {node.step:,}", *(f"#{tag}" for tag in node.tags)]
         facts = {"pinned": node.pinned, "faulted": node.faulted, "replay": not node.image}
         parts += [word for word, is_so in facts.items() if is_so]
-        yield Text.assemble(stem, ("●", "blue"), " ", " · ".join([*parts, f"{mebibytes(node.size)} MiB written"]))
+        parts += [f'"{subject(node.message)}"'] if node.message else []
+        yield Text.assemble(stem, ("●", "blue"), " ", " · ".join([*parts, f"{space(node.size)} written"]))
 
 
 def _tree(tree: Tree) -> dict[str, Any]:
@@ -373,5 +409,18 @@ def _tree(tree: Tree) -> dict[str, Any]:
 
 
 def _node(node: Node) -> dict[str, Any]:
-    names = ("uid", "parent", "name", "step", "created", "saved", "tags", "pinned", "named", "automatic", "faulted")
+    names = (
+        "uid",
+        "parent",
+        "name",
+        "step",
+        "created",
+        "saved",
+        "tags",
+        "pinned",
+        "named",
+        "automatic",
+        "faulted",
+        "message",
+    )
     return {**{name: plain(getattr(node, name)) for name in names}, "size": node.size, "image": node.image.hex()}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -21,6 +23,11 @@ from .machine import Finding
 TICKS = 8
 WITHIN_S = 2.0
 WHAT = "random streams"
+NO_TICK = "not tried: no tick ran"
+SEED = "set its parameter, as in --param seed=1"
+THEIRS = "nothing can be done from here: what is drawn there goes on alike in all branches"
+Inputs = Mapping[str, Any] | None
+"""Of a tick; None for what the simulation gives as an example."""
 
 
 class _Tried(msgspec.Struct):
@@ -33,8 +40,12 @@ class _Tried(msgspec.Struct):
     raised: str = ""
 
 
-def try_clones(simulation: Simulation) -> tuple[Finding, list[str]]:
+def try_clones(simulation: Simulation, inputs: Inputs) -> tuple[Finding, list[str]]:
     """Say whether two clones of a simulation do the same, whose setup and first tick have run.
+
+    Args:
+        simulation: The one to clone.
+        inputs: Of each tick.
 
     Returns:
         What was found, and a digest of each of their ticks.
@@ -43,9 +54,11 @@ def try_clones(simulation: Simulation) -> tuple[Finding, list[str]]:
     if fork.count_threads() > 1:
         return Finding(what, "ok", "not tried, since a fork is refused"), []
     flush()
-    one, other = _child(simulation, None), _child(simulation, None)
+    one, other = _child(simulation, None, inputs), _child(simulation, None, inputs)
     if one is None or other is None or one.raised:
         return Finding(what, "weak", f"not tried: {one.raised if one else 'a child ended'}"), []
+    if not one.ticks or not other.ticks:
+        return Finding(what, "ok", NO_TICK), []
     ticks = min(len(one.ticks), len(other.ticks))
     parts = next((n for n, (a, b) in enumerate(zip(one.ticks, other.ticks, strict=False), 1) if a != b), None)
     if parts is None:
@@ -55,40 +68,53 @@ def try_clones(simulation: Simulation) -> tuple[Finding, list[str]]:
             what,
             "weak",
             f"differ from tick {parts} on, with the same streams and inputs",
-            "something of it is no part of the process: a clock, chance from the system, a file, another process",
+            "something of it is no part of its state: a clock, chance from the system, a file, another process, or "
+            "the order of addresses in memory, as of a set of objects",
         ),
         one.ticks,
     )
 
 
-def compare_again(ticks: list[str], again: list[str]) -> Finding:
-    """Say whether a simulation that was set up anew did the same ticks as one before."""
+def compare_again(ticks: list[str], again: list[str], *, seeded: bool) -> Finding:
+    """Say whether a simulation that was set up anew did the same ticks as one before.
+
+    Args:
+        ticks: A digest of each of those before.
+        again: Of each of those now.
+        seeded: Whether its setup takes a seed.
+    """
     what = "a replay"
     parts = next((n for n, (a, b) in enumerate(zip(ticks, again, strict=False), 1) if a != b), None)
     if not ticks or not again:
-        return Finding(what, "ok", "not tried: no tick ran")
+        return Finding(what, "ok", NO_TICK)
     if parts is None:
         return Finding(what, "ok", f"set up anew, it did the same for {min(len(ticks), len(again))} ticks")
     return Finding(
         what,
         "weak",
         f"set up anew, it differs from tick {parts} on",
-        "verify and replay will say so as well: give setup a seed, and have all chance come of it",
+        f"replay will say so as well: {SEED if seeded else 'give setup a seed'}, and have all chance come of it",
     )
 
 
-def ticks_of(simulation: Simulation) -> list[str]:
+def ticks_of(simulation: Simulation, inputs: Inputs) -> list[str]:
     """Return a digest of each of the next ticks of a simulation, in this process."""
-    return _try(simulation, None).ticks
+    return _try(simulation, None, inputs).ticks
 
 
-def try_seeds(simulation: Simulation) -> Finding:
-    """Say whether ``rng="split"`` makes futures of a simulation differ, whose setup and first tick have run."""
+def try_seeds(simulation: Simulation, inputs: Inputs, *, alike: bool) -> Finding:
+    """Say whether ``rng="split"`` makes futures of a simulation differ, whose setup and first tick have run.
+
+    Args:
+        simulation: The one to clone.
+        inputs: Of each tick.
+        alike: Whether clones do the same where all streams are.
+    """
     if fork.count_threads() > 1:
         return Finding(WHAT, "ok", "not tried, since a fork is refused")
     simulation.find_streams()
     flush()
-    one, other = _child(simulation, 1), _child(simulation, 2)
+    one, other = _child(simulation, 1, inputs), _child(simulation, 2, inputs)
     if one is None or other is None or one.raised or other.raised:
         raised = next((each.raised for each in (one, other) if each is not None and each.raised), "a child ended")
         return Finding(
@@ -96,16 +122,16 @@ def try_seeds(simulation: Simulation) -> Finding:
         )
     listed = ", ".join(one.names) or "none found"
     if one.missed:
-        return Finding(
-            WHAT,
-            "weak",
-            f"{listed}; not reseeded: {'; '.join(one.missed)}",
-            "reseed them in reseed(seed) or on_branch",
-        )
+        cure = "reseed them in reseed(seed) or on_branch" if simulation.authors is simulation else THEIRS
+        return Finding(WHAT, "weak", f"not reseeded: {'; '.join(one.missed)}; reseeded: {listed}", cure)
     parts = next((n for n, (a, b) in enumerate(zip(one.ticks, other.ticks, strict=False), 1) if a != b), None)
-    if parts is not None:
+    if parts is not None and alike:
         return Finding(WHAT, "ok", f'{listed}; with rng="split" branches differ from tick {parts} on')
+    if parts is not None:
+        return Finding(WHAT, "ok", f"{listed}; what rng does cannot be told, since clones differ without it")
     ticks = min(len(one.ticks), len(other.ticks))
+    if not ticks:
+        return Finding(WHAT, "ok", f"{listed}; {NO_TICK}")
     same = f'with rng="split" two branches were the same for {ticks} ticks'
     back = [a[0] for a, b in zip(one.stood, other.stood, strict=False) if a == b]
     if back:
@@ -119,15 +145,15 @@ def try_seeds(simulation: Simulation) -> Finding:
     return Finding(WHAT, "ok", f"{listed}; {same}: where there is chance in it, give it reseed(seed) or on_branch")
 
 
-def _child(simulation: Simulation, seed: int | None) -> _Tried | None:
+def _child(simulation: Simulation, seed: int | None, inputs: Inputs) -> _Tried | None:
     """Return what a forked child says that was given a seed, or keeps its streams; None where it said nothing."""
     reading, writing = os.pipe()
     stood = streams.states()
-    pid = os.fork()
+    pid = _clone()
     if not pid:
         streams.put_back(stood)  # Python seeds its own anew in whatever is forked
         with contextlib.suppress(BaseException):
-            os.write(writing, msgspec.json.encode(_try(simulation, seed)))
+            os.write(writing, msgspec.json.encode(_try(simulation, seed, inputs)))
         os._exit(0)  # without what is the parent's to do
     os.close(writing)
     with os.fdopen(reading, "rb") as answers:
@@ -136,14 +162,33 @@ def _child(simulation: Simulation, seed: int | None) -> _Tried | None:
     return msgspec.json.decode(said, type=_Tried) if said else None
 
 
-def _try(simulation: Simulation, seed: int | None) -> _Tried:
+def _clone() -> int:
+    """Fork as a cell is cloned: without what libraries have others do at a fork, and as no child of who is copied.
+
+    Numba asks for its parent, and ends a child of a process that has used GNU OpenMP.
+    """
+    # Of glibc 2.34 and later; as a PyDLL it keeps the interpreter's lock.
+    fork_alone = getattr(ctypes.PyDLL(None), "_Fork", os.fork)
+    pid: int = fork_alone()
+    if pid:
+        return pid
+    inner = fork_alone()
+    if inner:
+        os.waitpid(inner, 0)
+        os._exit(0)
+    return 0
+
+
+def _try(simulation: Simulation, seed: int | None, inputs: Inputs) -> _Tried:
     tried = _Tried([], [], [])
     began = time.monotonic()
     try:
         tried.names, tried.missed = simulation.begin_branch(seed)
         while len(tried.ticks) < TICKS and time.monotonic() - began < WITHIN_S and not simulation.finished:
             try:
-                outputs: Any = simulation.step(simulation.convert_inputs(simulation.example_inputs()))
+                raw = simulation.example_inputs() if inputs is None else inputs
+                given: Any = simulation.convert_inputs(raw)
+                outputs: Any = simulation.step(given)
             except Exception:  # noqa: BLE001 - it may need inputs, which the finding about ticks says
                 break
             digest = hashlib.sha256(repr(outputs).encode())

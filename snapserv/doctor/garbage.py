@@ -17,7 +17,7 @@ from typing import Any
 
 from .machine import Finding
 
-WHAT = "what is done by the collector"
+WHAT = "finalizers"
 MOST_TRIED = 100
 """Of one class; what they reach is looked at for each of them."""
 MOST_REACHED = 10_000

@@ -14,6 +14,8 @@ from typing import Any
 from ..simulation.packages import package_of
 from .machine import Finding
 
+WHAT = "clocks and chance"
+OWN_CURE = "count ticks, and draw from self.rng; "
 MOST_PLACES = 3
 CLOCKS = {
     time.time: "time.time",
@@ -44,6 +46,7 @@ class Readings:
 
     def __init__(self) -> None:
         self._places: dict[str, set[str]] = {}
+        self._in_setup: dict[str, set[str]] = {}
 
     def __enter__(self) -> None:
         sys.setprofile(self._on_event)
@@ -51,19 +54,25 @@ class Readings:
     def __exit__(self, *_: object) -> None:
         sys.setprofile(None)
 
-    def finding(self) -> Finding:
-        """Return what was noticed."""
+    def end_setup(self) -> None:
+        """Take note that what is read from here on is read by ticks."""
+        self._in_setup, self._places = self._places, {}
+
+    def finding(self, *, theirs: bool) -> Finding:
+        """Return what was noticed.
+
+        Args:
+            theirs: Whether the simulator knows nothing of snapserv, and so has no ``self.rng``.
+        """
+        in_setup = f"in setup alone, and so the same in all branches: {_said(self._in_setup)}"
         if not self._places:
-            return Finding("clocks and chance", "ok", "no reading seen in setup and a tick")
-        said = [
-            f"{name} ({', '.join(sorted(places)[:MOST_PLACES])})" for name, places in sorted(self._places.items())
-        ]
+            return Finding(WHAT, "ok", in_setup if self._in_setup else "no reading seen in setup and a tick")
+        cure = "where a package reads them, give it its seed or its time"
         return Finding(
-            "clocks and chance",
+            WHAT,
             "weak",
-            ", ".join(said),
-            "what is computed from them differs in every branch: count ticks, and draw from self.rng; where a "
-            "package reads them, give it its seed or its time",
+            "; ".join([_said(self._places), *([f"in setup: {_said(self._in_setup)}"] if self._in_setup else [])]),
+            f"what is computed from them differs in every branch: {'' if theirs else OWN_CURE}{cure}",
         )
 
     def _on_event(self, frame: FrameType, event: str, called: Any) -> None:
@@ -85,6 +94,10 @@ class Readings:
         package = package_of(path)
         place = f"{Path(path).name}:{frame.f_lineno}"
         self._places.setdefault(name, set()).add(f"{package}/{place}" if package else place)
+
+
+def _said(places: dict[str, set[str]]) -> str:
+    return ", ".join(f"{name} ({', '.join(sorted(where)[:MOST_PLACES])})" for name, where in sorted(places.items()))
 
 
 def _of_library(frame: FrameType) -> bool:

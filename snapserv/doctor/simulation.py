@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,14 +30,14 @@ from ..errors import (
     BadRequestError,
     InternalError,
     NotBranchableError,
-    SimulationError,
     SnapservError,
+    UnsupportedError,
     error_from_wire,
 )
 from ..machine.descendants import become_subreaper, children, end_all
 from ..simulation import streams
 from ..simulation.base import Simulation, is_exported
-from ..simulation.blame import named
+from ..simulation.blame import blame, named
 from ..simulation.calling import prepare_call
 from ..simulation.modules import search
 from ..simulation.naming import shortened
@@ -59,13 +59,19 @@ HELD = {
 """What is looked for of what no clone could have, and the kinds that it stands for."""
 
 
-def examine(target: str, params: Mapping[str, Any], branch_dirs: Sequence[str] = ()) -> list[Finding]:
+def examine(
+    target: str,
+    params: Mapping[str, Any],
+    branch_dirs: Sequence[str] = (),
+    inputs: Mapping[str, Any] | None = None,
+) -> list[Finding]:
     """Return what was found of the simulation that ``target`` names; an empty list does not happen.
 
     Args:
         target: As ``serve`` takes it.
         params: Parameters of ``setup``.
         branch_dirs: Folders that each node is to see as it wrote them, besides those that the simulation names.
+        inputs: Of each tick; what it gives as an example without any.
 
     Raises:
         SnapservError: What the target, its parameters or its setup met.
@@ -73,6 +79,7 @@ def examine(target: str, params: Mapping[str, Any], branch_dirs: Sequence[str] =
     request = {
         "target": target,
         "params": dict(params),
+        "inputs": None if inputs is None else dict(inputs),
         "path": [os.getcwd(), *sys.path],
         "branch_dirs": [name if name == NAMED else os.path.abspath(name) for name in branch_dirs],
         "again": False,
@@ -82,8 +89,13 @@ def examine(target: str, params: Mapping[str, Any], branch_dirs: Sequence[str] =
     if said["setup_s"] > MOST_SETUP_S:
         findings.append(Finding("a replay", "ok", f"not tried: setup takes {said['setup_s']:.0f} s"))
     elif said["ticks"]:
-        findings.append(compare_again(said["ticks"], _ask({**request, "again": True})["ticks"]))
+        findings.append(_again(said, request))
     return findings
+
+
+def _again(said: Mapping[str, Any], request: Mapping[str, Any]) -> Finding:
+    """Return what becomes of the same ticks where they are done from the beginning."""
+    return compare_again(said["ticks"], _ask({**request, "again": True})["ticks"], seeded=said["seeded"])
 
 
 def _ask(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,20 +156,26 @@ def _examine(request: Mapping[str, Any], known: set[int]) -> dict[str, Any]:
         answer: dict[str, Any] = {"setup_s": setup_s}
         if request["again"]:
             _begin_as_a_branch(files)
-            _tick(simulation, readings)
-            return {**answer, "ticks": ticks_of(simulation)}
-        tried = _Tried(simulation, readings, [])
+            _tick(simulation, readings, request["inputs"])
+            return {**answer, "ticks": ticks_of(simulation, request["inputs"])}
+        tried = _Tried(simulation, readings, request["inputs"], [])
         findings = [Finding("setup", "ok", f"{setup_s:.2f} s"), *_try_out(tried, known, files, named)]
-        return {**answer, "findings": msgspec.to_builtins(findings), "ticks": tried.ticks}
+        return {
+            **answer,
+            "findings": msgspec.to_builtins(findings),
+            "ticks": tried.ticks,
+            "seeded": "seed" in simulation._params,
+        }
     finally:
         files.abolish()
 
 
 class _Tried(NamedTuple):
-    """A simulation that is tried out, what it reads, and a digest of each tick of its clones."""
+    """A simulation that is tried out, what it reads, inputs of ticks, and a digest of each tick of its clones."""
 
     simulation: Simulation
     readings: Readings
+    inputs: Mapping[str, Any] | None
     ticks: list[str]
 
 
@@ -171,47 +189,52 @@ def _build(kind: type[Simulation], request: Mapping[str, Any]) -> tuple[Simulati
     except SnapservError:
         raise
     except Exception as cause:  # whatever the author's code raises
-        text = "".join(traceback.format_exception(cause))
-        raise SimulationError(f"setup raised {named(cause)}", details={"traceback": text}) from cause
+        raise blame(cause, f"{kind.__name__}.setup") from cause
+    readings.end_setup()
     simulation.arena.seal()
     return simulation, readings, time.monotonic() - began
 
 
 def _try_out(tried: _Tried, known: set[int], files: Files, named: Sequence[str]) -> Iterator[Finding]:
-    simulation, readings, ticks = tried
+    simulation, readings, inputs, ticks = tried
     kind = type(simulation)
     temporary = _begin_as_a_branch(files)
-    yield _tick(simulation, readings)
+    early = {task for task, _ in running()}
+    yield _tick(simulation, readings, inputs)
     yield garbage.look_at(simulation)
-    alike, found = try_clones(simulation)
+    alike, found = try_clones(simulation, inputs)
     ticks += found
     yield alike
-    yield try_seeds(simulation)
+    yield try_seeds(simulation, inputs, alike=alike.verdict == "ok")
     yield from _played(simulation)
-    yield from _threads()
+    yield _threads(early)
     own = [] if files.temporary is None else [files.temporary.root]
     yield _written(known, [os.path.realpath(folder) for folder in (*named, *own)])
     yield from _held(Holdings(kind.allow, named, ledger=None, temporary=files.temporary), known, temporary)
     yield from _children()
-    yield readings.finding()
+    yield readings.finding(theirs=simulation.authors is not simulation)
 
 
-def _tick(simulation: Any, readings: Readings) -> Finding:
+def _tick(simulation: Any, readings: Readings, given: Mapping[str, Any] | None) -> Finding:
+    own = simulation.authors is simulation
     try:
-        example = simulation.example_inputs()
+        example = simulation.example_inputs() if given is None else given
         inputs = simulation.convert_inputs(example)
         began = time.monotonic()
         with readings:
             simulation.step(inputs)
     except Exception as cause:  # noqa: BLE001 - whatever the author's code raises: it may need inputs
+        if not isinstance(cause, SnapservError):
+            traceback.print_exception(cause)
+        also = ", or let example_inputs return some" if own else ""
         return Finding(
             "a tick",
             "weak",
-            named(cause),
-            "what a tick does was not looked at: where it needs inputs, let example_inputs return some",
+            cause.message if isinstance(cause, SnapservError) else named(cause),
+            f"what a tick does was not looked at: where it needs inputs, give them with --input NAME=VALUE{also}",
         )
-    given = f"with {dict(example)}" if example else "without inputs"
-    return Finding("a tick", "ok", f"{(time.monotonic() - began) * 1000:.2f} ms, {given}")
+    with_what = f"with {dict(example)}" if example else "without inputs"
+    return Finding("a tick", "ok", f"{(time.monotonic() - began) * 1000:.2f} ms, {with_what}")
 
 
 def _played(simulation: Simulation) -> Iterator[Finding]:
@@ -224,21 +247,26 @@ def _played(simulation: Simulation) -> Iterator[Finding]:
             prepare_call(simulation, name)()
         except BadRequestError as refused:
             yield Finding(f"its {name}", "ok", f"not to be had: {refused.message}")
+        except UnsupportedError as refused:
+            yield Finding(f"its {name}", "weak", refused.message, f"it branches without: {refused.hint}")
         except Exception as cause:  # noqa: BLE001 - whatever the author's code raises
             yield Finding(f"its {name}", "weak", named(cause)[:200], f"a call of {name} fails")
         else:
             yield Finding(f"its {name}", "ok", f"{(time.monotonic() - began) * 1000:.2f} ms")
 
 
-def _threads() -> Iterator[Finding]:
-    threads = [owned(task, name) for task, name in running()]
-    if len(threads) == 1:
-        yield Finding("threads", "ok", "one")
-        return
-    yield Finding(
+def _threads(early: Collection[int]) -> Finding:
+    """Say whose threads there are; ``early`` are those that there were before the first tick."""
+    tasks = running()
+    if len(tasks) == 1:
+        return Finding("threads", "ok", "one")
+    threads = [owned(task, name) for task, name in tasks]
+    late = sum(task not in early for task, _ in tasks)
+    since = f"; {late} of them since the first tick" if late else ""
+    return Finding(
         "threads",
         "missing",
-        f"{len(threads)}: {', '.join(shortened([str(each) for each in threads]))}",
+        f"{len(threads)}: {', '.join(shortened([str(each) for each in threads]))}{since}",
         f"a fork keeps one and is refused: {advice(threads)}",
     )
 
@@ -271,7 +299,8 @@ def _begin_as_a_branch(files: Files) -> list[Held]:
     try:
         files.finish_setup()
     except NotBranchableError as error:
-        return [Held(*(each[name] for name in Held._fields)) for each in error.details["held"]]
+        held: Any = error.details["held"]
+        return [Held(*(each[name] for name in Held._fields)) for each in held]
     if not files.branched and files.temporary is not None:
         files.begin({"temporary": {"name": "000001", "fresh": True, "root": files.temporary.root}})
     return []

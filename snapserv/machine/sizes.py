@@ -1,8 +1,11 @@
-"""Amounts of memory as people write them: ``8GiB``, ``512M``, ``1.5 GB``."""
+"""Amounts of memory as people write them: ``8GiB``, ``512M``, ``1.5 GB``; and how much fits into a reply."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+
+from snapserv_client.wire import MAX_HEADER_BYTES
 
 from ..errors import BadRequestError
 
@@ -15,6 +18,9 @@ UNITS: dict[str, int] = {
 """Bytes of each unit. A letter alone is the binary unit, as in systemd and Docker; ``GB`` is 10^9 bytes."""
 
 MOST_BYTES = 1 << 62
+
+NODE_BYTES = 512
+"""About what a node takes in a reply, without the texts that people have written."""
 
 
 def parse_size(text: str) -> int:
@@ -32,3 +38,14 @@ def parse_size(text: str) -> int:
     if not 0 < size_bytes <= MOST_BYTES:
         raise BadRequestError(f"{text!r} is no amount of memory that there is", hint="write it as 8GiB")
     return size_bytes
+
+
+def fitting(sizes: Iterable[int]) -> int:
+    """Return how many things of these bytes, the first ones, fit into half of a reply's header; one at least."""
+    total = count = 0
+    for size in sizes:
+        total += size
+        if count and total > MAX_HEADER_BYTES // 2:
+            break
+        count += 1
+    return count

@@ -7,12 +7,13 @@ back (`restore`, `reset`, `rewind`) or cleared.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..errors import FaultedError, NodeDiedError, SnapservError, StepInterruptedError
+from ..errors import FaultedError, NodeDiedError, SnapservError, StepInterruptedError, UnsupportedError
 from .nodes import Nodes
-from .tree import Node
+from .tree import Fault, Node
 
 
 def refuse_faulted(node: Node, *, unless: bool = False) -> None:
@@ -20,11 +21,11 @@ def refuse_faulted(node: Node, *, unless: bool = False) -> None:
 
     ``unless`` is whether what is asked was done already, and left the fault, and was not told.
     """
-    if node.faulted is not None and not unless:
+    if node.fault is not None and not unless:
         raise FaultedError(
-            f"{node.path} is faulted since step {node.step:,}: {node.faulted}",
+            f"{node.path} is faulted since step {node.step:,}: {node.fault.message}",
             hint="restore, reset or rewind it; or look into it, and clear it to go on with what there is",
-            details={"message": node.faulted, "step": node.step},
+            details={"message": node.fault.message, "step": node.step},
         )
 
 
@@ -42,11 +43,15 @@ def note_fault(nodes: Nodes, branch: Node, error: SnapservError) -> None:
     """Mark a branch, whose turn the caller holds, where ``error`` says that the simulation raised in the middle.
 
     It did not where the process ended, where a step stopped between two ticks, where only the result could not be
-    sent, and where the request was refused before any tick: that is the caller's fault, and changes nothing.
+    sent, and where the request was refused before any tick: that is the caller's fault, or the machine lacks what
+    it takes, and changes nothing.
     """
     ended = branch.death is not None or isinstance(error, NodeDiedError)
     whole = ended or isinstance(error, StepInterruptedError) or error.details.get("completed", False)
-    refused = error.fault == "caller" and not error.details.get("ticks")
+    refused = (error.fault == "caller" or isinstance(error, UnsupportedError)) and not error.details.get("ticks")
     if not whole and not refused:
-        nodes.look(branch)
-        nodes.fault(branch, error.message)
+        told = error.details
+        step, traceback = nodes.look(branch), str(told.get("traceback", ""))
+        action = told.get("action")
+        number = action if isinstance(action, int) else None
+        nodes.fault(branch, Fault(error.message, step, time.time(), number, traceback))

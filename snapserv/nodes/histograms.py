@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
 
 from snapserv_client.protocol import VerbStats
 
@@ -66,21 +65,3 @@ class RequestCounts:
             while told.buckets and not told.buckets[-1]:
                 told.buckets.pop()
         return list(found.values())
-
-
-def quantile(bounds: Sequence[float], buckets: Sequence[int], part: float) -> float:
-    """Return what the ``part`` of those counted in ``buckets`` stayed below; 0 where nothing was counted.
-
-    Within a bucket all lengths are taken to be equally likely, as Prometheus' ``histogram_quantile`` does it; of
-    what is longer than all bounds only that is known.
-    """
-    wanted = sum(buckets) * part
-    below = 0
-    for index, count in enumerate(buckets):
-        if count and below + count >= wanted:
-            if index == len(bounds):
-                return bounds[-1]
-            least = bounds[index - 1] if index else 0.0
-            return least + (bounds[index] - least) * max(0.0, wanted - below) / count
-        below += count
-    return 0.0

@@ -13,7 +13,7 @@ from . import records
 from .ledger import Ledger
 from .lookup import NodeLookup
 from .process import CellProcess
-from .tree import NameInUseError, Node
+from .tree import Fault, NameInUseError, Node
 
 log = structlog.get_logger(__name__)
 
@@ -59,21 +59,21 @@ class NodeKeeping(NodeLookup):
 
     def rewound(self, branch: Node) -> None:
         """Take note that a branch has gone back to its mark."""
-        branch.faulted = None  # what is faulted is not marked
+        branch.fault = None  # what is faulted is not marked
         self.note(branch)
         self._publish("restored", self.info(branch), "its mark")
 
-    def fault(self, branch: Node, text: str) -> None:
+    def fault(self, branch: Node, fault: Fault) -> None:
         """Take note that the simulation raised, and left the branch as it is now."""
-        branch.faulted = text
+        branch.fault = fault
         self.note(branch)
-        log.warning("node_faulted", node=branch.path, error=text)
-        self._publish("faulted", self.info(branch), text)
+        log.warning("node_faulted", node=branch.path, error=fault.message)
+        self._publish("faulted", self.info(branch), fault.message)
 
     def clear(self, branch: Node) -> None:
         """Have a faulted branch go on with what there is."""
-        if branch.faulted is not None:
-            branch.faulted = None
+        if branch.fault is not None:
+            branch.fault = None
             self.note(branch)
             self._publish("cleared", self.info(branch), "")
 
@@ -104,7 +104,7 @@ class NodeKeeping(NodeLookup):
 
     def note(self, node: Node) -> None:
         """Have the ledger say what there is to say of a node: to be called where any of it has changed."""
-        if node.faulted is not None and node.id in self.forest.nodes:
+        if node.fault is not None and node.id in self.forest.nodes:
             self._faulted.add(node.id)
         else:
             self._faulted.discard(node.id)

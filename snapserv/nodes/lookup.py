@@ -193,6 +193,7 @@ class NodeLookup:
             private_bytes=private_bytes,
             death=node.death,
             faulted=node.faulted,
+            message=node.message,
             automatic=node.automatic,
             autosnap=_autosnap_info(node.autosnap),
             durable=node.id in self.stored.durable or node.id in self.stored.recorded,

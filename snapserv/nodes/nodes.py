@@ -27,7 +27,7 @@ from .process import CellProcess, RequestKey
 from .process_table import STALLED_AFTER_S, ProcessTable
 from .seeds import seed_of
 from .setups import set_up
-from .tree import Autosnap, NameInUseError, Node, Tree
+from .tree import Autosnap, Fault, NameInUseError, Node, Tree
 from .turns import NodeQueue, Turn
 
 log = structlog.get_logger(__name__)
@@ -129,7 +129,9 @@ class Nodes(NodeKeeping):
         self.note(main)
         return main
 
-    async def take_snapshot(self, branch: Node, *, name: str | None, automatic: bool = False) -> tuple[Node, float]:
+    async def take_snapshot(
+        self, branch: Node, *, name: str | None, message: str = "", automatic: bool = False
+    ) -> tuple[Node, float]:
         """Freeze a copy of a branch, whose turn the caller holds; return it and the fork's microseconds.
 
         Raises:
@@ -141,9 +143,16 @@ class Nodes(NodeKeeping):
         self.counters.count_fork(fork_us)
         try:
             parent = self.forest.nodes.get(branch.parent or 0)
-            step, faulted = self.look(branch), branch.faulted
             snapshot = self._settle(
-                branch.tree, "snapshot", parent, frozen, name=name, step=step, faulted=faulted, automatic=automatic
+                branch.tree,
+                "snapshot",
+                parent,
+                frozen,
+                name=name,
+                step=self.look(branch),
+                fault=branch.fault,
+                message=message,
+                automatic=automatic,
             )
         except NameTakenError:
             await self.processes.end(frozen)
@@ -179,7 +188,7 @@ class Nodes(NodeKeeping):
         self.check_free(snapshot.tree, name)
         # The id comes first, because a branch's own random stream is derived from it.
         node = self.forest.add(snapshot.tree, "branch", snapshot, name=name, step=snapshot.step, now=time.time())
-        node.faulted, node.since = snapshot.faulted, node.id
+        node.fault, node.since = snapshot.fault, node.id
         queue = self._queues[node.id] = NodeQueue(node.id, self.traffic)
         async with Turn(queue):  # whoever names it already waits until it is there
             try:
@@ -226,7 +235,7 @@ class Nodes(NodeKeeping):
         """
         frozen = await self.present(snapshot)
         cell = await self.processes.thaw(frozen, step=snapshot.step, seed=seed_of(rng, branch.id))
-        branch.faulted, branch.since = snapshot.faulted, self.forest.last_id
+        branch.fault, branch.since = snapshot.fault, self.forest.last_id
         self.forest.move(branch, snapshot)
         await self._replace_cell(branch, cell)
         self._publish("restored", self.info(branch), snapshot.path)
@@ -317,7 +326,11 @@ class Nodes(NodeKeeping):
             name += "_"
         node = self.forest.add(tree, "snapshot", parent, name=name, step=head["step"], now=head["created"])
         node.named, node.automatic = bool(head.get("named")), bool(head.get("automatic"))
-        node.pinned, node.faulted = bool(head.get("pinned")), head.get("faulted")
+        node.pinned, node.fault, node.message = (
+            bool(head.get("pinned")),
+            records.fault_of(head),
+            head.get("message", ""),
+        )
         node.taken_of = head.get("facts", {}).get("taken_of", "")
         for tag in head.get("tags", []):
             if tag not in tree.names:
@@ -376,12 +389,13 @@ class Nodes(NodeKeeping):
         name: str | None,
         step: int,
         reserved: int | None = None,
-        faulted: str | None = None,
+        fault: Fault | None = None,
+        message: str = "",
         automatic: bool = False,
     ) -> Node:
         self.check_free(tree, name)
         node = self.forest.add(tree, kind, parent, name=name, step=step, now=time.time(), reserved=reserved)
-        node.faulted, node.automatic = faulted, automatic
+        node.fault, node.message, node.automatic = fault, message, automatic
         self._queues[node.id] = NodeQueue(node.id, self.traffic)
         self._put(node, cell)
         self._publish("created", self.info(node), "")
@@ -425,7 +439,7 @@ class Nodes(NodeKeeping):
 
     def _died(self, node: Node, pid: int, ending: Ending) -> None:
         step = self.look(node)
-        node.death, node.faulted = str(ending), None  # what it held is gone
+        node.death, node.fault = str(ending), None  # what it held is gone
         self.counters.deaths[ending.signal or "none"] += 1
         self._deaths[node.id] = NodeDiedError(
             f"the process of {node.path} {ending} after step {step:,}",

@@ -42,6 +42,10 @@ ONE_THREAD = {
     "MKL_NUM_THREADS": "1",
     "NUMEXPR_NUM_THREADS": "1",
     "NUMBA_NUM_THREADS": "1",
+    # Those that draw: Mesa's without a graphics card, what compiles and keeps shaders for it, and dm_control's own.
+    "LP_NUM_THREADS": "0",
+    "MESA_SHADER_CACHE_DISABLE": "true",
+    "DISABLE_RENDER_THREAD_OFFLOADING": "1",
     # Sets and dicts of strings iterate alike in every run, so a replay can be compared.
     "PYTHONHASHSEED": "0",
 }

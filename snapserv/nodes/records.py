@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import SnapservError
 from .ledger import Ledger
-from .tree import Autosnap, Node, Tree
+from .tree import Autosnap, Fault, Node, Tree
 
 if TYPE_CHECKING:
     from .plans import Plan
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 KEPT = (
     *("name", "kind", "parent", "step", "created", "tags", "pinned"),
-    *("named", "death", "faulted", "automatic", "rungs", "taken_of", "since"),
+    *("named", "death", "message", "automatic", "rungs", "taken_of", "since"),
 )
 """What is said of a node as it is; the rest is its tree's, or its process's."""
 
@@ -26,6 +26,7 @@ def of_node(node: Node, cell: CellProcess | None, error: SnapservError | None) -
     return {
         **{name: getattr(node, name) for name in KEPT},
         "autosnap": None if node.autosnap is None else asdict(node.autosnap),
+        "fault": None if node.fault is None else asdict(node.fault),
         "tree": node.tree.name,
         "pid": cell.pid if cell is not None else 0,
         "slot": cell.slot if cell is not None else None,
@@ -37,7 +38,16 @@ def of_node(node: Node, cell: CellProcess | None, error: SnapservError | None) -
 def node_of(number: int, told: Mapping[str, Any], tree: Tree) -> Node:
     """Return the node of which that was said."""
     rule = None if told["autosnap"] is None else Autosnap(**told["autosnap"])
-    return Node(id=number, tree=tree, autosnap=rule, **{name: told[name] for name in KEPT})
+    fault = None if told["fault"] is None else Fault(**told["fault"])
+    return Node(id=number, tree=tree, autosnap=rule, fault=fault, **{name: told[name] for name in KEPT})
+
+
+def fault_of(head: Mapping[str, Any]) -> Fault | None:
+    """Return the fault of a node that lies in a store, of its head; see `snapserv_client.store.format.Node`."""
+    told = head.get("facts", {}).get("fault")
+    if told is not None:
+        return Fault(**told)
+    return None if head.get("faulted") is None else Fault(head["faulted"], head["step"], head["created"])
 
 
 def of_tree(tree: Tree, plan: Plan | None) -> dict[str, Any] | None:

@@ -54,7 +54,7 @@ class Reseeding:
                     "rng_partly_unchanged",
                     f"some random streams may be the same as they were: {'; '.join(self._missed)}",
                     hint="reseed them in a method reseed(seed) of the simulation's, or in on_branch",
-                    details={"reseeded": self.names, "missed": self._missed},
+                    details={"reseeded": [*self.names], "missed": [*self._missed]},
                 )
             ]
         if self.names:

@@ -30,15 +30,30 @@ class Autosnap:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What a simulation raised in the middle, and left a node as it is.
+
+    ``action`` is the one of its history in which that was, counted from 0, where the process said so; ``at`` is in
+    seconds since 1970.
+    """
+
+    message: str
+    step: int
+    at: float
+    action: int | None = None
+    traceback: str = ""
+
+
 @dataclass(eq=False, slots=True)
 class Node:
     """A point of a tree: a frozen snapshot or a live branch.
 
     ``parent`` is the node whose moment this one started from; a restored branch changes parents. ``death`` says
     how the process ended, if it ended by itself; such a node stays in the tree until it is dropped or revived.
-    ``faulted`` is what the simulation raised, where it left the node as it is. ``automatic`` says that nobody asked
-    for this snapshot; ``rungs`` are the ids of a branch's automatic snapshots, each with its place in the branch's
-    past (see `snapserv.operations.retention`).
+    ``fault`` is there where the simulation left the node as it is by raising. ``message`` is what was said of a
+    snapshot by whoever took it. ``automatic`` says that nobody asked for this snapshot; ``rungs`` are the ids of a
+    branch's automatic snapshots, each with its place in the branch's past (see `snapserv.operations.retention`).
     ``named`` is whether somebody chose its name; ``taken_of`` what the branch was called that a snapshot was taken
     of, and ``since`` the highest id that there was when a branch came to where it went on from.
     """
@@ -54,7 +69,8 @@ class Node:
     pinned: bool = False
     named: bool = False
     death: str | None = None
-    faulted: str | None = None
+    fault: Fault | None = None
+    message: str = ""
     automatic: bool = False
     autosnap: Autosnap | None = None
     rungs: dict[int, int] = field(default_factory=dict)
@@ -66,6 +82,11 @@ class Node:
     def path(self) -> str:
         """The name that clients use: the name alone in the first tree, ``tree/name`` in others."""
         return self.name if self.tree.first else f"{self.tree.name}/{self.name}"
+
+    @property
+    def faulted(self) -> str | None:
+        """What the simulation raised, where it left the node as it is."""
+        return None if self.fault is None else self.fault.message
 
 
 @dataclass(eq=False, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import msgspec
@@ -113,10 +114,12 @@ def of_node(node: Node, saved: Saved, *, parent: str | None, session: str) -> di
         "named": node.named,
         "automatic": node.automatic,
         "faulted": node.faulted,
+        "message": node.message,
         "facts": {
             "kept": saved.kept,
             "embedded": saved.embedded,
             "taken_of": node.taken_of,
+            "fault": None if node.fault is None else asdict(node.fault),
             "session": session,
             "id": node.id,
             "folders": None if saved.folders is None else dict(saved.folders),
@@ -137,7 +140,7 @@ def explain(node: Node, told: Sequence[str]) -> Callable[[int, int], SnapservErr
     def what(number: int, operation: int) -> SnapservError:
         about = told[operation] if 0 <= operation < len(told) else "the script itself"
         why = os.strerror(number) if number else "the kernel did otherwise than it was asked"
-        details = {"differs": {about: why}, "operation": operation, "errno": number}
+        details: dict[str, Any] = {"differs": {about: why}, "operation": operation, "errno": number}
         if about.startswith("opening "):
             return MachineDiffersError(
                 f"{node.path} cannot be brought back: {about}: {why}",

@@ -300,6 +300,10 @@ class Saving:
         named = node.named or node.tags or node.pinned or node.automatic
         return bool(self.durable == "all" or named or node.id == node.tree.root)
 
+    def will_save(self, node: Node) -> bool:
+        """Return whether a snapshot that does not last yet is saved before the server ends."""
+        return self.wants(node) and node.id not in self._refused
+
     def _on_note(self, node: Node) -> None:
         if node.id not in self._nodes.forest.nodes:
             self._due.pop(node.id, None)

@@ -79,7 +79,7 @@ class _Ticks:
         self._args = args
         self._whole = whole
         self._reported = time.monotonic()
-        self.result = StepResult(nodes.look(branch), 0, None, 0)
+        self.result = StepResult(nodes.look(branch), 0, {}, 0)
 
     async def run(self) -> None:
         """Run all of them, or fewer where the simulation is finished."""

@@ -233,7 +233,7 @@ class Verifier:
         script = self._script
         low, high = 0, script.beats
         if first.error is not None:
-            failed = first.error.details.get("index", 0)
+            failed: Any = first.error.details.get("index", 0)
             high = script.beat(sum(action.repeat for action in script.actions[: failed + 1]))
         heard_low, heard_high = self._first_heard(told, told_again)
         high = min(high, heard_high)

@@ -89,6 +89,12 @@ def _cells_of(ledger: Ledger) -> frozenset[int]:
     return frozenset(pid for pid in cells if _parent_of(pid) not in cells)
 
 
+def count_waiting(path: Path) -> int:
+    """Return how many processes hold the ledger of the last server with this adoption socket."""
+    name = _read_note(_note(path))
+    return 0 if name is None else sum(_ledger_of(pid) == name for pid in _processes())
+
+
 class AdoptionSocket:
     """Where cells of an earlier server come to.
 

@@ -19,8 +19,7 @@ from contextvars import ContextVar
 from typing import Any, TextIO, cast
 
 import structlog
-
-from ..machine.terminal import escaped
+from snapserv_client.terminal import escaped
 
 log = structlog.get_logger(__name__)
 
@@ -42,10 +41,12 @@ class Lines:
 
     Args:
         descriptor: Where to write.
+        encoding: Of what is written; letters that it has not are escaped.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, encoding: str = "utf-8") -> None:
         self._descriptor = descriptor
+        self._encoding = encoding
         self._waiting: queue.Queue[str | threading.Event] = queue.Queue(MOST_WAITING)
         self._thread: threading.Thread | None = None
         self.lost = 0
@@ -88,7 +89,7 @@ class Lines:
 
     def _put_out(self, text: str) -> bool:
         # Past Python's own streams, whose locks a stuck thread would hold when the interpreter ends.
-        data = text.encode(errors="backslashreplace")
+        data = text.encode(self._encoding, errors="backslashreplace")
         try:
             while data:
                 data = data[os.write(self._descriptor, data) :]
@@ -140,6 +141,6 @@ def _show_controls(_: Any, __: str, event: structlog.typing.EventDict) -> struct
 
 def _stream() -> TextIO:
     try:
-        return cast(TextIO, Lines(sys.stderr.fileno()))
+        return cast(TextIO, Lines(sys.stderr.fileno(), sys.stderr.encoding))
     except io.UnsupportedOperation:
         return sys.stderr  # somebody's own, in memory: it keeps nobody waiting

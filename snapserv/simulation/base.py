@@ -1,121 +1,31 @@
-"""What an author subclasses: a simulation, its fields in the arena, its parameters and its inputs."""
+"""What an author subclasses: a simulation, its parameters and its inputs."""
 
 from __future__ import annotations
 
 import enum
 import inspect
-import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Never, TypeVar
 
 import msgspec
 import numpy as np
 from snapserv_client.arrays import dtype_to_wire
+from snapserv_client.plain import Array, Sendable, Value
 from snapserv_client.protocol import FieldInfo, MethodInfo
 
 from ..errors import BadRequestError, NotFoundError, SimulationError
 from ..memory.arena import Arena
+from .fields import Field, misnamed, nameless
 from .inputs import watch
 from .reseeding import Streams
 
 if TYPE_CHECKING:
     from typing import Self
 
-Array = np.ndarray[Any, Any]
-Method = TypeVar("Method", bound=Callable[..., Any])
+    from snapserv_client.plain import InputValues as Given
 
-
-class Field:
-    """A numpy array of simulation state, in the arena, zero-filled before ``setup``.
-
-    Args:
-        dtype: Any numpy dtype without Python objects; structured ones work.
-        shape: Sizes of the axes. A name is a parameter of ``setup``, or an attribute that ``setup`` sets before
-            it first touches the field. ``()`` is a scalar field.
-        dims: What the axes are called, for people and clients: one name for each axis, those of a dtype's subarray
-            included. By default an axis is called like its size, where that is a name.
-        units: Unit of the values, for people and clients.
-        doc: What the values mean.
-
-    Assigning to the attribute writes into the array: ``self.temperature = 300.0``.
-    """
-
-    def __init__(
-        self,
-        dtype: Any,
-        shape: Sequence[int | str] = (),
-        *,
-        dims: Sequence[str] = (),
-        units: str = "",
-        doc: str = "",
-    ) -> None:
-        self.dtype = np.dtype(dtype)
-        self.shape = tuple(shape)
-        self.dims = _names_of_axes(self.shape, len(self.dtype.shape), dims)
-        self.units = units
-        self.doc = doc
-        self.name = ""
-        body = sys._getframe(1)
-        self.line = body.f_lineno
-        if "__qualname__" in body.f_locals:
-            _nameless.setdefault((body.f_globals.get("__name__", ""), body.f_locals["__qualname__"]), []).append(
-                self
-            )
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-        nameless = _nameless.get((owner.__module__, owner.__qualname__), [])
-        nameless[:] = [field for field in nameless if field is not self]
-
-    @overload
-    def __get__(self, instance: None, owner: type) -> Field: ...
-    @overload
-    def __get__(self, instance: Simulation, owner: type) -> Array: ...
-    def __get__(self, instance: Simulation | None, owner: type) -> Field | Array:
-        if instance is None:
-            return self
-        array = instance._arrays.get(self.name)
-        return instance._allocate(self) if array is None else array
-
-    def __set__(self, instance: Simulation, value: Any) -> None:
-        array = self.__get__(instance, type(instance))
-        if value is not array:
-            array[...] = value
-
-    def resolve(self, sizes: Callable[[str], Any]) -> tuple[int, ...] | None:
-        """Return the shape with its names replaced by ``sizes(name)``, or None while one is not known."""
-        resolved = [sizes(size) if isinstance(size, str) else size for size in self.shape]
-        if any(size is None for size in resolved):
-            return None
-        return tuple(int(size) for size in resolved)
-
-
-_nameless: dict[tuple[str, str], list[Field]] = {}
-"""Fields by the module and the class in whose body they were made, until they get their names there."""
-
-
-def _names_of_axes(shape: tuple[int | str, ...], inner: int, given: Sequence[str]) -> tuple[str, ...]:
-    """Return what the axes of a field are called: as its author says, or like their sizes.
-
-    Raises:
-        TypeError: The author's names are not one for each axis.
-    """
-    if given:
-        axes = len(shape) + inner
-        if isinstance(given, str) or not all(isinstance(name, str) and name for name in given):
-            raise _misnamed(f"dims={given!r} of a field: a sequence of names is wanted")
-        if len(given) != axes or len(set(given)) != axes:
-            raise _misnamed(f"dims={given!r} of a field: {axes} names that differ are wanted, one for each axis")
-        return tuple(given)
-    names = [size if isinstance(size, str) and size not in shape[:axis] else "" for axis, size in enumerate(shape)]
-    return tuple(names + [""] * inner) if any(names) else ()
-
-
-def _misnamed(message: str) -> TypeError:
-    error = TypeError(message)
-    error.add_note("call it otherwise")
-    return error
+Method = TypeVar("Method", bound=Callable[..., object])
 
 
 def exported(method: Method) -> Method:
@@ -160,31 +70,36 @@ class Simulation:
     _rng: np.random.Generator | None
     _streams: Streams
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         own = {name: value for name, value in vars(cls).items() if isinstance(value, Field)}
         for name in own:
             if hasattr(Simulation, name):
-                raise _misnamed(f"{cls.__name__}.{name}: a field may not be called like a part of Simulation")
-        for field in _nameless.pop((cls.__module__, cls.__qualname__), ()):
-            raise _misnamed(f"{cls.__name__}: its field of line {field.line} is hidden by what has its name")
+                raise misnamed(f"{cls.__name__}.{name}: a field may not be called like a part of Simulation")
+        for field in nameless.pop((cls.__module__, cls.__qualname__), ()):
+            raise misnamed(f"{cls.__name__}: its field of line {field.line} is hidden by what has its name")
         cls.fields = {**cls.fields, **own}
 
-    def setup(self) -> None:
-        """Fill the fields and set other state, once a tree. Its keyword parameters are the simulation's."""
+    if TYPE_CHECKING:
+        setup: Callable[..., None]
+        """Fill the fields and set other state; what it takes is the author's to say."""
+    else:
 
-    def step(self, inputs: Any) -> Mapping[str, Any] | None:
+        def setup(self) -> None:
+            """Fill the fields and set other state, once a tree. Its keyword parameters are the simulation's."""
+
+    def step(self, inputs: Never) -> Mapping[str, Sendable] | None:
         """Advance by one tick, in place.
 
         Args:
-            inputs: The request's inputs, validated: an instance of ``Inputs``.
+            inputs: The request's inputs, validated: an instance of ``Inputs``, which is what to annotate it with.
 
         Returns:
             Outputs for the client: plain values, numpy scalars and arrays; or None.
         """
         raise NotImplementedError(f"{type(self).__name__} has no step method")
 
-    def example_inputs(self) -> Mapping[str, Any]:
+    def example_inputs(self) -> Given:
         """Return inputs that a tick takes, for ``snapserv doctor`` to try one; none by default."""
         return {}
 
@@ -218,7 +133,7 @@ class Simulation:
         return self._arena
 
     @classmethod
-    def build(cls, arena: Arena | None = None, /, **params: Any) -> Self:
+    def build(cls, arena: Arena | None = None, /, **params: Sendable | enum.Enum) -> Self:
         """Return an instance whose ``setup`` has run in this process, on an arena of its own by default.
 
         This is how a simulation is tested without a server. The arena is not sealed.
@@ -236,7 +151,7 @@ class Simulation:
         simulation._streams = Streams(simulation._params.get("seed", 0))
         watch(cls.Inputs)  # once, here, rather than in each branch
         for field in cls.fields.values():
-            shape = field.resolve(simulation._params.get)
+            shape = field.resolve(lambda name: simulation._params.get(name))
             if shape is not None:
                 simulation._arrays[field.name] = simulation._arena.allocate(field.name, field.dtype, shape)
         simulation.setup(**simulation._params)
@@ -245,7 +160,7 @@ class Simulation:
         return simulation
 
     @property
-    def authors(self) -> Any:
+    def authors(self) -> object:
         """The object whose hooks are the author's: an adapter's is the one that it serves."""
         return self
 
@@ -294,7 +209,7 @@ class Simulation:
     # ------------------------------------------------------------------------------------ described for clients
 
     @classmethod
-    def bind(cls, params: Mapping[str, Any]) -> dict[str, Any]:
+    def bind(cls, params: Mapping[str, Sendable | enum.Enum]) -> dict[str, Any]:
         """Return ``setup``'s parameters with defaults filled in, checked against its annotations.
 
         Raises:
@@ -307,11 +222,14 @@ class Simulation:
         try:
             bound = msgspec.convert(given, kind, strict=False)
         except msgspec.ValidationError as cause:
-            raise BadRequestError(f"parameters of {cls.__name__}: {cause}".replace("`$.", "`")) from cause
+            from snapserv_client.refusals import in_words
+
+            said = in_words(cause, value=given, kind=kind)
+            raise BadRequestError(f"parameters of {cls.__name__}: {said}") from cause
         return {name: getattr(bound, name) for name in kind.__struct_fields__}
 
     @classmethod
-    def convert_inputs(cls, raw: Mapping[str, Any]) -> msgspec.Struct:
+    def convert_inputs(cls, raw: Given) -> msgspec.Struct:
         """Return ``raw`` as an instance of ``Inputs``.
 
         Raises:
@@ -321,15 +239,18 @@ class Simulation:
         try:
             return msgspec.convert(raw, cls.Inputs)
         except msgspec.ValidationError as cause:
-            raise BadRequestError(f"inputs of {cls.__name__}: {cause}".replace("`$.", "`")) from cause
+            from snapserv_client.refusals import in_words
+
+            said = in_words(cause, value=raw, kind=cls.Inputs)
+            raise BadRequestError(f"inputs of {cls.__name__}: {said}") from cause
 
     @classmethod
-    def describe_inputs(cls) -> dict[str, Any]:
+    def describe_inputs(cls) -> dict[str, Value]:
         """Return the JSON schema of the inputs."""
         return _schema(cls.Inputs)
 
     @classmethod
-    def describe_params(cls) -> dict[str, Any]:
+    def describe_params(cls) -> dict[str, Value]:
         """Return the JSON schema of ``setup``'s parameters."""
         return _schema(cls._params_struct())
 
@@ -362,7 +283,7 @@ class Simulation:
                 f"{type(self).__name__} has no field {name!r}", hint=f"fields: {', '.join(self.fields) or 'none'}"
             ) from None
 
-    def exported_method(self, name: str) -> Callable[..., Any]:
+    def exported_method(self, name: str) -> Callable[..., Value]:
         """Return the bound method ``name``, if the author exported it.
 
         Raises:

@@ -49,7 +49,11 @@ def prepare_call(
             kind = kinds.get(parameter, Any)
             bound.arguments[parameter] = _converted(value, kind, signature.parameters[parameter])
     except msgspec.ValidationError as cause:
-        raise BadRequestError(f"{name}: {parameter}: {cause}", hint=f"it takes {signature}") from cause
+        from snapserv_client.refusals import in_words
+
+        raise BadRequestError(
+            f"{name}: {in_words(cause, parameter, kind=kind)}", hint=f"it takes {signature}"
+        ) from cause
     except TypeError as cause:
         raise BadRequestError(f"{name}: {cause}", hint=f"it takes {signature}") from cause
 

@@ -7,13 +7,13 @@ import importlib
 import importlib.util
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from ..errors import BadRequestError, NotFoundError, SimulationError, SnapservError
+from .blame import authors_traceback, lacking
 
 
 def search(folders: Iterable[str]) -> None:
@@ -75,8 +75,8 @@ def load_object(target: str, *, wanted: str, fits: Callable[[Any], bool]) -> Any
 def _failed_import(place: str, cause: Exception) -> SimulationError:
     return SimulationError(
         f"{place} cannot be imported: {type(cause).__name__}: {cause}",
-        hint="; ".join(getattr(cause, "__notes__", ())),
-        details={"traceback": traceback.format_exc()},
+        hint="; ".join(getattr(cause, "__notes__", ())) or lacking(cause),
+        details={"traceback": authors_traceback(cause)},
     )
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from snapserv_client import local
+from snapserv_client import SnapservWarning, local
 from snapserv_client.errors import (
     BadRequestError,
     NotFoundError,
     SimulationError,
     SnapservError,
+    ThreadsRunningError,
     TooLargeError,
     UnsupportedError,
 )
@@ -259,9 +260,24 @@ def test_what_draws_and_plays_sounds_branches(serve: Serve) -> None:
     with serve("object:tests.simulations.beeper:Beeper").connect() as server:
         main = server.branch("main")
         assert main.step(3).outputs == {"count": 3}
+        assert not main.call("joysticks")
         twins = main.snapshot().branch(2)
         for each in (main, *twins):
             assert each.step(2).outputs == {"count": 5}
             assert each.call("frame") == [5, 0, 0]
             assert each.snapshot().branch().step().outputs == {"count": 6}
         assert main.verify().ok
+
+
+def test_threads_of_the_first_tick_are_told_with_it_and_refused_at_the_next_snapshot() -> None:
+    with local("object:tests.simulations.late_pool:Pool") as server:
+        main = server.branch("main")
+        before = main.snapshot()
+        with pytest.warns(SnapservWarning, match=r"threads_running.*pool-worker") as told:
+            assert main.step(3).outputs == {"count": 3}
+        assert "the next snapshot will be refused: threads of your own must end" in str(told[0].message)
+        with pytest.raises(ThreadsRunningError, match="pool-worker"):
+            main.snapshot()
+        assert main.step().outputs == {"count": 4}, "it goes on, and is told once"
+        main.restore(before)
+        assert main.snapshot().branch().call("get", "count") == 0

@@ -12,7 +12,7 @@ import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from snapserv_client import Best, Server, SnapservWarning, local
+from snapserv_client import Best, Branch, Server, SnapservWarning, local
 from snapserv_client.errors import BadRequestError, NotFoundError, SimulationError, SnapservError
 from snapserv_client.gym import SnapEnv
 
@@ -308,7 +308,12 @@ class Hack(Base):
     def step(self, action):
         return np.zeros(1, np.float32), 0.0, False, False, {}
 
-for kind in (Objectives, Sticky, Hack):
+class Remade(Base):
+    def reset(self, *, seed=None, options=None):
+        self.action_space = spaces.Discrete(1_000_000)
+        return super().reset(seed=seed)
+
+for kind in (Objectives, Sticky, Hack, Remade):
     gymnasium.register(f"{kind.__name__}-v0", kind, disable_env_checker=True)
 """)
     return tmp_path
@@ -337,3 +342,28 @@ def test_an_engine_that_reset_does_not_seed_is_seeded(
         main = server.branch("main")
         assert main.call("observe")["info"]["seeds"] == [5, 5, False]
         assert main.call("reset", seed=6)["info"]["seeds"] == [6, 6, False]
+
+
+def test_spaces_that_each_reset_makes_anew_draw_by_the_seed_and_are_the_branchs_own(
+    odd_environments: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(odd_environments)
+
+    def drawn(branch: Branch) -> list[int]:
+        actions = []
+        for _ in range(2):
+            actions.append(branch.call("random_action")["action"])
+            branch.call("reset")
+        return actions
+
+    with (
+        local("gym:odd_environments:Remade-v0", seed=5) as server,
+        local("gym:odd_environments:Remade-v0", seed=5) as other,
+    ):
+        main = server.branch("main")
+        before = main.snapshot()
+        first = drawn(main)
+        assert drawn(other.branch("main")) == first == drawn(before.branch())
+        split, again = before.branch(2, rng="split")
+        assert len({*first, *drawn(split), *drawn(again)}) == 6, "in every episode, and in every branch, others"
+        assert main.verify().ok

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from snapserv_client import Server
+from snapserv_client import Server, local
 from snapserv_client.errors import BadRequestError, SimulationError, StepInterruptedError, TooLargeError
 from snapserv_client.protocol import Action, BeginAction, CallAction, StepAction, WriteAction
 
@@ -288,3 +288,12 @@ def test_a_script_done_in_parts_is_the_script_done_at_once(actions: list[Action]
     assert beats(parts) == beats(actions)
     assert len(beats(actions)) == script.beats
     assert script.beat(script.count) == script.beats
+
+
+def test_what_a_step_returns_may_be_what_its_next_step_changes() -> None:
+    """The trail is of what was put out, and not of what became of it: in a replay as in the first run."""
+    with local("object:tests.simulations.views:Screen") as server:
+        main = server.branch("main")
+        for _ in range(5):
+            main.step()
+        assert main.verify().ok, main.verify()

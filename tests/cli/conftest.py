@@ -86,6 +86,7 @@ USES: dict[str, Words] = {
     "read": ("main", "position"),
     "reset": ("main",),
     "restore": ("main", "s"),
+    "show": ("main",),
     "snapshot": ("main",),
     "spec": (),
     "status": (),

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 from snapserv_client import Server
+from snapserv_client.cli.output import plain
 
 import snapserv
 from snapserv.cli.app import app, run
-from snapserv.cli.output import plain
 
 from ..conftest import ROOT, START_WITHIN_S, ServerProcess, assert_settles
 from .conftest import SNAPSERV, USES, Terminal
@@ -23,7 +23,21 @@ Serve = Callable[..., ServerProcess]
 COMMANDS = sorted(app.commands)
 IN_STORES = sorted(app.commands["store"].commands)  # type: ignore[attr-defined]
 ELSEWHERE = {
-    *("create", "keygen", "lab", "serve", "demo", "watch", "shutdown", "doctor", "mark", "rewind", "replay"),
+    *(
+        "ps",
+        "completion",
+        "create",
+        "keygen",
+        "lab",
+        "serve",
+        "demo",
+        "watch",
+        "shutdown",
+        "doctor",
+        "mark",
+        "rewind",
+        "replay",
+    ),
     *("save", "load", "stored", "store", "export"),
 }
 """Commands that have tests of their own: they do more than the next test's server could forget."""
@@ -77,6 +91,7 @@ def test_commands_do_to_the_server_what_they_say(terminal: Terminal, server: Ser
     assert terminal.json("diff", "left", status=1)["b"] == "five", "its parent"
     terminal.type("diff", "left")
     assert "steps differ: 6 and 5" in terminal.out
+    assert "left → five, its parent" in terminal.out
     assert terminal.json("tag", "five", "golden")["tags"] == ["golden"]
     assert terminal.json("tag", "five", "golden", "--remove")["tags"] == []
     assert terminal.json("pin", "five")["pinned"] is True

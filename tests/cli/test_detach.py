@@ -35,7 +35,7 @@ def here(short_path: Path) -> Iterator[dict[str, str]]:
     environment.pop("SNAPSERV_ENDPOINT", None)
     yield environment
     for path in short_path.glob("snapserv/*.sock"):
-        typed("shutdown", "--endpoint", f"ipc://{path}", env=environment)
+        typed("shutdown", "--yes", "--endpoint", f"ipc://{path}", env=environment)
 
 
 def test_a_detached_server_answers_when_the_command_returns_and_says_where_it_is(here: dict[str, str]) -> None:
@@ -50,7 +50,7 @@ def test_a_detached_server_answers_when_the_command_returns_and_says_where_it_is
         assert server.atomic
     assert os.getsid(found["pid"]) == found["pid"], "the terminal's end is not its own"
     assert os.readlink(f"/proc/{found['pid']}/fd/0") == "/dev/null"
-    assert typed("shutdown", "--endpoint", found["endpoint"], env=here).returncode == 0
+    assert typed("shutdown", "--yes", "--endpoint", found["endpoint"], env=here).returncode == 0
     lines = Path(found["log"]).read_text().splitlines()
     assert [json.loads(line)["event"] for line in lines] == ["serving", "stopping", "stopped"]
 
@@ -60,7 +60,7 @@ def test_people_are_told_the_same_and_the_next_log_is_appended(here: dict[str, s
         done = typed("serve", COUNTER, "--detach", env={**here, "COLUMNS": "200"})
         log = f"{here['XDG_STATE_HOME']}/snapserv/default.log"
         assert all(said in done.stdout for said in ("default.sock", "pid", log)), done.stderr
-        assert typed("shutdown", env=here).returncode == 0
+        assert typed("shutdown", "--yes", env=here).returncode == 0
         assert Path(log).read_text().count("stopped") == run
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from snapserv_client import Server
+from snapserv_client.cli.output import EXIT_CODES, exit_code
 
 from snapserv.cli import doctor as doctor_command
-from snapserv.cli.output import EXIT_CODES, exit_code
 from snapserv.errors import ERRORS
 
 from ..conftest import END_WITHIN_S, ROOT, START_WITHIN_S, ServerProcess, assert_settles
@@ -51,6 +51,7 @@ def test_every_error_has_the_exit_code_of_its_kind() -> None:
         (("step", "main", "--input", "drift=1", "--input", "drift=2"), 2, "bad_request", "twice"),
         (("step", "main", "--input", "drfit=1"), 2, "bad_request", "did you mean 'drift'"),
         (("branch", "s", "--rng", "other"), 2, "bad_request", "other"),
+        (("diff", "root"), 2, "bad_request", "root has no parent to compare it with name another node"),
         (("write", "main", "count", "2.5"), 2, "bad_request", "int64"),
         (("write", "main", "position", "@/nowhere.npy"), 2, "bad_request", "/nowhere.npy"),
         (("create", "--param", "name=x"), 2, "bad_request", "'name'"),
@@ -97,6 +98,12 @@ def test_a_simulation_that_raises_shows_its_traceback(serve: Serve, alone: Termi
     assert alone.type("step", "main", "5", "-i", "how=raise", "-i", "at=3", "-e", endpoint) == 1
     assert "Traceback" in alone.err
     assert "told to raise" in alone.err
+    first, source = alone.err.splitlines()[1:3]
+    assert first.lstrip().startswith(f'File "{ROOT}/tests/simulations/trouble.py", line '), (
+        "the author's own frames"
+    )
+    assert source.strip() == "self.fail(inputs.how)"
+    assert f"{ROOT}/snapserv" not in alone.err
     assert alone.json("step", "main", "-e", endpoint, status=1)["error"]["code"] == "faulted"
     assert alone.json("clear", "main", "-e", endpoint)["state"] == "idle"
     crash = ("step", "main", "5", "-i", "how=segfault", "-i", "at=4", "-e", endpoint)

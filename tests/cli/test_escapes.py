@@ -11,9 +11,9 @@ import structlog
 from rich.console import Group
 from rich.text import Text
 from rich.tree import Tree
+from snapserv_client.cli.console import ShowingConsole, errors
+from snapserv_client.cli.output import report, table
 
-from snapserv.cli.console import ShowingConsole, errors
-from snapserv.cli.output import report, table
 from snapserv.errors import SimulationError
 from snapserv.server import logs
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from snapserv_client import connect
+from snapserv_client.errors import BadRequestError
 
-from ..conftest import END_WITHIN_S, ROOT
+from ..conftest import END_WITHIN_S, ROOT, START_WITHIN_S, assert_settles
 from .conftest import SNAPSERV, Terminal, Words, typed
 
 
@@ -126,3 +127,25 @@ def test_an_address_in_use_is_refused_and_names_the_way_out(endpoint: str) -> No
     assert "address_unavailable" in done.stderr
     assert "--name" in done.stderr
     assert typed("status", "--endpoint", endpoint).returncode == 0
+
+
+def test_a_server_with_a_name_is_found_by_it(alone: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [*SNAPSERV, "serve", "tests.simulations.walk:Walk", "--name", "lab", "--quiet"]
+    with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True) as serving:
+        assert_settles(lambda: alone.type("status", "--name", "lab"), 0, within_s=START_WITHIN_S)
+        monkeypatch.setenv("SNAPSERV_ENDPOINT", "ipc:///nowhere/s.sock")
+        assert alone.json("status", "--name", "lab")["hello"]["pid"] == serving.pid
+        assert alone.json("status", status=3)["error"]["code"] == "unreachable"
+        with connect(name="lab") as server:
+            assert server.hello is not None
+            assert server.hello.pid == serving.pid
+            endpoint = server.endpoint
+        for both in (("--name", "lab", "-e", endpoint), ("-e", endpoint, "--name", "lab")):
+            error = alone.json("status", *both, status=2)["error"]
+            assert "both say which server is meant" in error["message"]
+        with pytest.raises(BadRequestError, match="both say which server"):
+            connect(endpoint, name="lab")
+        with pytest.raises(BadRequestError, match="cannot be called"):
+            connect(name="../lab")
+        assert alone.json("shutdown", "--name", "lab") == {"shutdown": endpoint}
+        assert serving.wait(END_WITHIN_S) == 0

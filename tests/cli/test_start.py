@@ -10,10 +10,10 @@ import sys
 import pytest
 import snapserv_client
 from snapserv_client import Server
+from snapserv_client.cli.group import function_of
 
 import snapserv
-from snapserv.cli.contents import COMMANDS, GROUPS
-from snapserv.cli.group import function_of
+from snapserv.cli.contents import GROUPS, SNAPSERV, Group
 
 from ..conftest import ROOT
 
@@ -65,9 +65,9 @@ def test_a_short_command_loads_what_it_needs(server: Server) -> None:
         assert not modules & ((HEAVY - {"zmq", "msgspec", "msgpack", "rich"}) | spared)
 
 
-@pytest.mark.parametrize("contents", [COMMANDS, *GROUPS.values()], ids=["snapserv", *GROUPS])
-def test_the_list_of_commands_says_what_each_says_of_itself(contents: dict[str, dict[str, str]]) -> None:
-    for module, names in contents.items():
+@pytest.mark.parametrize("group", [SNAPSERV, *GROUPS.values()], ids=["snapserv", *GROUPS])
+def test_the_list_of_commands_says_what_each_says_of_itself(group: Group) -> None:
+    for module, names in group.contents.items():
         for name, said in names.items():
             if name not in GROUPS:
                 documented = inspect.getdoc(function_of(module, name)) or ""

@@ -36,7 +36,7 @@ def typing(
     monkeypatch.setenv("SNAPSERV_ENDPOINT", server.endpoint)
     terminal = Terminal(capsys)
     terminal.json("step", "main", "2")
-    terminal.json("snapshot", "main", "s1")
+    terminal.json("snapshot", "main", "s1", "-m", "the first one\nof two")
     terminal.json("tag", "s1", "golden")
     terminal.json("step", "main", "3")
     terminal.json("snapshot", "main", "s2")
@@ -50,7 +50,7 @@ def test_a_snapshot_is_saved_listed_loaded_elsewhere_and_goes_on(
     told = typing.json("save", "s1")
     assert (told["store"], [each["name"] for each in told["saved"]]) == (str(store), ["s1"])
     assert typing.json("save", "s1")["saved"][0]["new"] is False
-    assert typing.json("save", "main", "--name", "six")["node"]["step"] == 6
+    assert typing.json("save", "main", "--as", "six")["node"]["step"] == 6
     every = typing.json("save", "s1", "--all")["saved"]
     assert {each["name"] for each in every} == {"root", "s1", "s2", "six"}
     assert typing.type("save", "s1", "--all") == 0
@@ -58,6 +58,7 @@ def test_a_snapshot_is_saved_listed_loaded_elsewhere_and_goes_on(
     assert [each["here"] for each in typing.json("stored")] == ["root", "s1", "s2", "six"]
     assert typing.type("stored") == 0
     assert "default/six" in typing.out
+    assert [each["message"] for each in typing.json("stored")] == ["", "the first one\nof two", "", ""]
     assert typing.type("tree") == 0
     assert "● s1 · step 2 · #golden · durable" in typing.out
 
@@ -65,14 +66,14 @@ def test_a_snapshot_is_saved_listed_loaded_elsewhere_and_goes_on(
     wanted = typing.json("read", "main", "position")["values"]
     other = serve(WALK, options=("--store", str(store), "--durable", "none"))
     monkeypatch.setenv("SNAPSERV_ENDPOINT", other.endpoint)
-    assert typing.json("load", "six", "--name", "there")["state"] == "stored"
+    assert typing.json("load", "six", "--as", "there")["state"] == "stored"
     assert typing.json("load", "golden", status=0)["name"] == "there/s1"
     assert typing.type("load", "six") == 0
     assert "there/six · step 6" in typing.out
     typing.json("branch", "there/six", "again")
     typing.json("step", "there/again", "4")
     assert typing.json("read", "there/again", "position")["values"] == wanted
-    assert typing.json("load", "six", "--name", "elsewhere", status=2)["error"]["code"] == "name_taken"
+    assert typing.json("load", "six", "--as", "elsewhere", status=2)["error"]["code"] == "name_taken"
     assert typing.json("load", "nothing", status=2)["error"]["code"] == "not_found"
     assert len(typing.json("tree", "there")["nodes"]) == 4, "root, s1, six and the branch"
     typing.json("load", "s2", "--tree")
@@ -116,7 +117,7 @@ def test_what_cannot_be_saved_is_named_and_the_exit_code_says_so(
     }
     assert terminal.type("tree") == 0
     assert "piping · step 1 · durable by replay" in terminal.out
-    terminal.json("shutdown")
+    terminal.json("shutdown", "--yes")
 
     assert terminal.type("store", "ls", str(store)) == 0
     assert "piping · step 1 · replay" in terminal.out
@@ -127,9 +128,9 @@ def test_what_cannot_be_saved_is_named_and_the_exit_code_says_so(
     assert terminal.json("store", "read", "piping", "count", status=1)["error"]["code"] == "not_portable"
     other = serve(WALK, options=("--store", str(store)))
     monkeypatch.setenv("SNAPSERV_ENDPOINT", other.endpoint)
-    error = terminal.json("load", "piping", "--name", "old", status=1)["error"]
+    error = terminal.json("load", "piping", "--as", "old", status=1)["error"]
     assert (error["code"], "--replay" in error["hint"]) == ("not_portable", True)
-    assert terminal.json("load", "piping", "--name", "old", "--replay")["name"] == "old/piping"
+    assert terminal.json("load", "piping", "--as", "old", "--replay")["name"] == "old/piping"
     assert terminal.json("read", "old/piping", "count")["values"] == 1
 
 
@@ -152,7 +153,7 @@ def left(typing: Terminal, store: Path) -> Iterator[Terminal]:
     """A terminal whose server has saved all and has ended: root, s1 and s2 are in the store, and nothing runs."""
     typing.json("save", "s1", "--all")
     typing.position = typing.json("read", "s2", "position")["values"]  # type: ignore[attr-defined]
-    typing.json("shutdown")
+    typing.json("shutdown", "--yes")
     return typing
 
 
@@ -161,9 +162,10 @@ def test_a_store_is_listed_shown_and_read_without_a_server(left: Terminal, store
     assert [(node["name"], node["step"]) for node in tree["nodes"]] == [("root", 0), ("s1", 2), ("s2", 5)]
     assert left.json("store", "ls", str(store)) == left.json("store", "ls", "--store", str(store))
     assert left.type("store", "ls") == 0
-    assert "└─ ● s1 · step 2 · #golden" in left.out
-    assert "   └─ ● s2 · step 5" in left.out
+    assert '\n● s1 · step 2 · #golden · "the first one" · ' in left.out
+    assert "\n● s2 · step 5" in left.out
     shown = left.json("store", "show", "golden")
+    assert shown["message"] == "the first one\nof two"
     assert (shown["lineage"], shown["tree"]["simulation"], shown["differs"]) == (["root", "s1"], "Walk", None)
     assert left.type("store", "show", "default/s1") == 0
     assert "root → s1" in left.out
@@ -216,7 +218,7 @@ def test_nodes_are_copied_to_another_store_and_back(
     assert left.json("store", "pull", "s1", str(tmp_path / "none"), status=2)["error"]["code"] == "not_found"
     server = serve(WALK, options=("--store", str(third), "--durable", "none"))
     monkeypatch.setenv("SNAPSERV_ENDPOINT", server.endpoint)
-    left.json("load", "s2", "--name", "there")
+    left.json("load", "s2", "--as", "there")
     assert left.json("read", "there/s2", "position")["values"] == left.position  # type: ignore[attr-defined]
 
 
@@ -263,8 +265,8 @@ def test_two_servers_go_on_each_with_its_own(
     terminal = Terminal(capsys)
     older, younger = (serve(WALK, options=("--store", str(store))) for _ in range(2))
     terminal.json("step", "main", "3", "-e", older.endpoint)
-    terminal.json("save", "main", "--name", "three", "-e", older.endpoint)
-    terminal.json("load", "three", "--name", "there", "-e", younger.endpoint)
+    terminal.json("save", "main", "--as", "three", "-e", older.endpoint)
+    terminal.json("load", "three", "--as", "there", "-e", younger.endpoint)
     terminal.json("shutdown", "-e", older.endpoint)
     older.end()
     again = serve(options=("--store", str(store), "--endpoint", older.endpoint))

@@ -17,10 +17,9 @@ from typing import Any
 
 import pytest
 from snapserv_client import Server
+from snapserv_client.cli.activity import between
 from snapserv_client.errors import NotFoundError
 from snapserv_client.protocol import NodeInfo, StatsResult, VerbStats
-
-from snapserv.cli.activity import between
 
 from ..conftest import END_WITHIN_S, ROOT, START_WITHIN_S, ServerProcess
 

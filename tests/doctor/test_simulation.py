@@ -270,7 +270,7 @@ class Ends(Simulation):
         self.made = {made}
 """)
     by = {finding.what: finding for finding in examine(f"{tmp_path}/ending.py:Ends", {})}
-    finding = by["what is done by the collector"]
+    finding = by["finalizers"]
     assert (finding.verdict, bool(finding.improve)) == (("ok", False) if said is None else ("weak", True))
     assert said is None or said in finding.found
 
@@ -339,6 +339,69 @@ def test_what_it_prints_is_not_mixed_with_what_is_said_of_it(tmp_path: Path, col
     assert "prints" not in for_people.stdout
     assert all(len(line.rstrip()) <= int(columns) for line in for_people.stdout.splitlines())
     assert [line for line in for_people.stdout.splitlines() if line.startswith("✓ a tick")]
+    entries = [line for line in for_people.stdout.splitlines() if not line.startswith("    ")]
+    assert len(entries) == len(json.loads(as_json.stdout)["findings"]), "an entry a line"
+
+
+WANTING = """
+import threading
+
+class Wanting:
+    def step(self, rate: float):
+        if rate > 1:
+            threading.Thread(target=threading.Event().wait, name="late", daemon=True).start()
+        if rate < 0:
+            raise ValueError("no rate")
+        return {"rate": rate}
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "finding", "verdict", "words", "cure"),
+    [
+        ([], "a tick", "weak", "missing required field `rate`", "with --input NAME=VALUE"),
+        ([], "two clones", "ok", "no tick ran", ""),
+        (["rate=1"], "a tick", "ok", "with {'rate': 1}", ""),
+        (["rate=1"], "two clones", "ok", "for 8 ticks", ""),
+        (["rate=1"], "a replay", "ok", "for 8 ticks", ""),
+        (["rate=-1"], "a tick", "weak", "ValueError: no rate", "--input"),
+        (["rate=2"], "threads", "missing", "late; 1 of them since the first tick", "must end before"),
+    ],
+)
+def test_ticks_are_given_inputs(
+    tmp_path: Path, given: list[str], finding: str, verdict: str, words: str, cure: str
+) -> None:
+    (tmp_path / "wanting.py").write_text(WANTING)
+    command = [sys.executable, "-m", "snapserv", "doctor", f"object:{tmp_path}/wanting.py:Wanting", "--json"]
+    ran = subprocess.run(
+        [*command, *(f"--input={each}" for each in given)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == (verdict == "missing"), ran.stderr
+    by = {each["what"]: each for each in json.loads(ran.stdout)["findings"]}
+    assert by[finding]["verdict"] == verdict
+    assert words in by[finding]["found"]
+    assert cure in by[finding]["improve"]
+    assert "example_inputs" not in ran.stdout, "which only a Simulation has"
+
+
+def test_what_setup_alone_reads_is_the_same_in_all_branches(tmp_path: Path) -> None:
+    (tmp_path / "dated.py").write_text("""
+import time
+
+class Dated:
+    def __init__(self, seed: int | None = None):
+        self.made = time.time() if seed is None else seed
+
+    def step(self):
+        return {"made": self.made}
+""")
+    by = {finding.what: finding for finding in examine(f"object:{tmp_path}/dated.py:Dated", {})}
+    assert by["clocks and chance"].verdict == "ok"
+    assert "in setup alone" in by["clocks and chance"].found
+    assert "time.time (dated.py:6)" in by["clocks and chance"].found
+    assert by["a replay"].verdict == "weak"
+    assert "--param seed=1" in by["a replay"].improve
+    assert {finding.verdict for finding in examine(f"object:{tmp_path}/dated.py:Dated", {"seed": 1})} == {"ok"}
 
 
 STARTS = """

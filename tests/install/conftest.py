@@ -67,7 +67,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Insta
 def home(short_path: Path, installed: Installed) -> Iterator[Path]:
     """Somebody's home, whose server does not outlive the test."""
     yield short_path
-    installed.run([installed.snapserv, "shutdown"], short_path)
+    installed.run([installed.snapserv, "shutdown", "--yes"], short_path)
 
 
 def _make(made: Installed) -> None:

@@ -47,7 +47,7 @@ def test_it_serves_from_its_clone_and_from_beside_files_that_are_called_like_the
     )
     assert started.returncode == 0, started.stdout + started.stderr
     stepped = installed.run([installed.snapserv, "step", "main", "3", "--json"], home, cwd=folder)
-    ended = installed.run([installed.snapserv, "shutdown"], home, cwd=folder)
+    ended = installed.run([installed.snapserv, "shutdown", "--yes"], home, cwd=folder)
     assert json.loads(stepped.stdout)["outputs"] == {"count": 3}
     assert ended.returncode == 0
     assert list((home / "snapserv").iterdir()) == [], "it has ended when the command returns"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-
-from snapserv.machine.terminal import escaped, pictured
+from snapserv_client.terminal import escaped, pictured
 
 CONTROLS = {chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x061C, 0x200F, 0x202E, 0x2066)}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
 import pytest
@@ -120,11 +120,39 @@ def test_a_server_with_many_nodes_ends_with_all_of_them(serve: Serve) -> None:
     assert_settles(lambda: session_processes(process.pid), [])
 
 
-def test_the_drawing_of_a_deep_tree_stays_narrow() -> None:
-    nodes = [
-        NodeInfo(number, f"s{number}", "default", "snapshot", "idle", number - 1 or None, 0, 0.0, [], False, 1)
-        for number in range(1, 5001)
-    ]
-    lines = str(Tree([], nodes)).splitlines()
-    assert [line.split(" · ")[0].split()[-1] for line in lines] == [node.name for node in nodes]
+def tree_of(parents: Iterable[int | None]) -> Tree:
+    return Tree(
+        [],
+        [
+            NodeInfo(number, f"s{number}", "default", "snapshot", "idle", parent, 0, 0.0, [], False, 1)
+            for number, parent in enumerate(parents, 1)
+        ],
+    )
+
+
+def test_a_straight_history_is_drawn_straight_however_long_it_is() -> None:
+    lines = str(tree_of(number or None for number in range(5000))).splitlines()
+    assert lines == [f"● s{number} · step 0" for number in range(1, 5001)]
+
+
+def test_the_drawing_of_a_tree_that_forks_ever_again_stays_narrow() -> None:
+    forks = [parent for at in range(1, 2000, 2) for parent in (at, at)]
+    both = list(range(2, 2002, 2))  # each of the others goes on as well
+    tree = tree_of([None, *forks, *both])
+    lines = str(tree).splitlines()
+    assert sorted(line.split(" · ")[0].split()[-1] for line in lines) == sorted(node.name for node in tree)
     assert max(map(len, lines)) < MOST_INDENT + 30
+
+
+def test_side_branches_are_twigs_of_a_line_that_goes_on_and_forks_are_indented() -> None:
+    drawn = str(tree_of([None, 1, 1, 3, 3, 4, 5, 7])).splitlines()
+    assert [line.removesuffix(" · step 0") for line in drawn] == [
+        "● s1",
+        "├─ ● s2",
+        "● s3",
+        "├─ ● s4",
+        "│  ● s6",
+        "└─ ● s5",
+        "   ● s7",
+        "   ● s8",
+    ]

@@ -213,7 +213,7 @@ def test_the_command_line_says_what_is_embedded(lives: Lives, own: Path) -> None
 
     with lives.begin(STANDS, params={"folder": str(own)}, options=QUIET):
         assert lives.process is not None
-        said = snapserv("save", "main", "--name", "saved", "--embed", "-e", lives.process.endpoint)
+        said = snapserv("save", "main", "--as", "saved", "--embed", "-e", lives.process.endpoint)
         assert "with its files" in said
     said = snapserv("store", "show", "saved", "--store", str(lives.store))
     assert "in the store" in said

@@ -69,19 +69,19 @@ def call(name: str, *args: Any, **kwargs: Any) -> Any:
         ("take", (1, 2, 3), {}, "too many positional arguments"),
         ("take", (1,), {"rwo": 1}, "got an unexpected keyword argument 'rwo'"),
         ("take", (1,), {"row": 1}, "multiple values for argument 'row'"),
-        ("take", ("1",), {}, "row: Expected `int`, got `str`"),
-        ("take", (1.5,), {}, "row: Expected `int`, got `float`"),
-        ("take", (True,), {}, "row: Expected `int`, got `bool`"),
-        ("take", (1,), {"share": 2}, "share: Expected `float` <= 1.0"),
-        ("take", (np.zeros(3),), {}, "row: Expected `int`, got `numpy.ndarray`"),
-        ("shaped", ([1, "2"], "red", {"row": 1}), {}, "size: Expected `int`, got `str` - at `$[1]`"),
-        ("shaped", ([1, 2], "blue", {"row": 1}), {}, "colour: Invalid enum value 'blue'"),
-        ("shaped", ([1, 2], "red", {"col": 1}), {}, "spot: Object missing required field `row`"),
-        ("many", (1, "2"), {}, "rows: Expected `int`, got `str`"),
-        ("many", (), {"half": "much"}, "shares: Expected `float`, got `str`"),
-        ("array", ("text",), {}, "values: Expected `numpy.ndarray`, got `str`"),
+        ("take", ("1",), {}, "row must be an integer, not text"),
+        ("take", (1.5,), {}, "row must be an integer, not a number"),
+        ("take", (True,), {}, "row must be an integer, not a boolean"),
+        ("take", (1,), {"share": 2}, "share must be at most 1"),
+        ("take", (np.zeros(3),), {}, "row must be an integer, not an array"),
+        ("shaped", ([1, "2"], "red", {"row": 1}), {}, "size[1] must be an integer, not text"),
+        ("shaped", ([1, 2], "blue", {"row": 1}), {}, "colour must be 'red', not 'blue'"),
+        ("shaped", ([1, 2], "red", {"col": 1}), {}, "row is missing in spot"),
+        ("many", (1, "2"), {}, "rows must be an integer, not text"),
+        ("many", (), {"half": "much"}, "shares must be a number, not text"),
+        ("array", ("text",), {}, "values must be an array, not text"),
         ("array", ([[1], [1, 2]],), {}, "values: "),
-        ("array", (["a"],), {}, "values: Expected `numpy.ndarray`, got `list`"),
+        ("array", (["a"],), {}, "values must be an array, not a list"),
     ],
 )
 def test_what_a_method_does_not_take_is_refused_by_name(
@@ -113,7 +113,7 @@ def test_annotations_that_nothing_can_be_held_against_are_let_be() -> None:
 def test_methods_of_other_peoples_objects_are_checked_alike() -> None:
     queue = load_simulation("object:examples.queueing:Queue.advance").build()
     assert prepare_call(queue, "rush", [3])() == 3
-    with pytest.raises(BadRequestError, match="customers: Expected `int`, got `str`"):
+    with pytest.raises(BadRequestError, match="customers must be an integer, not text"):
         prepare_call(queue, "rush", ["many"])
 
 

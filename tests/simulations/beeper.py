@@ -8,7 +8,7 @@ import pygame
 class Beeper:
     """Beeps at every step, and shows how often."""
 
-    exported = ("frame",)
+    exported = ("frame", "joysticks")
 
     def __init__(self) -> None:
         pygame.init()
@@ -28,3 +28,7 @@ class Beeper:
     def frame(self) -> list[int]:
         """Return the colour that is shown."""
         return list(self.screen.get_at((0, 0)))[:3]
+
+    def joysticks(self) -> bool:
+        """Return whether it would hear of new joysticks, by a descriptor of the kernel's."""
+        return bool(pygame.joystick.get_init())

@@ -14,53 +14,69 @@ if TYPE_CHECKING:
     from .display import Diff, Tree
     from .endpoint import default_endpoint
     from .errors import SnapservError, SnapservWarning
-    from .expansion import Best, Outcome
+    from .expansion import Best, Outcome, Outcomes
     from .history import Actions, Verification
+    from .narrowing import number
     from .pages import Pages
+    from .plain import Array, InputValues, Outputs, Sendable, Value
     from .protocol import Event, NodeInfo, StepResult
     from .sync import Branch, Server, Snapshot, connect, local
 
 _PLACES = {
     "Actions": "history",
+    "Array": "plain",
     "Best": "expansion",
     "Branch": "sync",
     "Diff": "display",
     "Event": "protocol",
+    "InputValues": "plain",
     "NodeInfo": "protocol",
     "Outcome": "expansion",
+    "Outcomes": "expansion",
+    "Outputs": "plain",
     "Pages": "pages",
+    "Sendable": "plain",
     "Server": "sync",
     "Snapshot": "sync",
     "SnapservError": "errors",
     "SnapservWarning": "errors",
     "StepResult": "protocol",
     "Tree": "display",
+    "Value": "plain",
     "Verification": "history",
     "connect": "sync",
     "default_endpoint": "endpoint",
     "local": "sync",
+    "number": "narrowing",
 }
 
 __all__ = [
     "Actions",
+    "Array",
     "Best",
     "Branch",
     "Diff",
     "Event",
+    "InputValues",
     "NodeInfo",
     "Outcome",
+    "Outcomes",
+    "Outputs",
     "Pages",
+    "Sendable",
     "Server",
     "SnapservError",
     "SnapservWarning",
     "Snapshot",
     "StepResult",
     "Tree",
+    "Value",
     "Verification",
     "aio",
     "connect",
     "default_endpoint",
     "local",
+    "number",
 ]
 
 

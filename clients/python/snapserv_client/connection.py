@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import weakref
 from collections.abc import Callable
@@ -32,6 +33,8 @@ DEAF_AFTER_S = 30.0
 """A connection on which nothing comes for so long is made anew."""
 LOST_AFTER_S = 90.0
 """A server that says nothing at all for so long, to any of several retries, is taken for gone."""
+NOTICE_AFTER_S = 2.0
+"""A server that says nothing for so long, nor to a ping for half of it, is waited for with a word about it."""
 MOST_ASKED_AGAIN = 5
 """How often a request is sent again for outcomes that got lost on the way."""
 
@@ -50,13 +53,18 @@ def refuse_missing_socket(endpoint: str) -> None:
         raise unreachable(endpoint)
 
 
-def unreachable(endpoint: str) -> UnreachableError:
+def unreachable(endpoint: str, told: str = "") -> UnreachableError:
     """Return the error for a server that is not there."""
     return UnreachableError(
-        f"no server answers at {endpoint}",
+        f"no server answers at {endpoint}" + (f": {told}" if told else ""),
         hint="start one with: snapserv serve MODULE:CLASS",
         details={"endpoint": endpoint},
     )
+
+
+def lost(endpoint: str) -> UnreachableError:
+    """Return the error for a server that was there, and has said nothing for too long."""
+    return unreachable(endpoint, f"it was there, and has said nothing for {LOST_AFTER_S:g} s")
 
 
 def timed_out(verb: str, timeout_s: float | None) -> RequestTimeoutError:
@@ -97,17 +105,41 @@ class Patience:
         size_bytes: The request's: a large one is given the time that it takes on a slow network.
     """
 
-    __slots__ = ("_at_least", "_heard", "_pause", "next")
+    __slots__ = ("_asked", "_at_least", "_heard", "_pause", "_told", "next")
 
     def __init__(self, now: float, size_bytes: int) -> None:
         self._heard = now
+        self._asked = math.inf  # since when an answer to a ping is due
+        self._told = False
         self._at_least = RETRY_AFTER_S + size_bytes / SLOW_BYTES_PER_S
         self._pause = self._at_least
         self.next = now + self._pause
 
     def heard(self, now: float) -> None:
-        """Take note that the server said something."""
-        self._heard = now
+        """Take note that the server said something, at that time."""
+        if now > self._asked:
+            self._asked = math.inf
+        self._heard = max(self._heard, now)
+
+    @property
+    def wake(self) -> float:
+        """When there is something to do next, should nothing come."""
+        return self.next if self._told else min(self.next, self._notice)
+
+    @property
+    def _notice(self) -> float:
+        return max(self._heard + NOTICE_AFTER_S, self._asked + NOTICE_AFTER_S / 2)
+
+    def silent(self, now: float) -> bool:
+        """Return whether the server has been silent for so long that whoever waits should hear of it; True once."""
+        if self._told or now < self._notice:
+            return False
+        self._told = True
+        return True
+
+    def left(self, now: float) -> float:
+        """Return for how long it may go on saying nothing, in seconds."""
+        return max(0.0, self._heard + LOST_AFTER_S - now)
 
     def retry(self, now: float) -> bool:
         """Return whether it is time to send the request again; a ping goes with it, which is answered at once."""
@@ -115,6 +147,7 @@ class Patience:
             return False
         self._pause = max(self._at_least, min(2 * self._pause, RETRY_AT_MOST_EVERY_S))
         self.next = now + self._pause
+        self._asked = min(self._asked, now)
         return True
 
     def deaf(self, now: float, connected: float) -> bool:
@@ -197,7 +230,21 @@ class Line(Handle):
                 f"{endpoint!r} is no endpoint: {cause.strerror}", hint="write ipc:///PATH or tcp://HOST:PORT"
             ) from cause
         self._last_id = 0
+        self._noticed = -math.inf
         self.closed = False
+
+    def tell_silent(self, verb: str, now: float, left_s: float) -> None:
+        """Have it be known that a request waits for a server that says nothing: once for as long as that may be."""
+        if now - self._noticed < LOST_AFTER_S:
+            return
+        self._noticed = now
+        import logging  # where there is something to say
+
+        logging.getLogger("snapserv_client").warning(
+            "no answer from %s for %g s: the request %r goes on waiting, for up to %.0f s. Check that the server "
+            "runs (its log; snapserv status), that it is not stopped, and the way there. Ctrl-C gives up.",
+            self.endpoint, NOTICE_AFTER_S, verb, left_s,
+        )  # fmt: skip
 
     def subscribe(self, endpoint: str) -> zmq.Socket[bytes]:
         """Return a SUB socket on the server's events, which the caller closes.

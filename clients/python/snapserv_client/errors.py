@@ -7,7 +7,9 @@ and carries the facts (``details``). Codes are append-only: a code is never rena
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
+
+from .plain import Sendable, Value
 
 __all__ = [
     "ERRORS",
@@ -37,6 +39,7 @@ __all__ = [
     "TooLargeError",
     "UnauthorizedError",
     "UnreachableError",
+    "UnsavedError",
     "UnsupportedError",
     "UntrustedError",
     "VersionMismatchError",
@@ -57,7 +60,7 @@ class SnapservWarning(UserWarning):
     """
 
     def __init__(
-        self, code: str, message: str, *, hint: str = "", details: Mapping[str, Any] | None = None
+        self, code: str, message: str, *, hint: str = "", details: Mapping[str, Sendable] | None = None
     ) -> None:
         super().__init__(f"{code}: {message}" + (f" ({hint})" if hint else ""))
         self.code = code
@@ -78,19 +81,21 @@ class SnapservError(Exception):
     code: ClassVar[str] = "internal"
     fault: ClassVar[Fault] = "server"
 
-    def __init__(self, message: str, *, hint: str = "", details: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, message: str, *, hint: str = "", details: Mapping[str, Sendable] | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
-        self.details: dict[str, Any] = dict(details or {})
+        self.details = cast("dict[str, Value]", dict(details or {}))
 
     def __str__(self) -> str:
-        return f"{self.message} ({self.hint})" if self.hint else self.message
+        said = f"{self.message} ({self.hint})" if self.hint else self.message
+        traceback = self.details.get("traceback")  # of the author's code: from their first frame on
+        return f"{said}\n\n{traceback.rstrip()}" if isinstance(traceback, str) else said
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message, self.hint, self.details)
 
-    def to_wire(self) -> dict[str, Any]:
+    def to_wire(self) -> dict[str, Value]:
         """Return the ``error`` map of a reply."""
         return {"code": self.code, "message": self.message, "hint": self.hint, "details": self.details}
 
@@ -293,6 +298,13 @@ class MachineDiffersError(SnapservError):
     fault: ClassVar[Fault] = "machine"
 
 
+class UnsavedError(SnapservError):
+    """The server does not end: nodes would be gone that are not saved; ``details["lost"]`` lists them."""
+
+    code = "unsaved"
+    fault: ClassVar[Fault] = "caller"
+
+
 ERRORS: dict[str, type[SnapservError]] = {
     error.code: error
     for error in (
@@ -323,12 +335,13 @@ ERRORS: dict[str, type[SnapservError]] = {
         StoreUnavailableError,
         NotPortableError,
         MachineDiffersError,
+        UnsavedError,
     )
 }
 """Every error class by its code."""
 
 
-def error_from_wire(error: Mapping[str, Any]) -> SnapservError:
+def error_from_wire(error: Mapping[str, Value]) -> SnapservError:
     """Return the exception that a reply's ``error`` map stands for.
 
     A code that this version does not know becomes a plain `SnapservError` that keeps it in ``details``.

@@ -1,7 +1,8 @@
 """Branches as Gymnasium environments: `SnapEnv` is one, `SnapVectorEnv` several that step in parallel.
 
 The branch serves ``gym:ID`` (`snapserv.adapters.gymnasium`), on this machine or another. What an environment here
-cannot do: go back to a moment, and be in several places at once.
+cannot do: go back to a moment, and be in several places at once. Wrappers around a `SnapEnv` keep state of their
+own: with these, `clone_state` and `restore_state` go back whole, and ``snapshot`` and ``restore`` do not.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array,
 from . import requests
 from .errors import BadRequestError, NotFoundError
 from .handles import Handle
+from .moments import Clones, Source, State, drop, held_by_wrappers, spec_of
 from .protocol import Rng
 from .requests import Request
 from .spaces import action_from_wire, space_from_wire, value_from_wire, value_to_wire
@@ -39,6 +41,8 @@ else:
         DISABLED = "Disabled"
 
 
+OWN = ("node", "_owned", "_source", "_clones")
+"""What is of one environment alone, and not of its copies."""
 Env = gymnasium.Env[Any, Any]
 Observed = tuple[Any, dict[str, Any]]
 Stepped = tuple[Any, float, bool, bool, dict[str, Any]]
@@ -65,12 +69,13 @@ class SnapEnv(Handle, Env):
         self.node = branch.direct()
         self.node.begin()
         self._owned = owned
-        self._source: _Source | None = None
+        self._source: Source | None = None
         self._last: Any = None
         """The last observation."""
         self._ended = False
+        self._clones = Clones()
         try:
-            described = branch.call("describe")
+            described: Any = branch.call("describe")
             self.observation_space = space_from_wire(described["observation_space"])
             self.action_space = space_from_wire(described["action_space"])
         except (KeyError, TypeError, NotFoundError) as cause:
@@ -79,6 +84,7 @@ class SnapEnv(Handle, Env):
         self.metadata = described["metadata"]
         self.render_mode = described["render_mode"]
         self.env_id: str = described["env_id"]
+        self.spec = spec_of(described)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Observed:
         """Begin an episode."""
@@ -102,26 +108,47 @@ class SnapEnv(Handle, Env):
         return self.node.snapshot(name)
 
     def restore(self, snapshot: Snapshot | str, *, rng: Rng = "same") -> Observed:
-        """Go back to a snapshot; return the observation and info of that moment."""
+        """Go back to a snapshot; return the observation and info of that moment.
+
+        Wrappers around it stay as they are: `restore_state` takes them along.
+        """
         self.node.restore(snapshot, rng=rng)
         return self._observed(self.node.call("observe"))
+
+    def clone_state(self) -> State:
+        """Return this moment, without wrappers; the function `clone_state` has those as well.
+
+        Its snapshot goes some time after nobody has the state any more, and when the environment is closed.
+        """
+        return self._clone(self)
+
+    def restore_state(self, state: State, *, rng: Rng = "same") -> Observed:
+        """Go back to a moment, without wrappers; return its observation and info.
+
+        Raises:
+            BadRequestError: The state is of an environment with wrappers, which the function `restore_state` minds.
+        """
+        return restore_state(self, state, rng=rng)
 
     def branch(self, count: int = 1, *, rng: Rng = "same") -> list[SnapEnv]:
         """Return environments that continue from here; closing one drops its branch.
 
         The snapshot that they are made of goes with the last of them: where it is wanted for longer, take one.
         """
-        snapshot, branches = self.node.snapshot(), list[Branch]()
+        snapshot, branches, made = self.node.snapshot(), list[Branch](), list[SnapEnv]()
         try:
             branches = snapshot.branch(count, rng=rng)
-            made = [SnapEnv(each, owned=True) for each in branches]
+            for each in branches:
+                made.append(SnapEnv(each, owned=True))
         except BaseException:
+            for env in made:
+                env.node.release()
             for node in (*branches, snapshot):
-                node.drop()
+                drop(node)
             raise
-        source = _Source(snapshot, count)
-        for each in made:
-            each._source = source
+        source = Source(snapshot, count)
+        for env in made:
+            env._source = source
         return made
 
     def vector(self, count: int, *, rng: Rng = "split", **options: Any) -> SnapVectorEnv:
@@ -135,34 +162,46 @@ class SnapEnv(Handle, Env):
             raise
 
     def close(self) -> None:
-        """Give the branch back, and drop it where it is this environment's own."""
+        """Give the branch back, and drop it where it is this environment's own, with what it holds of moments."""
         self.node.release()
-        if self._owned:
-            self._owned = False
-            self.node.drop()
-            if self._source is not None:
-                self._source.leave()
+        owned, self._owned = self._owned, False
+        with contextlib.ExitStack() as ends:  # each of them, also where one of them fails
+            if owned and self._source is not None:
+                ends.callback(self._source.leave)
+            if owned:
+                ends.callback(drop, self.node)
+            ends.callback(self._clones.close)
+
+    def _clone(self, env: Env) -> State:
+        """Return this moment with what the wrappers of ``env`` hold; drop the snapshots of states that are gone."""
+        wrappers = held_by_wrappers(env)
+        self._clones.tidy()
+        return self._clones.hold(State(self.node.snapshot(), wrappers))
+
+    def __repr__(self) -> str:
+        ended = " · the episode has ended" if self._ended else ""
+        return f"<SnapEnv {self.env_id} · {self.node.name} · step {self.node.last.step:,}{ended}>"
+
+    __str__ = __repr__
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SnapEnv:
         """Return an environment that goes on from here as this one would."""
         (made,) = self.branch()
         memo[id(self)] = made
-        own = ("node", "_owned", "_source")
         try:
-            made.__dict__ |= {name: deepcopy(value, memo) for name, value in vars(self).items() if name not in own}
+            made.__dict__ |= {name: deepcopy(value, memo) for name, value in vars(self).items() if name not in OWN}
         except BaseException:
             made.close()
             raise
         return made
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
-        own = ("node", "_owned", "_source")
-        return _unpickled, (self.node, {name: value for name, value in vars(self).items() if name not in own})
+        return _unpickled, (self.node, {name: value for name, value in vars(self).items() if name not in OWN})
 
     def _inputs(self, action: Any) -> dict[str, Any]:
         return {"action": value_to_wire(self.action_space, action)}
 
-    def _observed(self, wire: dict[str, Any]) -> Observed:
+    def _observed(self, wire: Any) -> Observed:
         self._last = value_from_wire(self.observation_space, wire["observation"])
         self._ended = bool(wire.get("terminated") or wire.get("truncated"))
         return self._last, wire["info"]
@@ -175,23 +214,46 @@ class SnapEnv(Handle, Env):
 def _unpickled(node: DirectBranch, state: dict[str, Any]) -> SnapEnv:
     env = SnapEnv.__new__(SnapEnv)
     node.begin()
-    env.__dict__ |= {**state, "node": node, "_owned": False, "_source": None}
+    env.__dict__ |= {**state, "node": node, "_owned": False, "_source": None, "_clones": Clones()}
     return env
 
 
-class _Source:
-    """The snapshot that branches were made of, for as long as one of them is there."""
+def clone_state(env: Env) -> State:
+    """Return this moment of a `SnapEnv` and of every wrapper around it, `TimeLimit` and stacks of frames included.
 
-    def __init__(self, snapshot: Snapshot, users: int) -> None:
-        self._snapshot = snapshot
-        self._users = users
+    Spaces are not part of it, nor is what functions given to wrappers remember by themselves.
 
-    def leave(self) -> None:
-        """Drop it with the last of them; somebody else may have, or the server for want of memory."""
-        self._users -= 1
-        if not self._users:
-            with contextlib.suppress(NotFoundError):
-                self._snapshot.drop()
+    Args:
+        env: The outermost wrapper, or the environment itself.
+
+    Raises:
+        BadRequestError: It is around no `SnapEnv`, or a wrapper holds what cannot be copied.
+    """
+    return _within(env)._clone(env)
+
+
+def restore_state(env: Env, state: State, *, rng: Rng = "same") -> Observed:
+    """Go back to a moment that `clone_state` returned, with every wrapper.
+
+    Returns:
+        The observation and info of that moment, as the branch has them: without what wrappers make of them.
+
+    Raises:
+        BadRequestError: It has other wrappers than it had; nothing has changed.
+        NotFoundError: The moment is gone: the environment that it is of was closed.
+    """
+    within = _within(env)
+    state.check(env)
+    found = within.restore(state.snapshot, rng=rng)
+    state.put_back(env)
+    return found
+
+
+def _within(env: Env) -> SnapEnv:
+    found = env.unwrapped
+    if isinstance(found, SnapEnv):
+        return found
+    raise BadRequestError(f"{env!r} is around no SnapEnv", hint="of a vector, clone each of its envs")
 
 
 class SnapVectorEnv(Handle, VectorEnv[Any, Any, Any]):
@@ -226,6 +288,7 @@ class SnapVectorEnv(Handle, VectorEnv[Any, Any, Any]):
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**envs[0].metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = envs[0].render_mode
+        self.spec = envs[0].spec
         self.single_observation_space = envs[0].observation_space
         self.single_action_space = envs[0].action_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
@@ -291,6 +354,7 @@ class SnapVectorEnv(Handle, VectorEnv[Any, Any, Any]):
             if again[index]:
                 _, info = env._observed(answer)
             else:
+                env.node.last.step = answer.step
                 _, rewards[index], terminated[index], truncated[index], info = env._stepped(answer.outputs)
             found.append(info)
         over = terminated | truncated
@@ -312,8 +376,9 @@ class SnapVectorEnv(Handle, VectorEnv[Any, Any, Any]):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Drop the branches that are the environments' own."""
-        for env in self.envs:
-            env.close()
+        with contextlib.ExitStack() as ends:
+            for env in self.envs:
+                ends.callback(env.close)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SnapVectorEnv:
         """Return environments that go on from here as these would."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import overload
 
-from .display import aligned, as_html
+from .display import aligned
+from .markup import Cell, brief, page, paragraph, table
 from .protocol import Action, BeginAction, FieldVerdict, Recording, StepAction, VerifyResult, WriteAction
 
 MOST_ROWS = 100
+HEADS = ("", "at step", "times", "action")
 
 
 @dataclass(frozen=True)
@@ -43,21 +45,30 @@ class Actions(Sequence[Action]):
         """How many completed ticks there are."""
         return sum(action.ticks * action.repeat for action in self.items if isinstance(action, StepAction))
 
-    def __str__(self) -> str:
-        rows: list[tuple[str, ...]] = [("", "at step", "times", "action")]
+    @property
+    def title(self) -> str:
+        """Whose they are, and how many."""
+        return f"{self.node} · {len(self):,} actions · {self.ticks:,} ticks"
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return a line of each, or of the first and the last where they are many."""
         shown = self.items if len(self) <= MOST_ROWS else self.items[: MOST_ROWS // 2]
         rest = [] if shown is self.items else self.items[-MOST_ROWS // 2 :]
-        rows += [_row(index, action) for index, action in enumerate(shown)]
+        rows = [_row(index, action) for index, action in enumerate(shown)]
         if rest:
             rows.append(("…", "", "", f"{len(self) - MOST_ROWS:,} more"))
             rows += [_row(index, action) for index, action in enumerate(rest, len(self) - len(rest))]
-        title = f"{self.node} · {len(self):,} actions · {self.ticks:,} ticks"
-        return "\n".join([title, *aligned(rows)])
+        return rows
+
+    def __str__(self) -> str:
+        return "\n".join([self.title, *aligned([HEADS, *self.rows()])])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return as_html(str(self))
+        looks = ("number", "number", "number", "code")
+        rows = ([*map(Cell, row, looks)] for row in self.rows())
+        return page(table(HEADS, rows, self.title))
 
 
 @dataclass(frozen=True)
@@ -97,8 +108,7 @@ class Verification:
 
     def __str__(self) -> str:
         result = self.result
-        done = f"{result.actions:,} actions, {result.ticks:,} ticks since {result.since}"
-        lines = [f"{self.node} · {'verified' if self.ok else 'NOT the same'} · {done}"]
+        lines = [f"{self.node} · {'verified' if self.ok else 'NOT the same'} · {self.done}"]
         if result.fields:
             rows = [(each.name, "same" if each.same else "differs", each.hash) for each in result.fields]
             lines += aligned([("field", "", "hash"), *rows])
@@ -110,7 +120,24 @@ class Verification:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return as_html(str(self))
+        rows = [
+            (each.name, Cell("same", "good") if each.same else Cell("differs", "bad"), Cell(each.hash, "code"))
+            for each in self.fields
+        ]
+        verdict = paragraph("verified", "good") if self.ok else paragraph("NOT the same", "bad")
+        silent = [] if self.result.outputs else ["what it put out differs"]
+        said = (paragraph(sentence) for sentence in (*silent, *self.reasons()))
+        return page(
+            paragraph(f"{self.node} · {self.done}"),
+            verdict,
+            table(("field", "", "hash"), rows) if rows else "",
+            *said,
+        )
+
+    @property
+    def done(self) -> str:
+        """What was done again."""
+        return f"{self.result.actions:,} actions, {self.result.ticks:,} ticks since {self.result.since}"
 
     def reasons(self) -> Iterator[str]:
         """Yield what is known of where and why it differs, a sentence each."""
@@ -150,16 +177,6 @@ def describe_action(action: Action) -> str:
         return "begin" if action.seed is None else f"begin(seed={action.seed})"
     given = [*map(brief, action.args), *(f"{name}={brief(value)}" for name, value in action.kwargs.items())]
     return f"call({', '.join([action.method, *given])})" + (", which raised" if action.raised else "")
-
-
-def brief(value: Any) -> str:
-    """Return a value in a few characters."""
-    if hasattr(value, "tolist"):  # an array
-        if value.size > 4:
-            return f"<{value.dtype} {list(value.shape)}>"
-        value = value.tolist()
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def _row(index: int, action: Action) -> tuple[str, ...]:

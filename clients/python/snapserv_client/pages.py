@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
-from .display import aligned, as_html
+from .display import aligned
+from .markup import Cell, page, table
 from .protocol import PAGE_CLASSES, FieldPages, PageCounts, PagesResult
 
 MARKS = dict(zip(PAGE_CLASSES, " ·○▒?█", strict=True))
 """What stands for each class in a strip of text."""
 STRIP_WIDTH = 64
-Strip = np.ndarray[Any, np.dtype[np.uint8]]
+Strip = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,13 @@ class Pages:
         return found
 
     def __str__(self) -> str:
+        return "\n".join([self.title, *aligned(self.rows()), *self._strips()])
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return the numbers as text, the heads first."""
         named = [name for name in PAGE_CLASSES if any(getattr(counts, name) for _, counts in self.sides(None))]
         head = ("field", "node", "pages", *named, "MiB not base", *(["same"] if self.other else []))
-        rows = [head]
+        rows: list[tuple[str, ...]] = [head]
         for field in [*self.fields, None]:
             for node, counts in self.sides(field):
                 same = self.result.same if field is None else field.same
@@ -72,12 +77,15 @@ class Pages:
                         *([f"{same:,}"] if self.other else []),
                     )
                 )
-        return "\n".join([self.title, *aligned(rows), *self._strips()])
+        return rows
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return as_html(str(self))
+        heads, *rows = self.rows()
+        cells = ([*row[:2], *(Cell(text, "number") for text in row[2:])] for row in rows)
+        strips = ([Cell(line, "code stem")] for line in self._strips())
+        return page(table(heads, cells, self.title), table([f"pages, {STRIP_WIDTH} places at most"], strips))
 
     @property
     def title(self) -> str:

@@ -167,9 +167,5 @@ def _struct_fields(kind: type[msgspec.Struct]) -> list[tuple[str, Any] | tuple[s
 
 def _failure(outcome: dict[str, Any]) -> SnapservError:
     if "error" in outcome:
-        error = error_from_wire(outcome["error"])
-        traceback = error.details.get("traceback")
-        if traceback:
-            error.add_note(str(traceback))
-        return error
+        return error_from_wire(outcome["error"])
     return UnreachableError("the private server ended before it answered", hint="see what it printed")

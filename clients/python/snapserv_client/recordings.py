@@ -59,7 +59,9 @@ def from_json(text: str, what: str) -> Actions:
         items = msgspec.convert(found["actions"], list[Action])
         recording = msgspec.convert(found.get("recording"), Recording | None)
     except msgspec.ValidationError as cause:
-        raise BadRequestError(f"{what}: {cause}", hint=hint) from cause
+        from .refusals import in_words
+
+        raise BadRequestError(f"{what}: {in_words(cause, 'actions')}", hint=hint) from cause
     return Actions(str(found.get("node", "")), items, recording)
 
 

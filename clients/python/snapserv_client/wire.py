@@ -231,4 +231,6 @@ def convert(value: Any, kind: type[T], *, what: str) -> T:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as cause:
-        raise BadRequestError(f"{what}: {cause}".replace("`$.", "`")) from cause
+        from .refusals import in_words
+
+        raise BadRequestError(f"{what}: {in_words(cause, value=value, kind=kind)}") from cause

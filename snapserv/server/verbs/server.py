@@ -13,6 +13,7 @@ from ...errors import VersionMismatchError
 from ...machine import descriptors
 from ...nodes import states
 from ...nodes.histograms import BOUNDS_S
+from ...operations.unsaved import refuse_to_lose
 from ...outside import accounting
 from ..service import Call
 from .registry import handles
@@ -90,6 +91,8 @@ async def watch(call: Call, args: protocol.Empty) -> protocol.WatchResult:
 
 
 @handles("shutdown")
-async def shutdown(call: Call, args: protocol.Empty) -> protocol.Empty:
+async def shutdown(call: Call, args: protocol.ShutdownArgs) -> protocol.Empty:
+    if not args.force:
+        await refuse_to_lose(call.service.nodes, call.service.keeper)
     call.service.stop("a client asked for it")
     return protocol.Empty()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import msgspec
 from snapserv_client import protocol
 
 from ...errors import BadRequestError, NotFoundError, SnapservError
+from ...machine.sizes import NODE_BYTES, fitting
 from ...nodes.nodes import Nodes
 from ...nodes.seeds import Reseeding
 from ...nodes.tree import Node
@@ -39,6 +41,7 @@ async def tree(call: Call, args: protocol.TreeArgs) -> protocol.TreeResult:
         nodes.tree(args.tree)
     listed = [node for node in nodes.forest.nodes.values() if args.tree in (None, node.tree.name)]
     page = listed[args.offset : args.offset + args.limit]
+    page = page[: fitting(map(_told_bytes, page))]
     sizes: list[int | None] = [None] * len(page)
     if args.sizes:
         everyone = [_measurable(call.service, node) for node in nodes.forest.nodes.values()]
@@ -60,12 +63,40 @@ async def tree(call: Call, args: protocol.TreeArgs) -> protocol.TreeResult:
     )
 
 
+@handles("show")
+async def show(call: Call, args: protocol.Empty) -> protocol.ShowResult:
+    await call.service.planted()
+    service, nodes = call.service, call.service.nodes
+    node = nodes.find(call.reference)
+    everyone = [_measurable(service, each) for each in nodes.forest.nodes.values()]
+    (size,) = await service.in_thread(_measure, [_measurable(service, node)], everyone)
+    if node.id not in nodes.forest.nodes:
+        raise NotFoundError(f"{node.path} was dropped")
+    children = [nodes.forest.nodes[child].path for child in node.children]
+    listed = children[: fitting(map(len, children))]
+    cell, keeper = nodes.cell_of(node), service.keeper
+    account = None if cell is None else service.budget.accounts.by_cell.get(cell)
+    saved = None if keeper is None else keeper.saving.saved(node)
+    parent = nodes.forest.nodes.get(node.parent or 0)
+    return protocol.ShowResult(
+        node=nodes.info(node, private_bytes=size),
+        parent=None if parent is None else nodes.info(parent),
+        children=listed,
+        more=len(children) - len(listed),
+        taken_of=node.taken_of,
+        fault=None if node.fault is None else protocol.FaultInfo(**asdict(node.fault)),
+        charged_bytes=None if account is None else account.own_bytes,
+        stored_bytes=None if saved is None else saved.size,
+    )
+
+
 @handles("log")
 async def log(call: Call, args: protocol.LogArgs) -> protocol.LogResult:
     await call.service.planted()
     nodes = call.service.nodes
     node = nodes.find(call.reference)
-    entries = [nodes.info(each) for each in nodes.forest.ancestors(node, args.limit)]
+    lineage = nodes.forest.ancestors(node, args.limit)
+    entries = [nodes.info(each) for each in lineage[-fitting(map(_told_bytes, reversed(lineage))) :]]
     if not args.actions:
         return protocol.LogResult(entries)
     queue, recording = nodes.queue(node), None
@@ -87,7 +118,7 @@ async def snapshot(call: Call, args: protocol.SnapshotArgs) -> protocol.Snapshot
     nodes = call.service.nodes
     node = nodes.branch(call.reference)
     async with Turn(nodes.queue(node)):
-        taken, fork_us = await nodes.take_snapshot(node, name=args.name)
+        taken, fork_us = await nodes.take_snapshot(node, name=args.name, message=args.message)
         return protocol.SnapshotResult(nodes.info(taken), fork_us)
 
 
@@ -165,6 +196,11 @@ async def _revive(call: Call, node: Node, source: Node, rng: protocol.Rng) -> pr
 def _begun(nodes: Nodes, branch: Node) -> Mapping[str, Any]:
     cell = nodes.cell_of(branch)
     return {} if cell is None else cell.begun
+
+
+def _told_bytes(node: Node) -> int:
+    texts = (node.message, node.faulted or "", node.death or "", *node.tags)
+    return NODE_BYTES + sum(len(text.encode()) for text in texts)
 
 
 def _measurable(service: Service, node: Node) -> accounting.Measurable:

@@ -6,6 +6,7 @@ Only here: it belongs to one event loop; and cancelling the task that awaits a s
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import warnings
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 import zmq.asyncio
 
 from .. import requests
-from ..connection import Arrivals, Line, OnOutcome, Patience, Progress, connect_again, timed_out, unreachable
+from ..connection import Arrivals, Line, OnOutcome, Patience, Progress, connect_again, lost, timed_out
 from ..errors import BadRequestError, InternalError, SnapservError
 from ..keys import ClientKeys
 from ..requests import Reply, Request
@@ -60,12 +61,13 @@ class Connection(Line):
             if len(self._waiting) == 1 and not takes_output(self._dealer):
                 connect_again(self._dealer, self.endpoint)  # it broke while nobody waited for anything
             await self._socket.send_multipart(frames, copy=False)
+            deadline = math.inf if limit is None else self._loop.time() + limit
             async with asyncio.timeout(limit):
-                answer = await self._patiently(reply, frames)
+                answer = await self._patiently(reply, frames, request.verb, deadline)
                 while arrivals.ask_again():
                     reply = wait()
                     await self._socket.send_multipart(frames, copy=False)
-                    answer = await self._patiently(reply, frames)
+                    answer = await self._patiently(reply, frames, request.verb, deadline)
                 answer.tell()
                 return request.understand(answer.ok)
         except TimeoutError as cause:
@@ -92,7 +94,7 @@ class Connection(Line):
         self._last_id += 1
         return self._last_id
 
-    async def _patiently(self, reply: asyncio.Future[Reply], frames: Frames) -> Reply:
+    async def _patiently(self, reply: asyncio.Future[Reply], frames: Frames, verb: str, deadline: float) -> Reply:
         """Await a reply, and send the request again where it takes long; see `connection.Patience`.
 
         Raises:
@@ -100,13 +102,15 @@ class Connection(Line):
         """
         patience = Patience(self._loop.time(), sum(map(len, frames)))
         while not reply.done():
-            await asyncio.wait((reply,), timeout=max(0.0, patience.next - self._loop.time()))
+            await asyncio.wait((reply,), timeout=max(0.0, patience.wake - self._loop.time()))
             now = self._loop.time()
             if reply.done():
                 break
             patience.heard(self._heard)
             if patience.lost(now):
-                raise unreachable(self.endpoint)
+                raise lost(self.endpoint)
+            if patience.silent(now):
+                self.tell_silent(verb, now, min(patience.left(now), deadline - now))
             broken = patience.deaf(now, self._connected) or not takes_output(self._dealer)
             if patience.retry(now):
                 if broken:

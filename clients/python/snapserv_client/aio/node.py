@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Literal, TypeVar, Unpack, overload
 
 from .. import protocol, requests
-from ..connection import Waiting
+from ..bars import shown
+from ..connection import Progress, Waiting
 from ..display import Diff
-from ..expansion import Keep, Options, Outcome, collected
+from ..errors import NotFoundError
+from ..expansion import Best, Keep, Options, Outcome, Outcomes, Playing, collected
 from ..history import Actions, Verification
-from ..protocol import Action, NodeInfo, Recording, Rng, SaveResult
-from ..requests import Array, RegionIndex, Request
+from ..plain import Array, InputValues
+from ..protocol import Action, NodeInfo, Recording, Rng, SaveResult, ShowResult
+from ..requests import RegionIndex, Request
+from .blocks import Branches
 from .home import Home
 from .own import OwnNode, blocking
 
 if TYPE_CHECKING:
     from ..pages import Pages
+    from .branch import Branch
 
 T = TypeVar("T")
 
@@ -31,6 +36,12 @@ class Node(OwnNode):
         self.last = await self._run(requests.info(self.id))
         return self.last
 
+    async def show(self) -> ShowResult:
+        """Return all that there is to know of it: relatives, what it costs, why and since when it is faulted."""
+        result = await self._run(requests.show(self.id))
+        self.last = result.node
+        return result
+
     async def log(self) -> list[NodeInfo]:
         """Return its lineage, from the root to itself."""
         entries = await self._run(requests.lineage(self.id))
@@ -38,6 +49,21 @@ class Node(OwnNode):
             earlier = await self._run(requests.lineage(entries[0].id))
             entries = earlier[:-1] + entries
         return entries
+
+    async def parent(self) -> Snapshot | None:
+        """Return the snapshot that it comes of, as it is now; None of a root."""
+        *above, self.last = await self._run(requests.lineage(self.id, 2))
+        return Snapshot(self._server, above[0]) if above else None
+
+    async def children(self) -> list[Branch | Snapshot]:
+        """Return the nodes that come of it, as they are now, in the order in which they were made."""
+        found: list[Branch | Snapshot] = []
+        offset: int | None = 0
+        while offset is not None:
+            page = await self._run(requests.tree(self.last.tree, offset=offset, sizes=False))
+            found += [self._server._wrap(each) for each in page.nodes if each.parent == self.id]
+            offset = page.next
+        return found
 
     async def actions(self) -> Actions:
         """Return what was done to it since its tree's root, and what it is that it was done to."""
@@ -49,6 +75,17 @@ class Node(OwnNode):
             found += page.actions or []
             start, recording = page.next, page.recording
         return Actions(self.name, found, recording)
+
+    async def action(self, number: int) -> Action:
+        """Return one of its actions, counted from 0: also each time that one was repeated counts.
+
+        Raises:
+            NotFoundError: There are fewer.
+        """
+        found = await self._run(requests.action(self.id, number))
+        if found is None:
+            raise NotFoundError(f"{self.name} has no action {number:,}", hint="actions() returns all of them")
+        return found
 
     async def verify(self, since: Snapshot | str | int | None = None) -> Verification:
         """Do its own actions again from an ancestor, the root by default, and return how the states compare."""
@@ -65,14 +102,21 @@ class Node(OwnNode):
         channel = self._server.channel
         if channel is not None:
             found = await self._run(requests.read_handed(self.id, field, region))
-            if found.handed is None:
-                value: Array = found.value
-                return value
-            array = await blocking(channel.array, found.handed)
+            if found.value is not None:
+                return found.value
+            array = None if found.handed is None else await blocking(channel.array, found.handed)
             if array is not None:
                 return array
         return await self._run(requests.read(self.id, field, region))
 
+    @overload
+    async def branch(self, *, name: str | None = None, rng: Rng = "same") -> Branch: ...
+    @overload
+    async def branch(
+        self, count: int, *, names: Sequence[str] | None = None, rng: Rng = "same"
+    ) -> Branches[Branch]: ...
+    @overload
+    async def branch(self, *, names: Sequence[str], rng: Rng = "same") -> Branches[Branch]: ...
     async def branch(
         self,
         count: int | None = None,
@@ -80,7 +124,7 @@ class Node(OwnNode):
         name: str | None = None,
         names: Sequence[str] | None = None,
         rng: Rng = "same",
-    ) -> Any:
+    ) -> Branch | Branches[Branch]:
         """Make live branches that continue from here; of a live branch, a snapshot is taken first.
 
         Args:
@@ -90,19 +134,66 @@ class Node(OwnNode):
             rng: ``"same"``, identical siblings; ``"split"``, a random stream of its own each; an int, that seed.
 
         Returns:
-            A `Branch`, or a list of them where ``count`` or ``names`` is given.
+            A `Branch`, or a list of them where ``count`` or ``names`` is given. In a ``with`` statement either is
+            dropped at the end of the block, with the snapshot that was taken for it; see `Branch`.
         """
         wanted = names if names is not None else None if name is None else [name]
         number = count if count is not None else 1 if wanted is None else len(wanted)
         result = await self._run(requests.branch(self.id, number, wanted, rng))
-        branches = [self._server._wrap(info) for info in result.nodes]
+        branches: list[Branch] = [self._server._wrap(info) for info in result.nodes]
         for each in branches:
             each.reseeded = result.reseeded
-        return branches[0] if count is None and names is None else branches
+        if count is None and names is None:
+            branches[0]._ends, branches[0]._source = True, result.snapshot
+            return branches[0]
+        return Branches(self._server, branches, result.snapshot)
 
+    @overload
     async def expand(
         self,
-        inputs: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any]]],
+        inputs: Sequence[InputValues | Sequence[InputValues]],
+        *,
+        keep: Literal["none"] = "none",
+        on_outcome: Callable[[Outcome[None]], None] | None = None,
+        progress: Progress | bool | None = None,
+        **playing: Unpack[Playing],
+    ) -> Outcomes[None]: ...
+    @overload
+    async def expand(
+        self,
+        inputs: Sequence[InputValues | Sequence[InputValues]],
+        *,
+        keep: Literal["all"] | Best,
+        keep_as: Literal["branch"] = "branch",
+        on_outcome: Callable[[Outcome[None]], None] | None = None,
+        progress: Progress | bool | None = None,
+        **playing: Unpack[Playing],
+    ) -> Outcomes[Branch | None]: ...
+    @overload
+    async def expand(
+        self,
+        inputs: Sequence[InputValues | Sequence[InputValues]],
+        *,
+        keep: Literal["all"] | Best,
+        keep_as: Literal["snapshot"],
+        on_outcome: Callable[[Outcome[None]], None] | None = None,
+        progress: Progress | bool | None = None,
+        **playing: Unpack[Playing],
+    ) -> Outcomes[Snapshot | None]: ...
+    @overload
+    async def expand(
+        self,
+        inputs: Sequence[InputValues | Sequence[InputValues]],
+        *,
+        keep: Keep,
+        keep_as: Literal["branch", "snapshot"] = "branch",
+        on_outcome: Callable[[Outcome[None]], None] | None = None,
+        progress: Progress | bool | None = None,
+        **playing: Unpack[Playing],
+    ) -> Outcomes[Branch | Snapshot | None]: ...
+    async def expand(
+        self,
+        inputs: Sequence[InputValues | Sequence[InputValues]],
         *,
         steps: int = 1,
         policy: str | None = None,
@@ -114,8 +205,9 @@ class Node(OwnNode):
         keep: Keep = "none",
         keep_as: Literal["branch", "snapshot"] = "branch",
         timeout_s: float | None = None,
-        on_outcome: Callable[[Outcome], None] | None = None,
-    ) -> list[Outcome]:
+        on_outcome: Callable[[Outcome[None]], None] | None = None,
+        progress: Progress | bool | None = None,
+    ) -> Sequence[Outcome[Branch | Snapshot | None]]:
         """Try every input from here: a child each, which is branched, stepped, read and ended, in one round trip.
 
         A child that fails, or whose process ends, is an outcome like the others, and hurts none of them. A live
@@ -136,6 +228,7 @@ class Node(OwnNode):
             keep_as: What node: a live branch, or a snapshot.
             timeout_s: How long each child may take.
             on_outcome: Called with each outcome as soon as it is there.
+            progress: Called with how many children are done and wanted; True shows a bar, in a notebook as well.
 
         Returns:
             The outcomes, in the order of ``inputs``.
@@ -143,14 +236,9 @@ class Node(OwnNode):
         Raises:
             BadRequestError: Nothing to expand, or arguments that do not go together.
             NotFoundError: A policy that is not exported.
+            UnsupportedError: A bar is wanted, and rich is not installed.
         """
         arrived: dict[int, protocol.Outcome] = {}
-
-        def collect(outcome: protocol.Outcome) -> None:
-            known = outcome.index in arrived
-            arrived[outcome.index] = outcome
-            if on_outcome is not None and not known:
-                on_outcome(Outcome(outcome))
 
         options: Options = {
             "steps": steps,
@@ -164,8 +252,20 @@ class Node(OwnNode):
             "keep_as": keep_as,
             "timeout_s": timeout_s,
         }
-        result = await self._run(requests.expand(self.id, inputs, options), outcome=collect)
-        outcomes = collected(arrived.values(), len(inputs))
+        request = requests.expand(self.id, inputs, options)
+        wanted = len(inputs)
+        with shown(progress, self.name, wanted) as told:
+
+            def collect(outcome: protocol.Outcome) -> None:
+                known = outcome.index in arrived
+                arrived[outcome.index] = outcome
+                if on_outcome is not None and not known:
+                    on_outcome(Outcome(outcome))
+                if told.heard is not None and not known:
+                    told.heard(len(arrived), wanted)
+
+            result = await self._run(request, outcome=collect)
+        outcomes: Outcomes[Branch | Snapshot | None] = Outcomes(collected(arrived.values(), wanted))
         for kept in result.kept:
             outcomes[kept.index].node = self._server._wrap(kept.node)
         return outcomes

@@ -9,8 +9,8 @@ closing has to be awaited: its connection complains.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar, Unpack
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 
 import zmq.asyncio
 
@@ -20,9 +20,14 @@ from ..direct import LeaseOverError, Line
 from ..display import NodeDisplay
 from ..expansion import Options, Outcome
 from ..framing import LARGE_READ_BYTES, framed
+from ..plain import InputValues
 from ..protocol import Event
 from ..requests import Reply, Request
 from .home import Home
+
+if TYPE_CHECKING:
+    from .branch import Branch
+    from .node import Snapshot
 
 CLIENT = "snapserv-client.aio"
 """What it is called in the server's log."""
@@ -108,8 +113,8 @@ class OwnNode(NodeDisplay):
     _server: Home
 
     async def expand_as_completed(
-        self, inputs: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any]]], **options: Unpack[Options]
-    ) -> AsyncIterator[Outcome]:
+        self, inputs: Sequence[InputValues | Sequence[InputValues]], **options: Unpack[Options]
+    ) -> AsyncIterator[Outcome[Branch | Snapshot | None]]:
         """Try every input from here, and yield what came of each as soon as it is there; those that are kept last.
 
         Closing it early ends the children that are left: loop over it in ``async with contextlib.aclosing(...)``.
@@ -118,12 +123,12 @@ class OwnNode(NodeDisplay):
         request = requests.expand(self.id, inputs, options)
         running = asyncio.create_task(self._server._run(request, outcome=arrived.put_nowait))
         running.add_done_callback(lambda _: arrived.put_nowait(None))
-        held: dict[int, Outcome] = {}
+        held: dict[int, Outcome[Branch | Snapshot | None]] = {}
         seen: set[int] = set()
         keeps = options.get("keep", "none") != "none"
         try:
             while (found := await arrived.get()) is not None:
-                outcome = Outcome(found)
+                outcome: Outcome[Branch | Snapshot | None] = Outcome(found)
                 if keeps and outcome.ok:
                     held[outcome.index] = outcome
                 elif outcome.index not in seen:

@@ -20,7 +20,21 @@ from .verb import *
 from .verb import Verb
 
 _IN_THE_REFERENCE = (
-    *("hello", "ping", "spec", "stats", "tree", "watch", "shutdown", "create", "log", "replay", "verify", "step"),
+    *(
+        "hello",
+        "ping",
+        "spec",
+        "stats",
+        "tree",
+        "watch",
+        "shutdown",
+        "create",
+        "show",
+        "log",
+        "replay",
+        "verify",
+        "step",
+    ),
     *(
         "reset",
         "mark",

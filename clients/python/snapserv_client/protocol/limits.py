@@ -10,6 +10,7 @@ __all__ = [
     "DEFAULT_RUNGS",
     "MAX_BRANCHES",
     "MAX_IN_FLIGHT",
+    "MAX_MESSAGE_LENGTH",
     "MAX_NAME_LENGTH",
     "MAX_PAGE",
     "MAX_PATH_LENGTH",
@@ -21,6 +22,7 @@ __all__ = [
     "PROTOCOL_VERSION",
     "BranchCount",
     "DoneTicks",
+    "Message",
     "Name",
     "NonNegative",
     "PageSize",
@@ -34,6 +36,7 @@ PROTOCOL_VERSION = 1
 
 MAX_NAME_LENGTH = 64
 MAX_PATH_LENGTH = 2 * MAX_NAME_LENGTH + 1
+MAX_MESSAGE_LENGTH = 4096
 MAX_TICKS = 1 << 40
 MAX_BRANCHES = 4096
 MAX_SECONDS = 1e9
@@ -50,6 +53,7 @@ NonNegative = Annotated[int, msgspec.Meta(ge=0)]
 DoneTicks = Annotated[int, msgspec.Meta(ge=0, le=MAX_TICKS)]
 Repeats = Annotated[int, msgspec.Meta(ge=1, le=MAX_TICKS)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_LENGTH, pattern=NAME_PATTERN)]
+Message = Annotated[str, msgspec.Meta(max_length=MAX_MESSAGE_LENGTH)]
 PageSize = Annotated[int, msgspec.Meta(ge=1, le=MAX_PAGE)]
 Ticks = Annotated[int, msgspec.Meta(ge=1, le=MAX_TICKS)]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=MAX_SECONDS)]

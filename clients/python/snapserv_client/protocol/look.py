@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
-from .values import Region
-from .verb import FORK_ERRORS, NODE_ERRORS, Arguments, Verb
+from ..plain import Array, Dtype, MaybeArray
+from .values import NodeInfo, Region
+from .verb import FORK_ERRORS, NODE_ERRORS, Arguments, Empty, Verb
 
 __all__ = [
     "PAGE_CLASSES",
     "DiffArgs",
     "DiffResult",
+    "FaultInfo",
     "FieldDiff",
     "FieldPages",
     "FieldVerdict",
@@ -22,6 +24,7 @@ __all__ = [
     "PagesResult",
     "ReadArgs",
     "ReadResult",
+    "ShowResult",
     "VerifyArgs",
     "VerifyResult",
 ]
@@ -42,7 +45,7 @@ class Handed(msgspec.Struct):
     """An array that is fetched at the side channel: what it is, and the ticket for a file that begins with it."""
 
     ticket: bytes
-    dtype: Any
+    dtype: Dtype
     shape: list[int]
 
 
@@ -52,7 +55,7 @@ class ReadResult(msgspec.Struct):
     Where it is ``handed`` over, ``value`` is null.
     """
 
-    value: Any
+    value: MaybeArray
     step: int
     handed: Handed | None = None
 
@@ -163,15 +166,48 @@ class PagesResult(msgspec.Struct):
     classes: list[str]
     fields: list[FieldPages]
     counts: PageCounts
-    strip: Any
+    strip: Array
     page_bytes: int
     pages_each: int
     proof: Literal["page numbers", "page kinds"]
     base_image: bool
     other_counts: PageCounts | None = None
-    other_strip: Any = None
+    other_strip: MaybeArray = None
     same: int | None = None
     different: int | None = None
+
+
+class FaultInfo(msgspec.Struct):
+    """What the simulation raised, and left a node as it is.
+
+    ``step`` is where the node stands since, ``at`` when that was, in seconds since 1970 (UTC). ``action`` is the
+    one of its history in which it raised, counted from 0, null where that is not known; ``traceback`` is Python's.
+    """
+
+    message: str
+    step: int
+    at: float
+    action: int | None = None
+    traceback: str = ""
+
+
+class ShowResult(msgspec.Struct):
+    """All that there is to know of a node, its ``private_bytes`` measured.
+
+    ``children`` are the names of those that go on from it, and ``more`` how many there are besides; ``taken_of`` is
+    the branch that a snapshot was taken of. ``charged_bytes`` is what its process is charged with of the budget of
+    memory, base images not counted: null where it has none. ``stored_bytes`` is what was written for it to the
+    store, null where it does not last.
+    """
+
+    node: NodeInfo
+    parent: NodeInfo | None
+    children: list[str]
+    more: int = 0
+    taken_of: str = ""
+    fault: FaultInfo | None = None
+    charged_bytes: int | None = None
+    stored_bytes: int | None = None
 
 
 class VerifyArgs(Arguments):
@@ -217,6 +253,15 @@ class VerifyResult(msgspec.Struct):
 
 
 VERBS = (
+    Verb(
+        "show",
+        "node",
+        "say all that there is to know of a node",
+        Empty,
+        ShowResult,
+        NODE_ERRORS,
+        reads=True,
+    ),
     Verb(
         "read",
         "node",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
+from ..plain import Outputs, Value
 from .limits import MAX_BRANCHES, BranchCount, Name, NonNegative, Seconds, Ticks
 from .readings import Condition, Every, Readings, Records, Series
 from .values import Action, NodeInfo, NodeResult, Recording, Region, Rng
@@ -47,7 +48,7 @@ class StepArgs(Arguments):
     """
 
     ticks: Ticks = 1
-    inputs: dict[str, Any] = {}
+    inputs: dict[str, Value] = {}
     progress: bool = False
     atomic: bool | None = None
     timeout_s: Seconds | None = None
@@ -67,11 +68,30 @@ class StepResult(msgspec.Struct, omit_defaults=True):
 
     step: int
     ticks: int
-    outputs: Any
+    outputs: Outputs
     elapsed_us: int
     stopped: bool | None = None
     records: Series | None = None
     snapshot: NodeInfo | None = None
+
+    def _repr_html_(self) -> str:
+        from ..markup import facts, numeral, page, value_cell  # which only notebooks need
+
+        outputs = self.outputs if isinstance(self.outputs, dict) else {"output": self.outputs}
+        rows = [(str(name), value_cell(value)) for name, value in outputs.items()]
+        took = numeral(self.elapsed_us / 1000, " ms", digits=3)
+        title = f"step {self.step:,} · {self.ticks:,} ticks"
+        return page(facts([*rows, ("took", took)], title))
+
+    def __str__(self) -> str:
+        from ..looks import step_in_lines  # for whoever looks at it, and for nobody else
+
+        return step_in_lines(self)
+
+    def __repr__(self) -> str:
+        from ..looks import step_in_a_line
+
+        return step_in_a_line(self)
 
 
 class RecordArgs(Arguments):
@@ -94,7 +114,7 @@ class WriteArgs(Arguments):
     """
 
     field: str
-    value: Any
+    value: Value
     region: Region | None = None
 
 
@@ -102,18 +122,19 @@ class CallArgs(Arguments):
     """Which exported method, with which arguments; ``atomic`` as for a step, but never by default."""
 
     method: str
-    args: list[Any] = []
-    kwargs: dict[str, Any] = {}
+    args: list[Value] = []
+    kwargs: dict[str, Value] = {}
     atomic: bool = False
 
 
 class CallResult(msgspec.Struct):
     """What the method returned."""
 
-    value: Any
+    value: Value
 
 
-Inputs = Annotated[list[dict[str, Any] | list[dict[str, Any]]], msgspec.Meta(min_length=1, max_length=MAX_BRANCHES)]
+_OfChild: TypeAlias = dict[str, Value] | list[dict[str, Value]]
+Inputs = Annotated[list[_OfChild], msgspec.Meta(min_length=1, max_length=MAX_BRANCHES)]
 
 
 class ExpandArgs(Arguments):
@@ -158,12 +179,12 @@ class Outcome(msgspec.Struct):
     ok: bool
     step: int = 0
     ticks: int = 0
-    outputs: Any = None
-    totals: dict[str, Any] = {}
-    fields: dict[str, Any] = {}
+    outputs: Value = None
+    totals: dict[str, Value] = {}
+    fields: dict[str, Value] = {}
     finished: bool = False
     elapsed_us: int = 0
-    error: dict[str, Any] | None = None
+    error: dict[str, Value] | None = None
     stopped: bool | None = None
     records: Series | None = None
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
+from ..plain import Dtype, Value
 from .limits import PROTOCOL_VERSION
 from .values import NodeInfo
 from .verb import Arguments, Empty, Verb
@@ -19,6 +20,7 @@ __all__ = [
     "HelloResult",
     "MemoryStats",
     "MethodInfo",
+    "ShutdownArgs",
     "SpecArgs",
     "SpecResult",
     "StatsResult",
@@ -50,6 +52,12 @@ class HelloResult(msgspec.Struct):
     channel: bool = False
 
 
+class ShutdownArgs(Arguments):
+    """Whether to end also where something would be gone: what no store has, and setup alone does not give."""
+
+    force: bool = True
+
+
 class SpecArgs(Arguments):
     """Which tree; the first one by default."""
 
@@ -63,7 +71,7 @@ class FieldInfo(msgspec.Struct):
     """
 
     name: str
-    dtype: Any
+    dtype: Dtype
     shape: list[int]
     units: str = ""
     doc: str = ""
@@ -99,9 +107,9 @@ class SpecResult(msgspec.Struct):
     simulation: str
     doc: str
     fields: list[FieldInfo]
-    inputs: dict[str, Any]
-    params: dict[str, Any]
-    param_values: dict[str, Any]
+    inputs: dict[str, Value]
+    params: dict[str, Value]
+    param_values: dict[str, Value]
     methods: list[MethodInfo]
     arena: ArenaInfo
     fork: str
@@ -109,6 +117,13 @@ class SpecResult(msgspec.Struct):
     setup_s: float
     version: str = ""
     source: str = ""
+
+    def __str__(self) -> str:
+        from ..looks import spec_in_lines  # for whoever looks at it, and for nobody else
+
+        return spec_in_lines(self)
+
+    __repr__ = __str__
 
 
 class MemoryStats(msgspec.Struct):
@@ -177,6 +192,29 @@ class StatsResult(msgspec.Struct):
     bounds_s: list[float]
     active: list[NodeInfo]
 
+    def _repr_html_(self) -> str:
+        from ..markup import Cell, facts, numeral, page, table  # which only notebooks need
+
+        mebibyte = 1 << 20
+        counted = ("nodes", "snapshots", "branches", "dead", "clients", "requests", "errors", "steps", "forks")
+        memory = f"{self.memory.charged_bytes / mebibyte:,.0f} of {self.memory.limit_bytes / mebibyte:,.0f} MiB"
+        rows = [
+            *((name, numeral(getattr(self, name))) for name in counted),
+            ("fork, median", numeral(self.fork_us_p50 / 1000, " ms", digits=3)),
+            ("memory", Cell(memory, "number")),
+            ("up for", numeral(round(self.uptime_s), " s")),
+        ]
+        verbs = (
+            (
+                each.verb,
+                numeral(each.count),
+                numeral(each.errors),
+                numeral(each.seconds / each.count * 1000 if each.count else None, digits=3),
+            )
+            for each in self.verbs
+        )
+        return page(facts(rows), table(("verb", "answered", "with errors", "ms on average"), verbs))
+
 
 class WatchResult(msgspec.Struct):
     """Where to SUBscribe; ``sequence`` is the number of the last event published."""
@@ -225,5 +263,14 @@ VERBS = (
     Verb("spec", "server", "describe a tree's simulation", SpecArgs, SpecResult, ("not_found",), reads=True),
     Verb("stats", "server", "count what happened since the start", Empty, StatsResult, reads=True),
     Verb("watch", "server", "say where events are published", Empty, WatchResult, reads=True),
-    Verb("shutdown", "server", "end every cell and the server", Empty, Empty, once=True, reads=False),
+    Verb(
+        "shutdown",
+        "server",
+        "end every cell and the server",
+        ShutdownArgs,
+        Empty,
+        ("unsaved",),
+        once=True,
+        reads=False,
+    ),
 )

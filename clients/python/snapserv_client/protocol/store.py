@@ -95,7 +95,7 @@ class StoredNode(msgspec.Struct):
     """A node in the store.
 
     ``size`` is what was written for it; ``here`` its name in this server, where it is there too; ``replay`` says
-    that it lasts as its recording alone.
+    that it lasts as its recording alone; ``message`` is what was said of it by whoever took it.
     """
 
     uid: str
@@ -110,6 +110,7 @@ class StoredNode(msgspec.Struct):
     size: int = 0
     here: str | None = None
     replay: bool = False
+    message: str = ""
 
 
 class StoredResult(msgspec.Struct):

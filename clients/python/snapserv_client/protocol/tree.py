@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
-from .limits import BranchCount, Name, NonNegative, PageSize
+from ..plain import Value
+from .limits import BranchCount, Message, Name, NonNegative, PageSize
 from .values import Action, NodeInfo, NodeResult, Recording, Rng
 from .verb import BRANCH_ERRORS, FORK_ERRORS, NODE_ERRORS, Arguments, Verb
 
@@ -57,7 +56,7 @@ class CreateArgs(Arguments):
 
     simulation: str | None = None
     name: Name | None = None
-    params: dict[str, Any] = {}
+    params: dict[str, Value] = {}
 
 
 class LogArgs(Arguments):
@@ -87,9 +86,10 @@ class LogResult(msgspec.Struct):
 
 
 class SnapshotArgs(Arguments):
-    """The new snapshot's name; ``s`` and its id by default."""
+    """The new snapshot's name, ``s`` and its id by default; and what there is to say of it, as of a commit."""
 
     name: Name | None = None
+    message: Message = ""
 
 
 class SnapshotResult(msgspec.Struct):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
+from ..plain import Value
 from .limits import MAX_NAME_LENGTH, MAX_PATH_LENGTH, DoneTicks, NonNegative, Repeats
 
 __all__ = [
@@ -33,7 +34,7 @@ class RequestHeader(msgspec.Struct):
     id: Annotated[int, msgspec.Meta(ge=0)]
     verb: Annotated[str, msgspec.Meta(max_length=MAX_NAME_LENGTH)]
     node: Annotated[str, msgspec.Meta(max_length=MAX_PATH_LENGTH)] | int | None = None
-    args: dict[str, Any] = {}
+    args: dict[str, Value] = {}
 
 
 class Progress(msgspec.Struct):
@@ -64,7 +65,8 @@ class AutosnapInfo(msgspec.Struct):
 class NodeInfo(msgspec.Struct):
     """One node of a tree. ``private_bytes`` is measured only where it is asked for.
 
-    ``faulted`` is what the simulation raised, where it left the node as it is; ``automatic`` says that nobody asked
+    ``faulted`` is what the simulation raised, where it left the node as it is; ``message`` what was said of a
+    snapshot by whoever took it; ``automatic`` says that nobody asked
     for this snapshot, so that it may go again by itself, unless it is pinned or tagged. ``name`` is ``tree/name``
     in all trees but the first, and ``tags`` are bare; ``created`` is in seconds since 1970 (UTC).
     ``shared`` is what all nodes of its tree share, or have lost, since it was allowed. ``durable`` says that it
@@ -86,6 +88,7 @@ class NodeInfo(msgspec.Struct):
     private_bytes: int | None = None
     death: str | None = None
     faulted: str | None = None
+    message: str = ""
     automatic: bool = False
     autosnap: AutosnapInfo | None = None
     shared: list[str] = []
@@ -105,13 +108,14 @@ class Notice(msgspec.Struct):
 
     ``rng_unchanged``: another random stream was asked for, and there was none to change. ``rng_partly_unchanged``:
     some may not have been changed, which the message names. ``not_branchable``: the simulation holds what cannot be
-    copied whole, so that the next snapshot will be refused.
+    copied whole, so that the next snapshot will be refused. ``threads_running``: so it will, since a tick has left
+    threads.
     """
 
     code: str
     message: str
     hint: str = ""
-    details: dict[str, Any] = {}
+    details: dict[str, Value] = {}
 
 
 class _Action(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, tag_field="kind"):
@@ -126,7 +130,7 @@ class StepAction(_Action, tag="step"):
     """
 
     ticks: DoneTicks
-    inputs: dict[str, Any] = {}
+    inputs: dict[str, Value] = {}
     raised: bool = False
 
 
@@ -134,7 +138,7 @@ class WriteAction(_Action, tag="write"):
     """A field, or a region of it, was changed."""
 
     field: str
-    value: Any
+    value: Value
     region: Region | None = None
 
 
@@ -142,8 +146,8 @@ class CallAction(_Action, tag="call"):
     """An exported method ran; ``raised`` says whether it raised."""
 
     method: str
-    args: list[Any] = []
-    kwargs: dict[str, Any] = {}
+    args: list[Value] = []
+    kwargs: dict[str, Value] = {}
     raised: bool = False
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..protocol import DiffResult, PagesResult, ReadResult, VerifyResult
+from ..protocol import DiffResult, PagesResult, ReadResult, ShowResult, VerifyResult
 from .message import Array, RegionIndex, Request, convert, region_to_wire
 
-__all__ = ["diff", "pages", "read", "read_handed", "verify"]
+__all__ = ["diff", "pages", "read", "read_handed", "show", "verify"]
 
 
 def read(node: str | int, field: str, region: RegionIndex) -> Request[Array]:
@@ -39,6 +39,11 @@ def pages(node: str | int, other: str | int | None, fields: Sequence[str] | None
     """Ask which page is whose."""
     args = {"other": other, "fields": None if fields is None else list(fields)}
     return Request("pages", node, args, lambda ok: convert(ok, PagesResult), long=True)
+
+
+def show(node: str | int) -> Request[ShowResult]:
+    """Ask for all that there is to know of a node."""
+    return Request("show", node, {}, lambda ok: convert(ok, ShowResult))
 
 
 def verify(node: str | int, since: str | int | None) -> Request[VerifyResult]:

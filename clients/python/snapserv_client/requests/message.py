@@ -6,16 +6,14 @@ import operator
 import warnings
 from collections.abc import Callable, Sequence
 from types import EllipsisType
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import msgspec
 
 from ..errors import BadRequestError, InternalError, SnapservError, SnapservWarning, error_from_wire
+from ..plain import Array
 from ..protocol import NodeInfo, NodeResult, Notice, Outcome, Progress
 from ..wire import MAGIC, Buffer, Frames, pack, unpack
-
-if TYPE_CHECKING:
-    import numpy as np
 
 __all__ = ["Array", "Index", "RegionIndex", "Reply", "Request", "convert", "region_to_wire"]
 
@@ -24,7 +22,6 @@ CALLERS_FRAME = 7
 
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
-Array: TypeAlias = "np.ndarray[Any, Any]"
 Index: TypeAlias = int | slice | EllipsisType
 RegionIndex: TypeAlias = Index | tuple[Index, ...] | None
 """A region as numpy's basic indexing writes it: ``(slice(0, 64), 3)``, ``...``, ``np.s_[:, ::2]``."""
@@ -129,7 +126,9 @@ def convert(ok: Any, kind: type[S]) -> S:
     try:
         return msgspec.convert(ok, kind)
     except msgspec.ValidationError as cause:
-        raise InternalError(f"the server sent a malformed {kind.__name__}: {cause}") from cause
+        from ..refusals import in_words
+
+        raise InternalError(f"the server sent a malformed {kind.__name__}: {in_words(cause)}") from cause
 
 
 def region_to_wire(region: RegionIndex) -> list[Any] | None:

@@ -7,7 +7,9 @@ from typing import Any
 
 from ..errors import BadRequestError, TooLargeError
 from ..expansion import Best, Options
+from ..plain import InputValues, Outputs, Sendable, Value
 from ..protocol import (
+    Action,
     CallResult,
     DirectResult,
     ExpandResult,
@@ -41,7 +43,7 @@ ROLLED_BACK_WITHIN_S = 10.0
 def step(
     node: str | int,
     ticks: int,
-    inputs: Mapping[str, Any],
+    inputs: InputValues,
     *,
     progress: bool,
     atomic: bool | None = None,
@@ -55,7 +57,10 @@ def step(
 
 
 def _understand_step(ok: Any) -> StepResult:
-    return convert(ok, StepResult)
+    result = convert(ok, StepResult)
+    said: Outputs | None = result.outputs
+    result.outputs = {} if said is None else said  # a step may put out nothing
+    return result
 
 
 def patience_s(timeout_s: float | None, *, atomic: bool) -> float | None:
@@ -63,15 +68,15 @@ def patience_s(timeout_s: float | None, *, atomic: bool) -> float | None:
     return timeout_s + ROLLED_BACK_WITHIN_S if atomic and timeout_s is not None else timeout_s
 
 
-def write(node: str | int, field: str, value: Any, region: RegionIndex) -> Request[None]:
+def write(node: str | int, field: str, value: Sendable, region: RegionIndex) -> Request[None]:
     """Ask to change a field or a region of it."""
     args = {"field": field, "value": value, "region": region_to_wire(region)}
     return Request("write", node, args, understand_nothing)
 
 
 def call(
-    node: str | int, method: str, args: Sequence[Any], kwargs: Mapping[str, Any], *, atomic: bool = False
-) -> Request[Any]:
+    node: str | int, method: str, args: Sequence[Sendable], kwargs: InputValues, *, atomic: bool = False
+) -> Request[Value]:
     """Ask to run an exported method."""
     arguments = {"method": method, "args": list(args), "kwargs": dict(kwargs), "atomic": atomic}
     return Request("call", node, arguments, lambda ok: convert(ok, CallResult).value, long=True)
@@ -84,7 +89,7 @@ def direct(node: str | int) -> Request[DirectResult]:
 
 def expand(
     node: str | int,
-    inputs: Sequence[Mapping[str, Any] | Sequence[Mapping[str, Any]]],
+    inputs: Sequence[InputValues | Sequence[InputValues]],
     options: Options,
     *,
     stream: bool = True,
@@ -137,7 +142,7 @@ def clear(node: str | int) -> Request[NodeInfo]:
 
 
 def replay(
-    actions_: Iterable[Any],
+    actions_: Iterable[Action | InputValues],
     start: str | int | None,
     name: str | None,
     recording: Recording | None = None,

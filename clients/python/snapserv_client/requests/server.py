@@ -60,6 +60,6 @@ def event_of(frames: Sequence[Buffer]) -> Event | None:
     return convert(said, Event)
 
 
-def shutdown() -> Request[None]:
+def shutdown(*, force: bool = True) -> Request[None]:
     """Ask the server to end."""
-    return Request("shutdown", None, {}, understand_nothing)
+    return Request("shutdown", None, {"force": force}, understand_nothing)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from ..protocol import BranchResult, LogResult, NodeInfo, NodeResult, Rng, SnapshotResult, TreeResult
+from ..plain import InputValues
+from ..protocol import Action, BranchResult, LogResult, NodeInfo, NodeResult, Rng, SnapshotResult, TreeResult
 from .message import Request, ask, convert, understand_node
 
-__all__ = ["actions", "branch", "create", "info", "lineage", "reset", "restore", "snapshot", "tree"]
+MOST_LISTED = 1000
+
+__all__ = ["action", "actions", "branch", "create", "info", "lineage", "reset", "restore", "snapshot", "tree"]
 
 
 def tree(name: str | None, *, offset: int, sizes: bool) -> Request[TreeResult]:
@@ -16,7 +18,7 @@ def tree(name: str | None, *, offset: int, sizes: bool) -> Request[TreeResult]:
     return ask(TreeResult, "tree", tree=name, offset=offset, sizes=sizes)
 
 
-def create(simulation: str | None, name: str | None, params: Mapping[str, Any]) -> Request[NodeInfo]:
+def create(simulation: str | None, name: str | None, params: InputValues) -> Request[NodeInfo]:
     """Ask for another tree."""
     args = {"simulation": simulation, "name": name, "params": dict(params)}
     return Request("create", None, args, understand_node, long=True)
@@ -27,9 +29,9 @@ def info(node: str | int) -> Request[NodeInfo]:
     return Request("log", node, {"limit": 1}, lambda ok: convert(ok, LogResult).entries[-1])
 
 
-def lineage(node: str | int) -> Request[list[NodeInfo]]:
-    """Ask for a node's nearest ancestors and itself, a page of them."""
-    return Request("log", node, {}, lambda ok: convert(ok, LogResult).entries)
+def lineage(node: str | int, most: int = MOST_LISTED) -> Request[list[NodeInfo]]:
+    """Ask for a node's nearest ancestors and itself, so many of them."""
+    return Request("log", node, {"limit": most}, lambda ok: convert(ok, LogResult).entries)
 
 
 def actions(node: str | int, start: int) -> Request[LogResult]:
@@ -43,9 +45,16 @@ def actions(node: str | int, start: int) -> Request[LogResult]:
     )
 
 
-def snapshot(node: str | int, name: str | None) -> Request[SnapshotResult]:
+def action(node: str | int, number: int) -> Request[Action | None]:
+    """Ask for one action of a node's history, counted from 0; None where there are fewer."""
+    args = {"limit": 1, "actions": True, "start": number}
+    return Request("log", node, args, lambda ok: next(iter(convert(ok, LogResult).actions or ()), None), long=True)
+
+
+def snapshot(node: str | int, name: str | None, message: str = "") -> Request[SnapshotResult]:
     """Ask for a snapshot."""
-    return Request("snapshot", node, {"name": name}, lambda ok: convert(ok, SnapshotResult))
+    args = {"name": name, "message": message}
+    return Request("snapshot", node, args, lambda ok: convert(ok, SnapshotResult))
 
 
 def branch(node: str | int, count: int, names: Sequence[str] | None, rng: Rng) -> Request[BranchResult]:

@@ -348,6 +348,7 @@ class Node(_Object):
         named: Whether somebody chose its name.
         automatic: Whether nobody asked for it.
         faulted: What its simulation raised, if it did.
+        message: What was said of it by whoever took it.
         outputs: What the last step before it returned, if it is known.
         size: How many bytes were written for it.
         layers: Of its branched folders, the topmost first.
@@ -368,6 +369,7 @@ class Node(_Object):
     named: bool = False
     automatic: bool = False
     faulted: str | None = None
+    message: str = ""
     outputs: Any = None
     size: int = 0
     layers: list[Layer] = []

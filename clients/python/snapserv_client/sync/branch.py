@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack
+from typing import Self, TypeVar, Unpack
 
 from .. import requests
+from ..bars import shown
 from ..connection import Progress, Waiting
 from ..direct import ElsewhereError, LeaseOverError, Pauses, goes_directly
-from ..errors import SnapservError
+from ..errors import BadRequestError, SnapservError
+from ..plain import InputValues, Sendable, Value
 from ..protocol import AutosnapInfo, MarkResult, NodeInfo, RewindResult, Rng, StepResult
 from ..requests import RegionIndex, Request
 from ..requests.message import CALLERS_FRAME
+from .blocks import leave
 from .home import Home
 from .node import Node, Snapshot, reference
 from .own import Stream, blocking
@@ -24,31 +27,53 @@ SKIPPED_FRAMES = 3
 
 
 class Branch(Node):
-    """A live simulation."""
+    """A live simulation.
+
+    One that `Node.branch` made is dropped at the end of a ``with`` statement: not the snapshots that were taken of
+    it, nor their branches. Where it is gone by then, nothing happens.
+    """
+
+    _ends = False
+    """Whether it ends with a block: this handle is of whoever made it."""
+    _source: NodeInfo | None = None
+    """The snapshot that was taken for it alone."""
 
     reseeded: Sequence[str] = ()
     """The random streams that were given other states when this client made it, or put it back, with ``rng=``."""
+
+    def __enter__(self) -> Self:
+        if not self._ends:
+            raise BadRequestError(
+                f"{self.name} was not made for this block, at whose end it would be dropped",
+                hint="use it without with; branch() makes one of its own to try something in",
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, cause: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        leave(self._server, [self], self._source, cause)
 
     def step(
         self,
         ticks: int = 1,
         *,
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
         atomic: bool | None = None,
         timeout_s: float | None = None,
-        inputs: Mapping[str, Any] | None = None,
-        **named_inputs: Any,
+        inputs: InputValues | None = None,
+        **named_inputs: Sendable,
     ) -> StepResult:
         """Run ticks, all with the same inputs, in one request.
 
         Args:
             ticks: How many.
-            progress: Called with ticks done and wanted, now and then.
+            progress: Called with ticks done and wanted, now and then; True shows a bar, in a notebook as well.
             atomic: Whether all of it happens or nothing does: after any failure the branch goes on from the moment
                 before. The server's own default holds for None.
             timeout_s: How long it may take; for ever by default. An atomic step that takes longer is ended by the
                 server, and rolled back; of another one, only the waiting ends.
-            inputs: Inputs whose names are no Python names, or those of other arguments.
+            inputs: InputValues whose names are no Python names, or those of other arguments.
             **named_inputs: The other inputs.
 
         Raises:
@@ -58,25 +83,31 @@ class Branch(Node):
             BadRequestError: An input is wrong; says which.
             FaultedError: It raised before, and was not restored, reset, rewound or cleared since.
             RequestTimeoutError: It took too long.
+            UnsupportedError: A bar is wanted, and rich is not installed.
         """
         given = {**(inputs or {}), **named_inputs}
         whole = self._server.atomic if atomic is None else atomic
-        request = requests.step(
-            self.id,
-            ticks,
-            given,
-            progress=progress is not None,
-            atomic=atomic,
-            timeout_s=timeout_s if whole else None,
-        )
+        limit_s = timeout_s if whole else None
         patience_s = requests.patience_s(timeout_s, atomic=whole)
-        result = self._run(request, timeout_s=patience_s, progress=progress)
+        if progress is None or progress is False:
+            request = requests.step(self.id, ticks, given, progress=False, atomic=atomic, timeout_s=limit_s)
+            result = self._run(request, timeout_s=patience_s)
+        else:
+            request = requests.step(self.id, ticks, given, progress=True, atomic=atomic, timeout_s=limit_s)
+            with shown(progress, self.name, ticks) as told:
+                result = self._run(request, timeout_s=patience_s, progress=told.heard)
+                told.ended(result.ticks)
         self.last.step = result.step
         return result
 
-    def snapshot(self, name: str | None = None) -> Snapshot:
-        """Freeze a copy of this moment."""
-        result = self._run(requests.snapshot(self.id, name))
+    def snapshot(self, name: str | None = None, *, message: str = "") -> Snapshot:
+        """Freeze a copy of this moment.
+
+        Args:
+            name: What it is called; ``s`` and its id by default.
+            message: What there is to say of it, as of a commit; it lasts where the snapshot does.
+        """
+        result = self._run(requests.snapshot(self.id, name, message))
         return Snapshot(self._server, result.node, result.fork_us)
 
     def restore(self, snapshot: Snapshot | str | int, *, rng: Rng = "same") -> None:
@@ -108,11 +139,11 @@ class Branch(Node):
         self.last.step = result.step
         return result
 
-    def write(self, field: str, value: Any, region: RegionIndex = None) -> None:
+    def write(self, field: str, value: Sendable, region: RegionIndex = None) -> None:
         """Change a field or a region of it; a scalar fills it, an array must have its shape."""
         self._run(requests.write(self.id, field, value, region))
 
-    def call(self, method: str, /, *args: Any, atomic: bool = False, **kwargs: Any) -> Any:
+    def call(self, method: str, /, *args: Sendable, atomic: bool = False, **kwargs: Sendable) -> Value:
         """Run a method that the author exported, and return what it returns; ``atomic`` is as for `step`."""
         return self._run(requests.call(self.id, method, args, kwargs, atomic=atomic))
 

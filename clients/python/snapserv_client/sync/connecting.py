@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 from ..connection import REQUEST_TIMEOUT_S, START_WITHIN_S
 from ..endpoint import chosen_endpoint
 from ..keys import keys_for
+from ..plain import Sendable
 from .connection import Connection
 from .own import blocking
 from .server import Server
@@ -18,6 +18,7 @@ from .server import Server
 def connect(
     endpoint: str | None = None,
     *,
+    name: str | None = None,
     keys: str | os.PathLike[str] | None = None,
     timeout_s: float = 1.0,
     request_timeout_s: float | None = REQUEST_TIMEOUT_S,
@@ -26,6 +27,7 @@ def connect(
 
     Args:
         endpoint: ``ipc:///PATH`` or ``tcp://HOST:PORT``; SNAPSERV_ENDPOINT or the user's default server otherwise.
+        name: What a server of this user's was called when it was started, with ``snapserv serve --name``.
         keys: A folder with this client's keys and the server's public one, as ``snapserv keygen client`` makes it.
             By default ipc goes without keys, and tcp with those that SNAPSERV_KEYS names, or beyond loopback with
             the user's own in ~/.config/snapserv/keys, where there are any.
@@ -39,7 +41,7 @@ def connect(
         UntrustedError: An ipc socket or its folder is another user's, or others may write to the folder.
         VersionMismatchError: The server speaks another version of the protocol.
     """
-    chosen = chosen_endpoint(endpoint)
+    chosen = chosen_endpoint(endpoint, name)
     server = Server(Connection(chosen, request_timeout_s, keys_for(chosen, keys)))
     try:
         server.greet(timeout_s)
@@ -56,7 +58,7 @@ def local(
     backing: str | None = None,
     branch_dirs: Sequence[str | os.PathLike[str]] = (),
     start_within_s: float = START_WITHIN_S,
-    **params: Any,
+    **params: Sendable,
 ) -> Server:
     """Start a private server and connect to it; closing the connection ends it.
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import zmq
 
 from .. import requests
-from ..connection import Arrivals, Line, OnOutcome, Patience, Progress, connect_again, timed_out, unreachable
+from ..connection import Arrivals, Line, OnOutcome, Patience, Progress, connect_again, lost, timed_out
 from ..errors import BadRequestError, SnapservError
 from ..keys import ClientKeys
 from ..requests import Reply, Request
@@ -153,7 +153,7 @@ class Connection(Line):
             if early:
                 reply = early.popleft()
             else:
-                wake = patience.next if deadline is None else min(deadline, patience.next)
+                wake = patience.wake if deadline is None else min(deadline, patience.wake)
                 self._wait_at_most(max(0.0, wake - time.monotonic()))
                 try:
                     reply = Reply.parse(receive_frames(self._socket))
@@ -162,7 +162,10 @@ class Connection(Line):
                     if deadline is not None and now >= deadline:
                         raise timed_out(request.verb, timeout_s) from None
                     if patience.lost(now):
-                        raise unreachable(self.endpoint) from None
+                        raise lost(self.endpoint) from None
+                    if patience.silent(now):
+                        left = patience.left(now)
+                        self.tell_silent(request.verb, now, left if deadline is None else min(left, deadline - now))
                     broken = patience.deaf(now, connected) or not takes_output(self._socket)
                     if patience.retry(now):
                         if broken:

@@ -4,16 +4,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from .. import requests
+from ..bars import shown
 from ..channel import Channel
-from ..connection import Progress, unreachable
+from ..connection import Progress
 from ..display import Diff, Tree
 from ..errors import BadRequestError, FrozenError, RequestTimeoutError
 from ..history import Actions
+from ..plain import InputValues, Sendable
+from ..probing import why_unreachable
 from ..protocol import Action, HelloResult, NodeInfo, SpecResult, StatsResult, StoredNode
 from .branch import Branch
 from .connection import Connection
@@ -45,7 +48,7 @@ class Server(OwnServer):
         try:
             self.hello = self._run(requests.hello(CLIENT), timeout_s=timeout_s)
         except RequestTimeoutError as cause:
-            raise unreachable(self.endpoint) from cause
+            raise blocking(why_unreachable, self.endpoint, self._connection.keys, timeout_s) from cause
         self.channel = Channel.to(self.endpoint, self.hello)
         return self.hello
 
@@ -99,7 +102,7 @@ class Server(OwnServer):
         *,
         tree: bool = False,
         replay: bool = False,
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
     ) -> Snapshot:
         """Take a snapshot out of the server's store, with its ancestors.
 
@@ -108,7 +111,7 @@ class Server(OwnServer):
             name: What to call its tree here, if that is not here yet.
             tree: Whether to take all of its tree.
             replay: Whether to do again what was done to nodes that no image brings here.
-            progress: Called with how many ticks of a replay are done and wanted, now and then.
+            progress: Called with how many ticks of a replay are done and wanted, now and then; True shows a bar.
 
         Raises:
             NotFoundError: There is none.
@@ -117,8 +120,11 @@ class Server(OwnServer):
             MachineDiffersError: It cannot be brought back here; ``details["differs"]`` says why.
             StoreDamagedError: It is not what was written.
         """
-        request = requests.load(stored, name, tree=tree, replay=replay, progress=progress is not None)
-        return Snapshot(self, (self._run(request, progress=progress)).node)
+        request = requests.load(stored, name, tree=tree, replay=replay, progress=bool(progress))
+        with shown(progress, stored, 1) as told:
+            result = self._run(request, progress=told.heard)
+            told.ended()
+        return Snapshot(self, result.node)
 
     def stored(self) -> list[StoredNode]:
         """Return what the server's store holds, in order of when it was taken."""
@@ -131,7 +137,7 @@ class Server(OwnServer):
 
     def replay(
         self,
-        actions: Iterable[Action | Mapping[str, Any]],
+        actions: Iterable[Action | InputValues],
         start: Snapshot | str | int | None = None,
         name: str | None = None,
         *,
@@ -172,8 +178,8 @@ class Server(OwnServer):
         simulation: str | None = None,
         name: str | None = None,
         *,
-        params: Mapping[str, Any] | None = None,
-        **named_params: Any,
+        params: InputValues | None = None,
+        **named_params: Sendable,
     ) -> Branch:
         """Make another tree and return its branch ``main``; the simulation is one that the server serves."""
         return Branch(self, self._run(requests.create(simulation, name, {**(params or {}), **named_params})))
@@ -182,9 +188,16 @@ class Server(OwnServer):
         """Return how two nodes differ, field by field; without ``b``, how ``a`` differs from its parent."""
         return compare(self, a, b, fields)
 
-    def shutdown(self) -> None:
-        """End the server and every cell of it."""
-        self._run(requests.shutdown())
+    def shutdown(self, *, force: bool = True) -> None:
+        """End the server and every cell of it.
+
+        Args:
+            force: Whether to end it also where nodes would be gone that are not saved.
+
+        Raises:
+            UnsavedError: It is not to be forced, and nodes would be gone; ``details["lost"]`` lists them.
+        """
+        self._run(requests.shutdown(force=force))
 
     def close(self) -> None:
         """Close the connection; a private server (`snapserv_client.local`) ends with it."""
