@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SAID = "step", "ticks", "outputs", "elapsed_us"
 """What there is to say of every step."""
-FOUND = "stopped", "records"
+FOUND = "stopped", "series"
 """What there is to say as well where ticks were looked at."""
 PROGRESS_EVERY_S = 0.05
 LISTEN_EVERY_S = 0.001

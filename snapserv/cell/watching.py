@@ -83,7 +83,7 @@ class Watch:
         """Return what there is to say at the end: the rows that were asked for, and whether it was stopped."""
         told: dict[str, Any] = {}
         if self._asked is not None:
-            told["records"] = self._asked.since(self._since)
+            told["series"] = self._asked.since(self._since)
         if self._test is not None:
             told["stopped"] = self.stopped
         return told

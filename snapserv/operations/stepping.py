@@ -126,7 +126,7 @@ class _Ticks:
         self._nodes.counters.steps += done["ticks"]
         result.elapsed_us += done["elapsed_us"]
         self._stepping.held += done.get("held", ())
-        self._add_records(done.get("records"))
+        self._add_records(done.get("series"))
         result.stopped = done.get("stopped", result.stopped)
         if done["ticks"] or not result.ticks:
             result.step, result.outputs = done["step"], done["outputs"]
@@ -137,9 +137,9 @@ class _Ticks:
         """Add the rows of another piece to those that there are."""
         if more is None:
             return
-        found, series = msgspec.convert(more, Series), self.result.records
+        found, series = msgspec.convert(more, Series), self.result.series
         if series is None:
-            self.result.records = found
+            self.result.series = found
         elif len(found.steps):
             series.every = found.every
             series.steps = np.concatenate((series.steps, found.steps))

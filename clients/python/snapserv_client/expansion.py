@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Generic, Literal, TypeAlias, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, Literal, TypeAlias, TypedDict, TypeVar, cast
 
 import msgspec
 
@@ -12,6 +12,10 @@ from .display import NodeDisplay
 from .errors import InternalError, SnapservError, error_from_wire
 from .markup import Cell, numeral, page, table, value_cell
 from .plain import Value
+from .watching import Until, Watched
+
+if TYPE_CHECKING:
+    from .records import Records
 
 Node = TypeVar("Node", covariant=True)
 """What a child may be now: None where none was to be kept, and else what it was kept as, or None."""
@@ -39,6 +43,9 @@ class Playing(TypedDict, total=False):
     parallel: int | None
     rng: protocol.Rng
     timeout_s: float | None
+    record: Watched | Iterable[Watched]
+    every: int
+    until: Until | str | None
 
 
 class Options(Playing, total=False):
@@ -60,6 +67,7 @@ class Outcome(Mapping[str, Value], Generic[Node]):
         totals: What was to be summed.
         fields: What was to be read of fields.
         finished: Whether the simulation was.
+        stopped: Whether the condition held at which it was to stop; None without one.
         elapsed_s: Its playing, in its own process.
         node: The branch or snapshot that it is now, where it was kept.
 
@@ -78,7 +86,16 @@ class Outcome(Mapping[str, Value], Generic[Node]):
         self.fields: dict[str, Value] = wire.fields
         self.finished = wire.finished
         self.elapsed_s = wire.elapsed_us / 1e6
+        self.stopped = wire.stopped
+        self._series = wire.series
         self.node: Node = cast("Node", None)
+
+    @property
+    def records(self) -> Records:
+        """What was recorded while it played; empty where nothing was to be."""
+        from .records import Records
+
+        return Records.of([] if self._series is None else [self._series])
 
     @property
     def ok(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
 
@@ -15,6 +15,7 @@ from ..plain import InputValues, Sendable, Value
 from ..protocol import AutosnapInfo, MarkResult, NodeInfo, RewindResult, Rng, StepResult
 from ..requests import RegionIndex, Request
 from ..requests.message import CALLERS_FRAME
+from ..watching import Until, Watched
 from .blocks import leave
 from .home import Home
 from .node import Node, Snapshot, reference
@@ -61,6 +62,10 @@ class Branch(Node):
         atomic: bool | None = None,
         timeout_s: float | None = None,
         inputs: InputValues | None = None,
+        record: Watched | Iterable[Watched] = (),
+        every: int = 1,
+        until: Until | str | None = None,
+        snapshot: str | None = None,
         **named_inputs: Sendable,
     ) -> StepResult:
         """Run ticks, all with the same inputs, in one request.
@@ -73,6 +78,12 @@ class Branch(Node):
             timeout_s: How long it may take; for ever by default. An atomic step that takes longer is ended by the
                 server, and rolled back; of another one, only the waiting ends.
             inputs: InputValues whose names are no Python names, or those of other arguments.
+            record: What to look at after each tick: outputs by name, ``mean(field)``, ``field[1, 2]``, or what
+                `snapserv_client.field` gives. The result's ``records`` has it, and `Node.records` all of the past.
+            every: Only ticks whose step is a multiple of this are recorded.
+            until: What makes a tick the last one: ``when("served") >= 500``, or the same as text. The result's
+                ``stopped`` says whether it has held.
+            snapshot: What to call a snapshot that is taken where it has.
             **named_inputs: The other inputs.
 
         Raises:
@@ -88,16 +99,30 @@ class Branch(Node):
         whole = self._server.atomic if atomic is None else atomic
         limit_s = timeout_s if whole else None
         patience_s = requests.patience_s(timeout_s, atomic=whole)
+        look = requests.look(record, every, until, snapshot)
         if progress is None or progress is False:
-            request = requests.step(self.id, ticks, given, progress=False, atomic=atomic, timeout_s=limit_s)
+            request = requests.step(
+                self.id, ticks, given, progress=False, atomic=atomic, timeout_s=limit_s, look=look
+            )
             result = await self._run(request, timeout_s=patience_s)
         else:
-            request = requests.step(self.id, ticks, given, progress=True, atomic=atomic, timeout_s=limit_s)
+            request = requests.step(
+                self.id, ticks, given, progress=True, atomic=atomic, timeout_s=limit_s, look=look
+            )
             with shown(progress, self.name, ticks) as told:
                 result = await self._run(request, timeout_s=patience_s, progress=told.heard)
                 told.ended(result.ticks)
         self.last.step = result.step
         return result
+
+    async def record(self, record: Watched | Iterable[Watched] = (), *, every: int = 1) -> None:
+        """Record something from now on, whoever steps this branch or one that is made of it; by default nothing.
+
+        Args:
+            record: As `step` takes it.
+            every: Only ticks whose step is a multiple of this.
+        """
+        await self._run(requests.record(self.id, record, every))
 
     async def snapshot(self, name: str | None = None, *, message: str = "") -> Snapshot:
         """Freeze a copy of this moment.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, TypeVar, Unpack, overload
 
 from .. import protocol, requests
@@ -15,12 +15,14 @@ from ..history import Actions, Verification
 from ..plain import Array, InputValues
 from ..protocol import Action, NodeInfo, Recording, Rng, SaveResult, ShowResult
 from ..requests import RegionIndex, Request
+from ..watching import Until, Watched
 from .blocks import Branches
 from .home import Home
 from .own import OwnNode, blocking
 
 if TYPE_CHECKING:
     from ..pages import Pages
+    from ..records import Records
     from .branch import Branch
 
 T = TypeVar("T")
@@ -49,6 +51,16 @@ class Node(OwnNode):
             earlier = await self._run(requests.lineage(entries[0].id))
             entries = earlier[:-1] + entries
         return entries
+
+    async def records(self, *, after: int = 0) -> Records:
+        """Return what was recorded since the root, in the past that it shares with others as well.
+
+        Args:
+            after: Only what is later than this step.
+        """
+        from ..records import Records
+
+        return Records.of((await self._run(requests.records(self.id, after))).series)
 
     async def parent(self) -> Snapshot | None:
         """Return the snapshot that it comes of, as it is now; None of a root."""
@@ -205,6 +217,9 @@ class Node(OwnNode):
         keep: Keep = "none",
         keep_as: Literal["branch", "snapshot"] = "branch",
         timeout_s: float | None = None,
+        record: Watched | Iterable[Watched] = (),
+        every: int = 1,
+        until: Until | str | None = None,
         on_outcome: Callable[[Outcome[None]], None] | None = None,
         progress: Progress | bool | None = None,
     ) -> Sequence[Outcome[Branch | Snapshot | None]]:
@@ -227,6 +242,9 @@ class Node(OwnNode):
             keep: ``"all"``, ``"none"``, or the `Best` of them: what is kept becomes a node.
             keep_as: What node: a live branch, or a snapshot.
             timeout_s: How long each child may take.
+            record: As for `Branch.step`: each outcome's ``records`` has it.
+            every: As for `Branch.step`.
+            until: As for `Branch.step`: each child stops where it holds there.
             on_outcome: Called with each outcome as soon as it is there.
             progress: Called with how many children are done and wanted; True shows a bar, in a notebook as well.
 
@@ -251,6 +269,9 @@ class Node(OwnNode):
             "keep": keep,
             "keep_as": keep_as,
             "timeout_s": timeout_s,
+            "record": record,
+            "every": every,
+            "until": until,
         }
         request = requests.expand(self.id, inputs, options)
         wanted = len(inputs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import msgspec
 
@@ -11,6 +11,9 @@ from .limits import MAX_BRANCHES, BranchCount, Name, NonNegative, Seconds, Ticks
 from .readings import Condition, Every, Readings, Records, Series
 from .values import Action, NodeInfo, NodeResult, Recording, Region, Rng
 from .verb import BRANCH_ERRORS, FORK_ERRORS, NODE_ERRORS, Arguments, Empty, Verb
+
+if TYPE_CHECKING:
+    from ..records import Records as RecordsByStep
 
 __all__ = [
     "CallArgs",
@@ -63,7 +66,7 @@ class StepResult(msgspec.Struct, omit_defaults=True):
 
     ``ticks`` are fewer than asked where the simulation finished; a step of one that has is a ``bad_request``. Where
     there was a condition, ``stopped`` says whether it has held, and ``snapshot`` is what was taken for that; where
-    something was to be recorded, ``records`` has what this request adds.
+    something was to be recorded, ``series`` has what this request adds.
     """
 
     step: int
@@ -71,8 +74,15 @@ class StepResult(msgspec.Struct, omit_defaults=True):
     outputs: Outputs
     elapsed_us: int
     stopped: bool | None = None
-    records: Series | None = None
+    series: Series | None = None
     snapshot: NodeInfo | None = None
+
+    @property
+    def records(self) -> RecordsByStep:
+        """What this request has recorded; empty where it asked for nothing."""
+        from ..records import Records as RecordsByStep  # with numpy
+
+        return RecordsByStep.of([] if self.series is None else [self.series])
 
     def _repr_html_(self) -> str:
         from ..markup import facts, numeral, page, value_cell  # which only notebooks need
@@ -186,7 +196,7 @@ class Outcome(msgspec.Struct):
     elapsed_us: int = 0
     error: dict[str, Value] | None = None
     stopped: bool | None = None
-    records: Series | None = None
+    series: Series | None = None
 
 
 class Kept(msgspec.Struct):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 from ..errors import BadRequestError, TooLargeError
 from ..expansion import Best, Options
@@ -11,15 +11,19 @@ from ..plain import InputValues, Outputs, Sendable, Value
 from ..protocol import (
     Action,
     CallResult,
+    Condition,
     DirectResult,
     ExpandResult,
     InterruptResult,
     MarkResult,
     NodeInfo,
+    Reading,
     Recording,
+    Records,
     RewindResult,
     StepResult,
 )
+from ..watching import Until, Watched, condition_of, readings_of
 from ..wire import pack
 from .message import RegionIndex, Request, convert, region_to_wire, understand_node, understand_nothing
 
@@ -29,8 +33,11 @@ __all__ = [
     "direct",
     "expand",
     "interrupt",
+    "look",
     "mark",
     "patience_s",
+    "record",
+    "records",
     "replay",
     "rewind",
     "step",
@@ -48,12 +55,48 @@ def step(
     progress: bool,
     atomic: bool | None = None,
     timeout_s: float | None = None,
+    look: Look | None = None,
 ) -> Request[StepResult]:
     """Ask for ticks; ``timeout_s`` is the server's to keep to, where the step is atomic."""
     args: dict[str, Any] = {"ticks": ticks, "inputs": dict(inputs)}
     if progress or atomic is not None or timeout_s is not None:  # a message is read the faster the less it says
         args |= {"progress": progress, "atomic": atomic, "timeout_s": timeout_s}
+    if look is not None:
+        args |= look
     return Request("step", node, args, _understand_step, long=True)
+
+
+class Look(TypedDict, total=False):
+    """What is to be looked at after each tick, as the protocol has it."""
+
+    record: list[Reading]
+    every: int
+    until: Condition
+    snapshot: str
+
+
+def look(
+    record: Watched | Iterable[Watched], every: int, until: Until | str | None, snapshot: str | None = None
+) -> Look | None:
+    """Return what is to be looked at after each tick; None for nothing."""
+    asked: Look = {}
+    if readings := readings_of(record):
+        asked |= {"record": readings, "every": every}
+    if until is not None:
+        asked["until"] = (condition_of(until) if isinstance(until, str) else until).condition
+    if snapshot is not None:
+        asked["snapshot"] = snapshot
+    return asked or None
+
+
+def record(node: str | int, wanted: Watched | Iterable[Watched], every: int) -> Request[None]:
+    """Ask to record something from now on."""
+    return Request("record", node, {"record": readings_of(wanted), "every": every}, understand_nothing)
+
+
+def records(node: str | int, after: int) -> Request[Records]:
+    """Ask what was recorded at a node."""
+    return Request("records", node, {"after": after}, lambda ok: convert(ok, Records), long=True)
 
 
 def _understand_step(ok: Any) -> StepResult:
@@ -108,6 +151,7 @@ def expand(
         "sum": _names(options.get("sum", ())),
         "parallel": options.get("parallel"),
         "rng": options.get("rng", "same"),
+        **(look(options.get("record", ()), options.get("every", 1), options.get("until")) or {}),
         "keep": "best" if isinstance(keep, Best) else keep,
         "best": best.count,
         "by": best.by,
