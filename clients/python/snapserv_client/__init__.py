@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from .pages import Pages
     from .plain import Array, InputValues, Outputs, Sendable, Value
     from .protocol import Event, NodeInfo, StepResult
+    from .records import Records, side_by_side
     from .sync import Branch, Server, Snapshot, connect, local
+    from .watching import field, holds, when
 
 _PLACES = {
     "Actions": "history",
@@ -35,6 +37,7 @@ _PLACES = {
     "Outcomes": "expansion",
     "Outputs": "plain",
     "Pages": "pages",
+    "Records": "records",
     "Sendable": "plain",
     "Server": "sync",
     "Snapshot": "sync",
@@ -46,8 +49,12 @@ _PLACES = {
     "Verification": "history",
     "connect": "sync",
     "default_endpoint": "endpoint",
+    "field": "watching",
+    "holds": "watching",
     "local": "sync",
     "number": "narrowing",
+    "side_by_side": "records",
+    "when": "watching",
 }
 
 __all__ = [
@@ -63,6 +70,7 @@ __all__ = [
     "Outcomes",
     "Outputs",
     "Pages",
+    "Records",
     "Sendable",
     "Server",
     "SnapservError",
@@ -75,8 +83,12 @@ __all__ = [
     "aio",
     "connect",
     "default_endpoint",
+    "field",
+    "holds",
     "local",
     "number",
+    "side_by_side",
+    "when",
 ]
 
 
