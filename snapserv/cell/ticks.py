@@ -163,7 +163,7 @@ class Ticks:
         told = {"step": self.step, "ticks": done, "outputs": outputs, "elapsed_us": elapsed_us}
         if watch is not None:
             if watch.error is not None:
-                watch.error.details |= {"step": self.step, "ticks": before + done}
+                watch.error.details |= {"step": self.step, "ticks": before + done, "whole": True}
                 raise watch.error
             told |= watch.told()
         return told

@@ -42,15 +42,15 @@ def noting_faults(nodes: Nodes, branch: Node) -> Iterator[None]:
 def note_fault(nodes: Nodes, branch: Node, error: SnapservError) -> None:
     """Mark a branch, whose turn the caller holds, where ``error`` says that the simulation raised in the middle.
 
-    It did not where the process ended, where a step stopped between two ticks, where only the result could not be
-    sent, and where the request was refused before any tick: that is the caller's fault, or the machine lacks what
-    it takes, and changes nothing.
+    It did not where the process ended, where a step stopped between two ticks or what was to be looked at after one
+    was not there, where only the result could not be sent, and where the request was refused before any tick: that
+    is the caller's fault, or the machine lacks what it takes, and changes nothing.
     """
     ended = branch.death is not None or isinstance(error, NodeDiedError)
-    whole = ended or isinstance(error, StepInterruptedError) or error.details.get("completed", False)
+    told = error.details
+    whole = ended or isinstance(error, StepInterruptedError) or told.get("completed") or told.get("whole")
     refused = (error.fault == "caller" or isinstance(error, UnsupportedError)) and not error.details.get("ticks")
     if not whole and not refused:
-        told = error.details
         step, traceback = nodes.look(branch), str(told.get("traceback", ""))
         action = told.get("action")
         number = action if isinstance(action, int) else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,9 +82,9 @@ def test_going_back_goes_back_with_what_was_recorded(server: Server) -> None:
 def test_a_rewind_forgets_what_came_after_the_mark(serve: Serve) -> None:
     with serve("benchmarks.simulations:Pages", params={"pages": 64}).connect() as server:
         main = server.branch("main")
-        main.step(3, record="max(pages)", dirty=1)
+        main.step(3, record="max(memory)", dirty=1)
         main.mark()
-        main.step(3, record="max(pages)", dirty=1)
+        main.step(3, record="max(memory)", dirty=1)
         main.rewind()
         assert main.records().steps.tolist() == [1, 2, 3]
 
@@ -158,7 +159,7 @@ def test_a_condition_has_no_truth_of_its_own() -> None:
         bool(when("count") > 3)
     assert repr((when("count") > 3) & ~(when("mean") == "x")) == "count > 3 and not mean == 'x'"
     with pytest.raises(BadRequestError, match="compared with a number"):
-        when("count") > [3]  # type: ignore[operator]
+        _ = when("count") > [3]  # type: ignore[operator]
 
 
 def test_records_are_handed_over_as_frames_and_tables(server: Server) -> None:
@@ -178,6 +179,13 @@ def test_records_are_handed_over_as_frames_and_tables(server: Server) -> None:
     np.testing.assert_array_equal(dataset["mean"], records["mean"])
     assert pa.table(records).column_names == ["step", "mean", "count", "max(position)"]
     assert pd.DataFrame(dataset.to_dataframe()).shape == (4, 3)
+
+
+@pytest.fixture
+def lives(tmp_path: Path, short_path: Path) -> Iterator[Lives]:
+    found = Lives(short_path)
+    yield found
+    found.close()
 
 
 def test_records_outlive_everything_where_the_node_does(lives: Lives) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -15,9 +15,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import xarray as xr
 
-    from . import protocol
-
 __all__ = ["Records", "side_by_side"]
+
+
+class Series(Protocol):
+    """Columns that were recorded at the same steps; see `snapserv_client.protocol.Series`."""
+
+    steps: Array
+    columns: dict[str, Array]
 
 
 class Records(Mapping[str, Array]):
@@ -35,7 +40,7 @@ class Records(Mapping[str, Array]):
         self._columns = dict(columns)
 
     @classmethod
-    def of(cls, series: Sequence[protocol.Series]) -> Records:
+    def of(cls, series: Sequence[Series]) -> Records:
         """Return what a server tells, put together by step."""
         if len(series) == 1:
             return cls(series[0].steps, series[0].columns)

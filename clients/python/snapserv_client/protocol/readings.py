@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
+from ..plain import Array
 from .limits import MAX_NAME_LENGTH, MAX_TICKS
 
 __all__ = [
@@ -104,8 +105,8 @@ class Series(msgspec.Struct):
     """
 
     every: int
-    steps: Any
-    columns: dict[str, Any]
+    steps: Array
+    columns: dict[str, Array]
 
 
 class Records(msgspec.Struct):
