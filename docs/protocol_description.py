@@ -144,7 +144,7 @@ def type_of(kind: Any) -> Described:
         return {"is": "one of", "values": list(parts)}
     if origin in (typing.Union, types.UnionType):
         return {"is": "either", "of": [type_of(part) for part in parts]}
-    if origin is list:
+    if origin is list or (origin is tuple and parts[1:] == (...,)):
         return {"is": "array", "of": type_of(parts[0])}
     if origin is tuple:
         return {"is": "tuple", "of": [type_of(part) for part in parts]}

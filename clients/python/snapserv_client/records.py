@@ -77,7 +77,7 @@ class Records(Mapping[str, Array]):
             import pandas as pd
         except ImportError as cause:
             raise _lacking("pandas") from cause
-        return pd.DataFrame(dict(self._flat()), index=pd.Index(self.steps, name="step"))
+        return pd.DataFrame(dict(self.flat()), index=pd.Index(self.steps, name="step"))
 
     def to_xarray(self) -> xr.Dataset:
         """Return a dataset with the dimension ``step``; further axes of a column are dimensions called after it.
@@ -105,7 +105,7 @@ class Records(Mapping[str, Array]):
             import pyarrow as pa
         except ImportError as cause:
             raise _lacking("pyarrow") from cause
-        return pa.table({"step": self.steps, **dict(self._flat())})
+        return pa.table({"step": self.steps, **dict(self.flat())})
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """Hand the table over by Arrow's PyCapsule interface: to polars, DuckDB, pandas and others.
@@ -115,7 +115,8 @@ class Records(Mapping[str, Array]):
         handed: object = self.to_arrow().__arrow_c_stream__(requested_schema)
         return handed
 
-    def _flat(self) -> Iterator[tuple[str, Array]]:
+    def flat(self) -> Iterator[tuple[str, Array]]:
+        """Yield columns of one number a step: a column of arrays is one for each of their elements."""
         for name, values in self._columns.items():
             if values.ndim == 1:
                 yield name, values

@@ -70,6 +70,10 @@ COMMANDS: Contents = {
         "write": "Write a field of a branch, or a region of it.",
         "diff": "Say how two nodes differ, field by field; exits with 1 unless they are known to be the same.",
     },
+    "snapserv_client.cli.curves": {
+        "record": "Record outputs and numbers of fields from now on, in a branch and all that is made of it.",
+        "records": "Show what was recorded at a node since the root, step by step.",
+    },
     "snapserv_client.cli.pages": {
         "pages": "Say which page of a node is whose: the base image's, another node's as well, or its own.",
     },
@@ -93,6 +97,7 @@ RUN, LOOK, KEEP, SERVERS = "Run a simulation", "Look at it", "Keep moments", "Se
 SECTIONS: Mapping[str, Sequence[str]] = {
     RUN: (
         "step",
+        "record",
         "call",
         "write",
         "expand",
@@ -106,7 +111,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "replay",
         "create",
     ),
-    LOOK: ("tree", "log", "show", "read", "diff", "pages", "verify", "spec", "watch", "top", "export"),
+    LOOK: ("tree", "log", "show", "records", "read", "diff", "pages", "verify", "spec", "watch", "top", "export"),
     KEEP: ("snapshot", "tag", "pin", "drop", "autosnap", "save", "load", "stored"),
     SERVERS: ("status", "shutdown", "completion"),
 }

@@ -78,6 +78,10 @@ def step(
     inputs: Annotated[list[str] | None, Option("--input", "-i", help="NAME=VALUE; JSON values.")] = None,
     atomic: Annotated[bool | None, Option(help="All of it or nothing; else what the server was told.")] = None,
     timeout_s: Annotated[float | None, Option("--timeout-s", help="How long it may take.")] = None,
+    record: Annotated[list[str] | None, Option("--record", help="An output, mean(FIELD) or FIELD[1, 2].")] = None,
+    every: Annotated[int, Option(help="Record only ticks whose step is a multiple of this.")] = 1,
+    until: Annotated[str | None, Option(help="The last tick is the one after which this holds.")] = None,
+    snapshot: Annotated[str | None, Option(help="What to call a snapshot that is taken then.")] = None,
     progress: Annotated[bool, Option(help="A progress bar on a terminal.")] = True,
     endpoint: Endpoint = None,
     as_json: Json = False,
@@ -87,13 +91,17 @@ def step(
     Examples:
         snapserv step main 10
         snapserv step main 200 --input wind='[3, 0]' --atomic
+        snapserv step main 1000 --until "burning_cells == 0" --snapshot burnt-out --record burnt_ha
     """
     with connected(endpoint, as_json=as_json) as server:
         given = pairs(inputs or [], "input")
         found = live(server, node)
         try:
             with progress_bar(f"step {node}", enabled=progress) as bar:
-                result = found.step(ticks, inputs=given, progress=bar, atomic=atomic, timeout_s=timeout_s)
+                result = found.step(
+                    ticks, inputs=given, progress=bar, atomic=atomic, timeout_s=timeout_s,
+                    record=record or (), every=every, until=until, snapshot=snapshot,
+                )  # fmt: skip
         except KeyboardInterrupt as cause:
             here = found.info().step
             stopped = StepInterruptedError(f"{node} stopped at step {here:,}", details={"step": here})
@@ -105,6 +113,8 @@ def step(
         outputs = result.outputs if isinstance(result.outputs, dict) else {"output": result.outputs}
         for key, value in outputs.items():
             rows.add_row(str(key), said(value))
+        if result.stopped is not None:
+            rows.add_row("stopped", f"{until} holds" if result.stopped else f"{until} has not held")
         return rows
 
     show(result, as_json=as_json, people=people)

@@ -153,10 +153,11 @@ class ExpandArgs(Arguments):
     Each map is held for ``ticks`` ticks; then ``policy``, an exported method that returns inputs, is asked before
     each of ``policy_ticks`` more. ``read`` names fields, outputs and exported methods that are called at the end,
     and all outputs are returned if it is empty; ``sum`` names outputs to add up over all ticks. ``keep`` says which
-    children become nodes: ``best`` of them by the output or sum ``by``, the ``largest`` or the smallest. With
-    ``record``, ``every`` and ``until`` are those of a step, for each child. With
-    ``stream`` each outcome is sent in a message of its own as soon as it is there, so that there may be any number
-    of arrays in all of them together; without, they have to fit into one reply.
+    children become nodes: ``best`` of them by the output or sum ``by``, the ``largest`` or the smallest.
+
+    ``record``, ``every`` and ``until`` are those of a step, for each child. With ``stream`` each outcome is sent in
+    a message of its own as soon as it is there, so that there may be any number of arrays in all of them together;
+    without, they have to fit into one reply.
     """
 
     inputs: Inputs
