@@ -53,6 +53,7 @@ class Cell:
         holdings: Holdings,
         files: Files,
         own_score: int = 0,
+        records: Records | None = None,
     ) -> None:
         self._simulation = simulation
         self._holdings = holdings
@@ -63,7 +64,7 @@ class Cell:
         self._own_score = adjustment(BRANCH, own_score)
         self._rebaser = Rebaser(simulation.arena)
         self._history = History()
-        self._records = Records()
+        self._records = Records() if records is None else records
         self._ticks = Ticks(simulation, scoreboard, self._rebaser, self._history, self._records)
         self._mark: BranchMark | None = None
         self._marked: Moment | None = None

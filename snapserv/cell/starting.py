@@ -33,6 +33,7 @@ from .lasting import gather_code, keep_code, keep_what_is_there
 from .link import CONTROL_DESCRIPTOR, LEDGER_DESCRIPTOR, CellEnd, plain
 from .loading import load_simulation
 from .loop import Cell
+from .records import Records
 from .scoreboard import Scoreboard
 from .threads import refuse_threads
 
@@ -54,6 +55,7 @@ def main() -> NoReturn:
         resource.setrlimit(resource.RLIMIT_NOFILE, (request["open_files"], most))
         try:
             simulation, holdings, files, described = _build(request)
+            records = _standing(simulation, request)
             flush_all()
         except SnapservError as error:
             control.send(fork.REPLY, {"error": error.to_wire()})
@@ -63,9 +65,17 @@ def main() -> NoReturn:
         fork.wait_for_servers(request["adoption"], request["orphan_grace_s"], LEDGER_DESCRIPTOR)
         thawed = fork.stay_frozen(control.leave())
         loops.renew()
-        Cell(simulation, CellEnd(thawed), scoreboard, holdings, files, own_score).run()
+        Cell(simulation, CellEnd(thawed), scoreboard, holdings, files, own_score, records).run()
     except EOFError:
         leave(0)
+
+
+def _standing(simulation: Simulation, request: Mapping[str, Any]) -> Records:
+    """Return the records of a tree's nodes, with what is recorded of all of them from the root on."""
+    records = Records()
+    if request.get("record"):
+        records.order(simulation, {"record": request["record"], "every": request["record_every"]})
+    return records
 
 
 def _build(request: Mapping[str, Any]) -> tuple[Simulation, Holdings, Files, dict[str, Any]]:

@@ -49,6 +49,15 @@ def serve(
         list[str] | None,
         Option(metavar="KIND", help="Let nodes share what cannot be copied, as pipes; repeatable."),
     ] = None,
+    record: Annotated[
+        list[str] | None,
+        Option(
+            "--record",
+            metavar="WHAT",
+            help="Record an output, mean(FIELD) or FIELD[1, 2] of every node; repeatable.",
+        ),
+    ] = None,
+    record_every: Annotated[int, Option(min=1, help="Only at ticks whose step is a multiple of this.")] = 1,
     stalled_after: Annotated[
         float, Option(min=0.1, help="Seconds without a tick after which a child or a replay is given up.")
     ] = 300.0,
@@ -135,6 +144,8 @@ def serve(
             search_path=search_path or [],
             branch_dirs=branch_dir or [],
             allow=allow or [],
+            record=record or [],
+            record_every=record_every,
             stalled_after_s=stalled_after,
             atomic=atomic,
             autosnap=_rule(autosnap, autosnap_keep),

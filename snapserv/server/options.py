@@ -30,6 +30,8 @@ class ServeOptions:
         search_path: Where modules of simulations are looked for, before the working folder.
         branch_dirs: Folders that belong to the node, besides those that simulations name.
         allow: Kinds of what clones share or lose that are meant, besides those that simulations allow.
+        record: What is recorded of every node from the root on: outputs, ``mean(field)``, ``field[1, 2]``.
+        record_every: Only at ticks whose step is a multiple of this.
         stalled_after_s: For how long a child of an expansion, a replay or a verification may complete no tick.
         atomic: Whether steps are atomic that do not say.
         autosnap: When snapshots of each tree's ``main`` are taken by themselves.
@@ -60,6 +62,8 @@ class ServeOptions:
     search_path: list[str] = field(default_factory=list)
     branch_dirs: list[str] = field(default_factory=list)
     allow: list[str] = field(default_factory=list)
+    record: list[str] = field(default_factory=list)
+    record_every: int = 1
     stalled_after_s: float = STALLED_AFTER_S
     atomic: bool = False
     autosnap: Autosnap | None = None

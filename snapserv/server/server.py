@@ -18,12 +18,14 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import structlog
 import uvloop
 import zmq
 import zmq.utils.garbage as garbage
 from snapserv_client.channel import turned_off
 from snapserv_client.endpoint import default_endpoint
+from snapserv_client.watching import readings_of
 from snapserv_client.wire import MAX_MESSAGE_BYTES
 
 from ..cell.temporary import NAMED
@@ -155,6 +157,8 @@ class Server:
                         path if path == NAMED else os.path.abspath(path) for path in options.branch_dirs
                     ],
                     "allow": options.allow,
+                    "record": msgspec.to_builtins(readings_of(options.record)),
+                    "record_every": options.record_every,
                 },
                 stalled_after_s=options.stalled_after_s,
                 autosnap=options.autosnap,

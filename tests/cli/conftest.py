@@ -84,6 +84,8 @@ USES: dict[str, Words] = {
     "pages": ("main", "s"),
     "pin": ("s",),
     "read": ("main", "position"),
+    "record": ("main", "count"),
+    "records": ("main",),
     "reset": ("main",),
     "restore": ("main", "s"),
     "show": ("main",),

@@ -204,3 +204,20 @@ def test_records_outlive_everything_where_the_node_does(lives: Lives) -> None:
         again = client.snapshot("kept").branch()
         again.step(4)
         assert again.records(after=20)["count"].tolist() == [24], "what stands goes on"
+
+
+def test_a_server_may_record_of_all_nodes_from_the_root_on(serve: Serve) -> None:
+    options = ("--record", "count", "--record", "max(position)", "--record-every", "3")
+    with serve("tests.simulations.walk:Walk", options=options).connect() as server:
+        main, other = server.branch("main"), server.snapshot("root").branch()
+        for branch in (main, other):
+            branch.step(7)
+            assert branch.records().steps.tolist() == [3, 6] == branch.records()["count"].tolist()
+        branch = server.create(name="again")
+        branch.step(3)
+        assert [*branch.records()] == ["count", "max(position)"]
+
+
+def test_a_server_that_is_to_record_what_is_not_there_does_not_start(serve: Serve) -> None:
+    with pytest.raises(AssertionError, match="has no field 'positron'"):
+        serve("tests.simulations.walk:Walk", options=("--record", "mean(positron)"))
