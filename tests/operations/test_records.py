@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from snapserv_client import Server, field, side_by_side, when
+from snapserv_client import Server, condition, field, holds, side_by_side, when
 
 from snapserv.errors import BadRequestError, NotFoundError, SnapservError
 
@@ -96,16 +96,16 @@ def test_a_run_stops_at_the_first_tick_at_which_a_condition_holds(server: Server
     assert done.records.steps.tolist() == [*range(1, 38)]
     assert done.snapshot is not None
     assert (done.snapshot.name, done.snapshot.step) == ("there", 37)
-    done = main.step(5, until="count >= 1000 or max(position) > 1e9", snapshot="never")
+    done = main.step(5, until=condition("count >= 1000 or max(position) > 1e9"), snapshot="never")
     assert (done.step, done.stopped, done.snapshot) == (42, False, None)
-    assert main.step(3, until="count >= 1").ticks == 1, "it is looked at after a tick"
+    assert main.step(3, until=condition("count >= 1")).ticks == 1, "it is looked at after a tick"
     assert main.step(1).stopped is None
 
 
 def test_a_run_that_is_cut_by_automatic_snapshots_is_one_run(server: Server) -> None:
     main = server.branch("main")
     main.autosnap(every_steps=10, keep=4)
-    done = main.step(95, record="count", every=3, until="count >= 77")
+    done = main.step(95, record="count", every=3, until=condition("count >= 77"))
     assert (done.step, done.ticks, done.stopped) == (77, 77, True)
     assert done.records.steps.tolist() == [*range(3, 78, 3)] == done.records["count"].tolist()
     main.autosnap(off=True)
@@ -114,7 +114,11 @@ def test_a_run_that_is_cut_by_automatic_snapshots_is_one_run(server: Server) -> 
 def test_children_of_an_expansion_record_and_stop_each_for_itself(server: Server) -> None:
     start = server.branch("main").snapshot()
     outcomes = start.expand(
-        [{"drift": each} for each in (0.0, 1.0, 4.0)], steps=40, record="mean", every=10, until="mean >= 60"
+        [{"drift": each} for each in (0.0, 1.0, 4.0)],
+        steps=40,
+        record="mean",
+        every=10,
+        until=condition("mean >= 60"),
     )
     assert [outcome.stopped for outcome in outcomes] == [False, False, True]
     assert [outcome.ticks for outcome in outcomes] == [40, 40, 15]
@@ -125,7 +129,7 @@ def test_children_of_an_expansion_record_and_stop_each_for_itself(server: Server
 
 def test_a_branch_of_ones_own_records_as_others_do(server: Server) -> None:
     with server.snapshot("root").branch() as branch, branch.direct() as direct:
-        done = direct.step(20, record="count", every=4, until="count >= 13")
+        done = direct.step(20, record="count", every=4, until=condition("count >= 13"))
         assert (done.step, done.stopped) == (13, True)
         assert done.records.steps.tolist() == [4, 8, 12]
         assert direct.records().steps.tolist() == [4, 8, 12]
@@ -137,8 +141,8 @@ def test_what_cannot_be_looked_at_is_refused_and_changes_nothing_or_one_tick(ser
         ({"record": "mean(positron)"}, NotFoundError),
         ({"record": "sum(position)", "every": 0}, BadRequestError),
         ({"record": ["mean", "mean"]}, BadRequestError),
-        ({"until": "hidden"}, NotFoundError),
-        ({"until": "3 >"}, BadRequestError),
+        ({"until": holds("hidden")}, NotFoundError),
+        ({"until": 3.0}, BadRequestError),
         ({"snapshot": "s"}, BadRequestError),
     ]
     for asked, kind in refused:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .protocol import Event, NodeInfo, StepResult
     from .records import Records, side_by_side
     from .sync import Branch, Server, Snapshot, connect, local
-    from .watching import field, holds, when
+    from .watching import condition, field, holds, when
 
 _PLACES = {
     "Actions": "history",
@@ -47,6 +47,7 @@ _PLACES = {
     "Tree": "display",
     "Value": "plain",
     "Verification": "history",
+    "condition": "watching",
     "connect": "sync",
     "default_endpoint": "endpoint",
     "field": "watching",
@@ -81,6 +82,7 @@ __all__ = [
     "Value",
     "Verification",
     "aio",
+    "condition",
     "connect",
     "default_endpoint",
     "field",

@@ -45,7 +45,7 @@ class Playing(TypedDict, total=False):
     timeout_s: float | None
     record: Watched | Iterable[Watched]
     every: int
-    until: Until | str | None
+    until: Until | None
 
 
 class Options(Playing, total=False):

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 from .errors import BadRequestError
 from .protocol import All, Compare, Condition, Holds, No, Reading, Some
 
-__all__ = ["Until", "Watched", "condition_of", "field", "holds", "reading_of", "readings_of", "when"]
+__all__ = ["Until", "Watched", "condition", "field", "holds", "reading_of", "readings_of", "when"]
 
 Reduction: TypeAlias = Literal["sum", "mean", "min", "max"]
 _REDUCED = re.compile(r"(sum|mean|min|max)\(\s*([A-Za-z_]\w*)\s*\)")
@@ -145,7 +145,7 @@ def holds(method: str) -> Until:
 _COMPARED = re.compile(r"\s*(.+?)\s*(<=|>=|==|!=|<|>)\s*(.+?)\s*")
 
 
-def condition_of(text: str) -> Until:
+def condition(text: str) -> Until:
     """Return the condition that a text says: ``served >= 500``, ``mean(state) > 0.5 and tick < 100``, ``is_over``.
 
     ``and`` binds closer than ``or``; there are no brackets. A word alone is an exported method.

@@ -64,7 +64,7 @@ class Branch(Node):
         inputs: InputValues | None = None,
         record: Watched | Iterable[Watched] = (),
         every: int = 1,
-        until: Until | str | None = None,
+        until: Until | Sendable = None,
         snapshot: str | None = None,
         **named_inputs: Sendable,
     ) -> StepResult:
@@ -81,8 +81,8 @@ class Branch(Node):
             record: What to look at after each tick: outputs by name, ``mean(field)``, ``field[1, 2]``, or what
                 `snapserv_client.field` gives. The result's ``records`` has it, and `Node.records` all of the past.
             every: Only ticks whose step is a multiple of this are recorded.
-            until: What makes a tick the last one: ``when("served") >= 500``, or the same as text. The result's
-                ``stopped`` says whether it has held.
+            until: What makes a tick the last one: ``when("served") >= 500``. The result's ``stopped`` says whether
+                it has held. Anything else is an input of that name, as simulations of SimPy have one.
             snapshot: What to call a snapshot that is taken where it has.
             **named_inputs: The other inputs.
 
@@ -96,10 +96,13 @@ class Branch(Node):
             UnsupportedError: A bar is wanted, and rich is not installed.
         """
         given = {**(inputs or {}), **named_inputs}
+        condition = until if isinstance(until, Until) else None
+        if not isinstance(until, Until) and until is not None:
+            given["until"] = until
         whole = self._server.atomic if atomic is None else atomic
         limit_s = timeout_s if whole else None
         patience_s = requests.patience_s(timeout_s, atomic=whole)
-        look = requests.look(record, every, until, snapshot)
+        look = requests.look(record, every, condition, snapshot)
         if progress is None or progress is False:
             request = requests.step(
                 self.id, ticks, given, progress=False, atomic=atomic, timeout_s=limit_s, look=look

@@ -12,6 +12,7 @@ from ..errors import FrozenError, StepInterruptedError
 from ..figures import said
 from ..looks import elapsed
 from ..protocol import NodeInfo
+from ..watching import condition
 from .completing import nodes
 from .options import Endpoint, Json, Rng, connected, pairs, parsed, rng_of
 from .output import EXIT_CTRL_C, mebibytes, progress_bar, report, show, table
@@ -95,12 +96,13 @@ def step(
     """
     with connected(endpoint, as_json=as_json) as server:
         given = pairs(inputs or [], "input")
+        until_then = None if until is None else condition(until)
         found = live(server, node)
         try:
             with progress_bar(f"step {node}", enabled=progress) as bar:
                 result = found.step(
                     ticks, inputs=given, progress=bar, atomic=atomic, timeout_s=timeout_s,
-                    record=record or (), every=every, until=until, snapshot=snapshot,
+                    record=record or (), every=every, until=until_then, snapshot=snapshot,
                 )  # fmt: skip
         except KeyboardInterrupt as cause:
             here = found.info().step

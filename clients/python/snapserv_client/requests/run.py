@@ -23,7 +23,7 @@ from ..protocol import (
     RewindResult,
     StepResult,
 )
-from ..watching import Until, Watched, condition_of, readings_of
+from ..watching import Until, Watched, readings_of
 from ..wire import pack
 from .message import RegionIndex, Request, convert, region_to_wire, understand_node, understand_nothing
 
@@ -76,14 +76,14 @@ class Look(TypedDict, total=False):
 
 
 def look(
-    record: Watched | Iterable[Watched], every: int, until: Until | str | None, snapshot: str | None = None
+    record: Watched | Iterable[Watched], every: int, until: Until | None, snapshot: str | None = None
 ) -> Look | None:
     """Return what is to be looked at after each tick; None for nothing."""
     asked: Look = {}
     if readings := readings_of(record):
         asked |= {"record": readings, "every": every}
     if until is not None:
-        asked["until"] = (condition_of(until) if isinstance(until, str) else until).condition
+        asked["until"] = until.condition
     if snapshot is not None:
         asked["snapshot"] = snapshot
     return asked or None

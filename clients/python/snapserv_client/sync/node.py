@@ -218,7 +218,7 @@ class Node(OwnNode):
         timeout_s: float | None = None,
         record: Watched | Iterable[Watched] = (),
         every: int = 1,
-        until: Until | str | None = None,
+        until: Until | None = None,
         on_outcome: Callable[[Outcome[None]], None] | None = None,
         progress: Progress | bool | None = None,
     ) -> Sequence[Outcome[Branch | Snapshot | None]]:
