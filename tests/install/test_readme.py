@@ -52,8 +52,9 @@ def commands(text: str) -> list[Command]:
 
 
 def shape(lines: list[str]) -> list[str]:
-    """Return lines without what is another's elsewhere: numbers, times, paths, and how wide a table is."""
+    """Return lines without what is another's elsewhere: numbers, sizes, times, paths, and how wide a table is."""
     lines = [re.sub(r"just now|\d+ \w+ ago", "AGO", line) for line in lines]
+    lines = [re.sub(r"\b[\d.,]*\d (B|KiB|MiB|GiB)\b", "SIZE", line) for line in lines]
     plain = (re.sub(r"(ipc://)?(/[\w.-]+)+", "PATH", line) for line in lines)
     plain = (re.sub(r"[\d.,]*\d", "N", line) for line in plain)
     return [re.sub(r"([━─])\1*|\s+", lambda run: run[0][0] if run[1] else " ", line).strip() for line in plain]
