@@ -75,12 +75,14 @@ def measure(rounds: int, many: int) -> dict[str, Any]:
     }
 
 
-def show(measured: dict[str, Any], console: Console) -> None:
-    """Print what was measured."""
-    console.print(table("Saving a snapshot", measured["saving"]))
-    console.print(table("Bringing one back", measured["back"]))
-    console.print(table("A snapshot, with a store and without", measured["verb"]))
-    console.print(table("More snapshots than memory holds", [measured["budget"]]))
+def tables(measured: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return what was measured, as tables by their titles."""
+    return {
+        "Saving a snapshot": measured["saving"],
+        "Bringing one back": measured["back"],
+        "A snapshot, with a store and without": measured["verb"],
+        "More snapshots than memory holds": [measured["budget"]],
+    }
 
 
 def goals(measured: dict[str, Any]) -> list[Check]:
@@ -269,7 +271,8 @@ def main() -> None:
     if options.rounds <= ALONE:
         parser.error(f"--rounds: more than {ALONE}, which are brought back alone")
     measured = measure(options.rounds, options.many)
-    show(measured, console)
+    for title, rows in tables(measured).items():
+        console.print(table(title, rows))
     console.print(table("Goals", checked(goals(measured))))
 
 

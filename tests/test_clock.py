@@ -31,6 +31,7 @@ WALL_CLOCKS = {
 TOLD = {
     ("snapserv/nodes/nodes.py", "make_branch"),  # NodeInfo.created
     ("snapserv/nodes/nodes.py", "_settle"),  # the same
+    ("snapserv/nodes/faults.py", "note_fault"),  # ShowResult's moment of a fault
     ("snapserv/server/events.py", "publish"),  # Event.time
     ("snapserv/store/writing.py", "_found"),  # Marker.created
     ("snapserv/archiver/work.py", "_save"),  # Node.saved of a store
@@ -40,6 +41,7 @@ TOLD = {
 }
 """Where a moment is noted for people. Nothing subtracts or waits for any of them; but see `ACROSS`."""
 ACROSS = {
+    ("clients/python/snapserv_client/display.py", "ago"),  # how long ago the server noted something
     ("snapserv/operations/loading.py", "_is_alive"),  # whether a server of another machine has written lately
     ("snapserv/machine/locked_folders.py", "set_aside"),  # how old a folder is: files have no other clock
 }

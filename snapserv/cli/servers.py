@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 from snapserv_client.cli.options import Json, failing
-from snapserv_client.cli.output import mebibytes, show, table
+from snapserv_client.cli.output import duration, mebibytes, show, table
 
 from snapserv.errors import SnapservError, UnreachableError
 
@@ -56,7 +56,7 @@ def ps(as_json: Json = False) -> None:
             nodes = "" if each.snapshots is None else f"{each.snapshots + (each.branches or 0):,}"
             rows.add_row(
                 each.name or "", each.endpoint, str(each.pid or ""), each.state, ", ".join(each.simulations),
-                _span(each.uptime_s), nodes, mebibytes(each.memory_bytes),
+                "" if each.uptime_s is None else duration(each.uptime_s), nodes, mebibytes(each.memory_bytes),
             )  # fmt: skip
         hints = [Text(f"→ {each.endpoint}: {each.hint}", "cyan") for each in found if each.hint]
         return Group(rows, *hints)
@@ -90,12 +90,3 @@ def _left(place: Place) -> Listed:
         return Listed(place.endpoint, place.name, "killed", 0, waiting=place.waiting, hint=hint)
     path = place.endpoint.removeprefix("ipc://")
     return Listed(place.endpoint, place.name, "left", 0, hint=f"nothing runs there any more: rm {path}*")
-
-
-def _span(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    minutes, hours = int(seconds) // 60, int(seconds) // 3600
-    if hours >= 48:
-        return f"{hours // 24:,} days"
-    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min" if minutes else f"{int(seconds)} s"

@@ -51,9 +51,9 @@ def test_a_fault_is_told_with_when_and_by_which_action_and_in_the_authors_frames
         assert (fault["step"], fault["action"]) == (2, 2)
         assert fault["did"]["step"] == 2
         assert abs(fault["at"] - time.time()) < 60
-        assert any("trouble.py" in line for line in fault["frames"])
-        assert fault["frames"][-1] == "ValueError: told to raise"
-        assert not [line for line in fault["frames"] if "/snapserv/" in line]
+        assert any("trouble.py" in line for line in fault["traceback"].splitlines())
+        assert fault["traceback"].splitlines()[-1] == "ValueError: told to raise"
+        assert not [line for line in fault["traceback"].splitlines() if "/snapserv/" in line]
     assert alone.type("show", "broken") == 0
     said = "step(0, how=raise, at=3) and one more" if words[0] == "step" else "call(fail, raise), which raised"
     for each in (said, "action 2", "told to raise"):

@@ -78,8 +78,8 @@ def test_a_tree_is_a_table_of_its_nodes(server: Server) -> None:
     assert head == ["node", "step", "state", "tags"]
     assert rows == [
         ["● root", "0", "", ""],
-        ["└─ ● before", "1,234", "pinned", "golden"],
-        ["   └─ ▶ main", "1,234", "", ""],
+        ["● before", "1,234", "pinned", "golden"],
+        ["▶ main", "1,234", "", ""],
     ]
     assert parsed(server.tree(sizes=True)).tables[0][1][4].endswith("MiB")
 

@@ -359,7 +359,7 @@ class Wanting:
 @pytest.mark.parametrize(
     ("given", "finding", "verdict", "words", "cure"),
     [
-        ([], "a tick", "weak", "missing required field `rate`", "with --input NAME=VALUE"),
+        ([], "a tick", "weak", "rate is missing", "with --input NAME=VALUE"),
         ([], "two clones", "ok", "no tick ran", ""),
         (["rate=1"], "a tick", "ok", "with {'rate': 1}", ""),
         (["rate=1"], "two clones", "ok", "for 8 ticks", ""),

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from ..display import ago
 from ..errors import SnapservError
+from ..figures import space
 from ..history import describe_action
 from ..protocol import Action, NodeInfo, ShowResult
 from .nodes import NodeName, line_of
 from .options import Endpoint, Json, connected
-from .output import mebibytes, moment, plain, show, table
+from .output import moment, plain, show, table
 
 if TYPE_CHECKING:
     from .. import Branch, Snapshot
 
-OURS = re.compile(r"/snapserv/(adapters|cell|memory|simulation)/[\w/]+\.py$")
-"""Files of the server's own that call an author's code."""
 MOST_CHILDREN = 20
 
 
@@ -32,7 +30,7 @@ def show_(node: NodeName, endpoint: Endpoint = None, as_json: Json = False) -> N
         found = server.node(node)
         told = found.show()
         action = _raised_in(found, told)
-    fault = None if told.fault is None else {**plain(told.fault), "did": plain(action), "frames": _frames(told)}
+    fault = None if told.fault is None else {**plain(told.fault), "did": plain(action)}
     show({**plain(told), "fault": fault}, as_json=as_json, people=lambda: _page(told, action))
 
 
@@ -70,9 +68,8 @@ def _page(told: ShowResult, action: Action | None) -> Any:
             if value:
                 faulted.add_row(name, value)
         parts.append(faulted)
-        frames = _frames(told)
-        if frames:
-            parts.append(Text("\n".join(frames), "dim"))
+        if fault.traceback:
+            parts.append(Text(fault.traceback.rstrip(), "dim"))
         if node.kind == "branch":
             parts.append(
                 Text(f"→ restore, reset or rewind it, or go on as it is: snapserv clear {node.name}", "cyan")
@@ -114,19 +111,4 @@ def _rule(node: NodeInfo) -> str:
 
 
 def _size(size: int | None) -> str:
-    return "" if size is None else f"{mebibytes(size)} MiB"
-
-
-def _frames(told: ShowResult) -> list[str]:
-    """Return the lines of a traceback without those of snapserv's own frames."""
-    text = "" if told.fault is None else told.fault.traceback.rstrip()
-    kept: list[str] = []
-    ours = False
-    for line in text.splitlines():
-        if found := re.match(r'  File "(.*)", line \d+', line):
-            ours = OURS.search(found[1]) is not None
-        elif not line.startswith("    "):
-            ours = False
-        if not ours:
-            kept.append(line)
-    return kept
+    return "" if size is None else space(size)
