@@ -83,6 +83,8 @@ def test_examples_do_what_they_say(
     endpoint = serve("snapserv.examples.wildfire:Wildfire", *options).endpoint
     monkeypatch.setenv("SNAPSERV_ENDPOINT", endpoint)
     monkeypatch.setenv("SNAPSERV_STORE", str(store))
+    monkeypatch.setenv("SHELL", "/bin/bash")
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     first = examples(ALL[()])[1:]
     for typed in first:
