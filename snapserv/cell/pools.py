@@ -40,7 +40,17 @@ CURES = (
         "they end with the Context: before setup and step return keep its createCheckpoint(), and let go of it; "
         "the next step makes another, and loads that",
     ),
-    (r"polars|jemalloc_bg_thd", "Polars", ""),
+    (
+        r"libarrow|pyarrow",
+        "Arrow",
+        "JE_ARROW_MALLOC_CONF=background_thread:false, and use_threads=False in what reads and computes",
+    ),
+    (r"polars", "Polars", ""),
+    (
+        r"jemalloc_bg_thd",
+        "jemalloc",
+        "background_thread:false in the MALLOC_CONF variable of the library that brings it",
+    ),
     (r"jax|xla", "XLA (JAX)", ""),
     (r"tensorflow|^tf_", "TensorFlow", ""),
     (r"libjvm|^GC Thread|^VM Thread", "the Java virtual machine", ""),

@@ -42,6 +42,9 @@ ONE_THREAD = {
     "MKL_NUM_THREADS": "1",
     "NUMEXPR_NUM_THREADS": "1",
     "NUMBA_NUM_THREADS": "1",
+    # jemalloc cleans up in a thread of its own where a library asks for it: Arrow's, which pandas loads, and Rust's.
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    "_RJEM_MALLOC_CONF": "background_thread:false",
     # Those that draw: Mesa's without a graphics card, what compiles and keeps shaders for it, and dm_control's own.
     "LP_NUM_THREADS": "0",
     "MESA_SHADER_CACHE_DISABLE": "true",

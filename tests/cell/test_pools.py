@@ -72,6 +72,7 @@ def built(folder: Path, name: str) -> Path:
         ("libtbb.so.12", "TBB", "NUMBA_THREADING_LAYER=workqueue"),
         ("libtorch_cpu.so", "torch", "torch.set_num_threads(1)"),
         ("_polars_runtime.abi3.so", "Polars", "Polars: no cure is known"),
+        ("libarrow.so.2600", "Arrow", "JE_ARROW_MALLOC_CONF=background_thread:false"),
         ("libjvm.so", "the Java virtual machine", "no cure is known"),
         ("libOpenMM.so", "OpenMM", "OpenMM: they end with the Context"),
         ("libhomegrown.so", "libhomegrown.so", "libhomegrown.so: no cure is known"),
@@ -97,7 +98,7 @@ def test_a_library_that_nobody_knows_is_told_by_the_package_that_brings_it(tmp_p
 @pytest.mark.parametrize(
     ("name", "owner"),
     [
-        ("jemalloc_bg_thd", "Polars"),
+        ("jemalloc_bg_thd", "jemalloc"),
         ("polars-0", "Polars"),
         ("numba-worker", "numba"),
         ("SDLTimer", "SDL"),
@@ -126,3 +127,9 @@ def test_a_thread_of_pythons_is_told_by_the_file_that_it_runs(tmp_path: Path) ->
 
 def test_one_thread_is_not_refused() -> None:
     assert refused("pass") == ["", "", "", ""]
+
+
+def test_the_allocator_that_pandas_brings_along_has_no_thread() -> None:
+    pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    assert refused("import pandas; pandas.DataFrame({'name': ['a', 'b']}).name.str.upper()") == ["", "", "", ""]
