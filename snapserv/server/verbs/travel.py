@@ -33,7 +33,8 @@ async def goto(call: Call, args: protocol.GotoArgs) -> protocol.GotoResult:
             result = await travel.run()
     finally:
         call.stepping = None
-    result.node = nodes.info(nodes.find(result.node.id))  # idle again
+    if result.node.id in nodes.forest.nodes:
+        result.node = nodes.info(nodes.forest.nodes[result.node.id])  # idle again
     if result.parted is not None and not args.tell:
         call.tell([_parted(result)])
     return result
