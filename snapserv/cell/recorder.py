@@ -50,7 +50,11 @@ class Column:
         """
         if type(value) is not self._kind or self._at == len(self._chunk) or self._kind is np.ndarray:
             self._make_room(value)
-        self._chunk[self._at] = value
+        try:
+            self._chunk[self._at] = value
+        except OverflowError:  # an int that is too large for those before it
+            self._make_room(value)
+            self._chunk[self._at] = value
         self._at += 1
 
     def extend(self, values: Array) -> None:
