@@ -92,6 +92,8 @@ class Cell:
             "history": self._list_history,
             "stream": lambda request, _: self._history.stream(request["most"]),
             "trail": lambda request, _: self._history.tell_trail(request.get("at")),
+            "path": lambda request, _: self._history.path(),
+            "within": lambda request, _: {"found": self._history.within(request["path"])},
             "replay": self._replay,
             "leave": self._leave,
             "resume": self._resume,

@@ -55,16 +55,22 @@ class Retracing(Stepping):
 
 @dataclass
 class _Way:
-    """The way from a snapshot to a step: where it begins, what is done, and the trails there and at the node."""
+    """The way from a snapshot to a step.
+
+    Where it begins: after how many actions of the node, and how many ticks of the next one; what is done; and the
+    trails there and of the node, where the two can be compared.
+    """
 
     start: Node
+    count: int
+    first: int
     begun: Mapping[str, Any]
-    told: Mapping[str, Any]
+    told: Mapping[str, Any] | None
     script: Script
     end: int
     """The beat at which it is done."""
     arrival: int
-    """The beat at which its last tick is done; 0, where it has none."""
+    """The beat at which its last tick is done; `first`, where it has none."""
 
 
 @dataclass
@@ -165,22 +171,25 @@ class Travel:
 
     async def _way(self, own: CellProcess, start: Node, cell: CellProcess, step: int) -> _Way | None:
         """Return what is to be done from a snapshot on; None where that is not on the way."""
-        begun = await cell.ask("trail")
-        told = await own.ask("trail", at=[begun["count"]])
-        if told["digests"] != begun["digests"]:
+        path = await cell.ask("path")
+        found = (await own.ask("within", path=path))["found"]
+        if found is None or path["raised"] == step:
             return None
+        count, ticks = found
         actions: list[Action] = []
-        at: int | None = begun["count"]
+        at: int | None = count
         while at is not None:
             page = await own.ask("history", start=at)
             actions += msgspec.convert(page["actions"], list[Action])
             at = page["next"] if not actions or _end_of(actions[-1]) <= step else None
         script = Script(actions)
-        end = script.departure(step)
-        arrival = script.arrival(step)
-        if arrival > end or (self._tells and step and not arrival):
+        end, arrival = script.departure(step), script.arrival(step)
+        if max(arrival, ticks) > end or (self._tells and step and not arrival > ticks):
             return None
-        return _Way(start, begun, told, script, end, arrival)
+        begun, told = await cell.ask("trail"), await own.ask("trail", at=[count])
+        if begun["count"] != count or begun["digests"] != told["digests"]:
+            told = None  # it came there by actions that were cut elsewhere, and so put out something else
+        return _Way(start, count, ticks, begun, told, script, end, max(arrival, ticks))
 
     # ------------------------------------------------------------------------------------------------- on the way
 
@@ -229,12 +238,12 @@ class Travel:
                 raise StepInterruptedError("interrupted")
 
         script = way.script
-        pieces = [*script.part(0, way.arrival)]
+        pieces = [*script.part(way.first, way.arrival)]
         await replay(cell, pieces[:-1], before=before)
         for last in pieces[-1:]:  # whole, where it is: so it is the same action as it was
             said = await replay(cell, [last], before=before, telling=True)
             result.outputs = said["outputs"]
-            result.action = way.begun["count"] + script.number_at(way.arrival - 1)
+            result.action = way.count + script.number_at(way.arrival - 1)
         if self.args.until is not None:
             told = await cell.ask("tell", until=msgspec.to_builtins(self.args.until))
             result.holds = told["holds"]
@@ -280,8 +289,11 @@ class Travel:
 
 def _compare(result: GotoResult, way: _Way, again: Mapping[str, Any]) -> None:
     """Say up to which step what was put out is known to be what it was then, and from where on it is not."""
-    told, begun, script = way.told, way.begun["count"], way.script
-    if not way.end:
+    told, begun, script = way.told, way.count, way.script
+    if way.end == way.first:
+        return
+    if told is None:
+        result.agreed = way.start.step
         return
     whole = begun + script.number_at(way.end)
     stride = max(told["stride"], again["stride"])

@@ -237,6 +237,7 @@ def test_it_goes_to_before_what_raised(path: Server) -> None:
         with pytest.raises(SimulationError):
             main.step(3, fail=True)
         main.clear()
+    main.snapshot("raised")
     main.step(4, push=1.0)
     main.goto(5)
     np.testing.assert_array_equal(main.read("at"), clean)
