@@ -21,6 +21,7 @@ from snapserv.doctor.machine import diagnose
 from . import (
     atomic,
     clones,
+    curves,
     expansion,
     figures,
     idle,
@@ -86,6 +87,9 @@ BENCHMARKS: dict[str, Benchmark] = {
         lambda measured: {"Steps that write every page": [measured]},
     ),
     "rollback": Benchmark(lambda quick, _: rollback.measure(10 if quick else 60), _rows("Ways back")),
+    "curves": Benchmark(
+        lambda quick, _: curves.measure(3 if quick else 30), _rows("A run that is looked at after each tick")
+    ),
     "atomic": Benchmark(
         lambda quick, _: atomic.measure(10 if quick else 200), _rows("Steps that happen whole or not at all")
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import lasting, starting
+from . import curves, lasting, starting
 from .tables import Check, checked
 
 
@@ -88,6 +88,15 @@ def _of_ways_back(measured: Mapping[str, Any]) -> list[Check]:
     ]
 
 
+def _of_curves(measured: Mapping[str, Any]) -> list[Check]:
+    over = {row["run"]: row["over plain"] for row in measured["rows"]}
+    ticks = f"{measured['ticks']:,} ticks of the wildfire"
+    return [
+        (f"{ticks}, recorded, over the same without", over[curves.RECORDED], "≤", 1.15),
+        (f"{ticks}, until a condition, over the same without", over[curves.UNTIL], "≤", 1.15),
+    ]
+
+
 def _of_expansions(measured: Mapping[str, Any]) -> list[Check]:
     return [
         ("LunarLander, 64 children one by one over one expand", measured["ratio"], "≥", 3.0),
@@ -125,6 +134,7 @@ GOALS: dict[str, Callable[[Any], list[Check]]] = {
         ("first step of a branch over others, every page written", measured["ratio"], "≤", 2.0)
     ],
     "rollback": _of_ways_back,
+    "curves": _of_curves,
     "expansion": _of_expansions,
     "lasting": lasting.goals,
     "scale": _of_scale,

@@ -1,14 +1,15 @@
-"""What is recorded at a node, where anything is: most nodes record nothing, and have none of it in their memory."""
+"""What is recorded at a node, where anything is: most nodes record nothing, and have no recorder."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from .recorder import Recorder
+from .watching import Watch, readings_of
+
 if TYPE_CHECKING:
     from ..simulation.base import Simulation
-    from .recorder import Recorder
-    from .watching import Watch
 
 
 class Records:
@@ -27,8 +28,6 @@ class Records:
         """
         if self._recorder is None and not request.get("record") and request.get("until") is None:
             return None
-        from .watching import Watch
-
         watch = Watch(simulation, self._made(), request, step)
         return watch if watch.looks else None
 
@@ -39,8 +38,6 @@ class Records:
             BadRequestError: A reading is none.
             NotFoundError: It is of no field.
         """
-        from .watching import readings_of
-
         self._made().order(simulation, readings_of(request), request["every"])
 
     def tell(self, after: int) -> list[dict[str, Any]]:
@@ -68,7 +65,5 @@ class Records:
 
     def _made(self) -> Recorder:
         if self._recorder is None:
-            from .recorder import Recorder
-
             self._recorder = Recorder()
         return self._recorder

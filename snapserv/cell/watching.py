@@ -1,6 +1,6 @@
 """What is looked at after each tick of a request: what is recorded of it, and whether it is to be the last one.
 
-Nothing of this is loaded where nobody asks for it.
+It is loaded before the master freezes: a branch that had to load it would do so each time anew.
 """
 
 from __future__ import annotations

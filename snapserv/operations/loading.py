@@ -29,8 +29,9 @@ from ..nodes.nodes import Nodes
 from ..nodes.tree import Autosnap, NameInUseError, Node, Tree
 from ..nodes.turns import Turn
 from .heads import fields_of
-from .reaching import Ground, OnProgress, Reaching
+from .reaching import Ground, Reaching
 from .recorded import InThread
+from .replaying import OnProgress, say_nothing
 from .saving import Saving
 from .sessions import started
 
@@ -62,7 +63,7 @@ class Loading:
         name: str | None,
         whole: bool,
         replay: bool = False,
-        on_progress: OnProgress = lambda done, total: None,
+        on_progress: OnProgress = say_nothing,
     ) -> list[Node]:
         """Load a node with its ancestors, or with its whole tree; return what is here now, the node first.
 
@@ -102,7 +103,7 @@ class Loading:
         wanted: set[str],
         *,
         replay: bool,
-        on_progress: OnProgress = lambda done, total: None,
+        on_progress: OnProgress = say_nothing,
     ) -> dict[str, Node]:
         """Put nodes of a tree of the store into this server: all of those that are wanted, or none.
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,16 +36,13 @@ from ..nodes.tree import Node
 from ..nodes.turns import Turn
 from .recorded import InThread, hashes_in, refuse_unsaid
 from .recording import describe, differing
-from .replaying import replay
+from .replaying import OnProgress, replay, saying
 
 log = structlog.get_logger(__name__)
 
-SAY_EVERY_S = 0.05
 LOG_EVERY_S = 5.0
 
 Runs = list[tuple[int, bytes]]
-OnProgress = Callable[[int, int], None]
-"""Called with how many ticks were done of how many, now and then."""
 _HINT = "look into what was done: the store's reader gives it (Store.actions), and Server.replay does it with force"
 
 
@@ -139,13 +137,12 @@ class Reaching:
             begins = bool(left) and stream.action_of(left[0][1])[0]["kind"] == "begin"
             live = await self._nodes.processes.thaw(start, step=step, seed=None, silent=begins, resumes=not begins)
         log.info("replaying", node=head["name"], step=step, to=head["step"])
-        saying = asyncio.ensure_future(self._say(head, live, on_progress))
         try:
-            await self._do(head, live, left)
+            async with saying(live, 0, head["step"], _logging(head["name"], on_progress)):
+                await self._do(head, live, left)
             came = self._nodes.processes.scoreboard[live.slot or 0], await live.ask("stream", most=0)
             ground.reached[head["uid"]], _ = await self._nodes.processes.freeze(live)
         finally:
-            saying.cancel()
             await asyncio.shield(self._nodes.processes.end(live))
         await self._check(ground, head, ground.reached[head["uid"]], *came)
         log.info("replayed", node=head["name"], step=head["step"])
@@ -231,16 +228,19 @@ class Reaching:
                 details={"differs": differs, "node": head["uid"]},
             )
 
-    async def _say(self, head: Mapping[str, Any], live: CellProcess, on_progress: OnProgress) -> None:
-        loop = asyncio.get_running_loop()
-        logged = loop.time()
-        while live.slot is not None:
-            await asyncio.sleep(SAY_EVERY_S)
-            step = self._nodes.processes.scoreboard[live.slot]
-            on_progress(step, head["step"])
-            if loop.time() - logged > LOG_EVERY_S:
-                logged = loop.time()
-                log.info("replaying", node=head["name"], step=step, to=head["step"])
+
+def _logging(name: str, on_progress: OnProgress) -> OnProgress:
+    """Return what tells somebody, and the log now and then."""
+    logged = time.monotonic()
+
+    def say(step: int, to: int) -> None:
+        nonlocal logged
+        on_progress(step, to)
+        if time.monotonic() - logged > LOG_EVERY_S:
+            logged = time.monotonic()
+            log.info("replaying", node=name, step=step, to=to)
+
+    return say
 
 
 def rest(done: Runs, wanted: Runs) -> Runs | None:

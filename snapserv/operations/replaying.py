@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 from snapserv_client.protocol import Action
@@ -10,6 +12,39 @@ from snapserv_client.protocol import Action
 from ..errors import RequestTimeoutError, SnapservError
 from ..nodes.process import CellProcess
 from .stalling import STALLED_HINT, StalledError, unless_stalled
+
+SAY_EVERY_S = 0.05
+
+OnProgress = Callable[[int, int], None]
+"""Called with how many ticks were done of how many, now and then."""
+
+
+def say_nothing(done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+@contextlib.asynccontextmanager
+async def saying(cell: CellProcess, since: int, total: int, on_progress: OnProgress) -> AsyncIterator[None]:
+    """Tell how far a cell has come for as long as it is at it: its counter is read, and nothing is asked of it.
+
+    Args:
+        cell: A live one.
+        since: The step from which on its ticks count.
+        total: How many are wanted.
+        on_progress: Who is told.
+    """
+
+    async def say() -> None:
+        while cell.slot is not None:
+            await asyncio.sleep(SAY_EVERY_S)
+            if cell.slot is not None:
+                on_progress(cell.table.scoreboard[cell.slot] - since, total)
+
+    task = asyncio.ensure_future(say())
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 async def replay(

@@ -32,11 +32,10 @@ from ..nodes.process import CellProcess
 from ..nodes.tree import Node
 from ..nodes.turns import Turn
 from . import autosnap
-from .replaying import replay
+from .replaying import OnProgress, replay, say_nothing, saying
 from .script import Script
 from .stepping import Stepping
 
-SAY_EVERY_S = 0.05
 MARK_BYTES = 8
 
 
@@ -89,7 +88,7 @@ class Travel:
     node: Node
     args: GotoArgs
     on_way: Callable[[Retracing], None]
-    on_progress: Callable[[int, int], None] | None = None
+    on_progress: OnProgress = say_nothing
 
     async def run(self) -> GotoResult:
         """Go there.
@@ -207,10 +206,10 @@ class Travel:
             cell.kill()
 
         own.ended.add_done_callback(follow)  # whoever has ended the node has ended this
-        saying = asyncio.ensure_future(self._say(cell, way.start.step, step))
         try:
             await cell.ask("retrace")
-            await self._do(retracing, way, cell, result)
+            async with saying(cell, way.start.step, result.ticks, self.on_progress):
+                await self._do(retracing, way, cell, result)
         except StepInterruptedError as cause:
             here = self.nodes.look(self.node)
             raise StepInterruptedError(
@@ -226,7 +225,6 @@ class Travel:
                 raise  # the condition is none
             raise self._lost(way, step, cause) from cause
         finally:
-            saying.cancel()
             own.ended.remove_done_callback(follow)
         again = await cell.ask("trail")
         _compare(result, way, again)
@@ -256,13 +254,6 @@ class Travel:
             hint=f"verify {self.node.path}, which says where and why it is another now; nothing has changed",
             details={**cause.details, "differs": ["actions"], "code": cause.code},
         )
-
-    async def _say(self, cell: CellProcess, low: int, high: int) -> None:
-        while self.on_progress is not None and cell.slot is not None:
-            await asyncio.sleep(SAY_EVERY_S)
-            done = self.nodes.processes.scoreboard[cell.slot] - low
-            if done < high - low:
-                self.on_progress(done, high - low)
 
     # ---------------------------------------------------------------------------------------------- what is left
 

@@ -22,7 +22,7 @@ from ..nodes.process import CellProcess
 from ..nodes.tree import Node
 from ..nodes.turns import Turn
 from ..outside.hashing import hash_fields
-from .replaying import replay
+from .replaying import OnProgress, replay, say_nothing, saying
 from .script import Script
 
 MOST_STOPS = 32
@@ -71,13 +71,17 @@ class Verifier:
         in_thread: Runs what takes long without holding up others.
         node: The one to verify.
         since: A snapshot that it descends from.
+        on_progress: Is told how many ticks were done again.
     """
 
-    def __init__(self, nodes: Nodes, in_thread: InThread, node: Node, since: Node) -> None:
+    def __init__(
+        self, nodes: Nodes, in_thread: InThread, node: Node, since: Node, on_progress: OnProgress = say_nothing
+    ) -> None:
         self._nodes = nodes
         self._in_thread = in_thread
         self._node = node
         self._since = since
+        self._on_progress = on_progress
         self._plan = nodes.plan(node)
         self._script = Script([])
         self._skipped = 0
@@ -101,7 +105,8 @@ class Verifier:
                     await self._take_down(first.cell, cell)
                     told, wanted = await cell.ask("trail"), await self._hashes(cell)
             first.script = self._script
-            await first.advance(self._script.beats)
+            async with saying(first.cell, self._since.step, self._script.ticks, self._on_progress):
+                await first.advance(self._script.beats)
             found, told_again = await self._hashes(first.cell), await first.cell.ask("trail")
             outputs = first.error is None and told["running"] == told_again["running"]
             untold = not wanted and self._script.count > 0 and outputs and told["said"] == self._said

@@ -22,6 +22,7 @@ from ..nodes.process import RequestKey
 from ..nodes.tree import Node
 from ..operations.keeping import Keeper
 from ..operations.leasing import Leases
+from ..operations.replaying import OnProgress, say_nothing
 from ..operations.stepping import Stepping
 from ..recovery.resuming import Recovery
 from .channel import SideChannel
@@ -176,6 +177,10 @@ class Call:
     def key(self) -> RequestKey:
         """Whose request it is: a cell that does it remembers that."""
         return self.client, self.id
+
+    def told(self, wanted: bool) -> OnProgress:
+        """Return what tells the client how far its request has come; nobody, where it does not want to know."""
+        return self.progress if wanted and self.progress is not None else say_nothing
 
     def named(self) -> dict[str, str | int]:
         """What the log calls the request: its node by name if it has one, and not at all where it names none."""

@@ -79,6 +79,22 @@ def test_a_progress_callback_may_ask_the_server_itself(server: Server) -> None:
     assert seen == sorted(seen)
 
 
+def test_doing_again_and_verifying_say_how_far_they_have_come(server: Server) -> None:
+    main = server.branch("main")
+    main.step(2)
+    before = main.snapshot()
+    main.step(20_000)
+    told: dict[str, list[tuple[int, int]]] = {"replay": [], "verify": []}
+    done = main.actions()[1:]
+    again = server.replay(done, before, progress=lambda *far: told["replay"].append(far))
+    assert again.last.step == 20_002
+    assert main.verify(before, progress=lambda *far: told["verify"].append(far)).ok
+    for said in told.values():
+        assert said == sorted(said)
+        assert {total for _, total in said} == {20_000}
+        assert 0 <= said[0][0] < said[-1][0] <= 20_000
+
+
 def test_what_a_progress_callback_raises_is_raised(server: Server) -> None:
     def on_progress(done: int, total: int) -> None:
         raise ZeroDivisionError

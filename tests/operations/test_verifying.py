@@ -128,7 +128,7 @@ def test_a_verification_that_is_given_up_or_cut_off_leaves_nothing(serve: Serve)
             for _ in range(4):
                 await main.step(30_000)
             before = statistics(process.pid)
-            verify = requests.verify("main", None)
+            verify = requests.verify("main", None, progress=False)
             running = asyncio.ensure_future(client._run(verify))
             while statistics(process.pid)["children"] == before["children"]:
                 await asyncio.sleep(0.01)

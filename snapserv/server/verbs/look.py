@@ -113,7 +113,7 @@ async def verify(call: Call, args: protocol.VerifyArgs) -> protocol.VerifyResult
     since = nodes.snapshot(node.tree.root if args.since is None else args.since, "since")
     if since not in nodes.forest.ancestors(node):
         raise BadRequestError(f"{since.path} is no ancestor of {node.path}", hint="log lists the ancestors")
-    return await Verifier(nodes, call.service.in_thread, node, since).run()
+    return await Verifier(nodes, call.service.in_thread, node, since, call.told(args.progress)).run()
 
 
 async def _inline(work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -21,7 +21,7 @@ from ...operations import stepping
 from ...operations.atomic import atomically
 from ...operations.expansion import Expansion
 from ...operations.recording import refuse_another, refuse_elsewhere
-from ...operations.replaying import replay
+from ...operations.replaying import replay, saying
 from ...operations.stepping import Stepping
 from ...outside.fields import place_of
 from ..service import Call
@@ -247,8 +247,10 @@ async def replay_actions(call: Call, args: protocol.ReplayArgs) -> protocol.Node
         def about_to() -> None:
             call.stepping = Stepping(cell, cell.number + 1)
 
+        ticks = sum(each.ticks * each.repeat for each in args.actions if isinstance(each, protocol.StepAction))
         try:
-            await replay(cell, args.actions, before=about_to)
+            async with saying(cell, start.step, ticks, call.told(args.progress)):
+                await replay(cell, args.actions, before=about_to)
         finally:
             call.stepping = None
         if recording is not None:

@@ -39,7 +39,7 @@ async def load(call: Call, args: protocol.LoadArgs) -> protocol.LoadResult:
         name=args.name,
         whole=args.tree,
         replay=args.replay,
-        on_progress=call.progress if args.progress and call.progress is not None else _say_nothing,
+        on_progress=call.told(args.progress),
     )
     infos = [call.service.nodes.info(each) for each in found]
     return protocol.LoadResult(infos[0], infos)
@@ -74,10 +74,6 @@ async def _save(call: Call, keeper: Keeper, node: Node, args: protocol.SaveArgs)
         embedded=saved.embedded,
         replay=not saved.image,
     )
-
-
-def _say_nothing(done: int, total: int) -> None:
-    """Nobody asked how far it has come."""
 
 
 def _keeper(call: Call) -> Keeper:

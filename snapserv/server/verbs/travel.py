@@ -29,7 +29,7 @@ async def goto(call: Call, args: protocol.GotoArgs) -> protocol.GotoResult:
     turn = Turn(queue, shared=[root]) if node.kind == "branch" else Turn(shared=[queue, root])
     try:
         async with turn:
-            travel = Travel(nodes, node, args, on_way, call.progress if args.progress else None)
+            travel = Travel(nodes, node, args, on_way, call.told(args.progress))
             result = await travel.run()
     finally:
         call.stepping = None

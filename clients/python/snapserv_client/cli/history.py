@@ -17,7 +17,7 @@ from .completing import nodes
 from .data import saving
 from .nodes import NodeName, line_of
 from .options import Endpoint, Json, connected
-from .output import NOT_THE_SAME, show, table
+from .output import NOT_THE_SAME, progress_bar, show, table
 from .parameters import Argument, Option
 
 
@@ -81,7 +81,9 @@ def replay(
         snapserv replay main.json
     """
     with connected(endpoint, as_json=as_json) as server:
-        made = server.replay(_actions_in(file), start, name, force=force)
+        actions = _actions_in(file)
+        with progress_bar(f"replay {file}", enabled=not as_json) as bar:
+            made = server.replay(actions, start, name, force=force, progress=bar)
     show(made.last, as_json=as_json, people=lambda: line_of(made.last))
 
 
@@ -100,8 +102,11 @@ def verify(
         snapserv verify main
         snapserv verify north --since before
     """
-    with connected(endpoint, as_json=as_json) as server:
-        found = server.node(node).verify(since)
+    with (
+        connected(endpoint, as_json=as_json) as server,
+        progress_bar(f"verify {node}", enabled=not as_json) as bar,
+    ):
+        found = server.node(node).verify(since, progress=bar)
     show(found.result, as_json=as_json, people=lambda: str(found))
     if not found.ok:
         raise click.exceptions.Exit(NOT_THE_SAME)

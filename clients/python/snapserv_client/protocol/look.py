@@ -211,9 +211,13 @@ class ShowResult(msgspec.Struct):
 
 
 class VerifyArgs(Arguments):
-    """The ancestor to replay from, a snapshot; the root of the tree by default."""
+    """The ancestor to replay from, a snapshot; the root of the tree by default.
+
+    ``progress`` asks to be told how many ticks are done again.
+    """
 
     since: str | int | None = None
+    progress: bool = False
 
 
 class FieldVerdict(msgspec.Struct):

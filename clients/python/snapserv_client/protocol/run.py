@@ -293,6 +293,7 @@ class ReplayArgs(Arguments):
     """What to do, as `log` lists it, the snapshot to start from (the first tree's root) and the branch's name.
 
     Where there is a ``recording``, what it is of and where it leads are checked, unless ``force`` says to go on.
+    ``progress`` asks to be told how many ticks are done.
     """
 
     actions: list[Action]
@@ -300,6 +301,7 @@ class ReplayArgs(Arguments):
     name: Name | None = None
     recording: Recording | None = None
     force: bool = False
+    progress: bool = False
 
 
 VERBS = (

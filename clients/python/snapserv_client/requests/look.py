@@ -46,6 +46,8 @@ def show(node: str | int) -> Request[ShowResult]:
     return Request("show", node, {}, lambda ok: convert(ok, ShowResult))
 
 
-def verify(node: str | int, since: str | int | None) -> Request[VerifyResult]:
+def verify(node: str | int, since: str | int | None, *, progress: bool) -> Request[VerifyResult]:
     """Ask whether a node can be reached again."""
-    return Request("verify", node, {"since": since}, lambda ok: convert(ok, VerifyResult), long=True)
+    return Request(
+        "verify", node, {"since": since, "progress": progress}, lambda ok: convert(ok, VerifyResult), long=True
+    )

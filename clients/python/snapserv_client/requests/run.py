@@ -219,13 +219,21 @@ def replay(
     recording: Recording | None = None,
     *,
     force: bool = False,
+    progress: bool = False,
 ) -> Request[NodeInfo]:
     """Ask to do actions again.
 
     Raises:
         TooLargeError: They do not fit in one request.
     """
-    args = {"actions": list(actions_), "start": start, "name": name, "recording": recording, "force": force}
+    args = {
+        "actions": list(actions_),
+        "start": start,
+        "name": name,
+        "recording": recording,
+        "force": force,
+        "progress": progress,
+    }
     try:
         pack(args)
     except TooLargeError as cause:

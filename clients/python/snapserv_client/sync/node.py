@@ -101,10 +101,20 @@ class Node(OwnNode):
             raise NotFoundError(f"{self.name} has no action {number:,}", hint="actions() returns all of them")
         return found
 
-    def verify(self, since: Snapshot | str | int | None = None) -> Verification:
-        """Do its own actions again from an ancestor, the root by default, and return how the states compare."""
-        ancestor = None if since is None else reference(since)
-        return Verification(self.name, self._run(requests.verify(self.id, ancestor)))
+    def verify(
+        self, since: Snapshot | str | int | None = None, *, progress: Progress | bool | None = None
+    ) -> Verification:
+        """Do its own actions again from an ancestor, the root by default, and return how the states compare.
+
+        Args:
+            since: The ancestor, a snapshot.
+            progress: Called with how many ticks are done again and wanted, now and then; True shows a bar.
+        """
+        asked = requests.verify(self.id, None if since is None else reference(since), progress=bool(progress))
+        with shown(progress, f"verify {self.name}", 1) as told:
+            found = self._run(asked, progress=told.heard)
+            told.ended()
+        return Verification(self.name, found)
 
     def read(self, field: str, region: RegionIndex = None) -> Array:
         """Return a copy of a field, or of a region of it: a view of memory that it came in, not writable.

@@ -146,6 +146,7 @@ class Server(OwnServer):
         name: str | None = None,
         *,
         force: bool = False,
+        progress: Progress | bool | None = None,
     ) -> Branch:
         """Make a branch and do recorded actions again, also those of a node of another server.
 
@@ -155,6 +156,7 @@ class Server(OwnServer):
             start: The snapshot to start from; the root of the first tree by default.
             name: The new branch's name.
             force: Whether to go on where they are of something else, or lead to another state.
+            progress: Called with how many ticks are done and wanted, now and then; True shows a bar.
 
         Raises:
             RecordingMismatchError: They are, or do; ``details["differs"]`` says in what. There is no branch then.
@@ -162,8 +164,11 @@ class Server(OwnServer):
         """
         origin = None if start is None else reference(start)
         recording = actions.recording if isinstance(actions, Actions) else None
-        asked = requests.replay(actions, origin, name, recording, force=force)
-        return Branch(self, self._run(asked))
+        asked = requests.replay(actions, origin, name, recording, force=force, progress=bool(progress))
+        with shown(progress, name or "replay", 1) as told:
+            made = self._run(asked, progress=told.heard)
+            told.ended()
+        return Branch(self, made)
 
     def snapshot(self, name: str | int) -> Snapshot:
         """Return a snapshot by name, id or tag.
