@@ -33,6 +33,7 @@ from .records import Records
 from .scoreboard import Scoreboard
 from .threads import refuse_threads, told_of_threads
 from .ticks import Ticks
+from .until import held
 from .writing import write_field
 
 if TYPE_CHECKING:
@@ -322,8 +323,6 @@ class Cell:
 
     def _tell_condition(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         """Say whether a condition holds after what was done again last, where that is a tick."""
-        from .until import held  # mapped only where it is needed: what is mapped is forked
-
         return {"holds": held(self._simulation, request["until"], self._put_out)}
 
     def _replay(self, request: Mapping[str, Any], _: int | None) -> Any:

@@ -6,7 +6,7 @@ Frames and arrays are packed by `snapserv_client.wire`.
 
 from __future__ import annotations
 
-from . import keep, look, run, server, store, travel, tree
+from . import keep, look, run, server, store, tree
 from .keep import *
 from .limits import *
 from .look import *
@@ -14,7 +14,6 @@ from .readings import *
 from .run import *
 from .server import *
 from .store import *
-from .travel import *
 from .tree import *
 from .values import *
 from .verb import *
@@ -63,9 +62,7 @@ _IN_THE_REFERENCE = [
 ]
 """The order in which the reference has them; a verb that is not named comes after these."""
 
-_declared = {
-    verb.name: verb for subject in (server, tree, run, travel, look, keep, store) for verb in subject.VERBS
-}
+_declared = {verb.name: verb for subject in (server, tree, run, look, keep, store) for verb in subject.VERBS}
 
 VERBS: dict[str, Verb] = {name: _declared[name] for name in dict.fromkeys((*_IN_THE_REFERENCE, *_declared))}
 """Every verb by name."""

@@ -9,5 +9,4 @@ from .message import *
 from .run import *
 from .server import *
 from .store import *
-from .travel import *
 from .tree import *  # last of all binds `tree`, the request, in the place of the module of that name
