@@ -34,6 +34,7 @@ from . import (
     scale,
     snapshots,
     starting,
+    travel,
 )
 from .figures import RESULTS
 from .goals import goals
@@ -89,6 +90,13 @@ BENCHMARKS: dict[str, Benchmark] = {
     "rollback": Benchmark(lambda quick, _: rollback.measure(10 if quick else 60), _rows("Ways back")),
     "curves": Benchmark(
         lambda quick, _: curves.measure(3 if quick else 30), _rows("A run that is looked at after each tick")
+    ),
+    "travel": Benchmark(
+        lambda quick, _: travel.measure(4 if quick else 30, 10_000 if quick else travel.SEARCHED),
+        lambda measured: {
+            "A return within a gap of automatic snapshots": measured["rows"],
+            "A search for the tick at which something goes wrong": [measured["search"]],
+        },
     ),
     "atomic": Benchmark(
         lambda quick, _: atomic.measure(10 if quick else 200), _rows("Steps that happen whole or not at all")

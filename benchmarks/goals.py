@@ -97,6 +97,18 @@ def _of_curves(measured: Mapping[str, Any]) -> list[Check]:
     ]
 
 
+def _of_travel(measured: Mapping[str, Any]) -> list[Check]:
+    search = measured["search"]
+    return [
+        (
+            f"a return within a gap of {measured['gap']:,} ticks of the wildfire over stepping the gap",
+            measured["rows"][1]["over stepping"],
+            "≤", 1.1,
+        ),
+        (f"returns of a search among {search['ticks']:,} ticks", float(search["returns"]), "≤", 25.0),
+    ]  # fmt: skip
+
+
 def _of_expansions(measured: Mapping[str, Any]) -> list[Check]:
     return [
         ("LunarLander, 64 children one by one over one expand", measured["ratio"], "≥", 3.0),
@@ -135,6 +147,7 @@ GOALS: dict[str, Callable[[Any], list[Check]]] = {
     ],
     "rollback": _of_ways_back,
     "curves": _of_curves,
+    "travel": _of_travel,
     "expansion": _of_expansions,
     "lasting": lasting.goals,
     "scale": _of_scale,

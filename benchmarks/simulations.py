@@ -104,3 +104,18 @@ class Looked(Pages):
         """Return the microseconds that each part took, each time."""
         taken, self.taken = self.taken, {}
         return taken
+
+
+class Leak(Simulation):
+    """Ticks as quickly as Python does, and goes wrong at one of them."""
+
+    def setup(self, at: int = 0) -> None:
+        """Say at which."""
+        self.tick, self.at, self.amount = 0, at, 0
+
+    def step(self, inputs: msgspec.Struct) -> dict[str, int]:
+        """Lose something, once."""
+        self.tick += 1
+        if self.tick == self.at:
+            self.amount = -1
+        return {"amount": self.amount}

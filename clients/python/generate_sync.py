@@ -15,7 +15,7 @@ from pathlib import Path
 import unasync
 
 CLIENTS = Path(__file__).parent / "snapserv_client"
-GENERATED = ("blocks.py", "branch.py", "connecting.py", "home.py", "node.py", "server.py")
+GENERATED = ("bisecting.py", "blocks.py", "branch.py", "connecting.py", "home.py", "node.py", "server.py")
 HEAD = "# Generated from ../aio/{name} by generate_sync.py: change that one, and run `make client`.\n"
 
 

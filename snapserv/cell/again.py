@@ -11,8 +11,8 @@ from ..errors import SimulationError, SnapservError, StepInterruptedError
 LISTEN_EVERY_S = 0.001
 
 
-def do_again(action: Mapping[str, Any], do: Callable[..., Any], interrupted: Callable[[], bool]) -> None:
-    """Do an action as often as it was done, in a cell.
+def do_again(action: Mapping[str, Any], do: Callable[..., Any], interrupted: Callable[[], bool]) -> Any:
+    """Do an action as often as it was done, in a cell; return what came of it last, where it is a step.
 
     Args:
         action: As `snapserv.cell.history.History.page` has it.
@@ -24,17 +24,20 @@ def do_again(action: Mapping[str, Any], do: Callable[..., Any], interrupted: Cal
         SnapservError: It did not end as it did then.
     """
     listened = time.monotonic()
+    result = None
     for done in range(action["repeat"]):
-        _once(action, do)
+        result = _once(action, do)
         now = time.monotonic()
         if now - listened > LISTEN_EVERY_S:
             listened = now
             if interrupted():
                 raise StepInterruptedError(f"interrupted after {done + 1:,} of {action['repeat']:,} times")
+    return result
 
 
-def _once(action: Mapping[str, Any], do: Callable[..., Any]) -> None:
+def _once(action: Mapping[str, Any], do: Callable[..., Any]) -> Any:
     kind, raised = action["kind"], action.get("raised", False)
+    result = None
     try:
         if kind == "step":
             # A tick that raised was no completed one, and left state of its own.
@@ -50,7 +53,8 @@ def _once(action: Mapping[str, Any], do: Callable[..., Any]) -> None:
     except SnapservError as error:
         as_then = kind != "step" or error.details.get("ticks") == action["ticks"]
         if raised and as_then and not isinstance(error, StepInterruptedError):
-            return
+            return None
         raise
     if raised:
         raise SimulationError("it raised when it was recorded, and it did not now")
+    return result

@@ -232,6 +232,55 @@ class History:
             found[0] = 0
         return [found.get(count) for count in counts]
 
+    def path(self) -> dict[str, int | None]:
+        """Return what tells a history that begins like this one, see `within`, however requests have cut it.
+
+        ``raised`` is the step at which something has raised last.
+        """
+        digest = last = amount = step = 0
+        raised = None
+        for stretch, more, ticks, did_raise in self._stretches():
+            if stretch != last:
+                digest, last, amount = hash((digest, last, amount)), stretch, 0
+            amount += more
+            step += ticks
+            raised = step if did_raise else raised
+        return {"digest": digest, "last": last, "amount": amount, "raised": raised}
+
+    def within(self, path: Mapping[str, int]) -> tuple[int, int] | None:
+        """Return how many actions are done, and how many ticks of the next one, where another history ends.
+
+        Args:
+            path: What the other one's `path` has said.
+
+        Returns:
+            None where this one does not begin like that.
+        """
+        digest = last = amount = count = 0
+        wanted = path["digest"], path["last"]
+        for (stretch, more, _, _), (_, repeat) in zip(self._stretches(), self._all(), strict=True):
+            if (digest, last) == wanted and amount == path["amount"]:
+                return count, 0
+            if stretch != last:
+                digest, last, amount = hash((digest, last, amount)), stretch, 0
+            if (digest, last) == wanted and amount < path["amount"] <= amount + more:
+                whole, ticks = divmod(path["amount"] - amount, more // repeat)
+                return count + whole, ticks
+            amount += more
+            count += repeat
+        return (count, 0) if (digest, last) == wanted and amount == path["amount"] else None
+
+    def _stretches(self) -> Iterator[tuple[int, int, int, bool]]:
+        """Yield of each run a hash of what was done, how much of it, how many ticks that were, and if it raised."""
+        for packed, repeat in self._all():
+            unpacker = msgpack.Unpacker()
+            unpacker.feed(packed[:16])
+            kind, ticks, raised = unpacker.unpack()
+            if kind == STEP and not raised and ticks:
+                yield hash((STEP, packed[unpacker.tell() :])), ticks * repeat, ticks * repeat, False
+            else:
+                yield hash(packed), repeat, ticks * repeat, raised
+
     def _all(self) -> Iterator[tuple[bytes, int]]:
         for run in self._runs:
             repeat, packed = run_of(run)

@@ -33,6 +33,7 @@ from .records import Records
 from .scoreboard import Scoreboard
 from .threads import refuse_threads, told_of_threads
 from .ticks import Ticks
+from .until import held
 from .writing import write_field
 
 if TYPE_CHECKING:
@@ -79,6 +80,11 @@ class Cell:
             "call": self._call,
             "record": self._order_records,
             "records": self._tell_records,
+            "retrace": self._retrace,
+            "hand_over": lambda request, _: {"told": self._records.hand_over(request["after"], request["until"])},
+            "take_over": self._take_over,
+            "run": self._run_inputs,
+            "tell": self._tell_condition,
             "mark": self._mark_moment,
             "rewind": self._rewind,
             "remember": self._remember,
@@ -87,6 +93,8 @@ class Cell:
             "history": self._list_history,
             "stream": lambda request, _: self._history.stream(request["most"]),
             "trail": lambda request, _: self._history.tell_trail(request.get("at")),
+            "path": lambda request, _: self._history.path(),
+            "within": lambda request, _: {"found": self._history.within(request["path"])},
             "replay": self._replay,
             "leave": self._leave,
             "resume": self._resume,
@@ -94,6 +102,7 @@ class Cell:
             "yield": lambda request, _: None,
         }
         self._last: dict[str, Any] | None = None
+        self._put_out: Mapping[str, Any] | None = None
 
     def run(self) -> NoReturn:
         """Answer requests until the server hangs up."""
@@ -200,7 +209,15 @@ class Cell:
         return {**begun, "reseeded": reseeded, "missed": missed}
 
     def _run_ticks(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
-        told = self._ticks.run(request, self._asker)
+        return self._look_after(self._ticks.run(request, self._asker))
+
+    def _run_inputs(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
+        from .sequence import run_inputs  # mapped only where it is needed: what is mapped is forked
+
+        return self._look_after(run_inputs(self._ticks, request, self._asker))
+
+    def _look_after(self, told: dict[str, Any]) -> dict[str, Any]:
+        """Look at what the process holds after the first ticks of a branch."""
         if told["ticks"] and not self._looked_after_a_tick:
             self._looked_after_a_tick = True  # by the branches of this one as well
             ours = (*self._asker.descriptors, *self._rebaser.touched.descriptors)
@@ -294,7 +311,21 @@ class Cell:
     def _list_history(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         return self._history.page(request["start"])
 
-    def _replay(self, request: Mapping[str, Any], _: int | None) -> None:
+    def _retrace(self, _: Mapping[str, Any], __: int | None) -> None:
+        """Begin to do again what was done: of that, nothing is recorded twice, and nobody is told if it fails."""
+        self._begun = False
+        self._records.set_aside()
+
+    def _take_over(self, request: Mapping[str, Any], _: int | None) -> None:
+        """Be a branch that has come here by what was done again, with what was recorded then."""
+        self._begun, self._put_out = True, None
+        self._records.take_over(request["told"])
+
+    def _tell_condition(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
+        """Say whether a condition holds after what was done again last, where that is a tick."""
+        return {"holds": held(self._simulation, request["until"], self._put_out)}
+
+    def _replay(self, request: Mapping[str, Any], _: int | None) -> Any:
         from .again import do_again  # mapped only where it is needed: what is mapped is forked
 
         number = request["number"]
@@ -304,10 +335,18 @@ class Cell:
             return self._handlers[op]({"number": number, "slot": self._ticks.slot, **arguments}, None)
 
         try:
-            do_again(request["action"], do, lambda: self._control.waiting(fork.INTERRUPT, number))
+            last = do_again(request["action"], do, lambda: self._control.waiting(fork.INTERRUPT, number))
         except StepInterruptedError as error:
             error.details["step"] = self.step
             raise
+        if last is None or not request.get("telling"):
+            return None
+        self._put_out = last["outputs"] or {}
+        try:
+            encode(fork.REPLY, last)
+        except SnapservError:
+            last["outputs"] = None  # nobody was told of it then, either
+        return last
 
     def _resume(self, _: Mapping[str, Any], __: int | None) -> dict[str, Any]:
         """Tell another server what the last one may not have heard."""

@@ -7,17 +7,17 @@ goes, of the oldest past as well as of the newest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from msgspec import convert, to_builtins
+from snapserv_client.protocol import Reading
 
 from ..errors import BadRequestError
 from ..simulation.readings import Look, looking_at, refuse_missing
 
 if TYPE_CHECKING:
-    from snapserv_client.protocol import Reading
-
     from ..simulation.base import Simulation
 
 MOST_BYTES = 64 << 20
@@ -50,8 +50,21 @@ class Column:
         """
         if type(value) is not self._kind or self._at == len(self._chunk) or self._kind is np.ndarray:
             self._make_room(value)
-        self._chunk[self._at] = value
+        try:
+            self._chunk[self._at] = value
+        except OverflowError:  # an int that is too large for those before it
+            self._make_room(value)
+            self._chunk[self._at] = value
         self._at += 1
+
+    def extend(self, values: Array) -> None:
+        """Keep values that were kept elsewhere."""
+        if self._at:
+            self._full.append(self._chunk[: self._at])
+        self._chunk, self._at, self._kind = values[:0].copy(), 0, None
+        if len(values):
+            self._full.append(values.copy())
+        self.nbytes = sum(part.nbytes for part in self._full)
 
     def last(self, rows: int) -> Array:
         """Return the last values; the first axis is time. Numbers of several types come as one that holds all."""
@@ -137,6 +150,14 @@ class Kept:
             reading.label: column.last(rows) for reading, column in zip(self.readings, self.columns, strict=True)
         }
         return {"every": self.every, "steps": self.steps.last(rows), "columns": columns}
+
+    def extend(self, told: Mapping[str, Any]) -> None:
+        """Keep rows that were kept elsewhere, as often as they were kept there."""
+        while self.every < told["every"]:
+            self.thin()
+        self.steps.extend(told["steps"])
+        for column, values in zip(self.columns, told["columns"].values(), strict=True):
+            column.extend(values)
 
     def since(self, step: int) -> dict[str, Any]:
         """Return the rows that are later than a step, as a message carries them."""
@@ -231,6 +252,34 @@ class Recorder:
         """Return everything that is later than a step, as a message carries it."""
         found = (kept.since(after) for kept in self._series)
         return [told for told in found if len(told["steps"])]
+
+    def hand_over(self, after: int, until: int) -> dict[str, Any]:
+        """Return the rows between two steps, and what else `take_over` needs to have all that there is by then."""
+        standing = self._standing and {"record": to_builtins(self._standing[0]), "every": self._standing[1]}
+        series = []
+        for kept in self._series:
+            told = kept.since(after)
+            rows = int(np.searchsorted(told["steps"], until, side="right"))
+            told["steps"] = told["steps"][:rows]
+            told["columns"] = {name: values[:rows] for name, values in told["columns"].items()}
+            series.append({"record": to_builtins(kept.readings), "asked": kept.asked, **told})
+        return {"standing": standing, "series": series}
+
+    def take_over(self, told: Mapping[str, Any]) -> None:
+        """Have what another one handed over, in the place of what this has of the same steps; see `hand_over`."""
+        there, self._series = self._series, []
+        for each in told["series"]:
+            readings = tuple(convert(each["record"], list[Reading]))
+            same = (kept for kept in there if (kept.readings, kept.asked) == (readings, each["asked"]))
+            kept = next(same, None) or Kept(readings, each["asked"])
+            kept.extend(each)
+            if len(kept.steps):
+                self._series.append(kept)
+        standing = told["standing"]
+        if standing is None:
+            self._standing = None
+        else:
+            self._standing = tuple(convert(standing["record"], list[Reading])), standing["every"]
 
     def cut(self, step: int) -> None:
         """Forget what is later than a step."""

@@ -17,6 +17,7 @@ class Records:
 
     def __init__(self) -> None:
         self._recorder: Recorder | None = None
+        self._aside: Recorder | None = None
 
     def watch(self, simulation: Simulation, request: Mapping[str, Any], step: int) -> Watch | None:
         """Return what looks at each tick of a request that begins at a step; None where nothing is to be looked at.
@@ -47,6 +48,20 @@ class Records:
         """Forget what is later than a step."""
         if self._recorder is not None:
             self._recorder.cut(step)
+
+    def set_aside(self) -> None:
+        """Record nothing until `take_over`, whatever stands: what is done again was recorded when it was done."""
+        self._recorder, self._aside = None, self._recorder
+
+    def hand_over(self, after: int, until: int) -> dict[str, Any] | None:
+        """Return what was recorded between two steps, for `take_over` elsewhere; None where nothing ever was."""
+        return None if self._recorder is None else self._recorder.hand_over(after, until)
+
+    def take_over(self, told: dict[str, Any] | None) -> None:
+        """Have what was set aside again and, where another node has told, what that recorded later."""
+        self._recorder, self._aside = self._aside, None
+        if told is not None:
+            self._made().take_over(told)
 
     def _made(self) -> Recorder:
         if self._recorder is None:

@@ -17,13 +17,14 @@ from .history import STEP
 from .rollout import play, refuse_finished
 
 if TYPE_CHECKING:
-    from snapserv_client.protocol import ExpandArgs, StepArgs
+    from snapserv_client.protocol import ExpandArgs, RunArgs, StepArgs
 
     from ..memory.rebasing import Rebaser
     from ..simulation.base import Simulation
     from .history import History
     from .records import Records
     from .scoreboard import Scoreboard
+    from .watching import Watch
 
 SAID = "step", "ticks", "outputs", "elapsed_us"
 """What there is to say of every step."""
@@ -33,7 +34,7 @@ PROGRESS_EVERY_S = 0.05
 LISTEN_EVERY_S = 0.001
 
 
-def looked_at(args: StepArgs | ExpandArgs) -> dict[str, Any]:
+def looked_at(args: StepArgs | RunArgs | ExpandArgs) -> dict[str, Any]:
     """Return what a cell is told of what is to be looked at after each tick: most requests want nothing of it."""
     if not args.record and args.until is None:
         return {}
@@ -68,10 +69,10 @@ class Ticks:
     def __init__(
         self, simulation: Simulation, scoreboard: Scoreboard, rebaser: Rebaser, history: History, records: Records
     ) -> None:
-        self._simulation = simulation
+        self.simulation = simulation
         self._scoreboard = scoreboard
         self._rebaser = rebaser
-        self._history = history
+        self.history = history
         self._records = records
         self.slot = 0
         self.step = 0
@@ -98,19 +99,19 @@ class Ticks:
         Raises:
             SnapservError: What the simulation met, or who stopped it; the details say how far it came.
         """
-        simulation, scoreboard, slot, rebaser = self._simulation, self._scoreboard, self.slot, self._rebaser
+        simulation, scoreboard, slot, rebaser = self.simulation, self._scoreboard, self.slot, self._rebaser
         if not request.get("before"):
             refuse_finished(simulation)
         ticks: int = request["ticks"]
         given = EachTick(simulation, request["inputs"], ticks)
         stale = given.stale
-        asked = self._history.pack(request["inputs"])
+        asked = self.history.pack(request["inputs"])
         number: int = request["number"]
         # Where a client's request comes in pieces: what was done of it before, of how much, and when to stop.
         before: int = request.get("before", 0)
         total: int = request.get("total", ticks)
         within_s: float | None = request.get("within_s")
-        watch = self._records.watch(simulation, request, self.step)
+        watch = self.watch(request)
         tick = simulation.step
         at, now_of = self.step, time.monotonic  # looked up once: a tick may take less than a microsecond
         inputs: Any = None
@@ -152,14 +153,14 @@ class Ticks:
             error = blame(cause, f"{type(simulation).__name__}.step")
             error.details |= {"step": self.step + done, "ticks": before + done}
             raised = not isinstance(error, StepInterruptedError)
-            self._history.add(STEP, asked, ticks=done, raised=raised, told=outputs)
-            error.details["action"] = self._history.trail.count - 1
+            self.history.add(STEP, asked, ticks=done, raised=raised, told=outputs)
+            error.details["action"] = self.history.trail.count - 1
             raise error from cause
         finally:
             self.step += done
         elapsed_us = round((now_of() - began) * 1e6)
         if done or not before:
-            self._history.add_soon(STEP, asked, done, outputs)
+            self.history.add_soon(STEP, asked, done, outputs)
         told = {"step": self.step, "ticks": done, "outputs": outputs, "elapsed_us": elapsed_us}
         if watch is not None:
             if watch.error is not None:
@@ -176,22 +177,20 @@ class Ticks:
         """
         began = time.monotonic()
         from_step = self.step
-        watch = self._records.watch(self._simulation, request, from_step)
+        watch = self.watch(request)
         ended = False
 
         def tick(inputs: Any) -> Any:
             nonlocal ended
-            outputs = self._first_tick(inputs) if self._rebaser.first_tick else self._simulation.step(inputs)
-            self.step += 1
-            self._scoreboard[self.slot] = self.step
+            outputs = self.tick(inputs)
             ended = watch is not None and watch.after(outputs, self.step)
             return outputs
 
         def note(kind: int, asked: Any, **how: Any) -> None:
-            self._history.add(kind, self._history.pack(asked), **how)
+            self.history.add(kind, self.history.pack(asked), **how)
 
         try:
-            played = play(self._simulation, request, tick, note, lambda: ended)
+            played = play(self.simulation, request, tick, note, lambda: ended)
             if watch is not None:
                 if watch.error is not None:
                     raise watch.error
@@ -199,14 +198,25 @@ class Ticks:
         except EOFError:
             raise
         except BaseException as cause:
-            error = blame(cause, f"{type(self._simulation).__name__}.step")
+            error = blame(cause, f"{type(self.simulation).__name__}.step")
             error.details |= {"step": self.step, "ticks": self.step - from_step}
             raise error from cause
         return {**played, "step": self.step, "elapsed_us": round((time.monotonic() - began) * 1e6)}
 
+    def tick(self, inputs: Any) -> Any:
+        """Do one tick, and return what it puts out."""
+        outputs = self._first_tick(inputs) if self._rebaser.first_tick else self.simulation.step(inputs)
+        self.step += 1
+        self._scoreboard[self.slot] = self.step
+        return outputs
+
+    def watch(self, request: Mapping[str, Any]) -> Watch | None:
+        """Return what looks at each tick of a request that begins now; None where nothing is to be looked at."""
+        return self._records.watch(self.simulation, request, self.step)
+
     def _first_tick(self, inputs: Any) -> Any:
         """Do the first tick since a clone, which may be spared its faults, or be learnt from."""
-        rebaser, tick = self._rebaser, self._simulation.step
+        rebaser, tick = self._rebaser, self.simulation.step
         rebaser.begin_tick()
         if rebaser.watching:
             faults = rebaser.before_first_tick()

@@ -6,7 +6,9 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from snapserv_client.protocol import MOST_CONDITIONS, All, Compare, Condition, Holds, No, Some
+from snapserv_client.wire import convert
 
 from ..errors import BadRequestError
 from ..simulation.calling import prepare_call
@@ -41,6 +43,22 @@ def telling(simulation: Simulation, condition: Condition) -> Test:
     return _telling(simulation, condition)
 
 
+def held(simulation: Simulation, condition: Any, outputs: Mapping[str, Any] | None) -> bool | None:
+    """Return whether a condition, as a message carries it, holds of what a tick has put out.
+
+    None where there was no tick, and it is of outputs.
+
+    Raises:
+        BadRequestError: It cannot be told.
+        NotFoundError: There is no such field or exported method.
+        SimulationError: An exported method raised.
+    """
+    asked = convert({"until": condition}, _Asked, what="until").until
+    if outputs is None and _is_of_outputs(asked):
+        return None
+    return telling(simulation, asked)(outputs or {})
+
+
 def _telling(simulation: Simulation, condition: Condition) -> Test:
     if isinstance(condition, Compare):
         return _comparing(simulation, condition)
@@ -71,6 +89,18 @@ def _comparing(simulation: Simulation, condition: Compare) -> Test:
             raise BadRequestError(f"{reading.label} {condition.op} {value!r} cannot be told: {cause}") from cause
 
     return test
+
+
+class _Asked(msgspec.Struct):
+    until: Condition
+
+
+def _is_of_outputs(condition: Condition) -> bool:
+    if isinstance(condition, Compare):
+        return condition.reading.output is not None
+    if isinstance(condition, All | Some):
+        return any(map(_is_of_outputs, condition.of))
+    return isinstance(condition, No) and _is_of_outputs(condition.of)
 
 
 def _parts(condition: Condition) -> int:

@@ -12,7 +12,7 @@ import msgspec
 from snapserv_client.protocol import Condition, Every, Reading, Readings
 from snapserv_client.wire import convert
 
-from ..errors import BadRequestError, SnapservError
+from ..errors import SnapservError
 from .recorder import Recorder
 from .until import Test, telling
 
@@ -60,11 +60,7 @@ class Watch:
         return bool(self._takings) or self._test is not None
 
     def after(self, outputs: Any, step: int) -> bool:
-        """Look at a tick; return whether it was the last one.
-
-        Raises:
-            SimulationError: An exported method raised that was to say whether it was.
-        """
+        """Look at a tick; return whether it was the last one, also where it cannot be told: see `error`."""
         try:
             if self._takings:
                 self._recorder.take(self._takings, outputs, step)
@@ -74,7 +70,7 @@ class Watch:
                     self._recorder.bound()
             if self._test is not None:
                 self.stopped = self._test(outputs or {})
-        except BadRequestError as error:
+        except SnapservError as error:
             self.error = error
             return True
         return self.stopped

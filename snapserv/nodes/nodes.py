@@ -235,10 +235,27 @@ class Nodes(NodeKeeping):
         """
         frozen = await self.present(snapshot)
         cell = await self.processes.thaw(frozen, step=snapshot.step, seed=seed_of(rng, branch.id))
-        branch.fault, branch.since = snapshot.fault, self.forest.last_id
+        await self.stand_in(branch, snapshot, cell, snapshot.path, fault=snapshot.fault)
+
+    async def stand_in(
+        self, branch: Node, snapshot: Node, cell: CellProcess, where: str, *, fault: Fault | None = None
+    ) -> None:
+        """Have a branch, whose turn the caller holds, be what came of a clone of a snapshot."""
+        branch.fault, branch.since = fault, self.forest.last_id
         self.forest.move(branch, snapshot)
         await self._replace_cell(branch, cell)
-        self._publish("restored", self.info(branch), snapshot.path)
+        self._publish("restored", self.info(branch), where)
+
+    def settle_branch(self, snapshot: Node, cell: CellProcess, *, name: str | None, step: int) -> Node:
+        """Make a live cell that was cloned of a snapshot a branch.
+
+        Raises:
+            NameTakenError: The name belongs to a node of the tree.
+        """
+        branch = self._settle(snapshot.tree, "branch", snapshot, cell, name=name, step=step)
+        branch.since = branch.id
+        self.note(branch)
+        return branch
 
     async def resume(self, branch: Node, backup: CellProcess, *, step: int) -> None:
         """Have a branch, whose turn the caller holds, go on from a frozen copy of itself, which stands at ``step``.

@@ -55,7 +55,9 @@ class Node:
     snapshot by whoever took it. ``automatic`` says that nobody asked for this snapshot; ``rungs`` are the ids of a
     branch's automatic snapshots, each with its place in the branch's past (see `snapserv.operations.retention`).
     ``named`` is whether somebody chose its name; ``taken_of`` what the branch was called that a snapshot was taken
-    of, and ``since`` the highest id that there was when a branch came to where it went on from.
+    of, and ``since`` the highest id that there was when a branch came to where it went on from. ``ahead`` is, of a
+    branch that went back to a step of its past, the id of the snapshot of what it was, and a digest of its actions
+    there.
     """
 
     id: int
@@ -76,6 +78,7 @@ class Node:
     rungs: dict[int, int] = field(default_factory=dict)
     taken_of: str = ""
     since: int = 0
+    ahead: tuple[int, int] | None = None
     children: dict[int, None] = field(default_factory=dict)
 
     @property

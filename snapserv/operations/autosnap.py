@@ -88,7 +88,7 @@ async def keep_up(nodes: Nodes, branch: Node, before: int) -> None:
 async def _take(nodes: Nodes, branch: Node, rule: Autosnap, step: int) -> None:
     _leave_behind(nodes, branch)
     try:
-        taken, _ = await nodes.take_snapshot(branch, name=_name(branch, step), automatic=True)
+        taken, _ = await nodes.take_snapshot(branch, name=free_name(branch, step), automatic=True)
     except SnapservError as error:
         rule.error = error.message
         log.warning("autosnap_failed", node=branch.path, step=step, error=error.message)
@@ -115,7 +115,8 @@ def _leave_behind(nodes: Nodes, branch: Node) -> None:
             branch.rungs[rung] = LEFT_BEHIND
 
 
-def _name(branch: Node, step: int) -> str:
+def free_name(branch: Node, step: int) -> str:
+    """Return what to call an automatic snapshot of a branch: by its step, and as no other node is called."""
     plain = f"auto-{step}"
     own = f"{plain}-{branch.id}"  # another branch has been there
     again = (f"{own}-{count}" for count in itertools.count(2))  # and so has this one

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
 
 from snapserv_client.protocol import Action
 
@@ -47,23 +48,25 @@ async def saying(cell: CellProcess, since: int, total: int, on_progress: OnProgr
 
 
 async def replay(
-    cell: CellProcess, actions: Iterable[Action], *, before: Callable[[], None] = lambda: None
-) -> None:
-    """Have a cell do actions again, one after the other.
+    cell: CellProcess, actions: Iterable[Action], *, before: Callable[[], None] = lambda: None, **asked: Any
+) -> Any:
+    """Have a cell do actions again, one after the other; return what came of the last one, if that is ``telling``.
 
     Args:
         cell: A live one, whose turn the caller holds.
         actions: What to do.
         before: Called before each of them.
+        asked: What else the cell is asked with each of them; see `snapserv.cell.loop.Cell`.
 
     Raises:
         RequestTimeoutError: It completed no tick for as long as it may; the caller ends the cell.
         SnapservError: What an action met; ``details["index"]`` says which one.
     """
+    told = None
     for index, action in enumerate(actions):
         before()
         try:
-            await unless_stalled(cell, cell.ask("replay", action=action))
+            told = await unless_stalled(cell, cell.ask("replay", action=action, **asked))
         except StalledError as cause:
             what = f"action {index} ({type(action).__struct_config__.tag}): {cause}"
             raise RequestTimeoutError(what, hint=STALLED_HINT, details={"index": index}) from cause
@@ -71,3 +74,4 @@ async def replay(
             error.message = f"action {index} ({type(action).__struct_config__.tag}): {error.message}"
             error.details["index"] = index
             raise
+    return told

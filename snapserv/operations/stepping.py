@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from snapserv_client.protocol import Series, StepArgs, StepResult
+from snapserv_client.protocol import RunArgs, Series, StepArgs, StepResult
 
 from ..cell.ticks import PROGRESS_EVERY_S, looked_at
 from ..errors import StepInterruptedError
@@ -47,7 +47,13 @@ class Stepping:
 
 
 async def step(
-    nodes: Nodes, branch: Node, stepping: Stepping, args: StepArgs, *, atomic: bool, deadline_s: float | None
+    nodes: Nodes,
+    branch: Node,
+    stepping: Stepping,
+    args: StepArgs | RunArgs,
+    *,
+    atomic: bool,
+    deadline_s: float | None,
 ) -> StepResult:
     """Run the ticks that a client asks for in a branch, whose turn the caller holds.
 
@@ -58,12 +64,13 @@ async def step(
         SnapservError: What the simulation met, or what kept an atomic step from beginning.
     """
     before = nodes.look(branch)
+    kind = _Sequence if isinstance(args, RunArgs) else _Ticks
     if atomic:
-        work = _Ticks(nodes, branch, stepping, args, whole=True)
+        work = kind(nodes, branch, stepping, args, whole=True)
         await atomically(nodes, branch, work.run, deadline_s=deadline_s)
         await autosnap.keep_up(nodes, branch, before)
     else:
-        work = _Ticks(nodes, branch, stepping, args, whole=False)
+        work = kind(nodes, branch, stepping, args, whole=False)
         with noting_faults(nodes, branch):
             await work.run()
     return work.result
@@ -72,7 +79,7 @@ async def step(
 class _Ticks:
     """The ticks of one request; ``result`` is what has come of them so far."""
 
-    def __init__(self, nodes: Nodes, branch: Node, stepping: Stepping, args: StepArgs, *, whole: bool) -> None:
+    def __init__(self, nodes: Nodes, branch: Node, stepping: Stepping, args: Any, *, whole: bool) -> None:
         self._nodes = nodes
         self._branch = branch
         self._stepping = stepping
@@ -83,7 +90,7 @@ class _Ticks:
 
     async def run(self) -> None:
         """Run all of them, or fewer where the simulation is finished."""
-        result, total = self.result, self._args.ticks
+        result, total = self.result, self._total
         while result.ticks < total:
             if self._stepping.interrupted:
                 raise StepInterruptedError(
@@ -102,7 +109,7 @@ class _Ticks:
         report, now = self._stepping.cell.on_progress, time.monotonic()
         if report is not None and now - self._reported >= PROGRESS_EVERY_S:
             self._reported = now
-            report(self.result.ticks, self._args.ticks)
+            report(self.result.ticks, self._total)
 
     async def _piece(self, left: int) -> tuple[int, bool]:
         """Run some of the ticks that are left.
@@ -113,14 +120,9 @@ class _Ticks:
         """
         result = self.result
         ticks, within_s = (left, None) if self._whole else autosnap.piece(self._branch, result.step, left)
+        op, asked = self._asked(ticks)
         done = await self._stepping.ask(
-            "step",
-            ticks=ticks,
-            inputs=self._args.inputs,
-            before=result.ticks,
-            total=self._args.ticks,
-            within_s=within_s,
-            **looked_at(self._args),
+            op, **asked, before=result.ticks, total=self._total, within_s=within_s, **looked_at(self._args)
         )
         result.ticks = done.get("before", result.ticks)  # an earlier server had done so much of it already
         self._nodes.counters.steps += done["ticks"]
@@ -129,9 +131,23 @@ class _Ticks:
         self._add_records(done.get("series"))
         result.stopped = done.get("stopped", result.stopped)
         if done["ticks"] or not result.ticks:
-            result.step, result.outputs = done["step"], done["outputs"]
+            result.step = done["step"]
+            self._put_out(done["outputs"])
             result.ticks += done["ticks"]
         return done["ticks"], bool(done["ticks"]) and not result.stopped and (ticks < left or within_s is not None)
+
+    @property
+    def _total(self) -> int:
+        total: int = self._args.ticks
+        return total
+
+    def _asked(self, ticks: int) -> tuple[str, dict[str, Any]]:
+        """Return what a cell is asked for so many of the ticks that are left."""
+        return "step", {"ticks": ticks, "inputs": self._args.inputs}
+
+    def _put_out(self, outputs: Any) -> None:
+        """Take note of what a piece has put out."""
+        self.result.outputs = outputs
 
     def _add_records(self, more: dict[str, Any] | None) -> None:
         """Add the rows of another piece to those that there are."""
@@ -145,3 +161,33 @@ class _Ticks:
             series.steps = np.concatenate((series.steps, found.steps))
             for name, values in found.columns.items():
                 series.columns[name] = np.concatenate((series.columns[name], values))
+
+
+class _Sequence(_Ticks):
+    """One request for a tick with each of several inputs."""
+
+    @property
+    def _total(self) -> int:
+        return len(self._args.inputs)
+
+    def _asked(self, ticks: int) -> tuple[str, dict[str, Any]]:
+        done = self.result.ticks
+        return "run", {"inputs": self._args.inputs[done : done + ticks]}
+
+    def _put_out(self, outputs: dict[str, Any]) -> None:
+        there, before = self.result.outputs, self.result.ticks
+        if not before:
+            self.result.outputs = outputs
+            return
+        more = len(next(iter(outputs.values()), ()))
+        for name in dict.fromkeys((*there, *outputs)):
+            one, other = there.get(name, [None] * before), outputs.get(name, [None] * more)
+            there[name] = _joined(one, other)
+
+
+def _joined(one: Any, other: Any) -> Any:
+    """Return two columns as one: an array, where both are arrays of the same kind of values."""
+    arrays = isinstance(one, np.ndarray) and isinstance(other, np.ndarray)
+    if arrays and (one.dtype, one.shape[1:]) == (other.dtype, other.shape[1:]):
+        return np.concatenate((one, other))
+    return [*one, *other]

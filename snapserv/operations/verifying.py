@@ -7,16 +7,14 @@ the simulation does the same thing twice, and if not, from which tick on.
 
 from __future__ import annotations
 
-import bisect
 import contextlib
-import itertools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from snapserv_client.protocol import Action, FieldVerdict, StepAction, VerifyResult
+from snapserv_client.protocol import Action, FieldVerdict, VerifyResult
 
 from ..errors import BadRequestError, NodeDiedError, NotFoundError, RequestTimeoutError, SnapservError
 from ..nodes.nodes import Nodes
@@ -25,6 +23,7 @@ from ..nodes.tree import Node
 from ..nodes.turns import Turn
 from ..outside.hashing import hash_fields
 from .replaying import OnProgress, replay, say_nothing, saying
+from .script import Script
 
 MOST_STOPS = 32
 """At how many snapshots on the way a replay stops to compare."""
@@ -34,71 +33,6 @@ PIECES = 64
 InThread = Callable[..., Awaitable[Any]]
 State = tuple[Any, ...]
 """What can be compared of a moment: the hashes of its fields, or without fields that of what was put out."""
-
-
-class Script:
-    """Actions that can be done in part. They are counted in *beats*: a tick is one, and any other action is one."""
-
-    def __init__(self, actions: Sequence[Action]) -> None:
-        self.actions = actions
-        self._starts = [0, *itertools.accumulate(beats_of(action) * action.repeat for action in actions)]
-        self._counts = [0, *itertools.accumulate(action.repeat for action in actions)]
-        self.beats = self._starts[-1]
-        self.count = self._counts[-1]
-
-    @property
-    def ticks(self) -> int:
-        """How many completed ticks there are."""
-        return sum(action.ticks * action.repeat for action in self.actions if isinstance(action, StepAction))
-
-    def beat(self, count: int) -> int:
-        """Return the beat at which the first ``count`` actions are done, where each repetition counts."""
-        count = min(max(count, 0), self.count)
-        index = bisect.bisect_right(self._counts, count) - 1
-        if index == len(self.actions):
-            return self.beats
-        return self._starts[index] + (count - self._counts[index]) * beats_of(self.actions[index])
-
-    def action_at(self, beat: int) -> int:
-        """Return which action the beat is part of."""
-        return min(bisect.bisect_right(self._starts, beat), len(self.actions)) - 1
-
-    def step_after(self, beat: int) -> int:
-        """Return the step at which a node stands when so many beats are done."""
-        action = self.actions[index := self.action_at(beat)]
-        if not isinstance(action, StepAction):
-            return action.step
-        done, ticks = divmod(beat - self._starts[index], beats_of(action))
-        return action.step + done * action.ticks + min(ticks, action.ticks)
-
-    def part(self, low: int, high: int) -> Iterator[Action]:
-        """Yield what is to be done between two beats."""
-        for index in range(max(0, self.action_at(low)), len(self.actions)):
-            action, start, each = self.actions[index], self._starts[index], beats_of(self.actions[index])
-            at, stop = max(low, start) - start, min(high, self._starts[index + 1]) - start
-            if start >= high:
-                return
-            while at < stop:
-                within = at % each
-                if within or stop - at < each:
-                    until = min(each, within + stop - at)
-                    yield _piece(action, within, until)
-                    at += until - within
-                else:
-                    yield msgspec.structs.replace(action, repeat=(stop - at) // each)
-                    at += (stop - at) // each * each
-
-
-def beats_of(action: Action) -> int:
-    """Return how many beats an action has, each time it is done."""
-    return action.ticks + action.raised if isinstance(action, StepAction) else 1
-
-
-def _piece(action: Action, low: int, high: int) -> Action:
-    if not isinstance(action, StepAction):
-        return action
-    raised = action.raised and high == beats_of(action)
-    return msgspec.structs.replace(action, ticks=high - low - raised, raised=raised, repeat=1)
 
 
 @dataclass

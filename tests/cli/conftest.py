@@ -73,12 +73,15 @@ def typed(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 USES: dict[str, Words] = {
     "autosnap": ("main", "--every-steps", "100"),
+    "back": ("main",),
+    "bisect": ("main", "0", "2", "--when", "count >= 2"),
     "branch": ("s", "left", "right"),
     "call": ("main", "total"),
     "clear": ("main",),
     "diff": ("main", "s"),
     "drop": ("s",),
     "expand": ("main", '{"drift": 1}', '[{"drift": 2}, {"drift": 3}]', "--sum", "mean", "--keep", "1:mean"),
+    "goto": ("main", "1"),
     "interrupt": ("main",),
     "log": ("main",),
     "pages": ("main", "s"),
@@ -88,6 +91,7 @@ USES: dict[str, Words] = {
     "records": ("main",),
     "reset": ("main",),
     "restore": ("main", "s"),
+    "run": ("main", '{"drift": 1}', '{"drift": 2}'),
     "show": ("main",),
     "snapshot": ("main",),
     "spec": (),

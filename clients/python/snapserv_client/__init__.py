@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import aio
+    from .bisection import Bisection
     from .display import Diff, Tree
     from .endpoint import default_endpoint
     from .errors import SnapservError, SnapservWarning
@@ -28,6 +29,7 @@ _PLACES = {
     "Actions": "history",
     "Array": "plain",
     "Best": "expansion",
+    "Bisection": "bisection",
     "Branch": "sync",
     "Diff": "display",
     "Event": "protocol",
@@ -62,6 +64,7 @@ __all__ = [
     "Actions",
     "Array",
     "Best",
+    "Bisection",
     "Branch",
     "Diff",
     "Event",

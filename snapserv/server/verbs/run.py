@@ -30,6 +30,15 @@ from .registry import handles
 
 @handles("step")
 async def step(call: Call, args: protocol.StepArgs) -> protocol.StepResult:
+    return await _step(call, args)
+
+
+@handles("run")
+async def run(call: Call, args: protocol.RunArgs) -> protocol.StepResult:
+    return await _step(call, args)
+
+
+async def _step(call: Call, args: protocol.StepArgs | protocol.RunArgs) -> protocol.StepResult:
     await call.service.planted()
     nodes = call.service.nodes
     node = nodes.branch(call.reference)

@@ -9,6 +9,7 @@ closing has to be awaited: its connection complains.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 
@@ -39,6 +40,11 @@ T = TypeVar("T")
 async def blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call what blocks, such as the start or the end of a process, in a thread."""
     return await asyncio.to_thread(function, *args, **kwargs)
+
+
+async def settled(value: object) -> object:
+    """Return what a function of the caller's has returned or, where that is to be awaited, what comes of it."""
+    return await value if inspect.isawaitable(value) else value
 
 
 class Stream(Line):

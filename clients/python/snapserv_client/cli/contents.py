@@ -62,6 +62,13 @@ COMMANDS: Contents = {
         "replay": "Make a branch, and do again what a file says.",
         "verify": "Do a node's own actions again, and compare the states; exits with 1 where they differ.",
     },
+    "snapserv_client.cli.travel": {
+        "goto": "Go back to a step of a branch's past, exact to the tick; or make a branch of any node there.",
+        "back": "Go back by so many ticks.",
+        "bisect": "Find the first step at which something holds that keeps holding then: git bisect for a run.",
+        "run": "Run a tick of a branch with each of several inputs, in one request. Ctrl-C stops it between two "
+        "ticks.",
+    },
     "snapserv_client.cli.expand": {
         "expand": "Try every input from a node: a child each, branched, stepped, read and ended in one round trip.",
     },
@@ -97,6 +104,7 @@ RUN, LOOK, KEEP, SERVERS = "Run a simulation", "Look at it", "Keep moments", "Se
 SECTIONS: Mapping[str, Sequence[str]] = {
     RUN: (
         "step",
+        "run",
         "record",
         "call",
         "write",
@@ -106,12 +114,28 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "reset",
         "mark",
         "rewind",
+        "goto",
+        "back",
         "interrupt",
         "clear",
         "replay",
         "create",
     ),
-    LOOK: ("tree", "log", "show", "records", "read", "diff", "pages", "verify", "spec", "watch", "top", "export"),
+    LOOK: (
+        "tree",
+        "log",
+        "show",
+        "records",
+        "read",
+        "diff",
+        "pages",
+        "verify",
+        "bisect",
+        "spec",
+        "watch",
+        "top",
+        "export",
+    ),
     KEEP: ("snapshot", "tag", "pin", "drop", "autosnap", "save", "load", "stored"),
     SERVERS: ("status", "shutdown", "completion"),
 }

@@ -16,6 +16,7 @@ __all__ = [
     "MAX_PATH_LENGTH",
     "MAX_RUNGS",
     "MAX_SECONDS",
+    "MAX_SEQUENCE",
     "MAX_STRIP",
     "MAX_TICKS",
     "NAME_PATTERN",
@@ -44,6 +45,7 @@ MAX_RUNGS = 1024
 DEFAULT_RUNGS = 16
 MAX_PAGE = 10_000
 MAX_IN_FLIGHT = 1024
+MAX_SEQUENCE = 1 << 16
 MAX_STRIP = 1 << 24
 
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$"

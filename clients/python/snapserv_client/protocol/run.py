@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 import msgspec
 
 from ..plain import Outputs, Value
-from .limits import MAX_BRANCHES, BranchCount, Name, NonNegative, Seconds, Ticks
+from .limits import MAX_BRANCHES, MAX_SEQUENCE, BranchCount, Name, NonNegative, Seconds, Ticks
 from .readings import Condition, Every, Readings, Records, Series
 from .values import Action, NodeInfo, NodeResult, Recording, Region, Rng
 from .verb import BRANCH_ERRORS, FORK_ERRORS, NODE_ERRORS, Arguments, Empty, Verb
@@ -32,6 +32,8 @@ __all__ = [
     "RecordsArgs",
     "ReplayArgs",
     "RewindResult",
+    "RunArgs",
+    "RunResult",
     "StepArgs",
     "StepResult",
     "WriteArgs",
@@ -102,6 +104,27 @@ class StepResult(msgspec.Struct, omit_defaults=True):
         from ..looks import step_in_a_line
 
         return step_in_a_line(self)
+
+
+class RunArgs(Arguments):
+    """Inputs, of which each is for one tick; everything else is as for a step."""
+
+    inputs: Annotated[list[dict[str, Value]], msgspec.Meta(min_length=1, max_length=MAX_SEQUENCE)]
+    progress: bool = False
+    atomic: bool | None = None
+    timeout_s: Seconds | None = None
+    record: Readings = []
+    every: Every = 1
+    until: Condition | None = None
+    snapshot: Name | None = None
+
+
+class RunResult(StepResult):
+    """As of a step, but for ``outputs``: a column for each output, with a row for each tick.
+
+    A column is an array, whose first axis is the ticks, where all ticks put out a number of the same type, or an
+    array of the same shape and type; else a list. What a tick has not put out is nil.
+    """
 
 
 class RecordArgs(Arguments):
@@ -289,6 +312,16 @@ VERBS = (
         StepArgs,
         StepResult,
         (*BRANCH_ERRORS, *FORK_ERRORS, "faulted", "interrupted", "simulation_error", "timeout"),
+        once=True,
+        reads=False,
+    ),
+    Verb(
+        "run",
+        "branch",
+        "run a tick with each of several inputs, in place",
+        RunArgs,
+        RunResult,
+        (*BRANCH_ERRORS, *FORK_ERRORS, "faulted", "interrupted", "name_taken", "simulation_error", "timeout"),
         once=True,
         reads=False,
     ),

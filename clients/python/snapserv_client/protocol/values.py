@@ -109,7 +109,7 @@ class Notice(msgspec.Struct):
     ``rng_unchanged``: another random stream was asked for, and there was none to change. ``rng_partly_unchanged``:
     some may not have been changed, which the message names. ``not_branchable``: the simulation holds what cannot be
     copied whole, so that the next snapshot will be refused. ``threads_running``: so it will, since a tick has left
-    threads.
+    threads. ``not_the_same``: what was done again has put out something else than it did then.
     """
 
     code: str

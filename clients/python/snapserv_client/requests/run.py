@@ -21,6 +21,7 @@ from ..protocol import (
     Recording,
     Records,
     RewindResult,
+    RunResult,
     StepResult,
 )
 from ..watching import Until, Watched, readings_of
@@ -28,6 +29,7 @@ from ..wire import pack
 from .message import RegionIndex, Request, convert, region_to_wire, understand_node, understand_nothing
 
 __all__ = [
+    "INTERRUPTIBLE",
     "call",
     "clear",
     "direct",
@@ -40,10 +42,13 @@ __all__ = [
     "records",
     "replay",
     "rewind",
+    "run",
     "step",
     "write",
 ]
 
+INTERRUPTIBLE = frozenset({"step", "run", "expand", "goto"})
+"""Verbs whose work is stopped where whoever waits for it gives up."""
 ROLLED_BACK_WITHIN_S = 10.0
 
 
@@ -64,6 +69,28 @@ def step(
     if look is not None:
         args |= look
     return Request("step", node, args, _understand_step, long=True)
+
+
+def run(
+    node: str | int,
+    inputs: Sequence[InputValues],
+    *,
+    progress: bool,
+    atomic: bool | None,
+    timeout_s: float | None,
+    look: Look | None,
+) -> Request[RunResult]:
+    """Ask for a tick with each of several inputs.
+
+    Raises:
+        BadRequestError: They are none.
+        TooLargeError: They do not fit in one request.
+    """
+    if isinstance(inputs, Mapping) or not all(isinstance(each, Mapping) for each in inputs):
+        raise BadRequestError("the inputs of a run are a sequence of maps, one for each tick")
+    args: dict[str, Any] = {"inputs": [dict(each) for each in inputs], "progress": progress}
+    args |= {"atomic": atomic, "timeout_s": timeout_s, **(look or {})}
+    return Request("run", node, args, lambda ok: convert(ok, RunResult), long=True)
 
 
 class Look(TypedDict, total=False):

@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from ..plain import InputValues
-from ..protocol import Action, BranchResult, LogResult, NodeInfo, NodeResult, Rng, SnapshotResult, TreeResult
+from ..protocol import (
+    Action,
+    BranchResult,
+    GotoResult,
+    LogResult,
+    NodeInfo,
+    NodeResult,
+    Rng,
+    SnapshotResult,
+    TreeResult,
+)
+from ..watching import Until
 from .message import Request, ask, convert, understand_node
 
 MOST_LISTED = 1000
 
-__all__ = ["action", "actions", "branch", "create", "info", "lineage", "reset", "restore", "snapshot", "tree"]
+__all__ = [
+    "action",
+    "actions",
+    "branch",
+    "branch_at",
+    "create",
+    "goto",
+    "info",
+    "lineage",
+    "reset",
+    "restore",
+    "snapshot",
+    "tree",
+]
 
 
 def tree(name: str | None, *, offset: int, sizes: bool) -> Request[TreeResult]:
@@ -71,3 +96,33 @@ def restore(node: str | int, snapshot_: str | int, rng: Rng) -> Request[NodeResu
 def reset(node: str | int, rng: Rng) -> Request[NodeResult]:
     """Ask to go back to the root."""
     return Request("reset", node, {"rng": rng}, lambda ok: convert(ok, NodeResult))
+
+
+def goto(node: str | int, step: int | None, back: int | None, *, keep: bool, progress: bool) -> Request[GotoResult]:
+    """Ask a branch to go back."""
+    args = {"step": step, "back": back, "keep": keep, "progress": progress}
+    return Request("goto", node, args, lambda ok: convert(ok, GotoResult), long=True)
+
+
+def branch_at(
+    node: str | int,
+    step: int,
+    name: str | None,
+    *,
+    since: str | int | None = None,
+    tell: bool = False,
+    until: Until | None = None,
+    progress: bool = False,
+) -> Request[GotoResult]:
+    """Ask for a branch at a step of a node's past."""
+    args: dict[str, Any] = {
+        "step": step,
+        "new": True,
+        "name": name,
+        "since": since,
+        "tell": tell,
+        "progress": progress,
+    }
+    if until is not None:
+        args["until"] = until.condition
+    return Request("goto", node, args, lambda ok: convert(ok, GotoResult), long=True)

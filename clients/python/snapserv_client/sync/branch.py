@@ -13,7 +13,7 @@ from ..connection import Progress, Waiting
 from ..direct import ElsewhereError, LeaseOverError, Pauses, goes_directly
 from ..errors import BadRequestError, SnapservError
 from ..plain import InputValues, Sendable, Value
-from ..protocol import AutosnapInfo, MarkResult, NodeInfo, RewindResult, Rng, StepResult
+from ..protocol import AutosnapInfo, GotoResult, MarkResult, NodeInfo, RewindResult, Rng, RunResult, StepResult
 from ..requests import RegionIndex, Request
 from ..requests.message import CALLERS_FRAME
 from ..watching import Until, Watched
@@ -119,6 +119,55 @@ class Branch(Node):
         self.last.step = result.step
         return result
 
+    def run(
+        self,
+        inputs: Iterable[InputValues],
+        *,
+        progress: Progress | bool | None = None,
+        atomic: bool | None = None,
+        timeout_s: float | None = None,
+        record: Watched | Iterable[Watched] = (),
+        every: int = 1,
+        until: Until | None = None,
+        snapshot: str | None = None,
+    ) -> RunResult:
+        """Run a tick with each of several inputs, in one request.
+
+        The result's ``outputs`` has a column for each output, with a row for each tick. In the history each is a
+        step of its own.
+
+        Args:
+            inputs: For each tick its inputs.
+            progress: As for `step`, as everything that follows.
+            atomic: Whether all of it happens or nothing does.
+            timeout_s: How long it may take.
+            record: What to look at after each tick.
+            every: Only ticks whose step is a multiple of this are recorded.
+            until: What makes a tick the last one.
+            snapshot: What to call a snapshot that is taken where it has.
+
+        Raises:
+            TooLargeError: The inputs do not fit in one request; or what was put out does not fit in a reply, and
+                then it was done.
+            SnapservError: As of `step`.
+        """
+        given = list(inputs)
+        whole = self._server.atomic if atomic is None else atomic
+        request = requests.run(
+            self.id,
+            given,
+            progress=bool(progress),
+            atomic=atomic,
+            timeout_s=timeout_s if whole else None,
+            look=requests.look(record, every, until, snapshot),
+        )
+        with shown(progress, self.name, len(given)) as told:
+            patience_s = requests.patience_s(timeout_s, atomic=whole)
+            result = self._run(request, timeout_s=patience_s, progress=told.heard)
+            told.ended(result.ticks)
+        self.last.step = result.step
+        return result
+
     def record(self, record: Watched | Iterable[Watched] = (), *, every: int = 1) -> None:
         """Record something from now on, whoever steps this branch or one that is made of it; by default nothing.
 
@@ -165,6 +214,38 @@ class Branch(Node):
         """
         result = self._run(requests.rewind(self.id))
         self.last.step = result.step
+        return result
+
+    def goto(self, step: int, *, keep: bool = True, progress: Progress | bool | None = None) -> GotoResult:
+        """Go back to a step of its own past, exactly: what was done since the nearest snapshot is done again.
+
+        It then stands where the next tick began: what was written or called after that step's own tick is done
+        again as well. Forward of its past there is nothing to go to; `step` does that.
+
+        Args:
+            step: Which, counted from its tree's root.
+            keep: Whether to keep what it is now, as an automatic snapshot: the result's ``left``.
+            progress: As for `step`.
+
+        Raises:
+            NotFoundError: Its past has no such step.
+            RecordingMismatchError: What was done cannot be done again; nothing has changed.
+            StepInterruptedError: Somebody interrupted it; nothing has changed.
+        """
+        with shown(progress, self.name, 1) as told:
+            request = requests.goto(self.id, step, None, keep=keep, progress=bool(progress))
+            result = self._run(request, progress=told.heard)
+            told.ended()
+        self.last = result.node
+        return result
+
+    def back(self, ticks: int = 1, *, keep: bool = True, progress: Progress | bool | None = None) -> GotoResult:
+        """Go back by so many ticks: as `goto`, to what is then its step."""
+        with shown(progress, self.name, 1) as told:
+            request = requests.goto(self.id, None, ticks, keep=keep, progress=bool(progress))
+            result = self._run(request, progress=told.heard)
+            told.ended()
+        self.last = result.node
         return result
 
     def write(self, field: str, value: Sendable, region: RegionIndex = None) -> None:

@@ -22,6 +22,7 @@ from .home import Home
 from .own import OwnNode, blocking
 
 if TYPE_CHECKING:
+    from ..bisection import Bisection
     from ..pages import Pages
     from ..records import Records
     from .branch import Branch
@@ -169,6 +170,21 @@ class Node(OwnNode):
             return branches[0]
         return Branches(self._server, branches, result.snapshot)
 
+    def branch_at(self, step: int, name: str | None = None, *, progress: Progress | bool | None = None) -> Branch:
+        """Make a live branch at a step of this node's past; the node stays as it is. See `Branch.goto`.
+
+        Raises:
+            NotFoundError: Its past has no such step.
+            RecordingMismatchError: What was done cannot be done again.
+        """
+        request = requests.branch_at(self.id, step, name, progress=bool(progress))
+        with shown(progress, self.name, 1) as told:
+            result = self._run(request, progress=told.heard)
+            told.ended()
+        made: Branch = self._server._wrap(result.node)
+        made._ends = True
+        return made
+
     @overload
     def expand(
         self,
@@ -314,6 +330,35 @@ class Node(OwnNode):
         compared = None if other is None else reference(other)
         result = self._run(requests.pages(self.id, compared, fields))
         return Pages(self.name, other.name if isinstance(other, Node) else other, result)
+
+    def bisect(
+        self,
+        good: Snapshot | str | int,
+        bad: int | None = None,
+        test: Until | Callable[[Branch], object] | None = None,
+        *,
+        progress: Progress | bool | None = None,
+    ) -> Bisection:
+        """Find the first step of its past at which something holds, in as many returns as halving takes.
+
+        As of ``git bisect``, it must keep holding once it does: else one of the steps is found at which it begins.
+
+        Args:
+            good: A step at which it does not hold, or a snapshot in this node's past; 0 is the root.
+            bad: A later step at which it holds; where this node stands by default.
+            test: What is looked for: ``when("served") >= 500``, told right after each tick; or a function that is
+                given a branch at a step, and says whether it is so there.
+            progress: Called with returns done and wanted, now and then; True shows a bar, in a notebook as well.
+
+        Raises:
+            BadRequestError: It holds at the good end already, or does not at the bad one; ``details["end"]`` says
+                which.
+            NotFoundError: Its past has no such step, or no such snapshot.
+            RecordingMismatchError: What was done cannot be done again.
+        """
+        from .bisecting import bisect
+
+        return bisect(self, good, bad, test, progress=progress)
 
     def tag(self, name: str, *, remove: bool = False) -> None:
         """Give it a further name, or take one away."""

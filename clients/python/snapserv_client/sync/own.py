@@ -36,6 +36,11 @@ def blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     return function(*args, **kwargs)
 
 
+def settled(value: object) -> object:
+    """Return what a function of the caller's has returned."""
+    return value
+
+
 class Stream(Line):
     """A stream to a branch's process; Ctrl-C stops a step."""
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from .. import requests
 from ..bars import shown
@@ -18,10 +18,14 @@ from ..history import Actions
 from ..plain import InputValues, Sendable
 from ..probing import why_unreachable
 from ..protocol import Action, HelloResult, NodeInfo, SpecResult, StatsResult, StoredNode
+from ..watching import Until
 from .branch import Branch
 from .connection import Connection
 from .node import Node, Snapshot, compare, reference
 from .own import CLIENT, OwnServer, blocking
+
+if TYPE_CHECKING:
+    from ..bisection import Bisection
 
 FROZEN_HINT = "branch it, and change the branch; server.snapshot(name) returns the snapshot"
 
@@ -188,6 +192,21 @@ class Server(OwnServer):
     ) -> Branch:
         """Make another tree and return its branch ``main``; the simulation is one that the server serves."""
         return Branch(self, self._run(requests.create(simulation, name, {**(params or {}), **named_params})))
+
+    def bisect(
+        self,
+        good: Snapshot | str,
+        bad: Branch | Snapshot | str,
+        test: Until | Callable[[Branch], object],
+        *,
+        progress: Progress | bool | None = None,
+    ) -> Bisection:
+        """Find the first step at which something holds, between a snapshot and a node that comes of it.
+
+        See `Node.bisect`.
+        """
+        node = bad if isinstance(bad, Node) else self.node(bad)
+        return node.bisect(good, None, test, progress=progress)
 
     def diff(self, a: Node | str, b: Node | str | None = None, fields: Sequence[str] | None = None) -> Diff:
         """Return how two nodes differ, field by field; without ``b``, how ``a`` differs from its parent."""
