@@ -11,10 +11,12 @@ from . import protocol
 from .display import NodeDisplay
 from .errors import InternalError, SnapservError, error_from_wire
 from .markup import Cell, numeral, page, table, value_cell
-from .plain import Value
+from .plain import InputValues, Value
 from .watching import Until, Watched
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from .records import Records
 
 Node = TypeVar("Node", covariant=True)
@@ -153,7 +155,27 @@ class Outcome(Mapping[str, Value], Generic[Node]):
 
 
 class Outcomes(list[Outcome[Node]]):
-    """The outcomes of an expansion, in the order of its inputs."""
+    """The outcomes of an expansion, in the order of its inputs.
+
+    Attributes:
+        inputs: What each child was given: its inputs, or a sequence of them.
+    """
+
+    inputs: Sequence[InputValues | Sequence[InputValues]] = ()
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a frame with a row for each child: ``input.NAME`` for its inputs, and what came of it.
+
+        Outputs, sums and fields are called as in an `Outcome`; one that is called like a column of its own, such
+        as ``step``, is ``output.NAME``. Where a child was given a sequence of inputs, so are the values. Of one
+        that failed there is an ``error``, which is missing elsewhere.
+
+        Raises:
+            UnsupportedError: pandas is not installed.
+        """
+        from .frames import frame_of_outcomes
+
+        return frame_of_outcomes(self, self.inputs)
 
     def __repr__(self) -> str:
         return "\n".join(map(repr, self)) or "[]"
