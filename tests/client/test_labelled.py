@@ -72,7 +72,9 @@ def test_a_node_is_the_dataset_that_its_export_is(labelled: Server, tmp_path: Pa
         assert marked == 1
     assert made.attrs["lineage"] == [{"name": "root", "step": 0}, {"name": "two", "step": 2}]
     assert set(node.to_dataset().coords) == {"x", "y", "step"}
-    xr.testing.assert_identical(node.to_dataset()["height"].drop_vars(["x", "y"]), node.read("height", as_="xarray"))
+    xr.testing.assert_identical(
+        node.to_dataset()["height"].drop_vars(["x", "y"]), node.read("height", as_="xarray")
+    )
     with pytest.raises(NotFoundError, match="height"):
         node.to_dataset(["depth"])
 

@@ -34,8 +34,8 @@ class Best(msgspec.Struct, frozen=True):
 Keep: TypeAlias = Literal["none", "all"] | Best
 
 
-class Playing(TypedDict, total=False):
-    """What `expand` can be told of how to play; see `snapserv_client.sync.Node.expand`."""
+class Play(TypedDict, total=False):
+    """What each child is to play, and what is to be told of that; see `snapserv_client.sync.Node.expand`."""
 
     steps: int
     policy: str | None
@@ -45,6 +45,11 @@ class Playing(TypedDict, total=False):
     parallel: int | None
     rng: protocol.Rng
     timeout_s: float | None
+
+
+class Playing(Play, total=False):
+    """What `expand` can be told of how to play: also what is looked at after each tick."""
+
     record: Watched | Iterable[Watched]
     every: int
     until: Until | None

@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from .display import NodeDisplay
-from .expansion import Outcome
+from .errors import SnapservError
 from .extras import need
 from .plain import InputValues, Value
 from .protocol import NodeInfo
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class Outcome(Protocol):
+    """An `expansion.Outcome`, which imports this module."""
+
+    index: int
+    error: SnapservError | None
+    step: int
+    ticks: int
+    outputs: dict[str, Value]
+    totals: dict[str, Value]
+    fields: dict[str, Value]
+    finished: bool
+    stopped: bool | None
+    elapsed_s: float
+
+    @property
+    def node(self) -> object:
+        """What it was kept as."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it has played to the end."""
+
 
 OF_A_NODE = (
     "name", "tree", "kind", "state", "step", "created", "tags", "message", "pinned", "automatic", "durable",
@@ -40,12 +63,12 @@ def frame_of_nodes(nodes: Sequence[NodeInfo], simulations: Mapping[str, str]) ->
     frame["created"] = pd.to_datetime(frame["created"].astype("float64"), unit="s", utc=True)
     frame["private_bytes"] = frame["private_bytes"].astype("Int64")
     frame.insert(2, "simulation", [simulations.get(node.tree, "") for node in nodes])
-    frame.insert(3, "parent", pd.array([node.parent for node in nodes], dtype="Int64"))
+    frame.insert(3, "parent", pd.Series([node.parent for node in nodes], frame.index, dtype="Int64"))
     return frame
 
 
 def frame_of_outcomes(
-    outcomes: Sequence[Outcome[object]], inputs: Sequence[InputValues | Sequence[InputValues]]
+    outcomes: Sequence[Outcome], inputs: Sequence[InputValues | Sequence[InputValues]]
 ) -> pd.DataFrame:
     """Return a row for each child, by the place of its inputs.
 
@@ -65,17 +88,10 @@ def frame_of_outcomes(
     wanted = [*ahead, *OWN[:5], *(name for name in names if name not in {*ahead, *OWN}), *OWN[5:]]
     if all(outcome.stopped is None for outcome in outcomes):
         wanted.remove("stopped")
-    if not any(isinstance(outcome.node, NodeDisplay) for outcome in outcomes):
+    if all(outcome.node is None for outcome in outcomes):
         wanted.remove("node")
     index = pd.Index([outcome.index for outcome in outcomes], name="child", dtype="int64")
-    return pd.DataFrame({name: _column([row.get(name) for row in rows], index) for name in wanted}, index=index)
-
-
-def _column(values: list[object], index: pd.Index[int]) -> pd.Series[object]:
-    import pandas as pd
-
-    several = any(isinstance(value, list | tuple | dict) or getattr(value, "shape", ()) for value in values)
-    return pd.Series(values, index, dtype=object if several else None)
+    return pd.DataFrame({name: [row.get(name) for row in rows] for name in wanted}, index=index)
 
 
 def _given(inputs: Sequence[InputValues | Sequence[InputValues]], index: int) -> dict[str, object]:
@@ -88,7 +104,7 @@ def _given(inputs: Sequence[InputValues | Sequence[InputValues]], index: int) ->
     return {f"input.{name}": [each.get(name) for each in given] for name in names}
 
 
-def _own(outcome: Outcome[object]) -> dict[str, object]:
+def _own(outcome: Outcome) -> dict[str, object]:
     error, node = outcome.error, outcome.node
     return {
         "step": outcome.step if outcome.ok else None,
@@ -96,12 +112,12 @@ def _own(outcome: Outcome[object]) -> dict[str, object]:
         "finished": outcome.finished,
         "stopped": outcome.stopped,
         "elapsed_s": outcome.elapsed_s,
-        "node": node.name if isinstance(node, NodeDisplay) else None,
+        "node": getattr(node, "name", None),
         "error": None if error is None else f"{error.code}: {error.message}",
     }
 
 
-def _put_out(outcome: Outcome[object]) -> dict[str, Value]:
+def _put_out(outcome: Outcome) -> dict[str, Value]:
     if not outcome.ok:
         return {}
     found = {**outcome.outputs, **outcome.fields, **outcome.totals}

@@ -73,6 +73,7 @@ COMMANDS: Contents = {
     "snapserv_client.cli.curves": {
         "record": "Record outputs and numbers of fields from now on, in a branch and all that is made of it.",
         "records": "Show what was recorded at a node since the root, step by step.",
+        "plot": "Draw what was recorded at nodes over each other, by step, a panel for each column.",
     },
     "snapserv_client.cli.pages": {
         "pages": "Say which page of a node is whose: the base image's, another node's as well, or its own.",
@@ -111,7 +112,21 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "replay",
         "create",
     ),
-    LOOK: ("tree", "log", "show", "records", "read", "diff", "pages", "verify", "spec", "watch", "top", "export"),
+    LOOK: (
+        "tree",
+        "log",
+        "show",
+        "records",
+        "plot",
+        "read",
+        "diff",
+        "pages",
+        "verify",
+        "spec",
+        "watch",
+        "top",
+        "export",
+    ),
     KEEP: ("snapshot", "tag", "pin", "drop", "autosnap", "save", "load", "stored"),
     SERVERS: ("status", "shutdown", "completion"),
 }
