@@ -64,9 +64,11 @@ def tree(
         from rich.console import Group
         from rich.text import Text
 
+        from ..pictures.colours import node_colour
+
         lines = [Text(server.endpoint, "bold")]
         for stem, node in found.rows():
-            style = STYLES.get(node.state, "blue" if node.kind == "snapshot" else "green")
+            style = STYLES.get(node.state, node_colour(node.id))
             when = f" · {ago(node.created)}" if node.kind == "snapshot" else ""
             lines.append(Text.assemble(stem, (mark(node), style), " ", describe(node), (when, "dim")))
         return Group(*lines)

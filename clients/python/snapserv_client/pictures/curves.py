@@ -13,6 +13,7 @@ from .maps import label_axes, title
 from .sheets import Array, Sheet, new_figure
 
 MOST_PANELS = 12
+WIDE_IN = 9.0
 FEW = 60
 """Points of a line that are so few are marked."""
 
@@ -43,7 +44,7 @@ def curves(nodes: Sequence[Curves], names: Sequence[str]) -> Sheet:
         UnsupportedError: matplotlib is not installed.
     """
     height = max(1.7, min(3.6, 9.0 / len(names)))
-    figure = new_figure(9.0, height * len(names) + 0.8, layout="constrained")
+    figure = new_figure(WIDE_IN, height * len(names) + 0.8, layout="constrained")
     in_order = sorted(nodes, key=lambda node: node.steps[-1] if len(node.steps) else 0)  # what is short lies on top
     panels = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
     for panel, name in zip(panels, names, strict=True):
@@ -64,8 +65,8 @@ def curves(nodes: Sequence[Curves], names: Sequence[str]) -> Sheet:
     lines = {line.get_label(): line for panel in panels for line in panel.get_lines()}
     shown = [node.name for node in nodes if node.name in lines]
     figure.legend(
-        [lines[name] for name in shown], shown, loc="outside lower left", ncols=max(1, min(6, len(shown))),
-        frameon=False, labelcolor="linecolor", fontsize=9.5,
+        [lines[name] for name in shown], shown, loc="outside lower left", ncols=_beside(shown), frameon=False,
+        labelcolor="linecolor", fontsize=9.5,
     )  # fmt: skip
     return Sheet(figure)
 
@@ -92,3 +93,8 @@ def chosen(nodes: Sequence[Curves], wanted: Sequence[str]) -> list[str]:
             f"{len(names)} columns are too many for a picture", hint=f"choose some: --column {there[0]!r}"
         )
     return names
+
+
+def _beside(names: list[str]) -> int:
+    """Return how many names have room side by side."""
+    return max(1, min(len(names), int(WIDE_IN / (0.1 * max(map(len, names), default=0) + 0.7))))

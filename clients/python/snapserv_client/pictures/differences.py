@@ -94,12 +94,13 @@ def _maps(
 ) -> None:
     scale = Scale.of(field.drawn.name, [field.a, field.b], limits, colours)
     factor = max(1, -(-max(field.a.shape) // DOTS))
+    wide_in = WIDTH_IN * min(1.0, 1.6 / proportion(field.a.shape))
     panels: list[Axes] = []
     for column, (side, array) in enumerate(zip(sides, (field.a, field.b), strict=True)):
         first = panels[0] if panels else None
         panels.append(figure.add_subplot(grid[row, column], sharex=first, sharey=first))
         image = show_map(panels[-1], array, scale, field.drawn, factor)
-        title(panels[-1], f"{field.drawn.name} · {side.name}", side.colour)
+        title(panels[-1], f"{field.drawn.name} · {side.name}", side.colour, wide_in)
     panels[1].set_ylabel("")
     panels[1].tick_params(labelleft=False)
     add_bar(figure, image, panels, scale, field.drawn.label)
@@ -109,7 +110,7 @@ def _maps(
     image = show_map(panel, apart, about, field.drawn, factor)
     panel.set_ylabel("")
     panel.tick_params(labelleft=False)
-    title(panel, f"{sides[1].name} − {sides[0].name}")
+    title(panel, f"{sides[1].name} − {sides[0].name}", wide_in=wide_in)
     add_bar(figure, image, panel, about, _apart(field.drawn))
 
 

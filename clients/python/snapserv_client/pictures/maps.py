@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 MOST_ELONGATED = 5.0
 """A map that is longer than this in one direction is stretched in the other."""
 LONGEST_LABEL = 44
+LETTER_IN = 0.105
+"""A letter of a title, at most on average."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Axis:
     @property
     def is_counted(self) -> bool:
         """Whether it has whole numbers alone."""
-        return self.first.is_integer() and self.apart.is_integer()
+        return self.first % 1 == 0 and self.apart % 1 == 0
 
     def coarser(self, factor: int) -> Axis:
         """Return it with one element for so many."""
@@ -146,9 +148,15 @@ def add_bar(figure: Figure, image: Any, panels: Axes | Sequence[Axes], scale: Sc
         bar.ax.yaxis.get_offset_text().set(color=SOFT, size=8)
 
 
-def title(panel: Axes, text: str, colour: str = INK) -> Any:
-    """Write what a panel shows above it; return the text, which may change."""
-    return panel.set_title(text, loc="left", color=colour, size=10.5, weight="bold")
+def title(panel: Axes, text: str, colour: str = INK, wide_in: float | None = None) -> Any:
+    """Write what a panel shows above it, as much as it is wide; return the text, which may change."""
+    return panel.set_title(fitted(text, wide_in), loc="left", color=colour, size=10.5, weight="bold")
+
+
+def fitted(text: str, wide_in: float | None) -> str:
+    """Return as much of a title as there is room for; all of it where that is not said."""
+    most = len(text) if wide_in is None else max(3, int(wide_in / LETTER_IN))
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def label_axes(panel: Axes, along: str, up: str) -> None:

@@ -105,12 +105,11 @@ class Scale:
         from matplotlib import colormaps
 
         try:
-            found: Colormap = colormaps[self.colours].copy()
+            found: Colormap = colormaps[self.colours].with_extremes(bad=MISSING)
         except KeyError:
             raise BadRequestError(
                 f"there is no colour map {self.colours!r}", hint="one of matplotlib's, as viridis or magma"
             ) from None
-        found.set_bad(MISSING)
         return found
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .colours import INK, NODES
-from .maps import Drawn, add_bar, proportion, show_frame, show_line, show_map, title
+from .maps import Drawn, add_bar, fitted, proportion, show_frame, show_line, show_map, title
 from .scales import Scale
 from .sheets import Array, Sheet, new_figure
 
@@ -79,8 +79,10 @@ class Tiles:
         if not drawn.is_picture and not is_line:
             add_bar(figure, self._images[0], self._panels, scale, drawn.label)
         colours = colours or [INK] * len(arrays)
+        self._wide_in = width if len(arrays) > 1 else None
         self._titles = [
-            title(panel, text, colour) for panel, text, colour in zip(self._panels, titles, colours, strict=True)
+            title(panel, text, colour, self._wide_in)
+            for panel, text, colour in zip(self._panels, titles, colours, strict=True)
         ]
         self._headline = figure.suptitle(headline, x=0.01, ha="left", color=INK, size=12, weight="bold")
         self.sheet = Sheet(figure)
@@ -97,7 +99,7 @@ class Tiles:
             else:
                 image.set_data(self._scale.numbers(self._scale.reduced(array, self._factor)))
         for text, said in zip(self._titles, titles, strict=True):
-            text.set_text(said)
+            text.set_text(fitted(said, self._wide_in))
         for text, colour in zip(self._titles, colours, strict=False):
             text.set_color(colour)
         self._headline.set_text(headline)
