@@ -85,7 +85,8 @@ def test_a_live_branch_is_a_dataset_of_one_moment_and_nothing_stays(labelled: Se
     found = main.to_dataset()
     assert [node.name for node in labelled.tree()] == before
     assert (found.attrs["node"], found.attrs["step"], int(found.step)) == ("main", 2, 2)
-    assert found.attrs["lineage"][-1] == {"name": "main", "step": 2}
+    assert found.attrs["lineage"] == [{"name": "root", "step": 0}, {"name": "main", "step": 2}]
+    assert main.to_dataset(["count"]).attrs["lineage"] == found.attrs["lineage"]
     assert int(main.to_dataset(["count"])["count"]) == 2
 
 

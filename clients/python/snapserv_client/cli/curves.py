@@ -89,8 +89,9 @@ def plot(
     """Draw what was recorded at nodes over each other, by step, a panel for each column.
 
     Examples:
+        snapserv step main 100 --record burnt_ha --record front[0]
         snapserv plot main
-        snapserv plot north east --column burnt_ha --png burnt.png
+        snapserv plot main north --column burnt_ha --png burnt.png
     """
     with connected(endpoint, as_json=as_json) as server:
         from ..pictures import draw_records

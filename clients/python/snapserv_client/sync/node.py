@@ -156,14 +156,14 @@ class Node(OwnNode):
         if len(layouts) > 1 and self.last.kind == "branch":
             source = Snapshot(self._server, (self._run(requests.snapshot(self.id, None, ""))).node)
         try:
-            *above, self.last = self.log()
-            values, step = {}, source.last.step
+            *above, here = source.log()
+            values, step = {}, here.step
             for layout in layouts:
                 values[layout.field.name], step = source._read(layout.field.name, None)
         finally:
             if source is not self:
                 source.drop()
-        facts = facts_of(self.last, spec, step=step, created=source.last.created)
+        facts = facts_of(self.info(), spec, step=step, created=here.created)
         lineage = [*((each.name, each.step) for each in above), (self.name, step)]
         return dataset_of(facts, lineage, layouts, values)
 
