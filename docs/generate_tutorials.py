@@ -1,7 +1,7 @@
 """Make what belongs to the tutorials: their notebooks, and the pictures that they show.
 
-A tutorial is one page of Markdown in ``docs/tutorials``. Its notebook has the same text and code; where the page shows
-a picture that its code has drawn, the notebook shows what was drawn there.
+A tutorial is one page of Markdown in ``docs/tutorials``. Its notebook has the same text and code; where the page
+shows a picture that its code has drawn, the notebook shows what was drawn there.
 """
 
 from __future__ import annotations

@@ -88,6 +88,14 @@ def test_plot_draws_records_of_several_nodes(plate: Terminal) -> None:
     assert not Path("no.png").exists()
 
 
+def test_pages_draws_nodes_by_whatever_name_they_are_called(plate: Terminal) -> None:
+    assert plate.type("tag", "three", "golden") == 0
+    assert plate.json("pages", "main", "golden", "--png", "pages.png", "--field", "heat")["png"] == "pages.png"
+    assert size("pages.png")[1] < 250
+    assert plate.type("pages", "main", "--png", "all.png") == 0
+    assert "all.png" in plate.out
+
+
 def test_films_of_a_step_a_past_an_expansion_and_a_rewind(plate: Terminal) -> None:
     told = plate.json("step", "main", "7", "--every", "5", "--gif", "step.gif", "--record", "hottest")
     assert (told["step"], told["ticks"], told["gif"]) == (12, 7, "step.gif")

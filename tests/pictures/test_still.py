@@ -200,7 +200,7 @@ def test_curves_are_legible(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_pages_waste_no_paper(plate: Server, tmp_path: Path) -> None:
     main = plate.branch("main")
     path = tmp_path / "pages.png"
-    draw_pages(path, main.pages("warm"), {name: plate.node(name).id for name in ("main", "warm")})
+    draw_pages(path, main, plate.branch("warm"))
     picture = pixels(path)
     drawn = sum(amount(picture, colour) for name, colour in PAGES.items() if name != "absent")
     assert drawn > 0.45 * picture.shape[0] * picture.shape[1]

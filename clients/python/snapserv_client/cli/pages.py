@@ -52,9 +52,9 @@ def pages(
         if png is not None:
             from ..pictures import draw_pages
 
-            ids = {found_.name: found_.id for found_ in map(server.node, filter(None, (node, other)))}
+            second = None if other is None else server.node(other)
             with saving(png):
-                draw_pages(png, found, ids)
+                draw_pages(png, server.node(node), second, found=found)
     value = _value(found) | ({} if png is None else {"png": str(png)})
     show(value, as_json=as_json, people=lambda: Group(*_for_people(found, png)))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -202,22 +202,33 @@ def draw_records(
     return names
 
 
-def draw_pages(path: Path | str, pages: Pages, ids: Mapping[str, int]) -> None:
-    """Write a picture of pages, a dot a page, with the colours of whose they are.
+def draw_pages(
+    path: Path | str,
+    node: Node,
+    other: Node | None = None,
+    fields: Sequence[str] | None = None,
+    *,
+    found: Pages | None = None,
+) -> None:
+    """Write a picture of a node's pages, a dot a page, with the colours of whose they are.
 
     Args:
         path: The PNG.
-        pages: Those of a node, and of another one.
-        ids: Of the nodes, by their names.
+        node: Whose.
+        other: Another node of its tree, to be compared with.
+        fields: Names of fields; all by default.
+        found: The pages, where they have been asked for.
 
     Raises:
         BadRequestError: There are none, or there is too much.
         UnsupportedError: matplotlib is not installed.
     """
     need_matplotlib()
-    found = [
-        Strip(field.name, node, node_colour(ids[node]), pages.classes(field.name, of_other=bool(index)))
+    pages = found or node.pages(other, fields)
+    nodes = [node, *([other] if other is not None else [])]
+    drawn = [
+        Strip(field.name, each.name, node_colour(each.id), pages.classes(field.name, of_other=bool(index)))
         for field in pages.fields
-        for index, (node, _) in enumerate(pages.sides(field))
+        for index, each in enumerate(nodes)
     ]
-    strips(found, {name: PAGES[name] for name in PAGE_CLASSES}, headline=pages.title).save(path)
+    strips(drawn, {name: PAGES[name] for name in PAGE_CLASSES}, headline=pages.title).save(path)
