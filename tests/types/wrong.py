@@ -47,8 +47,6 @@ def user(server: Server) -> None:
     print(main.step().output)
     # wrong: arrays are of numpy or of xarray
     main.read("rod", as_="polars")
-    # wrong: an array of xarray's is none of numpy's
-    main.read("rod", as_="xarray").flags
     before = main.snapshot()
     # wrong: a snapshot never steps
     before.step()

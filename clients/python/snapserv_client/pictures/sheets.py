@@ -85,11 +85,13 @@ def save_figure(figure: Figure, path: Path | str) -> None:
 
 def mean_of_blocks(array: Array, factor: int) -> Array:
     """Return the means of whole blocks of ``factor`` × ``factor``; a narrower map has its edge repeated."""
-    total: Array | float = 0.0
+    parts = _parts(array, factor)
+    total: Array = np.zeros(parts[0].shape)
     with np.errstate(invalid="ignore"):  # infinities of both signs in one block
-        for part in _parts(array, factor):  # faster than a reduction over two short axes
-            total = total + part.astype(np.float64)
-    return np.asarray(total / factor**2)
+        for part in parts:  # faster than a reduction over two short axes
+            total += part
+    total /= factor**2
+    return total
 
 
 def extreme_of_blocks(array: Array, factor: int) -> Array:
