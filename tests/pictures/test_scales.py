@@ -15,7 +15,7 @@ from snapserv_client.pictures.colours import (
     value_colour,
 )
 from snapserv_client.pictures.scales import Scale, check_drawable, difference
-from snapserv_client.pictures.sheets import extreme_of_blocks, mean_of_blocks
+from snapserv_client.pictures.sheets import commonest_of_blocks, extreme_of_blocks, mean_of_blocks
 
 
 def test_a_small_whole_number_has_its_colour_whatever_others_there_are() -> None:
@@ -83,8 +83,17 @@ def test_what_is_made_smaller_keeps_what_says_something() -> None:
     assert small[0, 0] == 3
     assert mean_of_blocks(np.arange(16, dtype=np.uint8).reshape(4, 4), 2).tolist() == [[2.5, 4.5], [10.5, 12.5]]
     assert mean_of_blocks(np.ones((1, 5)), 2).shape == (1, 2)
-    values = Scale.of("state", [np.array([[0, 1], [2, 3]])]).reduced(np.arange(16).reshape(4, 4), 2)
-    assert values.tolist() == [[0, 2], [8, 10]]
+    kinds = np.zeros((700, 700), np.uint8)
+    kinds[:, 350:] = 2
+    kinds[300, :] = 1  # a line, one cell wide
+    kinds[0, 0] = 3
+    drawn = Scale.of("state", [kinds]).reduced(kinds, 7)
+    assert drawn.shape == (100, 100)
+    assert (drawn[42] == 1).all()
+    assert drawn[0, 0] == 3
+    assert ((drawn == 2).sum(), (drawn == 0).sum()) == (99 * 50, 99 * 50 - 1)
+    noise = np.random.default_rng(0).random((700, 700)) < 0.4
+    assert not commonest_of_blocks(noise, 7).astype(bool).mean() > 0.2  # what is common has to be in the majority
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import BadRequestError
 from .colours import DIVERGING, MISSING, VALUES, field_colours, value_colour
-from .sheets import Array, extreme_of_blocks, mean_of_blocks
+from .sheets import Array, commonest_of_blocks, extreme_of_blocks, mean_of_blocks
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap, Normalize
@@ -71,7 +71,7 @@ class Scale:
         if factor == 1:
             return array
         if self.kind == "values":
-            return array[::factor, ::factor]
+            return commonest_of_blocks(array, factor)
         return extreme_of_blocks(array, factor) if self.kind == "differences" else mean_of_blocks(array, factor)
 
     def numbers(self, array: Array) -> Array:

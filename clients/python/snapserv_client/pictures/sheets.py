@@ -21,6 +21,8 @@ Array = np.ndarray[Any, Any]
 DOTS_PER_INCH = 150
 PAD_IN = 0.12
 """Blank paper that is left around what is drawn."""
+RARE = 0.05
+"""A value that so small a part of a map has must not be lost where the map is made smaller."""
 
 
 def need_matplotlib() -> None:
@@ -101,6 +103,22 @@ def extreme_of_blocks(array: Array, factor: int) -> Array:
         found = part if found is None else np.where(np.abs(part) > np.abs(found), part, found)
     assert found is not None
     return found
+
+
+def commonest_of_blocks(array: Array, factor: int) -> Array:
+    """Return of each block of ``factor`` × ``factor`` the whole number that is met most often there.
+
+    A number that is `RARE` in all of the map is what its blocks have, wherever it is met: a line must not be lost.
+    """
+    parts = _parts(array, factor)
+    values = range(int(array.min()), int(array.max()) + 1)
+    counts = np.array([sum((part == value).astype(np.uint16) for part in parts) for value in values])
+    found: Array = np.asarray(values)[counts.argmax(axis=0)]
+    shares = counts.sum(axis=(1, 2)) / (counts[0].size * factor**2)
+    for number in np.argsort(-shares, kind="stable"):
+        if shares[number] < RARE:
+            found[counts[number] > 0] = values[number]
+    return found.astype(array.dtype)
 
 
 def _parts(array: Array, factor: int) -> list[Array]:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import BadRequestError, NotFoundError
+from .colours import VALUES
 from .facts import Facts, server_of
 from .maps import Drawn, is_frame
 from .scales import NUMBERS, check_drawable
-from .sheets import Array, mean_of_blocks
+from .sheets import Array, commonest_of_blocks, mean_of_blocks
 
 if TYPE_CHECKING:
     from ..requests import RegionIndex
@@ -113,7 +114,8 @@ def _smaller(array: Array, factor: int) -> Array:
     if factor == 1:
         return array
     if array.dtype.kind != "f":
-        return np.ascontiguousarray(array[::factor, ::factor])
+        few = int(array.max()) - int(array.min()) < len(VALUES)
+        return commonest_of_blocks(array, factor) if few else np.ascontiguousarray(array[::factor, ::factor])
     return mean_of_blocks(array, factor).astype(np.float32)
 
 
