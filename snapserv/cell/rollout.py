@@ -147,4 +147,5 @@ def refuse_finished(simulation: Simulation) -> None:
         raise BadRequestError(
             f"{kind} is finished: there is nothing more to step",
             hint="restore a snapshot, or call what begins again, as an environment's reset",
+            details={"finished": True},
         )

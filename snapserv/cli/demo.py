@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from snapserv_client.cli.console import errors, results
-from snapserv_client.cli.data import saving
 from snapserv_client.cli.options import Json, failing
 from snapserv_client.cli.output import mebibytes, show, table
 from snapserv_client.cli.parameters import Option
+from snapserv_client.cli.saving import saving
 from snapserv_client.figures import space
 
 if TYPE_CHECKING:

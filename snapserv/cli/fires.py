@@ -10,14 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from snapserv_client.cli.picture import (
-    DOTS_PER_INCH,
-    INK,
-    PANEL_PIXELS,
-    mean_of_blocks,
-    need_matplotlib,
-    save_figure,
-)
+from snapserv_client.pictures.colours import INK
+from snapserv_client.pictures.sheets import mean_of_blocks, need_matplotlib, save_figure
 
 from ..errors import BadRequestError
 from ..ext.kernels import wildfire
@@ -27,6 +21,9 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
+DOTS_PER_INCH = 230
+PANEL_PIXELS = 1024
+"""Maps are drawn with at most so many pixels a side."""
 PANEL_IN = 4.6
 """With `DOTS_PER_INCH`, a little more than a dot for each of a panel's pixels, so that none is dropped."""
 

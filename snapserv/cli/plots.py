@@ -1,4 +1,4 @@
-"""The pictures of ``lab``: one for each question, every mechanism in it."""
+"""The pictures of ``lab``: one for each question, every mechanism in it, with the same colour in all of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from snapserv_client.cli.picture import need_matplotlib
+from snapserv_client.pictures.colours import NODES
+from snapserv_client.pictures.sheets import need_matplotlib
 
 Value = Callable[[dict[str, Any]], float | None]
 
@@ -39,11 +40,11 @@ def draw(found: dict[str, Any], folder: Path) -> list[Path]:
     for name, (title, unit, value) in QUESTIONS.items():
         figure = Figure(figsize=(7, 4.2), layout="constrained")
         axes = figure.add_subplot()
-        for mechanism in dict.fromkeys(row["mechanism"] for row in rows):
+        for number, mechanism in enumerate(dict.fromkeys(row["mechanism"] for row in rows)):
             points = [(row["bytes"] / (1 << 20), value(row)) for row in rows if row["mechanism"] == mechanism]
             seen = [(size, each) for size, each in points if each is not None and each > 0]
             if seen:
-                axes.plot(*zip(*seen, strict=True), marker="o", label=mechanism)
+                axes.plot(*zip(*seen, strict=True), marker="o", color=NODES[number % len(NODES)], label=mechanism)
         axes.set(title=title, xlabel="size of the region, MiB", ylabel=unit, xscale="log", yscale="log")
         axes.grid(visible=True, which="both", alpha=0.2)
         axes.legend(fontsize="small")

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 from rich.console import Group
 from rich.text import Text
-from snapserv_client.cli.data import FieldName, RegionText, show_array, write_files
+from snapserv_client.cli.data import FieldName, RegionText, show_array, write_npy
+from snapserv_client.cli.drawing import Colours, Limits, limits_of
 from snapserv_client.cli.options import Json, failing, region_of
 from snapserv_client.cli.output import EXIT_CODES, exit_code, mebibytes, moment, plain, report, show, table
 from snapserv_client.cli.parameters import Argument, Option
+from snapserv_client.cli.saving import saving
 from snapserv_client.figures import dtype_name, said, space
 
 from snapserv.errors import BadRequestError, MachineDiffersError, NotPortableError, SnapservError
@@ -153,7 +155,9 @@ def read(
     field: FieldName,
     region: RegionText = None,
     npy: Annotated[Path | None, Option(help="Save as a .npy file.")] = None,
-    png: Annotated[Path | None, Option(help="Save a two-dimensional field as a picture.")] = None,
+    png: Annotated[Path | None, Option(help="Save as a picture: a map, or a line of one dimension.")] = None,
+    limits: Limits = None,
+    colours: Colours = None,
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
@@ -164,12 +168,23 @@ def read(
     """
     with opened(store, as_json=as_json) as found:
         wanted = region_of(region)
-        array = found.field(found.node(node), field)
+        kept = found.node(node)
+        array = found.field(kept, field)
         if wanted is not None:
             from snapserv.memory.regions import resolve_region
 
             array = array[resolve_region([_bounds(part) for part in wanted], array.shape, what=field).select]
-        write_files(array, npy, png, f"{node} · {field}")
+        if npy is not None:
+            write_npy(array, npy)
+        if png is not None:
+            from snapserv_client.export.stored import node_of_store
+            from snapserv_client.pictures.facts import Facts, cut
+            from snapserv_client.pictures.still import draw_array
+
+            facts = Facts(node_of_store(found, kept.uid).fields, lambda name: found.field(kept, name))
+            title = f"{kept.name} · {field}{cut(wanted, facts[field])} · step {kept.step:,}"
+            with saving(png):
+                draw_array(png, array, facts, field, wanted, title=title, limits=limits_of(limits), colours=colours)
     show_array({"node": node, "field": field}, array, npy, png, as_json=as_json)
 
 

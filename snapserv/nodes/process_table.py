@@ -42,7 +42,7 @@ ONE_THREAD = {
     "MKL_NUM_THREADS": "1",
     "NUMEXPR_NUM_THREADS": "1",
     "NUMBA_NUM_THREADS": "1",
-    # jemalloc cleans up in a thread of its own where a library asks for it, as Arrow (which pandas loads) and Polars do.
+    # jemalloc has a thread of its own where a library asks for it, as Arrow (which pandas loads) and Polars do.
     "JE_ARROW_MALLOC_CONF": "background_thread:false",
     "_RJEM_MALLOC_CONF": "background_thread:false",
     # Those that draw: Mesa's without a graphics card, what compiles and keeps shaders for it, and dm_control's own.

@@ -38,7 +38,7 @@ ELSEWHERE = {
         "rewind",
         "replay",
     ),
-    *("save", "load", "stored", "store", "export"),
+    *("save", "load", "stored", "store", "export", "plot"),
 }
 """Commands that have tests of their own: they do more than the next test's server could forget."""
 

@@ -15,6 +15,7 @@ from snapserv_client import Server
 from snapserv_client.errors import UnsupportedError
 
 from ..conftest import ROOT
+from ..notebooks import run_notebook
 
 STEPPING = """
 import sys
@@ -114,8 +115,6 @@ def test_a_function_is_told_of_children_and_of_ticks(server: Server) -> None:
 
 
 def test_a_notebook_shows_bars_and_tables(server: Server, endpoint: str, tmp_path: Path) -> None:
-    nbclient = pytest.importorskip("nbclient")
-    pytest.importorskip("ipykernel")
     nbformat = pytest.importorskip("nbformat")
     cells = (
         f"from snapserv_client import connect\nserver = connect({endpoint!r}, timeout_s=10.0)\n"
@@ -127,17 +126,7 @@ def test_a_notebook_shows_bars_and_tables(server: Server, endpoint: str, tmp_pat
     )
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    where = {"JUPYTER_DATA_DIR": tmp_path, "JUPYTER_RUNTIME_DIR": tmp_path, "IPYTHONDIR": tmp_path}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, folder in where.items():
-            patch.setenv(name, str(folder))
-        specs = tmp_path / "kernels" / "python3"
-        specs.mkdir(parents=True)
-        (specs / "kernel.json").write_text(
-            f'{{"argv": ["{sys.executable}", "-m", "ipykernel_launcher", "-f", "{{connection_file}}"],'
-            '"display_name": "Python 3", "language": "python"}'
-        )
-        nbclient.NotebookClient(book, timeout=100, resources={"metadata": {"path": str(ROOT)}}).execute()
+    run_notebook(book, ROOT, tmp_path)
     shown = [[each.get("data", {}).get("text/html", "") for each in cell.outputs] for cell in book.cells]
     assert "50,000/50,000" in shown[1][0], "the bar, as it was in the end"
     assert "<table>" in shown[1][1]

@@ -13,8 +13,9 @@ import xarray as xr
 import zarr
 from snapserv_client import Server
 from snapserv_client.errors import BadRequestError, NotFoundError, UnsupportedError
-from snapserv_client.export import NodeSource, export_zarr, layout, node_of_server
-from snapserv_client.export.source import Array, Block, FieldFacts
+from snapserv_client.export import NodeSource, export_zarr, node_of_server
+from snapserv_client.labelled import layout
+from snapserv_client.labelled.source import Array, Block, FieldFacts
 
 from ..conftest import ServerProcess
 

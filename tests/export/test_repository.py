@@ -13,8 +13,9 @@ import xarray as xr
 import zarr
 from snapserv_client import Server
 from snapserv_client.errors import BadRequestError, StoreUnavailableError, UnsupportedError
-from snapserv_client.export import Exported, export_icechunk, layout, tree_of_server
+from snapserv_client.export import Exported, export_icechunk, tree_of_server
 from snapserv_client.export.repository import _hold
+from snapserv_client.labelled import layout
 
 from ..conftest import ServerProcess
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import xarray as xr
 from snapserv_client.errors import BadRequestError
-from snapserv_client.export import export_icechunk, export_zarr, layout, node_of_store, tree_of_store
-from snapserv_client.export.source import run_of
+from snapserv_client.export import export_icechunk, export_zarr, node_of_store, tree_of_store
+from snapserv_client.labelled import layout
+from snapserv_client.labelled.source import run_of
 from snapserv_client.store import open_store
 from snapserv_client.store.format import Live, Node, Tree
 

@@ -14,8 +14,9 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from snapserv_client.errors import UnsupportedError
-from snapserv_client.export import FieldFacts, NodeFacts, export_zarr, layout
-from snapserv_client.export.source import Array, Block, run_of
+from snapserv_client.export import FieldFacts, NodeFacts, export_zarr
+from snapserv_client.labelled import layout
+from snapserv_client.labelled.source import Array, Block, run_of
 
 FACTS = NodeFacts("made", "default", "Made", "", {}, 3, 1000.0)
 

@@ -12,6 +12,8 @@ from typing import Any, Literal, assert_type
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+import xarray as xr
 from snapserv_client import (
     Actions,
     Best,
@@ -147,6 +149,11 @@ def user(server: Server) -> None:
 
     rod = main.read("rod", np.s_[2:, ...] if len(best) > 9 else np.s_[:4])
     assert_type(rod, npt.NDArray[Any])
+    assert_type(main.read("rod", as_="numpy"), npt.NDArray[Any])
+    assert_type(main.read("rod", np.s_[:4], as_="xarray"), xr.DataArray)
+    assert_type(before.to_dataset(["rod"]), xr.Dataset)
+    assert_type(outcomes.to_frame(), pd.DataFrame)
+    assert_type(server.tree().to_frame(), pd.DataFrame)
     main.write("rod", rod.mean(), 3)
     main.write("rod", np.zeros(4, np.float32), slice(0, 4))
     assert_type(main.call("policy"), Value)

@@ -45,6 +45,8 @@ def user(server: Server) -> None:
     main.step().outputs["mean"] + 1
     # wrong: what is not there
     print(main.step().output)
+    # wrong: arrays are of numpy or of xarray
+    main.read("rod", as_="polars")
     before = main.snapshot()
     # wrong: a snapshot never steps
     before.step()

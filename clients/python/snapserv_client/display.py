@@ -6,12 +6,15 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from .figures import number, space
 from .handles import Handle
 from .markup import Cell, facts, numeral, page, paragraph, table
 from .protocol import DiffResult, FieldDiff, HelloResult, NodeInfo, TreeInfo
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 STATES = {"idle": "", "busy": "busy", "dead": "dead", "faulted": "faulted", "stored": "stored"}
 AGES = (("year", 31_536_000), ("month", 2_592_000), ("day", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
@@ -158,6 +161,16 @@ class Tree:
         )
         heads = ("node", "step", "state", "tags", *(["private"] if sizes else []))
         return page(table(heads, rows, f"{len(self):,} nodes"))
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a frame with a row for each node, by its id: what it is, of which simulation, and how it is.
+
+        Raises:
+            UnsupportedError: pandas is not installed.
+        """
+        from .frames import frame_of_nodes
+
+        return frame_of_nodes(self.nodes, {tree.name: tree.simulation for tree in self.trees})
 
     def children(self) -> dict[int | None, list[NodeInfo]]:
         """Return the nodes below each node; those without a listed parent are under None."""

@@ -11,10 +11,12 @@ from . import protocol
 from .display import NodeDisplay
 from .errors import InternalError, SnapservError, error_from_wire
 from .markup import Cell, numeral, page, table, value_cell
-from .plain import Value
+from .plain import InputValues, Value
 from .watching import Until, Watched
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from .records import Records
 
 Node = TypeVar("Node", covariant=True)
@@ -32,8 +34,8 @@ class Best(msgspec.Struct, frozen=True):
 Keep: TypeAlias = Literal["none", "all"] | Best
 
 
-class Playing(TypedDict, total=False):
-    """What `expand` can be told of how to play; see `snapserv_client.sync.Node.expand`."""
+class Play(TypedDict, total=False):
+    """What each child is to play, and what is to be told of that; see `snapserv_client.sync.Node.expand`."""
 
     steps: int
     policy: str | None
@@ -43,6 +45,11 @@ class Playing(TypedDict, total=False):
     parallel: int | None
     rng: protocol.Rng
     timeout_s: float | None
+
+
+class Playing(Play, total=False):
+    """What `expand` can be told of how to play: also what is looked at after each tick."""
+
     record: Watched | Iterable[Watched]
     every: int
     until: Until | None
@@ -153,7 +160,27 @@ class Outcome(Mapping[str, Value], Generic[Node]):
 
 
 class Outcomes(list[Outcome[Node]]):
-    """The outcomes of an expansion, in the order of its inputs."""
+    """The outcomes of an expansion, in the order of its inputs.
+
+    Attributes:
+        inputs: What each child was given: its inputs, or a sequence of them.
+    """
+
+    inputs: Sequence[InputValues | Sequence[InputValues]] = ()
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a frame with a row for each child: ``input.NAME`` for its inputs, and what came of it.
+
+        Outputs, sums and fields are called as in an `Outcome`; one that is called like a column of its own, such
+        as ``step``, is ``output.NAME``. Where a child was given a sequence of inputs, so are the values. Of one
+        that failed there is an ``error``, which is missing elsewhere.
+
+        Raises:
+            UnsupportedError: pandas is not installed.
+        """
+        from .frames import frame_of_outcomes
+
+        return frame_of_outcomes(self, self.inputs)
 
     def __repr__(self) -> str:
         return "\n".join(map(repr, self)) or "[]"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from .errors import UnsupportedError
+from .extras import need
 from .plain import Array
 
 if TYPE_CHECKING:
@@ -73,10 +73,9 @@ class Records(Mapping[str, Array]):
         Raises:
             UnsupportedError: pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError as cause:
-            raise _lacking("pandas") from cause
+        need("pandas", "records")
+        import pandas as pd
+
         return pd.DataFrame(dict(self.flat()), index=pd.Index(self.steps, name="step"))
 
     def to_xarray(self) -> xr.Dataset:
@@ -85,10 +84,9 @@ class Records(Mapping[str, Array]):
         Raises:
             UnsupportedError: xarray is not installed.
         """
-        try:
-            import xarray as xr
-        except ImportError as cause:
-            raise _lacking("xarray") from cause
+        need("xarray", "xarray")
+        import xarray as xr
+
         variables = {
             name: (["step", *(f"{name}_{axis}" for axis in range(values.ndim - 1))], values)
             for name, values in self._columns.items()
@@ -101,10 +99,9 @@ class Records(Mapping[str, Array]):
         Raises:
             UnsupportedError: pyarrow is not installed.
         """
-        try:
-            import pyarrow as pa
-        except ImportError as cause:
-            raise _lacking("pyarrow") from cause
+        need("pyarrow", "records")
+        import pyarrow as pa
+
         return pa.table({"step": self.steps, **dict(self.flat())})
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
@@ -143,7 +140,3 @@ def _filled(there: Array | None, at: Array, values: Array, rows: int) -> Array:
     made = there.astype(kind)
     made[at] = values
     return made
-
-
-def _lacking(package: str) -> UnsupportedError:
-    return UnsupportedError(f"{package} is not installed", hint=f"pip install {package}")

@@ -10,10 +10,10 @@ import click
 from click.shell_completion import get_completion_class
 
 from ..errors import BadRequestError
-from .data import saving
 from .options import Json, failing
 from .output import show
 from .parameters import PROGRAM, Argument, Option
+from .saving import saving
 
 SHELLS = ("bash", "zsh", "fish")
 BEGINS = {

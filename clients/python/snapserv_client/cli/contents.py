@@ -80,6 +80,7 @@ COMMANDS: Contents = {
     "snapserv_client.cli.curves": {
         "record": "Record outputs and numbers of fields from now on, in a branch and all that is made of it.",
         "records": "Show what was recorded at a node since the root, step by step.",
+        "plot": "Draw what was recorded at nodes over each other, by step, a panel for each column.",
     },
     "snapserv_client.cli.pages": {
         "pages": "Say which page of a node is whose: the base image's, another node's as well, or its own.",
@@ -126,6 +127,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "log",
         "show",
         "records",
+        "plot",
         "read",
         "diff",
         "pages",

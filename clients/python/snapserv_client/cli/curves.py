@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from ..errors import BadRequestError, UnsupportedError
 from ..figures import said
-from .data import saving
+from .completing import nodes as nodes_
 from .nodes import BranchName, NodeName, live
 from .options import Endpoint, Json, connected
 from .output import show, table
 from .parameters import Argument, Option
+from .saving import saving
 
 if TYPE_CHECKING:
     from ..records import Records
@@ -73,6 +74,32 @@ def records(
         return rows
 
     show({name: values.tolist() for name, values in columns.items()}, as_json=as_json, people=people)
+
+
+def plot(
+    nodes: Annotated[list[str], Argument(metavar="NODE...", help="Whose records.", shell_complete=nodes_())],
+    png: Annotated[Path, Option(help="Where the picture goes.")] = Path("records.png"),
+    column: Annotated[
+        list[str] | None, Option(help="Only these columns; NAME is all of NAME[0], NAME[1] and so on.")
+    ] = None,
+    after: Annotated[int, Option(help="Only what is later than this step.")] = 0,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+) -> None:
+    """Draw what was recorded at nodes over each other, by step, a panel for each column.
+
+    Examples:
+        snapserv step main 100 --record burnt_ha --record front[0]
+        snapserv plot main
+        snapserv plot main north --column burnt_ha --png burnt.png
+    """
+    with connected(endpoint, as_json=as_json) as server:
+        from ..pictures import draw_records
+
+        with saving(png):
+            drawn = draw_records(png, [server.node(name) for name in nodes], column or (), after=after)
+    told = {"png": str(png), "nodes": nodes, "columns": drawn}
+    show(told, as_json=as_json, people=lambda: f"{', '.join(drawn)} → {png}")
 
 
 def _write_csv(found: Records, path: Path) -> None:

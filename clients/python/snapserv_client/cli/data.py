@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,13 +9,14 @@ import click
 
 from .. import figures
 from ..display import by_how_much, where
-from ..errors import BadRequestError
 from ..protocol import DiffResult
 from .completing import nodes
+from .drawing import Colours, Limits, limits_of
 from .nodes import BranchName, NodeName, live
 from .options import Endpoint, Json, connected, region_of, value_of
 from .output import NOT_THE_SAME, plain, show, table
 from .parameters import Argument, Option
+from .saving import saving
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +33,9 @@ def read(
     field: FieldName,
     region: RegionText = None,
     npy: Annotated[Path | None, Option(help="Save as a .npy file.")] = None,
-    png: Annotated[Path | None, Option(help="Save a two-dimensional field as a picture.")] = None,
+    png: Annotated[Path | None, Option(help="Save as a picture: a map, or a line of one dimension.")] = None,
+    limits: Limits = None,
+    colours: Colours = None,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -43,29 +44,32 @@ def read(
     Examples:
         snapserv read main state --region 0:64,0:64
         snapserv read main state --npy state.npy
+        snapserv read main fuel --png fuel.png --limits 0:3
     """
     with connected(endpoint, as_json=as_json) as server:
-        array = server.node(node).read(field, region_of(region))
-        write_files(array, npy, png, f"{node} · {field}")
+        found, wanted = server.node(node), region_of(region)
+        if png is None:
+            array = found.read(field, wanted)
+        else:
+            from ..pictures import draw_field
+
+            with saving(png):
+                array = draw_field(png, found, field, wanted, limits=limits_of(limits), colours=colours)
+        if npy is not None:
+            write_npy(array, npy)
     show_array({"node": node, "field": field}, array, npy, png, as_json=as_json)
 
 
-def write_files(array: np.ndarray[Any, Any], npy: Path | None, png: Path | None, title: str) -> None:
-    """Write an array to the files that are asked for.
+def write_npy(array: np.ndarray[Any, Any], path: Path) -> None:
+    """Write an array to a file of numpy's.
 
     Raises:
-        BadRequestError: One cannot be written.
+        BadRequestError: It cannot be written.
     """
-    if npy is not None:
-        import numpy as np
+    import numpy as np
 
-        with saving(npy), npy.open("wb") as file:  # numpy.save given a name would put .npy behind it
-            np.save(file, array, allow_pickle=False)
-    if png is not None:
-        from .picture import save_png
-
-        with saving(png):
-            save_png(png, array, title)
+    with saving(path), path.open("wb") as file:  # numpy.save given a name would put .npy behind it
+        np.save(file, array, allow_pickle=False)
 
 
 def show_array(
@@ -112,6 +116,9 @@ def diff(
         Argument(help="The node to compare with it; its parent by default.", shell_complete=nodes()),
     ] = None,
     field: Annotated[list[str] | None, Option(help="Only these fields.")] = None,
+    png: Annotated[Path | None, Option(help="Save a picture of both, and of by how much they differ.")] = None,
+    limits: Limits = None,
+    colours: Colours = None,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -122,10 +129,19 @@ def diff(
     Examples:
         snapserv diff north
         snapserv diff north east
-        snapserv diff north east --field state
+        snapserv diff north east --field state --png diff.png
     """
+    drawn: list[str] = []
     with connected(endpoint, as_json=as_json) as server:
         found = server.diff(a, b, field)
+        if png is not None:
+            from ..pictures import draw_difference
+
+            first, second = server.node(a), server.node(b or found.b)
+            with saving(png):
+                drawn = draw_difference(
+                    png, first, second, field, limits=limits_of(limits), colours=colours, found=found
+                )
 
     def people() -> Any:
         from rich.console import Group
@@ -133,6 +149,8 @@ def diff(
 
         title = f"{a} → {found.b}" if b is not None else f"{a} → {found.b}, its parent"
         said = [Text(sentence) for sentence in found.sentences()]
+        if png is not None:
+            said.append(Text(f"→ {png}" if drawn else "no picture: no field differs"))
         if not found.fields:
             return Group(Text(title, "bold"), *said)
         rows = table("~field", ">changed", ">of", ">at most", ">on average", "where", title=title)
@@ -141,6 +159,7 @@ def diff(
         return Group(rows, *said)
 
     value = {"a": a, "b": found.b, "different": found.different, **_parts_of(found.result)}
+    value |= {} if png is None else {"png": str(png) if drawn else None, "drawn": drawn}
     show({**value, "same": found.same}, as_json=as_json, people=people)
     if not found.same:
         raise click.exceptions.Exit(NOT_THE_SAME)
@@ -148,21 +167,6 @@ def diff(
 
 def _parts_of(result: DiffResult) -> dict[str, Any]:
     return {name: getattr(result, name) for name in result.__struct_fields__ if name != "other"}
-
-
-@contextmanager
-def saving(path: Path) -> Iterator[None]:
-    """Name the file in what goes wrong with it.
-
-    Raises:
-        BadRequestError: It cannot be written.
-    """
-    try:
-        yield
-    except OSError as cause:
-        raise BadRequestError(
-            f"cannot write {path}: {cause.strerror or cause}", hint="choose another file"
-        ) from cause
 
 
 def _corner(array: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], str]:

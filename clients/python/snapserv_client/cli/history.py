@@ -14,29 +14,48 @@ from ..errors import BadRequestError
 from ..history import Actions, describe_action
 from ..protocol import NodeInfo
 from .completing import nodes
-from .data import saving
+from .drawing import Colours, Filmed, Gif, Limits, Mp4, files_of, limits_of, reel_of, written
 from .nodes import NodeName, line_of
 from .options import Endpoint, Json, connected
 from .output import NOT_THE_SAME, progress_bar, show, table
 from .parameters import Argument, Option
+from .saving import saving
 
 
 def log(
     node: NodeName,
     actions: Annotated[bool, Option("--actions", help="What was done to it since the root.")] = False,
     save: Annotated[Path | None, Option(help="Write that to a file, with what it is of, for replay.")] = None,
+    gif: Gif = None,
+    mp4: Mp4 = None,
+    field: Filmed = None,
+    limits: Limits = None,
+    colours: Colours = None,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
     """Show a node's lineage, from the root to itself, or what was done to it.
 
+    A film shows the snapshots of its lineage, and itself.
+
     Examples:
         snapserv log main
         snapserv log main --actions
         snapserv log main --save main.json
+        snapserv log main --gif past.gif
     """
     with connected(endpoint, as_json=as_json) as server:
         found = server.node(node)
+        reel = reel_of(gif, mp4, field=field, limits=limits, colours=colours)
+        if reel is not None:
+            from ..pictures import film_past
+
+            with written(reel):
+                moments = film_past(reel, found, of=field, limits=limits_of(limits), colours=colours)
+            said = f"wrote {len(moments):,} moments of {node} to {', '.join(files_of(reel).values())}"
+            told = {"node": node, "moments": len(moments), **files_of(reel)}
+            show(told, as_json=as_json, people=lambda: said)
+            return
         if not actions and save is None:
             entries = found.log()
             show(entries, as_json=as_json, people=lambda: _lineage(entries))

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import click
 
 from ..display import ago, describe, mark
-from ..errors import FrozenError, StepInterruptedError
+from ..errors import BadRequestError, FrozenError, StepInterruptedError
 from ..figures import said
 from ..looks import elapsed
 from ..protocol import NodeInfo
 from ..watching import condition
 from .completing import nodes
+from .drawing import Colours, Filmed, Gif, Limits, Mp4, files_of, limits_of, reel_of, written
 from .options import Endpoint, Json, Rng, connected, pairs, parsed, rng_of
-from .output import EXIT_CTRL_C, mebibytes, progress_bar, report, show, table
+from .output import EXIT_CTRL_C, mebibytes, plain, progress_bar, report, show, table
 from .parameters import Argument, Option
 
 if TYPE_CHECKING:
@@ -63,9 +64,11 @@ def tree(
         from rich.console import Group
         from rich.text import Text
 
+        from ..pictures.colours import node_colour
+
         lines = [Text(server.endpoint, "bold")]
         for stem, node in found.rows():
-            style = STYLES.get(node.state, "blue" if node.kind == "snapshot" else "green")
+            style = STYLES.get(node.state, node_colour(node.id))
             when = f" · {ago(node.created)}" if node.kind == "snapshot" else ""
             lines.append(Text.assemble(stem, (mark(node), style), " ", describe(node), (when, "dim")))
         return Group(*lines)
@@ -80,9 +83,14 @@ def step(
     atomic: Annotated[bool | None, Option(help="All of it or nothing; else what the server was told.")] = None,
     timeout_s: Annotated[float | None, Option("--timeout-s", help="How long it may take.")] = None,
     record: Annotated[list[str] | None, Option("--record", help="An output, mean(FIELD) or FIELD[1, 2].")] = None,
-    every: Annotated[int, Option(help="Record only ticks whose step is a multiple of this.")] = 1,
+    every: Annotated[int, Option(help="Record, and film, only ticks whose step is a multiple of this.")] = 1,
     until: Annotated[str | None, Option(help="The last tick is the one after which this holds.")] = None,
     snapshot: Annotated[str | None, Option(help="What to call a snapshot that is taken then.")] = None,
+    gif: Gif = None,
+    mp4: Mp4 = None,
+    field: Filmed = None,
+    limits: Limits = None,
+    colours: Colours = None,
     progress: Annotated[bool, Option(help="A progress bar on a terminal.")] = True,
     endpoint: Endpoint = None,
     as_json: Json = False,
@@ -93,17 +101,30 @@ def step(
         snapserv step main 10
         snapserv step main 200 --input wind='[3, 0]' --atomic
         snapserv step main 1000 --until "burning_cells == 0" --snapshot burnt-out --record burnt_ha
+        snapserv step main 100 --every 10 --gif fire.gif
     """
     with connected(endpoint, as_json=as_json) as server:
         given = pairs(inputs or [], "input")
         until_then = None if until is None else condition(until)
+        reel = reel_of(gif, mp4, field=field, limits=limits, colours=colours)
+        if reel is not None and atomic:
+            raise BadRequestError("a film is several steps, each for itself: not all of it or nothing")
         found = live(server, node)
         try:
-            with progress_bar(f"step {node}", enabled=progress) as bar:
-                result = found.step(
-                    ticks, inputs=given, progress=bar, atomic=atomic, timeout_s=timeout_s,
-                    record=record or (), every=every, until=until_then, snapshot=snapshot,
-                )  # fmt: skip
+            with progress_bar(f"step {node}", enabled=progress) as bar, written(reel):
+                if reel is None:
+                    result = found.step(
+                        ticks, inputs=given, progress=bar, atomic=atomic, timeout_s=timeout_s,
+                        record=record or (), every=every, until=until_then, snapshot=snapshot,
+                    )  # fmt: skip
+                else:
+                    from ..pictures import film_step
+
+                    result = film_step(
+                        reel, found, ticks, of=field, limits=limits_of(limits), colours=colours,
+                        inputs=given, progress=bar, timeout_s=timeout_s,
+                        record=record or (), every=every, until=until_then, snapshot=snapshot,
+                    )  # fmt: skip
         except KeyboardInterrupt as cause:
             here = found.info().step
             stopped = StepInterruptedError(f"{node} stopped at step {here:,}", details={"step": here})
@@ -117,9 +138,11 @@ def step(
             rows.add_row(str(key), said(value))
         if result.stopped is not None:
             rows.add_row("stopped", f"{until} holds" if result.stopped else f"{until} has not held")
+        for name, path in files_of(reel).items():
+            rows.add_row(name, path)
         return rows
 
-    show(result, as_json=as_json, people=people)
+    show({**plain(result), **files_of(reel)}, as_json=as_json, people=people)
 
 
 def snapshot(
@@ -222,16 +245,36 @@ def mark_(
     show(marked, as_json=as_json, people=lambda: text)
 
 
-def rewind(node: BranchName, endpoint: Endpoint = None, as_json: Json = False) -> None:
+def rewind(
+    node: BranchName,
+    gif: Gif = None,
+    mp4: Mp4 = None,
+    field: Filmed = None,
+    limits: Limits = None,
+    colours: Colours = None,
+    endpoint: Endpoint = None,
+    as_json: Json = False,
+) -> None:
     """Put a branch back to its mark, in place: quicker than restore where little has changed.
+
+    A film of it shows the branch, its snapshots since the mark, and the mark.
 
     Examples:
         snapserv rewind main
+        snapserv rewind main --gif back.gif
     """
     with connected(endpoint, as_json=as_json) as server:
-        gone = live(server, node).rewind()
+        found, reel = live(server, node), reel_of(gif, mp4, field=field, limits=limits, colours=colours)
+        if reel is None:
+            gone = found.rewind()
+        else:
+            from ..pictures import film_rewind
+
+            with written(reel):
+                gone = film_rewind(reel, found, of=field, limits=limits_of(limits), colours=colours)
     text = f"{node} · step {gone.step:,} · {gone.pages:,} pages in {gone.elapsed_us / 1000:.2f} ms"
-    show(gone, as_json=as_json, people=lambda: text)
+    lines = [text, *(f"→ {path}" for path in files_of(reel).values())]
+    show({**plain(gone), **files_of(reel)}, as_json=as_json, people=lambda: "\n".join(lines))
 
 
 def drop(

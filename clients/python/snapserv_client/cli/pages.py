@@ -14,21 +14,14 @@ from ..pages import MARKS, squeezed
 from ..protocol import PAGE_CLASSES
 from .completing import nodes
 from .console import results
-from .data import saving
 from .nodes import NodeName
 from .options import Endpoint, Json, connected
 from .output import mebibytes, show, table
 from .parameters import Argument, Option
+from .saving import saving
 
-STYLES = {
-    "absent": ("", "#ffffff"),
-    "base": ("blue", "#b6cbe2"),
-    "shared": ("green", "#5fae6b"),
-    "elsewhere": ("yellow", "#e3c04f"),
-    "unproven": ("magenta", "#b48ead"),
-    "private": ("bold red", "#d6453d"),
-}
-"""By class, what it looks like in a terminal and in a picture."""
+STYLES = dict(zip(PAGE_CLASSES, ("", "blue", "green", "yellow", "magenta", "bold red"), strict=True))
+"""By class, what it looks like in a terminal; in pictures, see `snapserv_client.pictures.colours`."""
 MEANINGS = {
     "absent": "no page yet",
     "base": "the base image's",
@@ -57,12 +50,11 @@ def pages(
     with connected(endpoint, as_json=as_json) as server:
         found = server.node(node).pages(other, field)
         if png is not None:
-            from .picture import save_strips
+            from ..pictures import draw_pages
 
-            colours = {name: STYLES[name][1] for name in PAGE_CLASSES}
-            strips = {f"{node_} · {name}": strip for name, node_, strip in _strips(found)}
+            second = None if other is None else server.node(other)
             with saving(png):
-                save_strips(png, strips, colours, found.title)
+                draw_pages(png, server.node(node), second, found=found)
     value = _value(found) | ({} if png is None else {"png": str(png)})
     show(value, as_json=as_json, people=lambda: Group(*_for_people(found, png)))
 
@@ -116,10 +108,10 @@ def _for_people(found: Pages, png: Path | None) -> Iterator[Any]:
     widest = max(map(len, labels.values()), default=0)
     width = max(16, results.width - widest - 1)
     for name, node, strip in _strips(found):
-        marks = [(MARKS[name], STYLES[name][0]) for name in map(PAGE_CLASSES.__getitem__, squeezed(strip, width))]
+        marks = [(MARKS[name], STYLES[name]) for name in map(PAGE_CLASSES.__getitem__, squeezed(strip, width))]
         yield Text.assemble((f"{labels[name, node]:{widest}} ", "dim"), *marks, no_wrap=True)
     yield Text.assemble(
-        *(part for name in seen for part in ((MARKS[name], STYLES[name][0]), f" {name}: {MEANINGS[name]}  "))
+        *(part for name in seen for part in ((MARKS[name], STYLES[name]), f" {name}: {MEANINGS[name]}  "))
     )
     if png is not None:
         yield Text(f"→ {png}")

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Any
 from ..errors import UnsupportedError
 
 if TYPE_CHECKING:
+    from ..labelled.source import FieldFacts, NodeFacts, NodeSource, TreeNode, TreeSource
     from .dataset import export_zarr
     from .repository import Exported, export_icechunk
     from .served import node_of_server, tree_of_server
-    from .source import FieldFacts, NodeFacts, NodeSource, TreeNode, TreeSource
     from .stored import node_of_store, tree_of_store
 
 _PLACES = {
     "Exported": "repository",
-    "FieldFacts": "source",
-    "NodeFacts": "source",
-    "NodeSource": "source",
-    "TreeNode": "source",
-    "TreeSource": "source",
+    "FieldFacts": ".labelled.source",
+    "NodeFacts": ".labelled.source",
+    "NodeSource": ".labelled.source",
+    "TreeNode": ".labelled.source",
+    "TreeSource": ".labelled.source",
     "export_icechunk": "repository",
     "export_zarr": "dataset",
     "node_of_server": "served",

@@ -8,7 +8,6 @@ import secrets
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,15 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from ..errors import BadRequestError
+from ..labelled.attributes import ABOUT_STEP, attributes_of
+from ..labelled.layout import Layout, Variable, layouts_of
+from ..labelled.source import STEP, Array, Block, Changes, NodeSource
 from ..sync import Branch, Snapshot
-from .attributes import plain
-from .layout import Layout, Variable, layouts_of
 from .served import node_of_server
-from .source import Array, Block, Changes, NodeSource
 
 FORMAT = 1
 """The version of how a node is laid out; as the attribute `MARK`, what tells what we wrote from what others did."""
 MARK = "snapserv_export"
-STEP = "step"
-"""The coordinate that says where the node stands."""
 ZSTD_LEVEL = 3
 
 
@@ -97,10 +94,9 @@ def write(
                 data = source.read(layout.field, block)
                 for variable, (array, filled) in zip(layout.variables, arrays, strict=True):
                     _put(array, variable.region(block), variable.of(data), filled=filled)
-        attributes = _attributes(source, lineage=lineage)
+        attributes = {MARK: FORMAT, **attributes_of(source.facts, source.lineage() if lineage else None)}
         if not any(STEP in (each.name, *each.dims) for layout in layouts for each in layout.variables):
-            about = {"long_name": "steps since the root"}
-            step = Variable(STEP, (), np.dtype("<i8"), (), (), (), about)
+            step = Variable(STEP, (), np.dtype("<i8"), (), (), (), dict(ABOUT_STEP))
             array, filled = _array(group, known.pop(STEP, None), step)
             _put(array, (), np.asarray(source.facts.step, "<i8"), filled=filled)
             attributes["coordinates"] = STEP
@@ -140,28 +136,6 @@ def _array(group: zarr.Group, known: zarr.Array[Any] | None, variable: Variable)
 def _put(array: zarr.Array[Any], region: tuple[slice, ...], values: Array, *, filled: bool) -> None:
     if not filled or np.asarray(array[region]).tobytes() != values.tobytes():
         array[region] = values
-
-
-def _attributes(source: NodeSource, *, lineage: bool) -> dict[str, Any]:
-    facts = source.facts
-    attributes = {
-        MARK: FORMAT,
-        "simulation": facts.simulation,
-        "version": facts.version,
-        "params": plain(facts.params),
-        "tree": facts.tree,
-        "node": facts.name,
-        "step": facts.step,
-        "tags": list(facts.tags),
-        "created": datetime.fromtimestamp(facts.created, UTC).isoformat(),
-    }
-    if facts.faulted is not None:
-        attributes["faulted"] = facts.faulted
-    if facts.outputs is not None:
-        attributes["outputs"] = plain(facts.outputs)
-    if lineage:
-        attributes["lineage"] = [{"name": name, "step": step} for name, step in source.lineage()]
-    return attributes
 
 
 def _local(path: str | os.PathLike[str]) -> Path:

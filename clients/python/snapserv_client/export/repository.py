@@ -14,11 +14,11 @@ import icechunk
 import zarr
 
 from ..errors import BadRequestError, StoreUnavailableError
+from ..labelled.layout import layouts_of
+from ..labelled.source import TreeNode, TreePlan, TreeSource
 from ..sync import Branch, Server, Snapshot
 from .dataset import write
-from .layout import layouts_of
 from .served import tree_of_server
-from .source import TreeNode, TreePlan, TreeSource
 
 KEY = "snapserv"
 """In a commit's metadata, what tells ours from others'."""

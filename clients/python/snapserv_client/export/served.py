@@ -10,22 +10,21 @@ from typing import Any
 import numpy as np
 
 from .. import requests
-from ..arrays import dtype_from_wire
 from ..errors import NotFoundError
-from ..protocol import NodeInfo, SpecResult
-from ..sync import Branch, Server, Snapshot
-from .source import (
+from ..labelled.source import (
     Array,
     Block,
     Changes,
     FieldFacts,
-    NodeFacts,
     NodeSource,
     TreeNode,
     TreePlan,
     TreeSource,
     in_order,
 )
+from ..labelled.told import facts_of, fields_of
+from ..protocol import NodeInfo, SpecResult
+from ..sync import Branch, Server, Snapshot
 
 
 @contextmanager
@@ -52,23 +51,8 @@ def tree_of_server(server: Server, tree: str | None = None) -> TreeSource:
 class _ServedNode:
     def __init__(self, node: Snapshot, info: NodeInfo, spec: SpecResult) -> None:
         self._node = node
-        self.facts = NodeFacts(
-            name=info.name,
-            tree=info.tree,
-            simulation=spec.simulation,
-            version=spec.version,
-            params=spec.param_values,
-            step=info.step,
-            created=info.created,
-            tags=tuple(info.tags),
-            faulted=info.faulted,
-        )
-        self.fields: Sequence[FieldFacts] = [
-            FieldFacts(
-                each.name, dtype_from_wire(each.dtype), tuple(each.shape), tuple(each.dims), each.units, each.doc
-            )
-            for each in spec.fields
-        ]
+        self.facts = facts_of(info, spec)
+        self.fields: Sequence[FieldFacts] = fields_of(spec)
 
     def lineage(self) -> list[tuple[str, int]]:
         """Return names and steps; where a snapshot was taken of a branch, the branch stands for it."""

@@ -8,9 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from ..arrays import dtype_from_wire
-from ..store.format import Node, Tree
-from ..store.reader import Store
-from .source import (
+from ..labelled.source import (
     Array,
     Block,
     Changes,
@@ -23,6 +21,8 @@ from .source import (
     in_order,
     run_of,
 )
+from ..store.format import Node, Tree
+from ..store.reader import Store
 
 
 def node_of_store(store: Store, reference: str) -> NodeSource:

@@ -23,9 +23,9 @@ def _array(ok: Any) -> Array:
     return np.asarray(convert(ok, ReadResult).value)
 
 
-def read_handed(node: str | int, field: str, region: RegionIndex) -> Request[ReadResult]:
-    """Ask for a field or a region of it, which is handed over at the side channel where it is large."""
-    args = {"field": field, "region": region_to_wire(region), "handed": True}
+def read_handed(node: str | int, field: str, region: RegionIndex, *, handed: bool = True) -> Request[ReadResult]:
+    """Ask for a field or a region of it, which may be handed over at the side channel where it is large."""
+    args = {"field": field, "region": region_to_wire(region), "handed": handed}
     return Request("read", node, args, lambda ok: convert(ok, ReadResult))
 
 

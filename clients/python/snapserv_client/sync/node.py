@@ -10,7 +10,7 @@ from .. import protocol, requests
 from ..bars import shown
 from ..connection import Progress, Waiting
 from ..display import Diff
-from ..errors import NotFoundError
+from ..errors import BadRequestError, NotFoundError
 from ..expansion import Best, Keep, Options, Outcome, Outcomes, Playing, collected
 from ..history import Actions, Verification
 from ..plain import Array, InputValues
@@ -22,6 +22,8 @@ from .home import Home
 from .own import OwnNode, blocking
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from ..bisection import Bisection
     from ..pages import Pages
     from ..records import Records
@@ -116,22 +118,79 @@ class Node(OwnNode):
             told.ended()
         return Verification(self.name, found)
 
-    def read(self, field: str, region: RegionIndex = None) -> Array:
+    @overload
+    def read(self, field: str, region: RegionIndex = None, *, as_: Literal["numpy"] = "numpy") -> Array: ...
+    @overload
+    def read(self, field: str, region: RegionIndex = None, *, as_: Literal["xarray"]) -> xr.DataArray: ...
+    def read(
+        self, field: str, region: RegionIndex = None, *, as_: Literal["numpy", "xarray"] = "numpy"
+    ) -> Array | xr.DataArray:
         """Return a copy of a field, or of a region of it: a view of memory that it came in, not writable.
 
         Args:
             field: Its name.
             region: Basic indexing, as ``(slice(0, 64), 3)`` or ``np.s_[:64, 3]``.
+            as_: ``"xarray"`` for a DataArray with the names of its axes, its units, what it means and its step.
+
+        Raises:
+            UnsupportedError: xarray is wanted, and not installed.
         """
+        if as_ == "numpy":
+            return (self._read(field, region))[0]
+        if as_ != "xarray":
+            raise BadRequestError(f"as_={as_!r}", hint='a field is read as "numpy" or as "xarray"')
+        from ..labelled.xarrays import array_of, fields_of, need_xarray
+
+        need_xarray()
+        known = {each.name: each for each in fields_of(self._run(requests.spec(self.last.tree)))}
+        values, step = self._read(field, region)
+        return array_of(known[field], values, region, step)
+
+    def to_dataset(self, fields: Sequence[str] | None = None) -> xr.Dataset:
+        """Return its fields as a dataset of xarray, as `export_zarr` writes it: of one moment, in memory.
+
+        Of a live branch of which several fields are wanted a snapshot is taken first, and dropped at the end.
+
+        Args:
+            fields: Names of those that are wanted; all by default.
+
+        Raises:
+            NotFoundError: There is no such field.
+            UnsupportedError: xarray is not installed, or a field is called what no variable can be.
+        """
+        from ..labelled.xarrays import dataset_of, facts_of, fields_of, layouts_of, need_xarray
+
+        need_xarray()
+        spec = self._run(requests.spec(self.last.tree))
+        layouts = layouts_of(fields_of(spec), fields, in_memory=True)
+        source: Node = self
+        if len(layouts) > 1 and self.last.kind == "branch":
+            source = Snapshot(self._server, (self._run(requests.snapshot(self.id, None, ""))).node)
+        try:
+            *above, here = source.log()
+            values, step = {}, here.step
+            for layout in layouts:
+                values[layout.field.name], step = source._read(layout.field.name, None)
+        finally:
+            if source is not self:
+                source.drop()
+        facts = facts_of(self.info(), spec, step=step, created=here.created)
+        lineage = [*((each.name, each.step) for each in above), (self.name, step)]
+        return dataset_of(facts, lineage, layouts, values)
+
+    def _read(self, field: str, region: RegionIndex) -> tuple[Array, int]:
+        """Return a field, or a region of it, and the step at which it was read."""
         channel = self._server.channel
-        if channel is not None:
-            found = self._run(requests.read_handed(self.id, field, region))
-            if found.value is not None:
-                return found.value
-            array = None if found.handed is None else blocking(channel.array, found.handed)
+        found = self._run(requests.read_handed(self.id, field, region, handed=channel is not None))
+        if found.value is not None:
+            return found.value, found.step
+        if channel is not None and found.handed is not None:
+            array = blocking(channel.array, found.handed)
             if array is not None:
-                return array
-        return self._run(requests.read(self.id, field, region))
+                return array, found.step
+        found = self._run(requests.read_handed(self.id, field, region, handed=False))
+        assert found.value is not None
+        return found.value, found.step
 
     @overload
     def branch(self, *, name: str | None = None, rng: Rng = "same") -> Branch: ...
@@ -312,6 +371,7 @@ class Node(OwnNode):
 
             result = self._run(request, outcome=collect)
         outcomes: Outcomes[Branch | Snapshot | None] = Outcomes(collected(arrived.values(), wanted))
+        outcomes.inputs = inputs
         for kept in result.kept:
             outcomes[kept.index].node = self._server._wrap(kept.node)
         return outcomes

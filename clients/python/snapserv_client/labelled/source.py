@@ -1,4 +1,4 @@
-"""What is exported, wherever it comes from: a node with its fields, and a tree of such nodes."""
+"""What is labelled, wherever it comes from: a node with its fields, and a tree of such nodes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import numpy as np
 
 from ..errors import BadRequestError
 
+STEP = "step"
+"""The coordinate that says where a node stands."""
 Array: TypeAlias = np.ndarray[Any, Any]
 Block: TypeAlias = tuple[slice, ...]
 """A region of a field, with the start and the stop of each axis, whose elements lie next to each other."""

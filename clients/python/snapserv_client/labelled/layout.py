@@ -76,12 +76,15 @@ class Layout:
         yield from itertools.product(*ranges)
 
 
-def layouts_of(fields: Sequence[FieldFacts], chosen: Sequence[str] | None = None) -> list[Layout]:
+def layouts_of(
+    fields: Sequence[FieldFacts], chosen: Sequence[str] | None = None, *, in_memory: bool = False
+) -> list[Layout]:
     """Return how fields become variables.
 
     Args:
         fields: All that there are.
         chosen: Names of those that are wanted; all by default.
+        in_memory: Whether that is where they stay: then Zarr need have no type for what they hold.
 
     Raises:
         NotFoundError: There is no such field.
@@ -92,13 +95,32 @@ def layouts_of(fields: Sequence[FieldFacts], chosen: Sequence[str] | None = None
         if name not in known:
             raise NotFoundError(f"there is no field {name!r}", hint=f"fields: {', '.join(known) or 'none'}")
     wanted = fields if chosen is None else [known[name] for name in dict.fromkeys(chosen)]
-    layouts = [_layout(field) for field in wanted]
+    layouts = [_layout(field, in_memory=in_memory) for field in wanted]
     names = [variable.name for layout in layouts for variable in layout.variables]
     for layout in layouts:
         for variable in layout.variables:
             if names.count(variable.name) > 1:
                 raise _unsupported(layout.field, f"{variable.name!r} would be the name of two variables")
     return _with_dimensions(layouts)
+
+
+def dims_of(field: FieldFacts) -> tuple[str, ...]:
+    """Return the names of a field's axes, as they are where it stands alone."""
+    shape = field.shape
+    whole = Variable(field.name, (), field.dtype, shape, shape, field.dims or ("",) * len(shape), {})
+    (layout,) = _with_dimensions([Layout(field, shape, (whole,))])
+    return layout.variables[0].dims
+
+
+def labels_of(field: FieldFacts, dtype: np.dtype[Any]) -> dict[str, Any]:
+    """Return a field's units, and what it means, as attributes of values of this type."""
+    labels = {}
+    if field.units:
+        # Of times, which have their unit in the data type, readers would take it for an encoding.
+        labels["declared_units" if dtype.kind in "mM" else "units"] = field.units
+    if field.doc:
+        labels["long_name"] = field.doc
+    return labels
 
 
 def chunks_of(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
@@ -115,11 +137,13 @@ def chunks_of(shape: Sequence[int], itemsize: int) -> tuple[int, ...]:
     return tuple(chunks)
 
 
-def _layout(field: FieldFacts) -> Layout:
+def _layout(field: FieldFacts, *, in_memory: bool) -> Layout:
     if field.dims and len(field.dims) != len(field.shape):
         raise _unsupported(field, f"it names {len(field.dims)} axes, and has {len(field.shape)}")
     chunks = chunks_of(field.shape, field.dtype.itemsize)
     leaves = list(_leaves(field, field.dtype))
+    if not in_memory:
+        leaves = [(path, _as_zarr_has_it(field, dtype), inner) for path, dtype, inner in leaves]
     if not leaves:
         raise _unsupported(field, "its structures have no fields")
     return Layout(field, chunks, tuple(_variable(field, chunks, *leaf) for leaf in leaves))
@@ -136,10 +160,11 @@ def _leaves(
         for name in dtype.names:
             yield from _leaves(field, dtype[name], (*path, name), inner)
     else:
-        yield path, _as_zarr_has_it(field, dtype), inner
+        yield path, dtype, inner
 
 
 def _as_zarr_has_it(field: FieldFacts, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return a data type as Zarr has it, little-endian."""
     kind, size = dtype.kind, dtype.itemsize
     if kind not in "biufcmMSUV" or not size or size > WIDEST.get(kind, size):
         raise _unsupported(field, f"Zarr has no data type for {dtype}")
@@ -158,13 +183,9 @@ def _variable(
     name = ".".join((field.name, *path))
     if "/" in name or "\0" in name or name.startswith("__") or not name.strip("."):
         raise _unsupported(field, f"a variable of Zarr cannot be called {name!r}")
-    attributes: dict[str, Any] = {}
-    if field.units and not path:
-        # Of times, which have their unit in the data type, readers would take it for an encoding.
-        attributes["declared_units" if dtype.kind in "mM" else "units"] = field.units
-    if field.doc:
-        attributes["long_name"] = field.doc
+    attributes = labels_of(field, dtype)
     if path:
+        attributes.pop("units", None)  # they are of the whole
         attributes |= {"field": field.name, "part": list(path)}
     dims = (*(field.dims or ("",) * len(field.shape)), *("" for _ in inner))
     shape = (*field.shape, *inner)
@@ -204,7 +225,7 @@ def _own_name(variable: Variable, axis: int, dim: str) -> str:
 
 def _unsupported(field: FieldFacts, why: str) -> UnsupportedError:
     return UnsupportedError(
-        f"the field {field.name} cannot be exported: {why}",
-        hint="name the fields to export, without it",
+        f"the field {field.name} cannot be a variable: {why}",
+        hint="name the fields that are wanted, without it",
         details={"field": field.name},
     )

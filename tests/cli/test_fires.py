@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from snapserv_client.cli.picture import save_png
 
 from snapserv.cli.fires import draw_fires
 from snapserv.errors import BadRequestError, UnsupportedError
@@ -76,49 +75,7 @@ def test_fires_of_another_shape_or_none_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "a.png").exists()
 
 
-@pytest.mark.parametrize(
-    "array",
-    [
-        np.eye(30, dtype=bool),
-        np.arange(12, dtype=np.uint8).reshape(3, 4),
-        np.arange(10_000).reshape(100, 100),
-        np.linspace(-1, 1, 600, dtype=np.float16).reshape(20, 30),
-        np.full((5, 5), 3.5),
-        np.zeros((5, 5), np.int64),
-        np.full((4, 4), np.nan),
-        np.array([[1.0, np.nan], [np.inf, -3.0]]),
-        np.ones((1, 5000)),
-        np.random.default_rng(0).random((3000, 2500)),
-        np.arange(9)[::-1].reshape(3, 3).T,
-        np.array([[-(2**63), 2**63 - 1]]),
-    ],
-    ids=lambda array: f"{array.dtype}-{'x'.join(map(str, array.shape))}",
-)
-def test_a_field_of_numbers_becomes_a_png(tmp_path: Path, array: Array) -> None:
-    save_png(tmp_path / "field.png", array, "a field", units="K")
-    assert pixels(tmp_path / "field.png").shape[2] == 3
-
-
-@pytest.mark.parametrize(
-    "array",
-    [
-        np.zeros(5),
-        np.zeros((2, 2, 2)),
-        np.zeros(()),
-        np.zeros((0, 4)),
-        np.zeros((2, 2), complex),
-        np.array([["a"]]),
-    ],
-    ids=lambda array: f"{array.dtype}-{array.shape}",
-)
-def test_what_is_no_map_of_numbers_is_refused(tmp_path: Path, array: Array) -> None:
-    with pytest.raises(BadRequestError, match="a field"):
-        save_png(tmp_path / "field.png", array, "a field")
-
-
 def test_without_matplotlib_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UnsupportedError, match="pip install matplotlib"):
-        save_png(tmp_path / "field.png", np.zeros((2, 2)), "a field")
     with pytest.raises(UnsupportedError, match="pip install matplotlib"):
         draw_fires(tmp_path / "a.png", hills(8, 8), {"east": np.zeros((8, 8), np.uint8)})

@@ -4,10 +4,37 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+
+from .source import NodeFacts
+
+ABOUT_STEP = {"long_name": "steps since the root"}
+"""The attributes of the coordinate that says where a node stands."""
+
+
+def attributes_of(facts: NodeFacts, lineage: Sequence[tuple[str, int]] | None = None) -> dict[str, Any]:
+    """Return what is known of a node, and of its ancestors where these are given, as attributes of its dataset."""
+    attributes = {
+        "simulation": facts.simulation,
+        "version": facts.version,
+        "params": plain(facts.params),
+        "tree": facts.tree,
+        "node": facts.name,
+        "step": facts.step,
+        "tags": list(facts.tags),
+        "created": datetime.fromtimestamp(facts.created, UTC).isoformat(),
+    }
+    if facts.faulted is not None:
+        attributes["faulted"] = facts.faulted
+    if facts.outputs is not None:
+        attributes["outputs"] = plain(facts.outputs)
+    if lineage is not None:
+        attributes["lineage"] = [{"name": name, "step": step} for name, step in lineage]
+    return attributes
 
 
 def plain(value: Any) -> Any:
