@@ -22,6 +22,7 @@ from .actions import lineage
 from .doing import Doing
 from .parts import Button, box, listed, text
 from .seen import Seen, said_of
+from .states import state_of
 
 MOST_ACTIONS = 300
 MOST_ANCESTORS = 100
@@ -57,7 +58,14 @@ class About:
         known = (
             ()
             if info is None
-            else (info.step, info.parent, info.state, tuple(info.tags), info.pinned, info.durable)
+            else (
+                info.step,
+                info.parent,
+                state_of(info) in ("dead", "faulted"),
+                tuple(info.tags),
+                info.pinned,
+                info.durable,
+            )
         )
         if info is None or known == self._known:
             return
@@ -90,7 +98,7 @@ class About:
             ("said of it", node.message),
         ]
         self._facts.clear()
-        with self._facts, box("outputs", tag="dl"):
+        with self._facts, box("outputs left", tag="dl"):
             for name, value in facts:
                 if value:
                     text(name, tag="dt")
@@ -104,7 +112,7 @@ class About:
         with self._past:
             text("What it comes of", tag="h2")
             for each in lineage(self._session, self._node)[1:MOST_ANCESTORS]:
-                Button(describe(each), lambda each=each: self._seen.choose(each.id), classes="plain mono")  # type: ignore[misc]
+                Button(describe(each), lambda each=each: self._seen.choose(each.id), classes="link")  # type: ignore[misc]
 
     def _draw_history(self, actions: list[Action]) -> None:
         self._history.clear()

@@ -49,7 +49,9 @@ class ActivityPage:
                 self._nodes = box()
             with box("card column-of"):
                 text("What happened", tag="h2")
-                self._log = ui.html("", sanitize=False).classes("log")
+                self._log = ui.html(
+                    "<div class=soft>nothing since the page was started</div>", sanitize=False
+                ).classes("log")
         self.refresh()
         self.show_events()
 

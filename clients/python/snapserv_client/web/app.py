@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,8 +105,27 @@ def run(
             timeout_graceful_shutdown=ENDS_WITHIN_S,
             server_header=False,
         )
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(uvicorn.Server(config).serve([listening]))
+        asyncio.run(_Server(config).serve([listening]))
+
+
+class _Server(uvicorn.Server):
+    """A server of HTTP that ends by SIGTERM and Ctrl-C as every command does, rather than by the signal itself."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Have both signals end it."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._end)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+    def _end(self) -> None:
+        self.force_exit = self.should_exit
+        self.should_exit = True
 
 
 def _warn(warning: SnapservWarning) -> None:

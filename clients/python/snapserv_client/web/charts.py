@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from nicegui import ui
+from nicegui.element import Element
+from nicegui.elements import echart
 
 from ..plain import Array
 
@@ -14,24 +15,17 @@ COLOURS = ("#3f83e0", "#e07b39", "#3aa76d", "#a86bd6", "#d0a02a", "#d9588a", "#2
 SOFT = "#8b95a4"
 FAINT = "rgba(128, 138, 152, 0.22)"
 MOST_POINTS = 2000
-
-FITTED = """
-const fit = (left) => {
-  const chart = getElement(%d)?.chart;
-  if (chart) chart.resize();
-  else if (left) setTimeout(() => fit(left - 1), 50);
-};
-setTimeout(() => fit(100), 0);
-"""
-"""Has a chart take the room that it has: it measures that when it is made, which may be before there is any."""
+LIBRARY = echart.EChart
+"""What brings ECharts along, which `chart.js` draws with."""
 
 
-class Curve(ui.echart):
+class Curve(Element, component="chart.js"):
     """Curves over one axis; those of more points than a screen has are thinned out."""
 
     def __init__(self, *, small: bool = False) -> None:
         self._small = small
-        super().__init__(self._plain())
+        super().__init__()
+        self.props["options"] = self._plain()
         self.classes("chart small" if small else "chart")
 
     def draw(
@@ -72,15 +66,12 @@ class Curve(ui.echart):
             for number, (name, (at, values)) in enumerate(curves.items())
         ]
         options["legend"]["show"] = len(curves) > 1
-        self.options.clear()
-        self.options.update(options)
-        self.update()
-        self.client.run_javascript(FITTED % self.id)
+        self.props["options"] = options
 
     def _plain(self) -> dict[str, Any]:
         axis = {
             "nameTextStyle": {"color": SOFT},
-            "axisLabel": {"color": SOFT, "fontSize": 11},
+            "axisLabel": {"color": SOFT, "fontSize": 11, "hideOverlap": True},
             "axisLine": {"lineStyle": {"color": FAINT}},
             "splitLine": {"lineStyle": {"color": FAINT}},
         }
@@ -89,12 +80,17 @@ class Curve(ui.echart):
             "grid": {
                 "left": 8,
                 "right": 16,
-                "top": 12 if small else 40,
+                "top": 30 if small else 40,
                 "bottom": 4 if small else 26,
                 "containLabel": True,
             },
             "tooltip": {"trigger": "axis", "confine": True},
-            "legend": {"top": 4, "textStyle": {"color": SOFT, "fontSize": 11}, "type": "scroll", "itemHeight": 8},
+            "legend": {
+                "top": 0 if small else 4,
+                "textStyle": {"color": SOFT, "fontSize": 11},
+                "type": "scroll",
+                "itemHeight": 8,
+            },
             "xAxis": {"type": "value", "scale": True, "nameLocation": "middle", "nameGap": 26, **axis},
             "yAxis": {"type": "value", "scale": not small, **axis},
             "dataZoom": [] if small else [{"type": "inside"}],

@@ -49,8 +49,7 @@ class Compare:
             with box("side") as self._side:
                 self._figures = [self._figure(title) for title in ("A", "B", "B − A")]
             self._legend = box("legend")
-            self._chart = curve()
-            self._chart.visible = False
+            self._line = box()
             self._table = box()
 
     def _figure(self, title: str) -> tuple[TextElement, Picture, Element]:
@@ -107,7 +106,7 @@ class Compare:
         field = None if self._chosen is None else self._chosen.field
         view = None if self._chosen is None else self._chosen.view
         drawn = field is not None and view is not None
-        self._side.visible, self._chart.visible = drawn, field is not None and not drawn
+        self._side.visible, self._line.visible = drawn, field is not None and not drawn
         if field is not None and view is not None:
             a, b = await asyncio.gather(plane(first, field, view), plane(second, field, view))
             shared = scale_of(a.values, b.values, doc=field.doc)
@@ -121,7 +120,10 @@ class Compare:
                 legend(below, colours, field.units)
         elif field is not None:
             (at, values), (at_other, others) = await asyncio.gather(line(first, field), line(second, field))
-            self._chart.draw({one.name: (at, values), other.name: (at_other, others)}, across=field.name)
+            self._line.clear()
+            with self._line:
+                chart = curve()
+            chart.draw({one.name: (at, values), other.name: (at_other, others)}, across=field.name)
         found = await first.diff(second)
         sentences = list(found.sentences())
         self._said.set_text(" · ".join(sentences))

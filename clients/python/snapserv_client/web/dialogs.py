@@ -64,7 +64,8 @@ async def ask(
         sure = await dialog
         return {name: part.value for name, part in parts.items()} if sure else None
     finally:
-        dialog.delete()
+        if not dialog.is_deleted:  # as it is where the browser is gone
+            dialog.delete()
 
 
 def _part(asked: Asked, submit: object) -> Field | Choice | Check:

@@ -71,8 +71,7 @@ class Now:
             self._legend = box("legend")
             self._pointed = text("", "pointed")
         self._picture = Picture(self._seen, "picture of a field", self._pointed)
-        self._chart = curve()
-        self._chart.visible = False
+        self._line = box()
         self._about = text("", "soft")
 
     def _draw_frame(self, renders: MethodInfo) -> None:
@@ -117,7 +116,7 @@ class Now:
         info = self._session.nodes.get(self._looked_at)
         if info is None or self._chosen is None or self._chosen.field is None:
             return
-        wanted = (info.id, info.step, info.state, self._chosen.field.name, self._chosen.view)
+        wanted = (info.id, info.step, info.parent, self._chosen.field.name, self._chosen.view)
         if wanted == self._drawn:
             return
         try:
@@ -133,7 +132,7 @@ class Now:
             return
         node = self._session.node(info.id)
         drawn = can_be_drawn(found) and view is not None
-        self._picture.place.visible, self._chart.visible = drawn, not drawn
+        self._picture.place.visible, self._line.visible = drawn, not drawn
         if view is not None:
             read = await plane(node, found, view)
             scale = scale_of(read.values, doc=found.doc)
@@ -142,7 +141,10 @@ class Now:
         else:
             at, values = await line(node, found)
             self._legend.clear()
-            self._chart.draw({found.name: (at, values)}, across=(found.dims or ["index"])[0] or "index")
+            self._line.clear()
+            with self._line:
+                chart = curve()
+            chart.draw({found.name: (at, values)}, across=(found.dims or ["index"])[0] or "index")
         self._about.set_text(about(found))
 
     def _look(self, _: int) -> None:

@@ -192,7 +192,7 @@ class Page:
                 self.tree.lay_out()
                 if self.tree.selected not in self._session.nodes:
                     self._choose_first()
-                    self.tree.refresh()
+                    self.tree.choose(self.tree.selected)
                 self._pane.refresh()
         elif what == "tree":
             self.tree.lay_out()

@@ -68,6 +68,9 @@ class NodePane:
 
     def show(self, node: int | None) -> None:
         """Show a node; None shows that none is chosen."""
+        if node is not None and node == self._node and node in self._session.nodes and self._panel is not None:
+            self.refresh()
+            return
         self._node = node
         self._panel = None
         info = self._session.nodes.get(node) if node is not None else None

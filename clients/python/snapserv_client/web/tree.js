@@ -79,11 +79,11 @@ export default {
         this.total = told.total;
       }
       this.lanes = told.lanes;
-      this.selected = told.selected;
-      this.at = told.at;
+      if (told.chosen) this.selected = told.selected;
+      if (told.selected === this.selected) this.at = told.at; // or else it is of before the last choice here
       told.rows.forEach((row, number) => this.rows.set(told.start + number, row));
       this.rows = new Map(this.rows);
-      if (told.reveal && told.at !== null) this.$nextTick(() => this.reveal(told.at));
+      if (told.chosen && told.at !== null) this.$nextTick(() => this.reveal(told.at));
     },
     reveal(at) {
       const scroller = this.$refs.scroller;
@@ -141,7 +141,7 @@ export default {
     },
     anywhere(event) {
       if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-      if (document.querySelector(".q-dialog, .q-menu")) return;
+      if (document.querySelector(".dialog, .q-menu")) return;
       const at = event.target;
       if (at.closest?.("input, textarea, select, [contenteditable]")) {
         if (event.key === "Escape") at.blur();

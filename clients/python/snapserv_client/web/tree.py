@@ -87,26 +87,26 @@ class TreeView(Element, component="tree.js"):
         self.on("open", lambda event: self._collapse(event.args, closed=False))
         self.on("pressed", lambda event: self._on_key(str(event.args)))
 
-    def lay_out(self, *, reveal: bool = False) -> None:
+    def lay_out(self, *, chosen: bool = False) -> None:
         """Draw it anew: there are other nodes than there were."""
         self._lay_out()
-        self._send(whole=True, reveal=reveal)
+        self._send(whole=True, chosen=chosen)
 
     def refresh(self) -> None:
         """Send again what is seen: nodes do other things than they did."""
         self._send()
 
-    def choose(self, node: int | None, *, reveal: bool = True) -> None:
+    def choose(self, node: int | None) -> None:
         """Choose a node, and bring it into sight."""
         self.selected = node
         if self._layout.index(node) is None and node in self._session.nodes and not self._sought:
-            self.lay_out(reveal=reveal)
+            self.lay_out(chosen=True)
         else:
-            self._send(reveal=reveal)
+            self._send(chosen=True)
 
     def first(self) -> None:
         """Have the page hold the first rows from the beginning, so that they are there when it is painted."""
-        self._props["first"] = self._told(0, FIRST_SENT, whole=True)
+        self._props["first"] = self._told(0, FIRST_SENT, whole=True, chosen=True)
 
     def seek(self, text: str) -> None:
         """Show only nodes that have a text in their name, tags, state or message; all where there is none."""
@@ -130,7 +130,7 @@ class TreeView(Element, component="tree.js"):
             self._layout = Layout(nodes, unfolded=self._unfolded, collapsed=self._collapsed, shown=shown)
         self._version += 1
 
-    def _told(self, start: int, stop: int, *, whole: bool = False, reveal: bool = False) -> dict[str, Any]:
+    def _told(self, start: int, stop: int, *, whole: bool = False, chosen: bool = False) -> dict[str, Any]:
         rows = self._layout.rows
         stop = min(stop, start + MOST_SENT, len(rows))
         return {
@@ -142,7 +142,7 @@ class TreeView(Element, component="tree.js"):
             "rows": [self._sent(row) for row in rows[start:stop]],
             "selected": self.selected,
             "at": self._layout.index(self.selected),
-            "reveal": reveal,
+            "chosen": chosen,
         }
 
     def _sent(self, row: Row) -> RowSent:
@@ -175,12 +175,12 @@ class TreeView(Element, component="tree.js"):
             "hidden": row.hidden,
         }
 
-    def _send(self, *, whole: bool = False, reveal: bool = False) -> None:
+    def _send(self, *, whole: bool = False, chosen: bool = False) -> None:
         start, stop = self._window
         if self.client.has_socket_connection:
-            self.run_method("show", self._told(start, stop, whole=whole, reveal=reveal))
+            self.run_method("show", self._told(start, stop, whole=whole, chosen=chosen))
         else:
-            self._props["first"] = self._told(start, stop, whole=True)
+            self._props["first"] = self._told(start, stop, whole=True, chosen=True)
 
     def _look(self, event: GenericEventArguments) -> None:
         start = max(0, int(event.args["start"]))
