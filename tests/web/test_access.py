@@ -58,9 +58,7 @@ def test_without_the_token_there_is_nothing(fires: ServerProcess) -> None:
         assert asked(address, "/", cookie=f"snapserv={TOKEN}")[0] == 200
 
 
-def test_a_browser_with_the_token_keeps_a_cookie_and_one_without_is_refused(
-    fires: ServerProcess, look: Open
-) -> None:
+def test_a_browser_with_the_token_keeps_a_cookie_and_others_are_refused(fires: ServerProcess, look: Open) -> None:
     with page_of(fires.endpoint, "--token", TOKEN) as address:
         page = look(address)
         assert page.url == address.partition("?")[0]
@@ -70,6 +68,7 @@ def test_a_browser_with_the_token_keeps_a_cookie_and_one_without_is_refused(
         answer = stranger.goto(page.url + "?token=another-one-altogether")
         assert answer.status == 401
         stranger.context.close()
+        page.context.close()
 
 
 def test_another_sites_page_and_another_name_are_refused(address: str) -> None:
@@ -91,7 +90,7 @@ def test_a_command_says_what_it_lacks(fires: ServerProcess, tmp_path: Path) -> N
     assert json.loads(nobody.stdout)["error"]["code"] == "unreachable"
     with page_of(fires.endpoint) as address:
         taken = typed("web", "-e", fires.endpoint, "--port", str(urlsplit(address).port), "--json")
-        assert json.loads(taken.stdout)["error"]["code"] == "address_unusable"
+        assert json.loads(taken.stdout)["error"]["code"] == "address_unavailable"
 
 
 def test_with_a_key_that_only_reads_it_only_looks(look: Open, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -111,6 +110,7 @@ def test_with_a_key_that_only_reads_it_only_looks(look: Open, tmp_path_factory: 
         page.locator(".head .tabs button", has_text="About").click()
         page.wait_for_selector("table.list")
         assert page.locator(".dialog").count() == 0
+        page.context.close()
     assert server.end() == 0
     shutil.rmtree(keys)
     assert_nothing_left(server, folder)
@@ -121,3 +121,4 @@ def test_it_only_looks_where_it_is_told_to(fires: ServerProcess, look: Open) -> 
         page = look(address)
         assert page.locator(".act.first").is_disabled()
         assert "this page only looks" in page.locator(".actions").inner_text()
+        page.context.close()

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Literal
 
 import pytest
 from snapserv_client.protocol import NodeInfo
 from snapserv_client.web.layout import FIRST_TWIGS, LANE_COLOURS, LONGEST_RUN, MOST_TWIGS, Layout, Row
 
 
-def node(number: int, parent: int | None, *, branch: bool = False, tags: tuple[str, ...] = ()) -> NodeInfo:
-    return NodeInfo(
-        number,
-        f"n{number}",
-        "default",
-        "branch" if branch else "snapshot",
-        "idle",
-        parent,
-        number,
-        0.0,
-        tags=[*tags],
-    )
+def node(number: int, parent: int | None, *, branch: bool = False) -> NodeInfo:
+    kind: Literal["branch", "snapshot"] = "branch" if branch else "snapshot"
+    return NodeInfo(number, f"n{number}", "default", kind, "idle", parent, number, 0.0)
 
 
 def grown(count: int, seed: int) -> list[NodeInfo]:

@@ -255,5 +255,6 @@ def test_it_survives_a_server_that_is_killed_and_comes_back(look: Open, tmp_path
         expect(page.locator(".tree-row .name", has_text="new")).to_be_visible()
         page.locator(".act.first", has_text="Step").click()
         expect(outcome(page)).to_contain_text("main · step 10")
+        page.context.close()
     assert second.end() == 0
     assert_settles(lambda: [each.name for each in tmp_path.iterdir() if each.name != "server.log"], [])
