@@ -24,6 +24,7 @@ def web(
     ] = None,
     look: Annotated[bool, Option("--look", help="It changes nothing, whatever its key may do.")] = False,
     keys: Annotated[Path | None, Option(help="Folder of this client's keys.")] = None,
+    exit_with_stdin: Annotated[bool, Option("--exit-with-stdin", hidden=True)] = False,
     endpoint: Endpoint = None,
     as_json: Json = False,
 ) -> None:
@@ -42,7 +43,7 @@ def web(
     with failing(as_json=as_json):
         need_nicegui()
         chosen = chosen_endpoint(endpoint)
-        if keys is None:
+        if keys is None and not exit_with_stdin:
             reach(chosen).close()  # whoever is not there is said to be so now, and not on a page
 
         from ..web.access import token_for
@@ -53,4 +54,5 @@ def web(
             said = json.dumps({"page": address, "endpoint": chosen}) if as_json else address
             click.echo(said)
 
-        run(Reached(chosen, keys), Place(host, port, token_for(host, token)), only_looks=look, on_ready=tell)
+        place = Place(host, port, token_for(host, token))
+        run(Reached(chosen, keys), place, only_looks=look, until_eof=exit_with_stdin, on_ready=tell)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +83,12 @@ def address_of(place: Place, listening: socket.socket) -> str:
 
 
 def run(
-    reached: Reached, place: Place, *, only_looks: bool = False, on_ready: Callable[[str], None] | None = None
+    reached: Reached,
+    place: Place,
+    *,
+    only_looks: bool = False,
+    until_eof: bool = False,
+    on_ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve the page until SIGTERM or Ctrl-C.
 
@@ -89,6 +96,7 @@ def run(
         reached: The server that it is of.
         place: Where it is.
         only_looks: Whether it changes nothing, whatever its key may do.
+        until_eof: Whether it ends when standard input is closed, and does not wait for the server to begin with.
         on_ready: Called with its address once browsers are answered.
 
     Raises:
@@ -96,7 +104,10 @@ def run(
     """
     with contextlib.closing(listen(place)) as listening:
         address = address_of(place, listening)
-        app = _application(reached, only_looks=only_looks, ready=lambda: on_ready and on_ready(address))
+        waits_s = 0.0 if until_eof else WAITS_FOR_TREE_S
+        app = _application(
+            reached, only_looks=only_looks, waits_s=waits_s, ready=lambda: on_ready and on_ready(address)
+        )
         hosts = LOOPBACK_NAMES if is_loopback(place.host) else None
         config = uvicorn.Config(
             Access(app, place.token, hosts),
@@ -105,23 +116,39 @@ def run(
             timeout_graceful_shutdown=ENDS_WITHIN_S,
             server_header=False,
         )
-        asyncio.run(_Server(config).serve([listening]))
+        asyncio.run(_Server(config, until_eof=until_eof).serve([listening]))
 
 
 class _Server(uvicorn.Server):
-    """A server of HTTP that ends by SIGTERM and Ctrl-C as every command does, rather than by the signal itself."""
+    """A server of HTTP that ends by SIGTERM and Ctrl-C as every command does, rather than by the signal itself.
+
+    Args:
+        config: What it serves.
+        until_eof: Whether it ends when standard input is closed as well.
+    """
+
+    def __init__(self, config: uvicorn.Config, *, until_eof: bool) -> None:
+        super().__init__(config)
+        self._until_eof = until_eof
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Have both signals end it."""
+        """Have both signals end it, and the end of standard input."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._end)
+        if self._until_eof:
+            loop.add_reader(sys.stdin.fileno(), self._end_of_input)
         try:
             yield
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
+
+    def _end_of_input(self) -> None:
+        if not os.read(sys.stdin.fileno(), 1024):
+            asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+            self._end()
 
     def _end(self) -> None:
         self.force_exit = self.should_exit
@@ -133,7 +160,7 @@ def _warn(warning: SnapservWarning) -> None:
         told(warning)
 
 
-def _application(reached: Reached, *, only_looks: bool, ready: Callable[[], object]) -> FastAPI:
+def _application(reached: Reached, *, only_looks: bool, waits_s: float, ready: Callable[[], object]) -> FastAPI:
     gallery = Gallery()
 
     @contextlib.asynccontextmanager
@@ -142,7 +169,7 @@ def _application(reached: Reached, *, only_looks: bool, ready: Callable[[], obje
         running = asyncio.create_task(app.state.session.run())
         try:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(WAITS_FOR_TREE_S):
+                async with asyncio.timeout(waits_s):
                     while app.state.session.away:
                         await asyncio.sleep(0.02)
             ready()
