@@ -7,7 +7,7 @@ SOURCES := $(wildcard ext/*/*.pyx ext/*/*.pxd ext/*/*.c ext/*/*.h)
 
 .PHONY: demo test chaos lint client lab docs dist bench clean
 demo: $(READY)
-	$(BIN)/snapserv demo
+	$(BIN)/snapserv demo $(if $(WEB),--web)
 
 test: lint
 	$(BIN)/python -m pytest -n auto

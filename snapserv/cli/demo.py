@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import math
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -92,6 +94,7 @@ def demo(
     before: Annotated[int, Option(min=1, help="Ticks before the snapshot.")] = 400,
     steps: Annotated[int, Option(min=1, help="Ticks of every future.")] = 800,
     out: Annotated[Path, Option(help="Where the picture goes.")] = Path("demo/wildfire.png"),
+    web: Annotated[bool, Option("--web", help="Open a page on the four fires as well, until Ctrl-C.")] = False,
     as_json: Json = False,
 ) -> None:
     """Burn real terrain, snapshot the fire, and let it go on under four different winds at once.
@@ -99,6 +102,7 @@ def demo(
     Examples:
         snapserv demo
         snapserv demo --rows 1024 --cols 1024 --out fire.png
+        snapserv demo --web
     """
     began = time.monotonic()
     with failing(as_json=as_json):
@@ -106,18 +110,34 @@ def demo(
             out.parent.mkdir(parents=True, exist_ok=True)  # now, rather than after all the work
             if out.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        story = asyncio.run(_run(rows, cols, before, steps))
-        if not as_json:
-            results.print(_table(story))
-            results.print(str(story.tree), highlight=False, markup=False)
-        with errors.status("drawing"), saving(out):
-            _draw(out, story)
-    seconds = round(time.monotonic() - began, 1)
-    facts = {**_facts(story), "picture": str(out.absolute()), "seconds": seconds}
-    show(facts, as_json=as_json, people=lambda: f"picture: {out.absolute()}\ndone in {seconds} s")
+
+        def tell(story: Story) -> None:
+            if not as_json:
+                results.print(_table(story))
+                results.print(str(story.tree), highlight=False, markup=False)
+            with errors.status("drawing"), saving(out):
+                _draw(out, story)
+            seconds = round(time.monotonic() - began, 1)
+            facts = {**_facts(story), "picture": str(out.absolute()), "seconds": seconds}
+            lines = [f"picture: {out.absolute()}", f"done in {seconds} s"]
+            lines += [] if web else ["the same four fires in a browser: snapserv demo --web, or make demo WEB=1"]
+            show(facts, as_json=as_json, people=lambda: "\n".join(lines))
+
+        asyncio.run(_run(rows, cols, before, steps, tell, web=web))
 
 
-async def _run(rows: int, cols: int, before: int, after: int) -> Story:
+async def _page(endpoint: str) -> None:
+    """Have a page of the server until Ctrl-C."""
+    from .beside import page
+
+    with page(":0", endpoint, None), contextlib.suppress(asyncio.CancelledError):
+        errors.print("the four fires in a browser, until Ctrl-C:")
+        await asyncio.Event().wait()
+
+
+async def _run(
+    rows: int, cols: int, before: int, after: int, tell: Callable[[Story], None], *, web: bool = False
+) -> None:
     from snapserv_client import aio, number
 
     with errors.status(f"setting up {rows} × {cols} cells of real terrain"):
@@ -146,9 +166,12 @@ async def _run(rows: int, cols: int, before: int, after: int) -> Story:
         elevation = await main.read("elevation")
         cell_ha = number(burnt.outputs["burnt_ha"]) / int(await main.read("burnt_cells"))
         past = Past(before, await snapshot.read("state"), math.sqrt(cell_ha * M2_PER_HA))
-    return Story(
-        elevation, past, outcomes, tree, arena.size_bytes, arena.backing, snapshot_ms, snapshot.fork_us or 0.0
-    )
+        story = Story(
+            elevation, past, outcomes, tree, arena.size_bytes, arena.backing, snapshot_ms, snapshot.fork_us or 0.0
+        )
+        tell(story)
+        if web:
+            await _page(server.endpoint)
 
 
 async def _go_on(branches: list[aio.Branch], plans: list[Future], ticks: int) -> list[Outcome]:

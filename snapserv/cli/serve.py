@@ -107,6 +107,9 @@ def serve(
         str | None,
         Option(metavar="[HOST]:PORT", help="Metrics for Prometheus; :0 is any port of loopback."),
     ] = None,
+    web: Annotated[
+        str | None, Option(metavar="[HOST]:PORT", help="And its page for browsers; beyond loopback with a token.")
+    ] = None,
     detach: Annotated[
         bool, Option("--detach", help="Serve in the background; return once requests are answered.")
     ] = False,
@@ -164,12 +167,15 @@ def serve(
             cpu_baseline=cpu_baseline,
             metrics=metrics,
         )
+        from . import beside  # with what a plain server does without
+
         if detach:
             _detach(context, options, as_json=as_json)
             return
         is_told = as_json or not (quiet or ready_fd is not None)
         announce = None if not is_told else lambda server: _announce(server, as_json=as_json)
-        run(options, on_ready=announce, then_exit=True)
+        with beside.page(web, endpoint or default_endpoint(), keys):
+            run(options, on_ready=announce, then_exit=True)
 
 
 def _targets(targets: list[str] | None, store: str | None) -> list[str]:

@@ -32,6 +32,7 @@ ELSEWHERE = {
         "serve",
         "demo",
         "watch",
+        "web",
         "shutdown",
         "doctor",
         "mark",

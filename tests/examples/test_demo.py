@@ -42,6 +42,7 @@ def test_the_table_the_tree_and_the_place_of_the_picture_are_printed(
     out = capsys.readouterr().out
     for text in ("west wind", "burnt ha", "still common", "before-the-wind-turns · step 20", f"picture: {picture}"):
         assert text in out
+    assert out.endswith("the same four fires in a browser: snapserv demo --web, or make demo WEB=1\n")
 
 
 @pytest.mark.parametrize("place", ["", "file/fires.png"])

@@ -95,6 +95,9 @@ COMMANDS: Contents = {
         "export": "Write a node's fields for analysis: as a Zarr dataset, or its whole tree as an Icechunk "
         "repository.",
     },
+    "snapserv_client.cli.web": {
+        "web": "Show a server in a browser: its tree, fields, curves and memory, and all that one does with nodes.",
+    },
     "snapserv_client.cli.completion": {
         "completion": "Print what has a shell complete commands, options and names of nodes; or install it.",
     },
@@ -139,7 +142,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "export",
     ),
     KEEP: ("snapshot", "tag", "pin", "drop", "autosnap", "save", "load", "stored"),
-    SERVERS: ("status", "shutdown", "completion"),
+    SERVERS: ("status", "web", "shutdown", "completion"),
 }
 EXAMPLES = (
     "snapserv step main 200 --input wind='[3, 0]'",
