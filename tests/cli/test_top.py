@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from snapserv_client import Server
-from snapserv_client.cli.activity import between
+from snapserv_client.activity import between
 from snapserv_client.errors import NotFoundError
 from snapserv_client.protocol import NodeInfo, StatsResult, VerbStats
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from snapserv_client import Server
-from snapserv_client.cli.activity import quantile
+from snapserv_client.activity import quantile
 from snapserv_client.errors import SimulationError, StepInterruptedError
 from snapserv_client.wire import MAGIC, pack
 

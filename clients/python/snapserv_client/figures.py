@@ -5,6 +5,7 @@ For eyes alone: what programs read is the value itself.
 
 from __future__ import annotations
 
+import datetime
 import itertools
 import math
 from collections.abc import Mapping
@@ -54,6 +55,25 @@ def space(size: int) -> str:
     unit = next((unit for unit in UNITS if size < 1000 << (10 * (UNITS.index(unit) + 1))), UNITS[-1])
     amount = size / (1 << (10 * (UNITS.index(unit) + 1)))
     return f"{amount:,.0f} {unit}" if unit == "KiB" else f"{amount:,.1f} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """Return how long something has lasted: ``12 s``, ``3 min 20 s``, ``5 h 12 min``, ``3 d 4 h``."""
+    for unit, size, below, part in (("d", 86_400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+        if seconds >= size:
+            return f"{int(seconds // size):,} {unit} {int(seconds % size // part)} {below}"
+    return f"{seconds:.0f} s"
+
+
+def counted(count: int, what: str) -> str:
+    """Return so many of something: ``1 node``, ``2 nodes``, ``3 branches``."""
+    plural = "" if count == 1 else "es" if what.endswith("ch") else "s"
+    return f"{count:,} {what}{plural}"
+
+
+def moment(seconds: float) -> str:
+    """Return when something was, for people: by the clock of this place."""
+    return datetime.datetime.fromtimestamp(seconds).isoformat(" ", "seconds")
 
 
 def said(value: Any, depth: int = 0) -> str:

@@ -15,6 +15,14 @@ from .protocol import PAGE_CLASSES, FieldPages, PageCounts, PagesResult
 
 MARKS = dict(zip(PAGE_CLASSES, " ·○▒?█", strict=True))
 """What stands for each class in a strip of text."""
+MEANINGS = {
+    "absent": "no page yet",
+    "base": "the base image's",
+    "shared": "the other node's as well",
+    "elsewhere": "further processes' as well",
+    "unproven": "not the base image's, the rest cannot be told",
+    "private": "this node's alone",
+}
 STRIP_WIDTH = 64
 Strip = npt.NDArray[np.uint8]
 

@@ -7,7 +7,6 @@ which is loaded where there is something to draw; and numpy is, where there is a
 from __future__ import annotations
 
 import base64
-import datetime
 import json
 import math
 import sys
@@ -18,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from .. import figures
 from ..errors import SnapservError, SnapservWarning
+from ..figures import counted as counted
+from ..figures import duration as duration
+from ..figures import moment as moment
 
 if TYPE_CHECKING:
     from .console import PlainTable
@@ -134,25 +136,6 @@ def table(*columns: str, title: str | None = None) -> PlainTable:
 def mebibytes(size: int | None) -> str:
     """Return a size in MiB, or nothing where it is not known."""
     return "" if size is None else figures.mebibytes(size)
-
-
-def duration(seconds: float) -> str:
-    """Return how long something has lasted: ``12 s``, ``3 min 20 s``, ``5 h 12 min``, ``3 d 4 h``."""
-    for unit, size, below, part in (("d", 86_400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
-        if seconds >= size:
-            return f"{int(seconds // size):,} {unit} {int(seconds % size // part)} {below}"
-    return f"{seconds:.0f} s"
-
-
-def counted(count: int, what: str) -> str:
-    """Return so many of something: ``1 node``, ``2 nodes``, ``3 branches``."""
-    plural = "" if count == 1 else "es" if what.endswith("ch") else "s"
-    return f"{count:,} {what}{plural}"
-
-
-def moment(seconds: float) -> str:
-    """Return when something was, for people: by the clock of this place."""
-    return datetime.datetime.fromtimestamp(seconds).isoformat(" ", "seconds")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.text import Text
 
 from .. import Pages
-from ..pages import MARKS, squeezed
+from ..pages import MARKS, MEANINGS, squeezed
 from ..protocol import PAGE_CLASSES
 from .completing import nodes
 from .console import results
@@ -22,14 +22,6 @@ from .saving import saving
 
 STYLES = dict(zip(PAGE_CLASSES, ("", "blue", "green", "yellow", "magenta", "bold red"), strict=True))
 """By class, what it looks like in a terminal; in pictures, see `snapserv_client.pictures.colours`."""
-MEANINGS = {
-    "absent": "no page yet",
-    "base": "the base image's",
-    "shared": "the other node's as well",
-    "elsewhere": "further processes' as well",
-    "unproven": "not the base image's, the rest cannot be told",
-    "private": "this node's alone",
-}
 
 
 def pages(

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from snapserv_client.figures import space
 
-from .activity import Activity, between
+from ..activity import Activity, between
 from .console import results
 from .options import Endpoint, Json, connected
 from .output import EXIT_CTRL_C, counted, duration, plain, show, table

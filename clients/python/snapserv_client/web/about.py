@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from ..cli.output import moment
 from ..display import describe
 from ..errors import SnapservError
-from ..figures import said, space
+from ..figures import moment, said, space
 from ..looks import parts_of
 from ..protocol import (
     Action,

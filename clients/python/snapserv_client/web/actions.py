@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import cast
 
 from .. import aio
-from ..cli.options import rng_of
 from ..connection import Progress
 from ..display import describe
 from ..errors import BadRequestError
 from ..expansion import Best
 from ..figures import said, space
 from ..plain import InputValues
-from ..protocol import NodeInfo
+from ..protocol import NodeInfo, Rng
 from .dialogs import Answers, Asked, ask
 from .doing import Doing
 from .session import Session
@@ -124,7 +123,7 @@ class Actions:
         async def work(_: Progress) -> str:
             names = _text(answers, "names").split() or None
             count = len(names) if names else _whole(answers, "count")
-            made = await self._here.branch(count, names=names, rng=rng_of(_text(answers, "rng") or "same"))
+            made = await self._here.branch(count, names=names, rng=_rng(_text(answers, "rng") or "same"))
             self._session.learn(each.last for each in made)
             if self.info.kind == "branch":
                 self._session.learn([await self._here.info()])
@@ -155,7 +154,7 @@ class Actions:
         """Put the branch back to a snapshot, unasked."""
 
         async def work(_: Progress) -> str:
-            await (branch := self._branch).restore(snapshot, rng=rng_of(rng or "same"))
+            await (branch := self._branch).restore(snapshot, rng=_rng(rng or "same"))
             self._session.learn([branch.last])
             return describe(branch.last)
 
@@ -178,7 +177,7 @@ class Actions:
 
         async def work(_: Progress) -> str:
             branch = self._session.branch(int(_text(answers, "branch")))
-            await branch.restore(self._node, rng=rng_of(_text(answers, "rng") or "same"))
+            await branch.restore(self._node, rng=_rng(_text(answers, "rng") or "same"))
             self._session.learn([branch.last])
             return describe(branch.last)
 
@@ -192,7 +191,7 @@ class Actions:
             return
 
         async def work(_: Progress) -> str:
-            await (branch := self._branch).reset(rng=rng_of(_text(answers, "rng") or "same"))
+            await (branch := self._branch).reset(rng=_rng(_text(answers, "rng") or "same"))
             self._session.learn([branch.last])
             return describe(branch.last)
 
@@ -351,6 +350,16 @@ def _whole(answers: Answers, name: str) -> int:
         return int(given.replace(",", "").replace("_", ""))
     except ValueError:
         raise BadRequestError(f"{name}: {given!r} is not a whole number") from None
+
+
+def _rng(given: str) -> Rng:
+    policies: dict[str, Rng] = {"same": "same", "split": "split"}
+    if given in policies:
+        return policies[given]
+    try:
+        return int(given)
+    except ValueError:
+        raise BadRequestError(f"random stream {given!r}", hint="same, split, or an integer seed") from None
 
 
 def _inputs(line: str) -> InputValues | list[InputValues]:

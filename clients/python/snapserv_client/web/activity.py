@@ -7,10 +7,9 @@ import html
 from nicegui import ui
 from nicegui.element import Element
 
-from ..cli.activity import Activity
-from ..cli.output import counted, duration, moment
+from ..activity import Activity
 from ..display import describe
-from ..figures import space
+from ..figures import counted, duration, moment, space
 from ..protocol import Event
 from .charts import curve
 from .parts import box, listed, text

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..cli.pages import MEANINGS
 from ..errors import SnapservError
 from ..figures import space
-from ..pages import Pages, squeezed
+from ..pages import MEANINGS, Pages, squeezed
 from ..protocol import PAGE_CLASSES, SpecResult
 from .doing import Doing
 from .parts import Button, Choice, box, listed, text

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from .. import aio, requests
-from ..cli.activity import Activity, between
+from ..activity import Activity, between
 from ..errors import NotFoundError, SnapservError, UnauthorizedError
 from ..protocol import Event, NodeInfo, SpecResult, StatsResult, TreeInfo
 

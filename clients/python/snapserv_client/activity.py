@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ..protocol import NodeInfo, StatsResult, VerbStats
+from .protocol import NodeInfo, StatsResult, VerbStats
 
 
 class VerbActivity(msgspec.Struct):
