@@ -158,6 +158,25 @@ def test_what_cannot_be_looked_at_is_refused_and_changes_nothing_or_one_tick(ser
     assert main.step(2, record="mean").records.steps.tolist() == [2, 3]
 
 
+def test_numbers_that_are_too_large_for_those_before_them_are_kept_too(serve: Serve) -> None:
+    with serve("tests.simulations.chance:Dice", params={"fair_from": 3}).connect() as server:
+        main = server.branch("main")
+        found = main.step(60, record="throw").records["throw"]
+        assert found.shape == (60,)
+        assert found.max() > 1 << 63, "half of them are"
+        assert not main.info().faulted
+
+
+def test_a_condition_that_raises_ends_the_run_after_a_whole_tick(serve: Serve) -> None:
+    with serve("tests.simulations.travelling:Path").connect() as server:
+        main = server.branch("main")
+        with pytest.raises(SnapservError, match="told to break down") as raised:
+            main.step(5, until=holds("break_down"))
+        assert raised.value.details["ticks"] == 1
+        assert main.actions().ticks == 1
+        assert main.step(1).step == 2
+
+
 def test_a_condition_has_no_truth_of_its_own() -> None:
     with pytest.raises(BadRequestError, match="true or false of a tick"):
         bool(when("count") > 3)

@@ -146,7 +146,9 @@ def run(
             stopped = StepInterruptedError(f"{node} stopped at step {here:,}", details={"step": here})
             report(stopped, as_json=as_json)
             raise click.exceptions.Exit(EXIT_CTRL_C) from cause
-    show(result, as_json=as_json, people=lambda: _put_out(node, result))
+    put_out: dict[str, Any] = dict(result.outputs)
+    columns = {name: values.tolist() if hasattr(values, "tolist") else values for name, values in put_out.items()}
+    show({**plain(result), "outputs": columns}, as_json=as_json, people=lambda: _put_out(node, result))
 
 
 class _Command:
@@ -159,7 +161,7 @@ class _Command:
     def __call__(self, branch: Branch) -> bool:
         told = {"SNAPSERV_ENDPOINT": self._endpoint, "SNAPSERV_NODE": branch.name}
         status = subprocess.run(
-            self._command, shell=True, env={**os.environ, **told}, check=False, stdout=sys.stderr
+            self._command, shell=True, env={**os.environ, **told}, check=False, stdout=2
         ).returncode
         if status == UNTESTABLE or not 0 <= status < ABORTS_FROM:
             raise BadRequestError(
@@ -215,7 +217,7 @@ def _came(result: GotoResult) -> str:
 
 def _put_out(node: str, result: RunResult) -> Any:
     """Return what the last ticks have put out."""
-    columns: dict[str, Any] = {**result.outputs}
+    columns: dict[str, Any] = dict(result.outputs)
     title = f"{node} · step {result.step:,} · {elapsed(result.elapsed_us)}"
     rows = table(">step", *(f">{name}" for name in columns), title=title)
     first = result.step - result.ticks + 1
