@@ -270,6 +270,13 @@ class History:
             count += repeat
         return (count, 0) if (digest, last) == wanted and amount == path["amount"] else None
 
+    def onward(self, path: Mapping[str, int]) -> dict[str, Any]:
+        """Return where another history ends within this one, see `within`, and how this one goes on from there."""
+        found = self.within(path)
+        if found is None:
+            return {"found": None}
+        return {"found": found, "page": self.page(found[0]), "trail": self.tell_trail([found[0]])}
+
     def _stretches(self) -> Iterator[tuple[int, int, int, bool]]:
         """Yield of each run a hash of what was done, how much of it, how many ticks that were, and if it raised."""
         for packed, repeat in self._all():

@@ -93,8 +93,7 @@ class Cell:
             "history": self._list_history,
             "stream": lambda request, _: self._history.stream(request["most"]),
             "trail": lambda request, _: self._history.tell_trail(request.get("at")),
-            "path": lambda request, _: self._history.path(),
-            "within": lambda request, _: {"found": self._history.within(request["path"])},
+            "onward": lambda request, _: self._history.onward(request["path"]),
             "replay": self._replay,
             "leave": self._leave,
             "resume": self._resume,
@@ -311,10 +310,14 @@ class Cell:
     def _list_history(self, request: Mapping[str, Any], _: int | None) -> dict[str, Any]:
         return self._history.page(request["start"])
 
-    def _retrace(self, _: Mapping[str, Any], __: int | None) -> None:
-        """Begin to do again what was done: of that, nothing is recorded twice, and nobody is told if it fails."""
+    def _retrace(self, _: Mapping[str, Any], __: int | None) -> dict[str, Any]:
+        """Be there for what was done to be done again, and say what led here.
+
+        Of that nothing is recorded twice, and the author's code is not told if it fails.
+        """
         self._begun = False
         self._records.set_aside()
+        return {"path": self._history.path(), "trail": self._history.tell_trail(None)}
 
     def _take_over(self, request: Mapping[str, Any], _: int | None) -> None:
         """Be a branch that has come here by what was done again, with what was recorded then."""

@@ -170,22 +170,20 @@ class Travel:
 
     async def _way(self, own: CellProcess, start: Node, cell: CellProcess, step: int) -> _Way | None:
         """Return what is to be done from a snapshot on; None where that is not on the way."""
-        path = await cell.ask("path")
-        found = (await own.ask("within", path=path))["found"]
-        if found is None or path["raised"] == step:
+        there = await cell.ask("retrace")
+        path, begun = there["path"], there["trail"]
+        onward = await own.ask("onward", path=path)
+        if onward["found"] is None or path["raised"] == step:
             return None
-        count, ticks = found
-        actions: list[Action] = []
-        at: int | None = count
-        while at is not None:
-            page = await own.ask("history", start=at)
+        (count, ticks), page, told = onward["found"], onward["page"], onward["trail"]
+        actions = msgspec.convert(page["actions"], list[Action])
+        while page["next"] is not None and (not actions or _end_of(actions[-1]) <= step):
+            page = await own.ask("history", start=page["next"])
             actions += msgspec.convert(page["actions"], list[Action])
-            at = page["next"] if not actions or _end_of(actions[-1]) <= step else None
         script = Script(actions)
         end, arrival = script.departure(step), script.arrival(step)
         if max(arrival, ticks) > end or (self._tells and step and not arrival > ticks):
             return None
-        begun, told = await cell.ask("trail"), await own.ask("trail", at=[count])
         if begun["count"] != count or begun["digests"] != told["digests"]:
             told = None  # it came there by actions that were cut elsewhere, and so put out something else
         return _Way(start, count, ticks, begun, told, script, end, max(arrival, ticks))
@@ -207,7 +205,6 @@ class Travel:
 
         own.ended.add_done_callback(follow)  # whoever has ended the node has ended this
         try:
-            await cell.ask("retrace")
             async with saying(cell, way.start.step, result.ticks, self.on_progress):
                 await self._do(retracing, way, cell, result)
         except StepInterruptedError as cause:
