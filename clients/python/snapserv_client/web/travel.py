@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .. import aio
 from ..protocol import NodeInfo
 from .actions import lineage
 from .parts import Button, Slider, box, text
 from .session import Session
-
-EXACT = False
-"""Whether a branch can go to any step of its past, rather than to its snapshots alone."""
-
-
-async def travel(branch: aio.Branch, step: int, nearest: NodeInfo) -> None:
-    """Take a branch to a step of its past; ``nearest`` is the last snapshot at or before it."""
-    await branch.restore(nearest.id)
 
 
 class Past:
@@ -26,7 +17,7 @@ class Past:
         session: Whose node.
         node: Its id.
         on_look: Called with the node that is to be looked at: a snapshot of its past, or itself.
-        on_go: Called with a step that the branch is to go back to, and the nearest snapshot before it.
+        on_go: Called with a step that the branch is to go back to.
     """
 
     def __init__(
@@ -34,7 +25,7 @@ class Past:
         session: Session,
         node: int,
         on_look: Callable[[int], object],
-        on_go: Callable[[int, NodeInfo], object],
+        on_go: Callable[[int], object],
     ) -> None:
         self._session = session
         self._node = node
@@ -111,12 +102,11 @@ class Past:
         goes = self._at is not None and info.kind == "branch"
         self._go.visible = goes
         if goes and self._at is not None:
-            to = self._at if EXACT else self._nearest(self._at).step
-            self._go.set_text(f"Go back to step {to:,}")
+            self._go.set_text(f"Go back to step {self._at:,}")
             self._go.able(self._session.may_change, self._session.why_not)
 
     def _gone_to(self) -> object:
         if self._at is None:
             return None
         step, self._at = self._at, None
-        return self._on_go(step, self._nearest(step))
+        return self._on_go(step)
