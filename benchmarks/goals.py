@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import lasting, starting
+from . import lasting, starting, web
 from .tables import Check, checked
 
 
@@ -128,4 +128,5 @@ GOALS: dict[str, Callable[[Any], list[Check]]] = {
     "expansion": _of_expansions,
     "lasting": lasting.goals,
     "scale": _of_scale,
+    "web": web.goals,
 }  # fmt: skip
