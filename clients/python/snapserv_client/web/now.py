@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 
 from .. import aio
@@ -135,8 +137,8 @@ class Now:
         self._picture.place.visible, self._line.visible = drawn, not drawn
         if view is not None:
             read = await plane(node, found, view)
-            scale = scale_of(read.values, doc=found.doc)
-            self._picture.show(read, scale)
+            scale = await asyncio.to_thread(scale_of, read.values, doc=found.doc)
+            await self._picture.show(read, scale)
             legend(self._legend, scale, found.units)
         else:
             at, values = await line(node, found)

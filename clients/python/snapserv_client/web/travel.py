@@ -33,8 +33,7 @@ class Past:
         self._on_go = on_go
         self._at: int | None = None
         with box("travel") as self.place:
-            with box("ticks") as self._ticks:
-                pass
+            self._ticks = box("ticks", tag="svg", viewBox="0 0 1000 8", preserveAspectRatio="none")
             self._slider = Slider("step", 0, 1, 1, self._moved)
             with box("spread"):
                 self._said = text("", "mono soft")
@@ -62,12 +61,9 @@ class Past:
             self._at = None
             self._slider.stand(first, max(info.step, first + 1), max(info.step, first))
         span = max(info.step - first, 1)
-        self._ticks.clear()
-        with self._ticks:
-            for each in past[-400:]:
-                box(tag="i", title=f"{each.name} · step {each.step:,}").style(
-                    f"left: {100 * (each.step - first) / span:.2f}%"
-                )
+        at = sorted({round(1000 * (each.step - first) / span) for each in past})
+        lines = "".join(f"M{place} 0v8" for place in at)
+        self._ticks.props["innerHTML"] = f'<path d="{lines}"/>'
         self.place.visible = bool(past) and info.step > first
         self._say()
 
