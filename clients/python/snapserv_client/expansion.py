@@ -42,6 +42,7 @@ class Playing(TypedDict, total=False):
     sum: Sequence[str]
     parallel: int | None
     rng: protocol.Rng
+    seeds: Sequence[int] | None
     timeout_s: float | None
     record: Watched | Iterable[Watched]
     every: int

@@ -107,7 +107,7 @@ class Connection(Line):
             if reply.done():
                 break
             patience.heard(self._heard)
-            if patience.lost(now):
+            if patience.lost(now) or self.gone:
                 raise lost(self.endpoint)
             if patience.silent(now):
                 self.tell_silent(verb, now, min(patience.left(now), deadline - now))
