@@ -177,7 +177,7 @@ def serve(
 
 
 def _grace(context: click.Context, seconds: float, *, exit_with_stdin: bool) -> float:
-    """Return for how long nodes wait for another server: not at all where nobody would start one, and nobody says."""
+    """Return for how long nodes wait for another server: not at all where nobody would start one."""
     return 0.0 if exit_with_stdin and not is_typed(context, "orphan_grace") else seconds
 
 
