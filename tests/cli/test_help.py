@@ -18,7 +18,10 @@ from ..conftest import ServerProcess
 from .conftest import Terminal
 
 Serve = Callable[..., ServerProcess]
-NOT_RUN = {(), *((name,) for name in ("serve", "demo", "watch", "top", "lab", "doctor", "keygen", "shutdown"))}
+NOT_RUN = {
+    (),
+    *((name,) for name in ("serve", "demo", "watch", "top", "lab", "doctor", "keygen", "shutdown", "cluster")),
+}
 """Commands whose examples are held against their parsers alone: they serve, go on for ever, or take their time."""
 LAST = [("store", "rm"), ("drop",)]
 """Commands whose examples are run after all others, which need what these remove."""

@@ -30,7 +30,7 @@ def machines() -> Iterator[Any]:
     from ray.cluster_utils import Cluster as Machines
 
     os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    os.environ["RAY_health_check_period_ms"] = "500"
+    os.environ["RAY_health_check_period_ms"] = "500"  # noqa: SIM112 - Ray writes it so
     found = Machines(initialize_head=True, head_node_args={**NODE, "num_cpus": 0})
     ray.init(address=found.address, namespace="tests", log_to_driver=False, logging_level="error")
     yield found
@@ -64,8 +64,8 @@ def machine(machines: Any) -> Iterator[Callable[..., Any]]:
 
 
 @pytest.fixture
-def start(machines: Any) -> Iterator[Callable[..., Cluster]]:
-    """Start clusters; at the test's end they end, and nothing of them is left."""
+def start(machine: Callable[..., Any]) -> Iterator[Callable[..., Cluster]]:
+    """Start clusters; at the test's end they end, before its machines go, and nothing of them is left."""
     started: list[Cluster] = []
     seen: dict[int, str] = {}
 

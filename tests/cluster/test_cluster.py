@@ -107,7 +107,9 @@ def test_the_best_of_all_are_kept_wherever_they_are(shared: Cluster) -> None:
     outcomes = snapshot.expand(inputs, spread=True, keep=Best(3, by="mean"))
     kept = [each for each in outcomes if each.node is not None]
     assert [each.index for each in kept] == [27, 28, 29]
-    assert all(isinstance(each.node, ClusterBranch) and each.node.info().step == snapshot.last.step + 1 for each in kept)
+    assert all(
+        isinstance(each.node, ClusterBranch) and each.node.info().step == snapshot.last.step + 1 for each in kept
+    )
     for each in kept:
         each.node.drop()
     assert not [node for node in shared.tree() if node.kind == "branch" and node.name != "main"]
@@ -139,4 +141,3 @@ def test_a_strangers_key_gets_nothing(shared: Cluster) -> None:
         server = Server(Connection(host.endpoint, 1.0, keys))
         with server, pytest.raises(UnreachableError):
             server.greet(1.0)
-

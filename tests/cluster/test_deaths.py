@@ -50,12 +50,7 @@ def test_a_killed_host_leaves_all_that_it_had_to_another(start: Start, machine: 
     host = cluster.hosts[main._server.number]
     kill(host.actor)
     wait_until(lambda: host.number not in cluster.hosts, "Ray says so")
-    try:
-        stands = main.info().step
-    except StepsLostError as error:
-        assert error.details["was"] == 7
-        stands = error.details["step"]
-    assert stands == 7
+    assert main.info().step == 7  # nothing is missing, and so nothing is raised
     assert main._server.number != host.number
     assert main.read("position").mean() == pytest.approx(last)
     assert cluster.branch("main").host == main.host
@@ -108,6 +103,7 @@ def test_a_machine_that_goes_is_survived_and_one_that_joins_serves(
     assert joined.node != host.node
     assert set(cluster.snapshot("kept").expand([{}] * 40, spread=True).played) <= {host.name, joined.name}
     machines.remove_node(first, allow_graceful=False)
+    wait_until(lambda: host.number not in cluster.hosts, "Ray says so")
     with pytest.raises(StepsLostError):
         main.write("count", 9)
     assert main.host == joined.name
@@ -166,7 +162,8 @@ def test_where_the_driver_is_killed_nothing_is_left(machines: Any, machine: Mach
     program = (
         "import time\nfrom snapserv_client.cluster import Cluster\n"
         f"cluster = Cluster({WALK!r}, address={machines.address!r}, resources={{'driver': 1}})\n"
-        "(host,) = cluster.hosts.values()\nprint(host.pid, host.actor, cluster.store, flush=True)\ntime.sleep(600)\n"
+        "(host,) = cluster.hosts.values()\nprint(host.pid, host.actor, cluster.store, flush=True)\n"
+        "time.sleep(600)\n"
     )
     driver = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=dict(os.environ))
     assert driver.stdout is not None

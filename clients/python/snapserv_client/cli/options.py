@@ -57,7 +57,7 @@ Endpoint = Annotated[
         "--endpoint",
         "-e",
         envvar="SNAPSERV_ENDPOINT",
-        help="ipc:///PATH or tcp://HOST:PORT.",
+        help="ipc:///PATH, tcp://HOST:PORT or ray://ADDRESS/CLUSTER.",
         callback=_chosen,
         beside=click.Option(
             ["server_name", "--name"],

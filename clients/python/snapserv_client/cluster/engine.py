@@ -22,7 +22,7 @@ def ray_module() -> Any:
         UnsupportedError: It is not installed.
     """
     try:
-        import ray
+        import ray  # an extra
     except ModuleNotFoundError as cause:
         raise UnsupportedError(
             "clusters need Ray, which is not installed", hint="pip install 'snapserv[ray]'"

@@ -6,7 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..errors import BadRequestError
+
 Durable = Literal["named", "all", "none"]
+
+
+def durable_of(said: str) -> Durable:
+    """Return which snapshots are saved by themselves.
+
+    Raises:
+        BadRequestError: It is none of these.
+    """
+    known: dict[str, Durable] = {"named": "named", "all": "all", "none": "none"}
+    if said not in known:
+        raise BadRequestError(f"durable: {said!r}", hint=f"one of {', '.join(known)}")
+    return known[said]
 
 
 @dataclass(frozen=True)

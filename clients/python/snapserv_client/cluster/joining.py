@@ -74,9 +74,9 @@ class Membership:
                 except NotFoundError:
                     raise UnreachableError(f"the cluster {self.name} has ended") from cause
             except exceptions.RayTaskError as error:
-                cause: Any = error.cause
-                if isinstance(cause, SnapservError):
-                    raise type(cause)(cause.message, hint=cause.hint, details=cause.details) from None
+                met: Any = error.cause
+                if isinstance(met, SnapservError):
+                    raise type(met)(met.message, hint=met.hint, details=met.details) from None
                 raise
 
     def host(self, number: int) -> HostInfo:

@@ -235,9 +235,9 @@ class Registry:
             return Place(int(number))
         hosts = list(self._hosts.items())
         asked = (handle.has.remote(name) for _, (_, handle) in hosts)
-        for (number, _), has in zip(hosts, await asyncio.gather(*asked, return_exceptions=True), strict=True):
+        for (host, _), has in zip(hosts, await asyncio.gather(*asked, return_exceptions=True), strict=True):
             if has is True:
-                self._places[name] = Place(number)
+                self._places[name] = Place(host)
                 return self._places[name]
         return None
 
@@ -271,10 +271,9 @@ class Registry:
         if self._ends:
             return
         info, _ = self._hosts.pop(number)
-        with contextlib.suppress(ValueError):
+        try:
             self._ray.get_actor(self._actor_name(info.node), namespace=NAMESPACE)
-            info = None  # Ray has it begin again
-        if info is not None:
+        except ValueError:  # Ray has it not begin again
             self._starting.pop(info.node, None)
         self._lose(number)
         await self._tell()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
@@ -102,6 +102,7 @@ class ClusterNode(Node):
             raise BadRequestError(f"{len(wanted)} names for {count} branches", hint="give a name for each")
         if not wanted:
             raise BadRequestError("no branches are wanted", hint="count is 1 or more")
+        await self._settle()
         snapshot, source = await self._frozen()
         shares = (
             self.cluster._spread(len(wanted), self._server.number) if spread else {self._server.number: len(wanted)}
@@ -109,7 +110,7 @@ class ClusterNode(Node):
         placed = [number for number, share in shares.items() for _ in range(share)]
         seeds = self.cluster._member.seeds(len(wanted)) if rng == "split" else [rng] * len(wanted)
         await snapshot._bring([number for number in shares if number != self._server.number])
-        made = ClusterBranches(self._server, [], source)
+        spread_out = ClusterBranches(self._server, [], source)
         try:
             for number in shares:
                 server = await self.cluster._server(number)
@@ -118,12 +119,12 @@ class ClusterNode(Node):
                 named = [wanted[at] for at in here]
                 await there._claim(named)
                 for at in here:
-                    made.append(await Node.branch(there, name=wanted[at], rng=seeds[at]))
+                    spread_out.append(await Node.branch(there, name=wanted[at], rng=seeds[at]))
                 await there._claimed(named)
         except BaseException as cause:
-            await made.__aexit__(type(cause), cause, None)
+            await spread_out.__aexit__(type(cause), cause, None)
             raise
-        return made
+        return spread_out
 
     async def expand(self, inputs: Sequence[InputValues | Sequence[InputValues]], **options: Any) -> Any:
         """Try every input from here: a child each, on all hosts; see `snapserv_client.sync.Node.expand`.
@@ -145,6 +146,7 @@ class ClusterNode(Node):
             raise BadRequestError("there is nothing to expand", hint="give the inputs of one child at least")
         if options.get("rng") == "split":
             options |= {"rng": "same", "seeds": self.cluster._member.seeds(len(inputs))}
+        await self._settle()
         hosts = self.cluster.hosts
         if spread is None:
             spread = len(inputs) > 2 * hosts[self._server.number].cores if self._server.number in hosts else True
@@ -163,7 +165,7 @@ class ClusterNode(Node):
                     told.heard(len(arrived), len(inputs))
 
             await play(expansion, take)
-        outcomes: Outcomes[Any] = Outcomes(collected(arrived.values(), len(inputs)))
+        outcomes = ClusterOutcomes(collected(arrived.values(), len(inputs)))
         for index, (number, kept) in expansion.kept.items():
             if number in self.cluster.hosts:
                 outcomes[index].node = (await self.cluster._server(number))._wrap(kept.node)
@@ -204,6 +206,11 @@ class ClusterNode(Node):
             await self._claim([name])
         await super().tag(name, remove=remove)
         await self._claimed([name])
+
+    async def _settle(self) -> None:
+        """Have this stand for where it is by now, if its host has ended."""
+        if self._server.number not in self.cluster.hosts:
+            await self.info()
 
     async def _frozen(self) -> tuple[ClusterSnapshot, NodeInfo | None]:
         """Return this moment as a snapshot, and what was taken for that."""
@@ -280,7 +287,8 @@ class ClusterSnapshot(ClusterNode, Snapshot):
         """Return it on another host, when it is there."""
         if server.number == self._server.number:
             return self
-        return await _load(server, self.name, await self._stored_as())
+        found: ClusterSnapshot = await _load(server, self.name, await self._stored_as())
+        return found
 
     async def _forget(self) -> None:
         """Drop what was taken for a moment, where nobody keeps it by now."""
@@ -288,6 +296,18 @@ class ClusterSnapshot(ClusterNode, Snapshot):
             await self.drop()
         except SnapservError:
             return
+
+
+class ClusterOutcomes(Outcomes[Any]):
+    """The outcomes of an expansion over hosts, in the order of its inputs.
+
+    Attributes:
+        played: How many children each host has played.
+        left_out: Hosts that could not have the snapshot, and why.
+    """
+
+    played: Mapping[str, int]
+    left_out: Mapping[str, SnapservError]
 
 
 class ClusterBranches(Branches[Any]):

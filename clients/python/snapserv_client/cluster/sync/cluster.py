@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from ...display import Diff
-from ...errors import BadRequestError, FrozenError, NotFoundError, UnreachableError
+from ...errors import BadRequestError, FrozenError, NotFoundError, UnreachableError, UnsupportedError
 from ...handles import Handle
 from ...plain import Sendable
 from ...protocol import NodeInfo, SpecResult, StatsResult, StoredNode
@@ -122,6 +122,8 @@ class Cluster(Handle):
         made._begin(member)
         return made
 
+    hello = None
+    """Which only one server says."""
     _closes_itself = False
     """Whether nobody closes it, who has it from a pickle."""
 
@@ -217,9 +219,25 @@ class Cluster(Handle):
         """Return what the simulation is: fields, inputs, parameters, methods, arena."""
         return (self._any()).spec(tree)
 
-    def stats(self) -> dict[str, StatsResult]:
-        """Return what has happened on each host since its server started."""
-        return {host.name: (self._server(number)).stats() for number, host in self.hosts.items()}
+    def host_stats(self) -> dict[str, StatsResult]:
+        """Return what has happened on each host since its server started, by its name."""
+        found = {}
+        for number, host in self.hosts.items():
+            try:
+                found[host.name] = (self._server(number)).stats()
+            except UnreachableError:
+                continue  # it has just ended
+        return found
+
+    def stats(self) -> StatsResult:
+        """Refuse: each host has its own.
+
+        Raises:
+            UnsupportedError: Always.
+        """
+        raise UnsupportedError(
+            "a cluster has the statistics of each host", hint="host_stats(); snapserv cluster status"
+        )
 
     def stored(self) -> list[StoredNode]:
         """Return what the store holds, in order of when it was taken."""
@@ -263,7 +281,7 @@ class Cluster(Handle):
     def __del__(self) -> None:
         if self._closes_itself:
             for server in self._servers.values():
-                server._closes_itself = True  # type: ignore[attr-defined]
+                setattr(server, "_closes_itself", True)  # noqa: B010 - only the synchronous one has it
 
     def __repr__(self) -> str:
         return f"<Cluster {self.name} · {len(self.hosts)} hosts · {self.store}>"

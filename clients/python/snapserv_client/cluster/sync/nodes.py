@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
@@ -103,6 +103,7 @@ class ClusterNode(Node):
             raise BadRequestError(f"{len(wanted)} names for {count} branches", hint="give a name for each")
         if not wanted:
             raise BadRequestError("no branches are wanted", hint="count is 1 or more")
+        self._settle()
         snapshot, source = self._frozen()
         shares = (
             self.cluster._spread(len(wanted), self._server.number) if spread else {self._server.number: len(wanted)}
@@ -110,7 +111,7 @@ class ClusterNode(Node):
         placed = [number for number, share in shares.items() for _ in range(share)]
         seeds = self.cluster._member.seeds(len(wanted)) if rng == "split" else [rng] * len(wanted)
         snapshot._bring([number for number in shares if number != self._server.number])
-        made = ClusterBranches(self._server, [], source)
+        spread_out = ClusterBranches(self._server, [], source)
         try:
             for number in shares:
                 server = self.cluster._server(number)
@@ -119,12 +120,12 @@ class ClusterNode(Node):
                 named = [wanted[at] for at in here]
                 there._claim(named)
                 for at in here:
-                    made.append(Node.branch(there, name=wanted[at], rng=seeds[at]))
+                    spread_out.append(Node.branch(there, name=wanted[at], rng=seeds[at]))
                 there._claimed(named)
         except BaseException as cause:
-            made.__exit__(type(cause), cause, None)
+            spread_out.__exit__(type(cause), cause, None)
             raise
-        return made
+        return spread_out
 
     def expand(self, inputs: Sequence[InputValues | Sequence[InputValues]], **options: Any) -> Any:
         """Try every input from here: a child each, on all hosts; see `snapserv_client.sync.Node.expand`.
@@ -146,6 +147,7 @@ class ClusterNode(Node):
             raise BadRequestError("there is nothing to expand", hint="give the inputs of one child at least")
         if options.get("rng") == "split":
             options |= {"rng": "same", "seeds": self.cluster._member.seeds(len(inputs))}
+        self._settle()
         hosts = self.cluster.hosts
         if spread is None:
             spread = len(inputs) > 2 * hosts[self._server.number].cores if self._server.number in hosts else True
@@ -164,7 +166,7 @@ class ClusterNode(Node):
                     told.heard(len(arrived), len(inputs))
 
             play(expansion, take)
-        outcomes: Outcomes[Any] = Outcomes(collected(arrived.values(), len(inputs)))
+        outcomes = ClusterOutcomes(collected(arrived.values(), len(inputs)))
         for index, (number, kept) in expansion.kept.items():
             if number in self.cluster.hosts:
                 outcomes[index].node = (self.cluster._server(number))._wrap(kept.node)
@@ -205,6 +207,11 @@ class ClusterNode(Node):
             self._claim([name])
         super().tag(name, remove=remove)
         self._claimed([name])
+
+    def _settle(self) -> None:
+        """Have this stand for where it is by now, if its host has ended."""
+        if self._server.number not in self.cluster.hosts:
+            self.info()
 
     def _frozen(self) -> tuple[ClusterSnapshot, NodeInfo | None]:
         """Return this moment as a snapshot, and what was taken for that."""
@@ -281,7 +288,8 @@ class ClusterSnapshot(ClusterNode, Snapshot):
         """Return it on another host, when it is there."""
         if server.number == self._server.number:
             return self
-        return _load(server, self.name, self._stored_as())
+        found: ClusterSnapshot = _load(server, self.name, self._stored_as())
+        return found
 
     def _forget(self) -> None:
         """Drop what was taken for a moment, where nobody keeps it by now."""
@@ -289,6 +297,18 @@ class ClusterSnapshot(ClusterNode, Snapshot):
             self.drop()
         except SnapservError:
             return
+
+
+class ClusterOutcomes(Outcomes[Any]):
+    """The outcomes of an expansion over hosts, in the order of its inputs.
+
+    Attributes:
+        played: How many children each host has played.
+        left_out: Hosts that could not have the snapshot, and why.
+    """
+
+    played: Mapping[str, int]
+    left_out: Mapping[str, SnapservError]
 
 
 class ClusterBranches(Branches[Any]):
