@@ -70,7 +70,7 @@ def measure(children: int) -> dict[str, Any]:
 
 
 def moving(cluster: Cluster) -> dict[str, float]:
-    """Return how long it takes until a snapshot of one host has a branch on the other, which has its tree's base."""
+    """Return how long it takes until a snapshot of one host has a branch on the other."""
     main = cluster.branch("main")
     (there,) = [number for number in cluster.hosts if number != main._server.number]
     target = cluster._server(there)

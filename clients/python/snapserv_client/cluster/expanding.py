@@ -60,6 +60,7 @@ class Expansion:
         self._shares = Shares(len(inputs))
         self._on_outcome: OnOutcome = lambda outcome: None
         self._working: dict[int, asyncio.Task[None]] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
         self._failed: SnapservError | None = None
         self._by = options.get("keep", "none")
         self._scores: dict[int, float] = {}
@@ -97,7 +98,7 @@ class Expansion:
             self._changed = list
             for task in self._working.values():
                 task.cancel()
-            await asyncio.gather(*self._working.values(), return_exceptions=True)
+            await asyncio.gather(*self._working.values(), *self._leaving, return_exceptions=True)
         if self._failed is not None:
             raise self._failed
         await self._keep_best()
@@ -111,11 +112,16 @@ class Expansion:
         """Have each host work that can, and none that is gone."""
         there = self._member.hosts
         for number in [number for number, task in self._working.items() if task.done() or number not in there]:
-            self._working.pop(number).cancel()
+            self._leave(self._working.pop(number))
         for number, host in there.items():
             may = number == self._source or self._stored is not None
             if may and number not in self._working and host.name not in self.left_out and self._shares.waiting:
                 self._working[number] = asyncio.create_task(self._work(host))
+
+    def _leave(self, task: asyncio.Task[None]) -> None:
+        task.cancel()
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
 
     async def _work(self, host: HostInfo) -> None:
         """Have a host play shares for as long as there are some."""
