@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -72,7 +73,7 @@ class Registry:
         found = [self._ray.get_actor(name, namespace=NAMESPACE) for name in names if name.startswith(prefix)]
         sessions = await asyncio.to_thread(self._sessions)
         if found or sessions:
-            self._seeds = int(time.time()) * SEEDS_AT_ONCE  # none that were given out before
+            self._seeds = secrets.randbits(40) * SEEDS_AT_ONCE  # none that were given out before
         for told in await asyncio.gather(*(self._describe(handle) for handle in found)):
             if told is not None:
                 await self.join(*told)
