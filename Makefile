@@ -45,6 +45,7 @@ dist: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.cluster
 
 $(READY): setup.py pyproject.toml clients/python/pyproject.toml $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

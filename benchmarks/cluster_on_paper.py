@@ -22,7 +22,7 @@ class Costs:
     cores: int = 16
     outcome_s: float = 60e-6
     """What the client's loop takes for an outcome."""
-    share_s: float = 0.4
+    share_s: float = 0.8
     """How long a share takes its host; see `snapserv_client.cluster.shares`."""
     request_s: float = 1e-3
     """What a share costs the client besides: a request with its inputs."""

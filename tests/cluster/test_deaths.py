@@ -119,21 +119,21 @@ def test_an_expansion_outlives_a_host_and_each_child_is_there_once(
     cluster = start(resources={"plays": 1}, store=str(tmp_path / "store"))
     wait_until(lambda: len(cluster.hosts) == 2, "two hosts")
     snapshot = cluster.branch("main").snapshot("begin")
-    inputs: Any = [{"drift": float(index)} for index in range(300)]
-    expected = [each["mean"] for each in snapshot.expand(inputs, steps=20, seeds=range(300), spread=False)]
+    inputs: Any = [{"drift": float(index)} for index in range(120)]
+    expected = [each["mean"] for each in snapshot.expand(inputs, steps=5, seeds=range(120), spread=False)]
     seen: list[int] = []
     victim = next(host for host in cluster.hosts.values() if host.name != snapshot.host)
 
     def take(outcome: Any) -> None:
         seen.append(outcome.index)
-        if len(seen) == 60:
+        if len(seen) == 20:
             kill(victim.actor)
             kill(victim.pid)
 
-    outcomes = snapshot.expand(inputs, steps=20, seeds=range(300), spread=True, on_outcome=take)
-    assert sorted(seen) == list(range(300))
+    outcomes = snapshot.expand(inputs, steps=5, seeds=range(120), spread=True, on_outcome=take)
+    assert sorted(seen) == list(range(120))
     assert [each["mean"] for each in outcomes] == expected
-    assert outcomes.played.get(victim.name, 0) < 300
+    assert outcomes.played.get(victim.name, 0) < 120
 
 
 def test_the_registry_begins_again_with_what_there_is(start: Start, machine: Machine, tmp_path: Path) -> None:

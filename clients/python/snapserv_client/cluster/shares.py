@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-SHARE_S = 0.4
-FIRST = 2
-"""How many children a core is given at first."""
+SHARE_S = 0.8
+LEAST = 6
+"""How many children a core is given at least, while there are many: a server then takes the same few processes back
+from child to child, which costs it a clone each at the beginning of a share."""
 IN_FLIGHT = 2
 """How many shares a host has at a time: it plays one while the other is on its way."""
 
@@ -45,9 +46,9 @@ class Shares:
             per_s: How many it has played a second so far; None where that is not known.
             hosts: How many hosts share what is left.
         """
-        wanted = cores * FIRST if per_s is None else int(per_s * SHARE_S / IN_FLIGHT)
+        wanted = max(cores * LEAST, 0 if per_s is None else int(per_s * SHARE_S / IN_FLIGHT))
         fair = -(-len(self._waiting) // (hosts * IN_FLIGHT))
-        size = min(max(wanted, cores), max(fair, min(cores, len(self._waiting))), len(self._waiting))
+        size = min(wanted, max(fair, cores), len(self._waiting))
         return [self._waiting.popleft() for _ in range(size)]
 
     def give_back(self, share: Sequence[int]) -> None:
