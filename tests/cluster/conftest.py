@@ -79,7 +79,7 @@ def start(machine: Callable[..., Any]) -> Iterator[Callable[..., Cluster]]:
     for cluster in started:
         watch(cluster, seen)
         cluster.close()
-        wait_until(lambda: not [pid for pid in seen if _alive(pid)], f"processes of {seen} end")
+        wait_until(lambda: not [pid for pid in seen if alive(pid)], f"processes of {seen} end")
         if cluster._member.settings.own_store:
             assert not Path(cluster.store).exists()
 
@@ -120,7 +120,8 @@ def other(cluster: Cluster, number: int) -> HostInfo:
     return next(host for host in cluster.hosts.values() if host.number != number)
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Return whether there is such a process, and it has not ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:

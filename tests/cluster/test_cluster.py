@@ -25,7 +25,7 @@ def test_it_is_used_as_a_server_is(shared: Cluster) -> None:
     assert main.last.step == 3
     assert shared.snapshot("three").read("count") == 3
     assert shared.spec().simulation == "Walk"
-    assert {host.name for host in shared.hosts.values()} == set(shared.stats())
+    assert {host.name for host in shared.hosts.values()} == set(shared.host_stats())
     with pytest.raises(FrozenError):
         shared.branch("three")
     with pytest.raises(BadRequestError):

@@ -154,10 +154,11 @@ def _listen(which: weakref.ref[Membership], registry: Any) -> None:
             hosts = ray.get(registry.changed.remote(version))
         except Exception:  # noqa: BLE001 - it begins again, or has ended
             threading.Event().wait(0.3)
+            if (member := which()) is None or member.closed or not ray.is_initialized():
+                return  # or Ray would connect anew
             with contextlib.suppress(Exception):
-                registry = registry_of(name)
-                if (member := which()) is not None:
-                    member.registry, version = registry, -1
+                member.registry, version = registry_of(name), -1
+            del member
             continue
         version = hosts.version
         if (member := which()) is not None:

@@ -27,6 +27,7 @@ OVER_WITHIN_S = 40.0
 GONE_WITHIN_S = 2.0
 """For so long that of a machine that is gone is waited for, which may have ended in order."""
 CHANGED_WITHIN_S = 20.0
+AGAIN_AFTER_S = 2.0
 CLAIMED_FOR_S = 10.0
 """For so long a name is kept for who claimed it, and says no more."""
 
@@ -248,9 +249,11 @@ class Registry:
         Raises:
             RequestTimeoutError: None comes.
         """
-        async with asyncio.timeout(OVER_WITHIN_S):
-            while not self._hosts:
-                await asyncio.sleep(LOOKS_EVERY_S)
+        until = time.monotonic() + OVER_WITHIN_S
+        while not self._hosts:
+            if time.monotonic() > until:
+                raise RequestTimeoutError(f"the cluster {self._settings.cluster} has no host, and none comes")
+            await asyncio.sleep(LOOKS_EVERY_S)
         numbers = sorted(self._hosts)
         number = numbers[which % len(numbers)]
         return number, self._hosts[number][1]
@@ -280,8 +283,19 @@ class Registry:
         await self._tell()
 
     def _lose(self, number: int) -> None:
-        task = self._lost[number] = asyncio.create_task(self._recover(number))
+        task = self._lost[number] = asyncio.create_task(self._recover_at_last(number))
         task.add_done_callback(lambda _: self._lost.pop(number, None))
+
+    async def _recover_at_last(self, number: int) -> None:
+        """Have others go on with what a host had, also where the store cannot be reached for a while."""
+        while not self._ends:
+            try:
+                await self._recover(number)
+            except SnapservError as error:
+                print(f"what h{number} had waits: {error}", flush=True)  # to Ray's log of this actor
+                await asyncio.sleep(AGAIN_AFTER_S)
+            else:
+                return
 
     async def _recover(self, number: int) -> None:
         """Have other hosts go on with what a dead one had."""
@@ -382,9 +396,3 @@ class Registry:
                     self._turn.notify_all()
             with contextlib.suppress(Exception):
                 self._ray.kill(handle, no_restart=True)
-
-
-def is_snapserv(error: BaseException) -> SnapservError | None:
-    """Return the error of ours that an actor has raised, out of what Ray makes of it."""
-    cause: Any = getattr(error, "cause", None)
-    return cause if isinstance(cause, SnapservError) else error if isinstance(error, SnapservError) else None

@@ -46,18 +46,18 @@ class ClusterNode(Node):
     async def _run(self, request: Request[T], **waiting: Unpack[Waiting]) -> T:
         try:
             return await super()._run(request, **waiting)
-        except UnreachableError:
-            lost = await self._follow(request)
+        except UnreachableError as cause:
+            lost = await self._follow(request, cause)
             if lost is not None:
                 raise lost from None
             return await super()._run(moved(request, self.id), **waiting)
 
-    async def _follow(self, request: Request[Any]) -> SnapservError | None:
+    async def _follow(self, request: Request[Any], cause: SnapservError) -> SnapservError | None:
         """Find out where it came back, and stand for that one; return what whoever asked must know of it."""
         place = await self.cluster._find(self.name)
         before, known = self._server.number, self.last.step
         if place.host == before and place.host in self.cluster.hosts:
-            return None  # its server is another one by now, or the way there was interrupted
+            return None if is_safe(request) else cause  # it may have been done there
         found = await self.cluster.node(self.name)
         self._server, self.last, self._which = found._server, found.last, found._which
         if isinstance(self, ClusterSnapshot) or (place.whole and self.last.step == known and is_safe(request)):
