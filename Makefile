@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 SOURCES := $(wildcard ext/*/*.pyx ext/*/*.pxd ext/*/*.c ext/*/*.h)
 
-.PHONY: demo test chaos lint client lab docs dist bench clean
+.PHONY: demo test chaos chaos-cluster lint client lab docs dist bench clean
 demo: $(READY)
 	$(BIN)/snapserv demo $(if $(WEB),--web)
 
@@ -17,6 +17,10 @@ SECONDS ?= 180
 SEED    ?= 1
 chaos: $(READY)
 	$(BIN)/python -m tests.chaos --seconds $(SECONDS) --seed $(SEED)
+
+# The same for a cluster of Ray's on this machine: servers, hosts, cells, the registry and machines.
+chaos-cluster: $(READY)
+	$(BIN)/python -m tests.cluster.chaos --seconds $(SECONDS) --seed $(SEED)
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -45,6 +49,7 @@ dist: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.cluster
 
 $(READY): setup.py pyproject.toml clients/python/pyproject.toml $(SOURCES)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -35,6 +35,7 @@ from . import (
     snapshots,
     starting,
     travel,
+    web,
 )
 from .figures import RESULTS
 from .goals import goals
@@ -114,6 +115,10 @@ BENCHMARKS: dict[str, Benchmark] = {
             "Memory of one more snapshot, KiB": measured["memory"],
             "All nodes, s": [measured["totals"]],
         },
+    ),
+    "web": Benchmark(
+        lambda quick, console: web.measure(300 if quick else 10_000, 10 if quick else 60, console),
+        lambda measured: {f"The page at {measured['nodes']:,} nodes, ms": measured["rows"]},
     ),
     "lasting": Benchmark(
         lambda quick, _: lasting.measure(5 if quick else 30, 100 if quick else 10_000), lasting.tables

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import curves, lasting, starting
+from . import curves, lasting, starting, web
 from .tables import Check, checked
 
 
@@ -151,4 +151,5 @@ GOALS: dict[str, Callable[[Any], list[Check]]] = {
     "expansion": _of_expansions,
     "lasting": lasting.goals,
     "scale": _of_scale,
+    "web": web.goals,
 }  # fmt: skip

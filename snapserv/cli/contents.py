@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from snapserv_client.cli.contents import COMMANDS, EXAMPLES, KEEP, LOOK, RUN, SECTIONS, SERVERS, Contents, Group
+from snapserv_client.cli.contents import (
+    CLUSTERS,
+    COMMANDS,
+    EXAMPLES,
+    KEEP,
+    LOOK,
+    RUN,
+    SECTIONS,
+    SERVERS,
+    Contents,
+    Group,
+)
 
 OWN: Contents = {
     "snapserv.cli.serve": {
@@ -16,6 +27,9 @@ OWN: Contents = {
     },
     "snapserv.cli.store": {
         "store": "Look into a store, read it, keep it in order: no server is needed.",
+    },
+    "snapserv_client.cli.cluster": {
+        "cluster": "The same tree over many machines, on Ray: begin it, look at it, end it.",
     },
     "snapserv.cli.doctor": {
         "doctor": "Say what this machine can do and how to improve it; or what of a simulation will not branch "
@@ -52,7 +66,8 @@ GROUPS = {
             "Change": ("rm", "gc", "push", "pull"),
         },
         ("snapserv store ls", "snapserv store read before state"),
-    )
+    ),
+    "cluster": CLUSTERS,
 }
 SNAPSERV = Group(
     {**COMMANDS, **OWN},
@@ -60,7 +75,7 @@ SNAPSERV = Group(
         RUN: SECTIONS[RUN],
         LOOK: SECTIONS[LOOK],
         KEEP: (*SECTIONS[KEEP], "store"),
-        SERVERS: ("serve", "ps", *SECTIONS[SERVERS], "demo", "doctor", "lab", "keygen"),
+        SERVERS: ("serve", "ps", "cluster", *SECTIONS[SERVERS], "demo", "doctor", "lab", "keygen"),
     },
     ("snapserv serve snapserv.examples.wildfire:Wildfire --detach", *EXAMPLES),
     GROUPS,

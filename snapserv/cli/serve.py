@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import click
 import msgspec
-from snapserv_client.cli.options import Endpoint, failing, pairs
+from snapserv_client.cli.options import Endpoint, failing, is_typed, pairs
 from snapserv_client.cli.parameters import Argument, Option
 from snapserv_client.endpoint import chosen_endpoint, default_endpoint, socket_folder
 from snapserv_client.figures import dtype_name, space
@@ -117,6 +117,8 @@ def serve(
     exit_with_stdin: Annotated[bool, Option(hidden=True)] = False,
     own_folder: Annotated[bool, Option("--own-folder", hidden=True)] = False,
     search_path: Annotated[list[str] | None, Option(hidden=True)] = None,
+    member: Annotated[str, Option("--member", hidden=True)] = "",
+    begin_with: Annotated[str | None, Option("--begin-with", hidden=True)] = None,
 ) -> None:
     """Run a simulation's setup, then answer clients until SIGTERM, Ctrl-C or `snapserv shutdown`.
 
@@ -156,7 +158,7 @@ def serve(
             ready_fd=ready_fd,
             exit_with_stdin=exit_with_stdin,
             own_folder=own_folder,
-            orphan_grace_s=0.0 if exit_with_stdin else orphan_grace,
+            orphan_grace_s=_grace(context, orphan_grace, exit_with_stdin=exit_with_stdin),
             fresh=fresh,
             store=_store(store),
             go_on=go_on,
@@ -166,6 +168,8 @@ def serve(
             embed=embed,
             cpu_baseline=cpu_baseline,
             metrics=metrics,
+            member=member,
+            begin_with=begin_with,
         )
         from . import beside  # with what a plain server does without
 
@@ -176,6 +180,11 @@ def serve(
         announce = None if not is_told else lambda server: _announce(server, as_json=as_json)
         with beside.page(web, endpoint or default_endpoint(), keys):
             run(options, on_ready=announce, then_exit=True)
+
+
+def _grace(context: click.Context, seconds: float, *, exit_with_stdin: bool) -> float:
+    """Return for how long nodes wait for another server: not at all where nobody would start one."""
+    return 0.0 if exit_with_stdin and not is_typed(context, "orphan_grace") else seconds
 
 
 def _targets(targets: list[str] | None, store: str | None) -> list[str]:

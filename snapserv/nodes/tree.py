@@ -110,6 +110,8 @@ class Forest:
         self.trees: dict[str, Tree] = {}
         self.nodes: dict[int, Node] = {}
         self.kinds: Counter[Kind] = Counter()
+        self.suffix = ""
+        """What names that nobody chose end with: where servers are hosts of a cluster, each has its own."""
         self._last_id = 0
 
     def plant(self, name: str, simulation: str) -> Tree:
@@ -159,7 +161,7 @@ class Forest:
         named = name is not None
         number = self.reserve() if reserved is None else reserved
         while name is None or name in tree.names:
-            name = f"{kind[0]}{number}" if name is None else f"{name}_"
+            name = f"{kind[0]}{number}{self.suffix}" if name is None else f"{name}_"
         node = Node(number, name, tree, kind, parent.id if parent else None, step, now, named=named)
         tree.names[name] = node
         self.nodes[node.id] = node

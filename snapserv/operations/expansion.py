@@ -61,7 +61,7 @@ class Expansion:
         self._start_worker: Callable[[], object] = list
         self._twins: dict[CellProcess, CellProcess] = {}
         self._spare: list[CellProcess] = []
-        self.reseeding = Reseeding(args.rng)
+        self.reseeding = Reseeding(args.rng if args.seeds is None else "split")
         # Ids come first, and in order: a child's own random stream is derived from its id.
         self._ids = [nodes.forest.reserve() for _ in args.inputs]
 
@@ -100,7 +100,7 @@ class Expansion:
 
     async def _child(self, index: int, sequence: Sequence[dict[str, Any]]) -> Outcome:
         args = self._args
-        seed = seed_of(args.rng, self._ids[index])
+        seed = seed_of(args.rng, self._ids[index]) if args.seeds is None else args.seeds[index]
         play: dict[str, Any] = {
             "sequence": sequence,
             "ticks": args.ticks,

@@ -33,6 +33,7 @@ class Keeper:
         replay: Whether what was done to nodes stands in for images where these are refused.
         embed: Whether the files that snapshots stand on are written as well.
         in_thread: Runs what takes long without holding up others.
+        member: Which host of which cluster the server is; empty for none.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Keeper:
         replay: bool,
         embed: bool,
         in_thread: InThread,
+        member: str = "",
     ) -> None:
         self._nodes = nodes
         self._endpoint = endpoint
@@ -61,7 +63,7 @@ class Keeper:
         self.fetching = Fetching(nodes, self.saving)
         nodes.stored.fetch = self.fetching.fetch
         self.loading = Loading(nodes, self.saving, in_thread)
-        self._session = SessionRecord(nodes, self.saving, endpoint)
+        self._session = SessionRecord(nodes, self.saving, endpoint, member)
         self._begun = False
 
     async def go_on(self, *, must: bool) -> bool:
@@ -78,6 +80,14 @@ class Keeper:
                 hint="name a simulation to serve; its snapshots are saved there",
             )
         return there
+
+    async def begin_with(self, stored: str, *, name: str) -> None:
+        """Take a tree up with a node of it that is in the store, in the place of a setup.
+
+        Raises:
+            SnapservError: It is not there, or cannot be brought back here.
+        """
+        await self.loading.load(stored, name=name, whole=False, replay=self.saving.replay)
 
     def begin(self) -> None:
         """Save by itself what is to be saved, from now on."""

@@ -30,12 +30,14 @@ class SessionRecord:
         nodes: The server's nodes.
         saving: Its store.
         endpoint: Where the server listens.
+        member: Which host of which cluster it is; see `snapserv_client.store.format.Session`.
     """
 
-    def __init__(self, nodes: Nodes, saving: Saving, endpoint: str) -> None:
+    def __init__(self, nodes: Nodes, saving: Saving, endpoint: str, member: str = "") -> None:
         self._nodes = nodes
         self._saving = saving
         self._endpoint = endpoint
+        self._member = member
         self._began = time.time()
         self._written: dict[str, Any] | None = None
         self._written_at = 0.0
@@ -79,6 +81,7 @@ class SessionRecord:
             "began": self._began,
             "ended": ended,
             "endpoint": self._endpoint,
+            "member": self._member,
             "trees": list(trees),
             "names": list(trees.values()),
             "live": self._live(),

@@ -50,6 +50,9 @@ class ServeOptions:
         embed: Whether the files that snapshots stand on are written as well.
         cpu_baseline: The level of processors that libraries of what is set up here are held to; see
             `snapserv.machine.cpu`. They may use all of this one for None.
+        member: Of which cluster the server is, and which of its hosts, as ``UID/NUMBER``; empty for none. Names
+            that nobody chose end with the number, so that each is there once in the cluster.
+        begin_with: The ``uid`` of a node in the store: its tree is the first one, in the place of a setup.
         metrics: Where Prometheus may read metrics, as HOST:PORT; see `snapserv.server.metrics.MetricsPage`.
     """
 
@@ -81,3 +84,5 @@ class ServeOptions:
     embed: bool = False
     cpu_baseline: str | None = None
     metrics: str | None = None
+    member: str = ""
+    begin_with: str | None = None

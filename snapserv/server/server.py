@@ -164,6 +164,8 @@ class Server:
                 autosnap=options.autosnap,
                 cpu_baseline=baseline,
             )
+            if options.member:
+                self.nodes.forest.suffix = f"-h{options.member.rpartition('/')[2]}"
             self.service = Service(
                 options,
                 name=self.endpoint.rsplit("/", 1)[-1].removesuffix(".sock"),
@@ -232,6 +234,9 @@ class Server:
         for key, value in {**served, "events": self.events.endpoint}.items():
             self.ledger.put("about", key, functools.partial(_itself, value))
         keeper, must = self.service.keeper, not self.options.targets
+        if keeper is not None and self.options.begin_with is not None:
+            await keeper.begin_with(self.options.begin_with, name="default")
+            return
         if keeper is None or not (must or self.options.go_on) or not await keeper.go_on(must=must):
             await self._plant()
 

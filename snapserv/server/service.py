@@ -77,6 +77,7 @@ class Service:
                 replay=options.replay,
                 embed=options.embed,
                 in_thread=self.in_thread,
+                member=options.member,
             )
             if options.store is not None
             else None

@@ -18,7 +18,7 @@ from ..conftest import ServerProcess
 from .conftest import Terminal
 
 Serve = Callable[..., ServerProcess]
-LASTING = ("serve", "demo", "watch", "top", "web", "lab", "doctor", "keygen", "shutdown")
+LASTING = ("serve", "demo", "watch", "top", "web", "lab", "doctor", "keygen", "shutdown", "cluster")
 NOT_RUN = {(), *((name,) for name in LASTING)}
 """Commands whose examples are held against their parsers alone: they serve, go on for ever, or take their time."""
 LAST = [("store", "rm"), ("drop",)]

@@ -211,6 +211,8 @@ class Line(Handle):
         self.timeout_s = timeout_s
         self.keys = keys
         self.closed = True  # until there is something to close
+        self.gone = False
+        """Whether somebody knows that the server is gone for good: nobody waits for it then."""
         refuse_missing_socket(endpoint)
         refuse_strangers(endpoint)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()

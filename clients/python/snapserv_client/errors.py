@@ -33,6 +33,7 @@ __all__ = [
     "SnapservError",
     "SnapservWarning",
     "StepInterruptedError",
+    "StepsLostError",
     "StoreDamagedError",
     "StoreUnavailableError",
     "ThreadsRunningError",
@@ -305,6 +306,17 @@ class UnsavedError(SnapservError):
     fault: ClassVar[Fault] = "caller"
 
 
+class StepsLostError(SnapservError):
+    """A branch came back on another host of its cluster, without its newest steps; raised by clients, never sent.
+
+    ``details`` has the ``step`` at which it stands now, ``was``, the last one that was acknowledged, how many are
+    ``missing``, and the ``host``. The branch that was asked stands for the one that came back.
+    """
+
+    code = "steps_lost"
+    fault: ClassVar[Fault] = "machine"
+
+
 ERRORS: dict[str, type[SnapservError]] = {
     error.code: error
     for error in (
@@ -336,6 +348,7 @@ ERRORS: dict[str, type[SnapservError]] = {
         NotPortableError,
         MachineDiffersError,
         UnsavedError,
+        StepsLostError,
     )
 }
 """Every error class by its code."""

@@ -44,6 +44,7 @@ class Play(TypedDict, total=False):
     sum: Sequence[str]
     parallel: int | None
     rng: protocol.Rng
+    seeds: Sequence[int] | None
     timeout_s: float | None
 
 

@@ -73,7 +73,8 @@ class Connection(Line):
         except TimeoutError as cause:
             raise timed_out(request.verb, limit) from cause
         except asyncio.CancelledError:
-            if request.verb in requests.INTERRUPTIBLE and request.node is not None and not self.closed:
+            there = not self.closed and takes_output(self._dealer)  # otherwise nobody could stop it
+            if there and request.verb in requests.INTERRUPTIBLE and request.node is not None:
                 self._last_id += 1
                 stop = requests.interrupt(request.node, request=request_id)
                 await self._socket.send_multipart(stop.frames(self._last_id))
@@ -107,7 +108,7 @@ class Connection(Line):
             if reply.done():
                 break
             patience.heard(self._heard)
-            if patience.lost(now):
+            if patience.lost(now) or self.gone:
                 raise lost(self.endpoint)
             if patience.silent(now):
                 self.tell_silent(verb, now, min(patience.left(now), deadline - now))

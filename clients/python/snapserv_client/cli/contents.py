@@ -150,6 +150,19 @@ EXAMPLES = (
     "snapserv branch before north east",
     "snapserv tree",
 )
+CLUSTER: Contents = {
+    "snapserv_client.cli.cluster": {
+        "up": "Have a server on each machine of a cluster of Ray's; it stays until `snapserv cluster down`.",
+        "status": "Say which hosts a cluster has, and how they are doing.",
+        "tree": "Show all nodes of a cluster as a tree, each with its hosts.",
+        "down": "End a cluster, when each of its servers has saved what it has.",
+    },
+}
+CLUSTERS = Group(
+    CLUSTER,
+    {"Run": ("up", "down"), "Look": ("status", "tree")},
+    ("snapserv cluster up counter.py:Counter --store /shared/runs", "snapserv cluster tree"),
+)
 CLIENT = Group(COMMANDS, SECTIONS, ("snapserv-client status", *EXAMPLES))
 TAKES_VALUES = frozenset({"call", "write"})
 """Commands whose arguments may be negative numbers, which are no options."""

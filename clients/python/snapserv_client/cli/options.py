@@ -22,7 +22,7 @@ NAME = "snapserv.name"
 """Where a command's context keeps the name of the server that is meant."""
 
 
-def _is_typed(context: click.Context, option: str) -> bool:
+def is_typed(context: click.Context, option: str) -> bool:
     """Return whether an option was typed, rather than taken from the environment."""
     source = context.get_parameter_source(option)
     return source is not None and source.name == "COMMANDLINE"
@@ -33,7 +33,7 @@ def _named(context: click.Context, _: click.Parameter, name: str | None) -> None
     if name is None or context.resilient_parsing:
         return
     context.meta[NAME] = name
-    if _is_typed(context, "endpoint"):
+    if is_typed(context, "endpoint"):
         _chosen(context, _, context.params["endpoint"])
 
 
@@ -45,7 +45,7 @@ def _chosen(context: click.Context, _: click.Parameter, endpoint: str | None) ->
     from ..endpoint import chosen_endpoint
 
     try:
-        return chosen_endpoint(endpoint if _is_typed(context, "endpoint") else None, name)
+        return chosen_endpoint(endpoint if is_typed(context, "endpoint") else None, name)
     except BadRequestError as cause:
         raise click.UsageError(f"{cause.message}: {cause.hint}") from cause
 
@@ -57,7 +57,7 @@ Endpoint = Annotated[
         "--endpoint",
         "-e",
         envvar="SNAPSERV_ENDPOINT",
-        help="ipc:///PATH or tcp://HOST:PORT.",
+        help="ipc:///PATH, tcp://HOST:PORT or ray://ADDRESS/CLUSTER.",
         callback=_chosen,
         beside=click.Option(
             ["server_name", "--name"],

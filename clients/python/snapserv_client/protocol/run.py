@@ -178,6 +178,9 @@ class ExpandArgs(Arguments):
     and all outputs are returned if it is empty; ``sum`` names outputs to add up over all ticks. ``keep`` says which
     children become nodes: ``best`` of them by the output or sum ``by``, the ``largest`` or the smallest.
 
+    ``seeds`` has one for the random streams of each child, in the place of ``rng``: a part of many children draws
+    the same as it would among all of them.
+
     ``record``, ``every`` and ``until`` are those of a step, for each child. With ``stream`` each outcome is sent in
     a message of its own as soon as it is there, so that there may be any number of arrays in all of them together;
     without, they have to fit into one reply.
@@ -191,6 +194,7 @@ class ExpandArgs(Arguments):
     sum: list[str] = []
     parallel: BranchCount | None = None
     rng: Rng = "same"
+    seeds: list[NonNegative] | None = None
     keep: Literal["none", "all", "best"] = "none"
     best: BranchCount = 1
     by: str = ""

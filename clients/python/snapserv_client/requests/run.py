@@ -167,7 +167,9 @@ def expand(
     """Ask for a child for each input; with ``stream`` outcomes have a message each, in which every one has room."""
     if not isinstance(inputs, Sequence) or not all(_is_inputs(each) for each in inputs):
         raise BadRequestError("the inputs of an expansion are a map, or a sequence of maps, for each child")
-    keep = options.get("keep", "none")
+    keep, seeds = options.get("keep", "none"), options.get("seeds")
+    if seeds is not None and len(seeds) != len(inputs):
+        raise BadRequestError(f"{len(seeds)} seeds for {len(inputs)} children", hint="give one for each")
     best = keep if isinstance(keep, Best) else Best(1, "")
     args = {
         "inputs": [dict(each) if isinstance(each, Mapping) else [dict(one) for one in each] for each in inputs],
@@ -185,6 +187,7 @@ def expand(
         "largest": best.largest,
         "keep_as": options.get("keep_as", "branch"),
         "timeout_s": options.get("timeout_s"),
+        **({} if seeds is None else {"seeds": list(seeds)}),
         "stream": stream,
     }
     streamed = len(inputs) if stream else 0

@@ -413,6 +413,7 @@ class Session(_Object):
         live: Its live branches.
         names: What each of ``trees`` is called there.
         endpoint: Where it listens.
+        member: Of which cluster it is, and which of its hosts, as ``UID/NUMBER``; empty for none.
     """
 
     uid: str
@@ -427,3 +428,4 @@ class Session(_Object):
     live: list[Live] = []
     names: list[str] = []
     endpoint: str = ""
+    member: str = ""

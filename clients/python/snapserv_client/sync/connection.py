@@ -161,7 +161,7 @@ class Connection(Line):
                     now = time.monotonic()
                     if deadline is not None and now >= deadline:
                         raise timed_out(request.verb, timeout_s) from None
-                    if patience.lost(now):
+                    if patience.lost(now) or self.gone:
                         raise lost(self.endpoint) from None
                     if patience.silent(now):
                         left = patience.left(now)

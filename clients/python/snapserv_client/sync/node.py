@@ -298,6 +298,7 @@ class Node(OwnNode):
         sum: Sequence[str] = (),
         parallel: int | None = None,
         rng: Rng = "same",
+        seeds: Sequence[int] | None = None,
         keep: Keep = "none",
         keep_as: Literal["branch", "snapshot"] = "branch",
         timeout_s: float | None = None,
@@ -323,6 +324,7 @@ class Node(OwnNode):
             sum: Names of outputs to add up over all ticks.
             parallel: How many children run at a time; as many as there are cores by default.
             rng: As for `branch`: ``"split"`` gives each child a random stream of its own.
+            seeds: For each child the seed of its random streams, in the place of ``rng``.
             keep: ``"all"``, ``"none"``, or the `Best` of them: what is kept becomes a node.
             keep_as: What node: a live branch, or a snapshot.
             timeout_s: How long each child may take.
@@ -350,6 +352,7 @@ class Node(OwnNode):
             "sum": sum,
             "parallel": parallel,
             "rng": rng,
+            "seeds": seeds,
             "keep": keep,
             "keep_as": keep_as,
             "timeout_s": timeout_s,

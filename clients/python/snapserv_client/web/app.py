@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -102,6 +103,7 @@ def run(
     Raises:
         AddressError: It cannot listen there.
     """
+    logging.getLogger("snapserv_client").setLevel(logging.ERROR)  # who waits for a server is told so on the page
     with contextlib.closing(listen(place)) as listening:
         address = address_of(place, listening)
         waits_s = 0.0 if until_eof else WAITS_FOR_TREE_S

@@ -109,14 +109,14 @@ class Compare:
         self._side.visible, self._line.visible = drawn, field is not None and not drawn
         if field is not None and view is not None:
             a, b = await asyncio.gather(plane(first, field, view), plane(second, field, view))
-            shared = scale_of(a.values, b.values, doc=field.doc)
+            shared = await asyncio.to_thread(scale_of, a.values, b.values, doc=field.doc)
             apart, scale = _apart(a, b, shared)
             for (said, shown, below), info, each, colours in zip(
                 self._figures, (one, other, None), (a, b, apart), (shared, shared, scale), strict=True
             ):
                 title = "B − A" if info is None else f"{info.name} · step {info.step:,}"
                 said.set_text(title if info is not None or shared.kind != "classes" else "where they differ")
-                shown.show(each, colours)
+                await shown.show(each, colours)
                 legend(below, colours, field.units)
         elif field is not None:
             (at, values), (at_other, others) = await asyncio.gather(line(first, field), line(second, field))

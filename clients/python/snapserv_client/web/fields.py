@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from nicegui import events
@@ -35,10 +36,11 @@ class Picture:
         self._image.on("mousemove", self._point, js_handler=POINTED, throttle=0.08)
         self._label = label
 
-    def show(self, plane: Plane, scale: Scale) -> None:
+    async def show(self, plane: Plane, scale: Scale) -> None:
         """Show a plane in the colours of a scale."""
+        png = await asyncio.to_thread(picture, plane.values, scale)
         self._plane = plane
-        self._image.props["src"] = self._seen.gallery.put(picture(plane.values, scale))
+        self._image.props["src"] = self._seen.gallery.put(png)
         rows, columns = plane.shape
         self._image.style(f"aspect-ratio: {columns} / {rows}")
         self.place.style(f"--ratio: {columns / rows:.4f}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 
 from .. import aio
@@ -19,7 +21,7 @@ from .parts import Button, Field, box, text
 from .pictures import frame, scale_of
 from .planes import can_be_drawn, line, plane
 from .seen import Seen, said_of
-from .travel import Past, travel
+from .travel import Past
 
 RUN = ("ticks", "until", "snapshot", "record", "every")
 RENDERS = "render"
@@ -135,8 +137,8 @@ class Now:
         self._picture.place.visible, self._line.visible = drawn, not drawn
         if view is not None:
             read = await plane(node, found, view)
-            scale = scale_of(read.values, doc=found.doc)
-            self._picture.show(read, scale)
+            scale = await asyncio.to_thread(scale_of, read.values, doc=found.doc)
+            await self._picture.show(read, scale)
             legend(self._legend, scale, found.units)
         else:
             at, values = await line(node, found)
@@ -150,14 +152,17 @@ class Now:
     def _look(self, _: int) -> None:
         self._seen.refresh_soon()
 
-    async def _travel(self, step: int, nearest: NodeInfo) -> None:
-        async def work(_: Progress) -> str:
-            branch = self._session.branch(self._node)
-            await travel(branch, step, nearest)
-            self._session.learn([await branch.info()])
-            return f"{branch.name} · step {branch.last.step:,}"
+    async def _travel(self, step: int) -> None:
+        branch = self._session.branch(self._node)
 
-        await self._doing.do(f"back to step {step:,}", work)
+        async def work(told: Progress) -> str:
+            went = await branch.goto(step, progress=told)
+            self._session.learn([went.node])
+            kept = "" if went.left is None else f" · what it was is {went.left.name}"
+            parted = "" if went.parted is None else f" · not the same past from step {went.parted:,} on"
+            return f"{branch.name} · step {went.node.step:,}{kept}{parted}"
+
+        await self._doing.do(f"back to step {step:,}", work, stop=branch.interrupt)
         self._seen.refresh_soon()
 
     def _draw_run(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import escape
 from typing import Any, TypeAlias
 
 from nicegui import events
@@ -149,12 +150,11 @@ class Choice(Element):
         self.props["aria-label"] = label
         named = options if isinstance(options, Mapping) else {each: each for each in options}
         self._value = value if value in named else next(iter(named), "")
-        with self:
-            for each, said in named.items():
-                option = text(said, tag="option")
-                option.props["value"] = each
-                if each == self._value:
-                    option.props["selected"] = True
+        # As one text: hundreds of them would be hundreds of elements to keep here and to send.
+        self.props["innerHTML"] = "".join(
+            f'<option value="{escape(each)}"{" selected" if each == self._value else ""}>{escape(said)}</option>'
+            for each, said in named.items()
+        )
         self._on_change = on_change
         self.on("change", self._chosen, js_handler=VALUE)
 
@@ -209,16 +209,15 @@ class Picked(Element):
 
 def listed(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Element:
     """Return a table; columns whose head begins with ``>`` are of numbers."""
-    with box("scroll") as scroll, box("list", tag="table"):
-        with box(tag="thead"), box(tag="tr"):
-            for head in heads:
-                text(head.removeprefix(">"), "n" if head.startswith(">") else "", tag="th", scope="col")
-        with box(tag="tbody"):
-            for row in rows:
-                with box(tag="tr"):
-                    for head, cell in zip(heads, row, strict=True):
-                        text(cell, "n" if head.startswith(">") else "", tag="td")
-    return scroll
+    looks = [' class="n"' if head.startswith(">") else "" for head in heads]
+
+    def line(kind: str, cells: Sequence[str]) -> str:
+        told = (f"<{kind}{look}>{escape(cell)}</{kind}>" for look, cell in zip(looks, cells, strict=True))
+        return f"<tr>{''.join(told)}</tr>"
+
+    head = line("th", [each.removeprefix(">") for each in heads])
+    body = "".join(line("td", row) for row in rows)
+    return box("scroll", innerHTML=f'<table class="list"><thead>{head}</thead><tbody>{body}</tbody></table>')
 
 
 class Slider(Element):

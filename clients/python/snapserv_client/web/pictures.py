@@ -20,6 +20,7 @@ from ..plain import Array
 
 FEW_VALUES = 12
 """A field of whole numbers with no more values than this has a colour for each."""
+SAMPLED = 4096
 KEPT_BYTES = 64 << 20
 VIRIDIS = (
     "#440154", "#482475", "#414487", "#355f8d", "#2a788e", "#21918c",
@@ -97,7 +98,12 @@ def difference_scale(difference: Array) -> Scale:
 
 def _few(array: Array) -> Array:
     """Return the values of an array, at most one more than are few."""
-    return np.unique(array)[: FEW_VALUES + 1].astype(np.int64 if array.dtype.kind != "u" else np.uint64).astype("O")
+    if array.dtype.itemsize == 1 and array.dtype.kind in "bu":
+        found: Array = np.flatnonzero(np.bincount(array.view(np.uint8).ravel(), minlength=256))
+    else:
+        found = np.unique(array.ravel()[:: max(1, array.size // SAMPLED)])
+        found = found if len(found) > FEW_VALUES else np.unique(array)
+    return found[: FEW_VALUES + 1].astype("O")
 
 
 def _ends(arrays: list[Array]) -> tuple[float, float]:

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .. import aio
 from ..protocol import NodeInfo
 from .actions import lineage
 from .parts import Button, Slider, box, text
 from .session import Session
-
-EXACT = False
-"""Whether a branch can go to any step of its past, rather than to its snapshots alone."""
-
-
-async def travel(branch: aio.Branch, step: int, nearest: NodeInfo) -> None:
-    """Take a branch to a step of its past; ``nearest`` is the last snapshot at or before it."""
-    await branch.restore(nearest.id)
 
 
 class Past:
@@ -26,7 +17,7 @@ class Past:
         session: Whose node.
         node: Its id.
         on_look: Called with the node that is to be looked at: a snapshot of its past, or itself.
-        on_go: Called with a step that the branch is to go back to, and the nearest snapshot before it.
+        on_go: Called with a step that the branch is to go back to.
     """
 
     def __init__(
@@ -34,7 +25,7 @@ class Past:
         session: Session,
         node: int,
         on_look: Callable[[int], object],
-        on_go: Callable[[int, NodeInfo], object],
+        on_go: Callable[[int], object],
     ) -> None:
         self._session = session
         self._node = node
@@ -42,8 +33,7 @@ class Past:
         self._on_go = on_go
         self._at: int | None = None
         with box("travel") as self.place:
-            with box("ticks") as self._ticks:
-                pass
+            self._ticks = box("ticks", tag="svg", viewBox="0 0 1000 8", preserveAspectRatio="none")
             self._slider = Slider("step", 0, 1, 1, self._moved)
             with box("spread"):
                 self._said = text("", "mono soft")
@@ -71,12 +61,9 @@ class Past:
             self._at = None
             self._slider.stand(first, max(info.step, first + 1), max(info.step, first))
         span = max(info.step - first, 1)
-        self._ticks.clear()
-        with self._ticks:
-            for each in past[-400:]:
-                box(tag="i", title=f"{each.name} · step {each.step:,}").style(
-                    f"left: {100 * (each.step - first) / span:.2f}%"
-                )
+        at = sorted({round(1000 * (each.step - first) / span) for each in past})
+        lines = "".join(f"M{place} 0v8" for place in at)
+        self._ticks.props["innerHTML"] = f'<path d="{lines}"/>'
         self.place.visible = bool(past) and info.step > first
         self._say()
 
@@ -111,12 +98,11 @@ class Past:
         goes = self._at is not None and info.kind == "branch"
         self._go.visible = goes
         if goes and self._at is not None:
-            to = self._at if EXACT else self._nearest(self._at).step
-            self._go.set_text(f"Go back to step {to:,}")
+            self._go.set_text(f"Go back to step {self._at:,}")
             self._go.able(self._session.may_change, self._session.why_not)
 
     def _gone_to(self) -> object:
         if self._at is None:
             return None
         step, self._at = self._at, None
-        return self._on_go(step, self._nearest(step))
+        return self._on_go(step)
