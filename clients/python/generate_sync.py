@@ -16,7 +16,16 @@ from pathlib import Path
 import unasync
 
 CLIENTS = Path(__file__).parent / "snapserv_client"
-GENERATED = ("bisecting.py", "blocks.py", "branch.py", "connecting.py", "home.py", "node.py", "server.py")
+GENERATED = (
+    "bisecting.py",
+    "blocks.py",
+    "branch.py",
+    "connecting.py",
+    "home.py",
+    "node.py",
+    "past.py",
+    "server.py",
+)
 GENERATED_OF_CLUSTERS = ("cluster.py", "nodes.py")
 HEAD = "# Generated from ../aio/{name} by generate_sync.py: change that one, and run `make client`.\n"
 

@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING, Literal, TypeVar, Unpack, overload
 
 from .. import protocol, requests
 from ..bars import shown
-from ..connection import Progress, Waiting
+from ..connection import Progress
 from ..display import Diff
-from ..errors import BadRequestError, NotFoundError
+from ..errors import BadRequestError
 from ..expansion import Best, Keep, Options, Outcome, Outcomes, Playing, collected
-from ..history import Actions, Verification
+from ..history import Verification
 from ..plain import Array, InputValues
-from ..protocol import Action, NodeInfo, Recording, Rng, SaveResult, ShowResult
-from ..requests import RegionIndex, Request
+from ..protocol import NodeInfo, Rng, SaveResult, ShowResult
+from ..requests import RegionIndex
 from ..watching import Until, Watched
 from .blocks import Branches
 from .home import Home
-from .own import OwnNode, blocking
+from .own import blocking
+from .past import Past
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from ..bisection import Bisection
     from ..pages import Pages
     from ..records import Records
     from .branch import Branch
@@ -31,29 +31,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Node(OwnNode):
+class Node(Past):
     """A point of a tree. ``last`` is what the server said of it last; `info` asks again."""
 
     _server: Home
-
-    async def info(self) -> NodeInfo:
-        """Return what the server knows of it now."""
-        self.last = await self._run(requests.info(self.id))
-        return self.last
 
     async def show(self) -> ShowResult:
         """Return all that there is to know of it: relatives, what it costs, why and since when it is faulted."""
         result = await self._run(requests.show(self.id))
         self.last = result.node
         return result
-
-    async def log(self) -> list[NodeInfo]:
-        """Return its lineage, from the root to itself."""
-        entries = await self._run(requests.lineage(self.id))
-        while entries[0].parent is not None:
-            earlier = await self._run(requests.lineage(entries[0].id))
-            entries = earlier[:-1] + entries
-        return entries
 
     async def records(self, *, after: int = 0) -> Records:
         """Return what was recorded since the root, in the past that it shares with others as well.
@@ -78,28 +65,6 @@ class Node(OwnNode):
             page = await self._run(requests.tree(self.last.tree, offset=offset, sizes=False))
             found += [self._server._wrap(each) for each in page.nodes if each.parent == self.id]
             offset = page.next
-        return found
-
-    async def actions(self) -> Actions:
-        """Return what was done to it since its tree's root, and what it is that it was done to."""
-        found: list[Action] = []
-        recording: Recording | None = None
-        start: int | None = 0
-        while start is not None:
-            page = await self._run(requests.actions(self.id, start))
-            found += page.actions or []
-            start, recording = page.next, page.recording
-        return Actions(self.name, found, recording)
-
-    async def action(self, number: int) -> Action:
-        """Return one of its actions, counted from 0: also each time that one was repeated counts.
-
-        Raises:
-            NotFoundError: There are fewer.
-        """
-        found = await self._run(requests.action(self.id, number))
-        if found is None:
-            raise NotFoundError(f"{self.name} has no action {number:,}", hint="actions() returns all of them")
         return found
 
     async def verify(
@@ -229,23 +194,6 @@ class Node(OwnNode):
             branches[0]._ends, branches[0]._source = True, result.snapshot
             return branches[0]
         return Branches(self._server, branches, result.snapshot)
-
-    async def branch_at(
-        self, step: int, name: str | None = None, *, progress: Progress | bool | None = None
-    ) -> Branch:
-        """Make a live branch at a step of this node's past; the node stays as it is. See `Branch.goto`.
-
-        Raises:
-            NotFoundError: Its past has no such step.
-            RecordingMismatchError: What was done cannot be done again.
-        """
-        request = requests.branch_at(self.id, step, name, progress=bool(progress))
-        with shown(progress, self.name, 1) as told:
-            result = await self._run(request, progress=told.heard)
-            told.ended()
-        made: Branch = self._server._wrap(result.node)
-        made._ends = True
-        return made
 
     @overload
     async def expand(
@@ -397,35 +345,6 @@ class Node(OwnNode):
         result = await self._run(requests.pages(self.id, compared, fields))
         return Pages(self.name, other.name if isinstance(other, Node) else other, result)
 
-    async def bisect(
-        self,
-        good: Snapshot | str | int,
-        bad: int | None = None,
-        test: Until | Callable[[Branch], object] | None = None,
-        *,
-        progress: Progress | bool | None = None,
-    ) -> Bisection:
-        """Find the first step of its past at which something holds, in as many returns as halving takes.
-
-        As of ``git bisect``, it must keep holding once it does: else one of the steps is found at which it begins.
-
-        Args:
-            good: A step at which it does not hold, or a snapshot in this node's past; 0 is the root.
-            bad: A later step at which it holds; where this node stands by default.
-            test: What is looked for: ``when("served") >= 500``, told right after each tick; or a function that is
-                given a branch at a step, and says whether it is so there.
-            progress: Called with returns done and wanted, now and then; True shows a bar, in a notebook as well.
-
-        Raises:
-            BadRequestError: It holds at the good end already, or does not at the bad one; ``details["end"]`` says
-                which.
-            NotFoundError: Its past has no such step, or no such snapshot.
-            RecordingMismatchError: What was done cannot be done again.
-        """
-        from .bisecting import bisect
-
-        return await bisect(self, good, bad, test, progress=progress)
-
     async def tag(self, name: str, *, remove: bool = False) -> None:
         """Give it a further name, or take one away."""
         self.last = await self._run(requests.tag(self.id, name, remove=remove))
@@ -455,9 +374,6 @@ class Node(OwnNode):
     async def drop(self, *, recursive: bool = False, force: bool = False) -> list[str]:
         """End it; return the names of what is gone. Descendants live on unless ``recursive``."""
         return await self._run(requests.drop(self.id, recursive=recursive, force=force))
-
-    async def _run(self, request: Request[T], **waiting: Unpack[Waiting]) -> T:
-        return await self._server._run(request, **waiting)
 
 
 class Snapshot(Node):

@@ -17,13 +17,14 @@ from .own import settled
 
 if TYPE_CHECKING:
     from .branch import Branch
-    from .node import Node, Snapshot
+    from .node import Snapshot
+    from .past import Past
 
 Test: TypeAlias = "Until | Callable[[Branch], object]"
 
 
 def bisect(
-    node: Node,
+    node: Past,
     good: Snapshot | str | int,
     bad: int | None,
     test: Test | None,
@@ -52,7 +53,7 @@ def bisect(
 class _Search:
     """One search. ``kept`` is a snapshot of the latest step at which it did not hold, to begin from."""
 
-    def __init__(self, node: Node, test: Test) -> None:
+    def __init__(self, node: Past, test: Test) -> None:
         self._node = node
         self._test = test
         self._kept: Snapshot | None = None
@@ -110,7 +111,7 @@ class _Search:
             kept.drop()
 
 
-def _step_of(node: Node, good: Snapshot | str) -> int:
+def _step_of(node: Past, good: Snapshot | str) -> int:
     """Return the step of a snapshot in a node's past.
 
     Raises:
