@@ -38,6 +38,7 @@ TOLD = {
     ("snapserv/archiver/work.py", "_record"),  # the same
     ("snapserv/archiver/work.py", "_session"),  # Session.written
     ("snapserv/operations/sessions.py", "__init__"),  # Session.began
+    ("clients/python/snapserv_client/web/session.py", "_look"),  # the times of curves on the page
 }
 """Where a moment is noted for people. Nothing subtracts or waits for any of them; but see `ACROSS`."""
 ACROSS = {

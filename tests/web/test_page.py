@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from snapserv_client import Server
 
-from ..conftest import END_WITHIN_S, ServerProcess, assert_settles, start_server
+from ..conftest import END_WITHIN_S, ServerProcess, assert_nothing_left, assert_settles, start_server
 from .conftest import WILDFIRE, Open, page_of
 
 pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
@@ -258,3 +258,21 @@ def test_it_survives_a_server_that_is_killed_and_comes_back(look: Open, tmp_path
         page.context.close()
     assert second.end() == 0
     assert_settles(lambda: [each.name for each in tmp_path.iterdir() if each.name != "server.log"], [])
+
+
+def test_an_environment_draws_a_frame_of_a_branch_and_of_a_snapshot(look: Open, tmp_path: Path) -> None:
+    server = start_server(tmp_path, "gym:CartPole-v1", params={"kwargs": {"render_mode": "rgb_array"}})
+    with page_of(server.endpoint) as address:
+        page = look(address)
+        page.get_by_label("action").fill("1")
+        page.locator(".act.first", has_text="Step").click()
+        expect(page.locator(".outputs")).to_contain_text("reward")
+        for name in ("main", "root"):
+            choose(page, name)
+            page.get_by_role("button", name="Draw a frame").click()
+            expect(outcome(page)).to_contain_text(f"{name} · step {8 if name == 'main' else 0} drawn")
+            assert widths(page, ".map img") == [600]
+        assert names(page) == ["root", "main"]
+        page.context.close()
+    assert server.end() == 0
+    assert_nothing_left(server, tmp_path)

@@ -181,11 +181,11 @@ class Now:
                 self._form = InputsForm(self._spec.inputs, self._seen.typed.setdefault(info.tree, {}), self.step)
                 self._asked: dict[str, Field] = {}
                 self._ask("ticks", "ticks", "1", held)
-                self._ask("until", "until", "burnt_ha >= 500 and tick < 900", held)
+                self._ask("until", "until", "served >= 500 and mean(state) < 2", held)
                 with box(tag="details"):
                     text("record, and snapshot then", "soft", tag="summary")
                     with box("form"):
-                        self._ask("record", "record (outputs, mean(field))", "burnt_ha mean(state)", held)
+                        self._ask("record", "record (outputs, mean(field))", "served mean(state)", held)
                         self._ask("every", "every so many steps", "1", held)
                         self._ask("snapshot", "snapshot when it holds, called", "half-way", held)
                 self._run_button = Button("Step", self.step, key="s", classes="act first")

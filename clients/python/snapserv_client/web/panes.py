@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 import warnings
 from collections.abc import Awaitable, Callable
 from typing import Protocol, TypeAlias
@@ -110,7 +109,7 @@ class NodePane:
         self._facts.clear()
         with self._facts:
             text(f"step {info.step:,}", tag="b")
-            text(f"made {ago(info.created, time.time())}")
+            text(f"made {ago(info.created)}")
             if info.private_bytes is not None:
                 text(f"{space(info.private_bytes)} of its own")
             for said in (*(f"#{tag}" for tag in info.tags), *_special(info)):
