@@ -2,4 +2,4 @@
 
 import os
 
-os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # noqa: SIM112 - before Ray is loaded, which reads it
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
