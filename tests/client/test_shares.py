@@ -29,11 +29,14 @@ def test_each_child_is_done_once_whoever_dies(count: int, cores: int, hosts: int
 
 
 def test_shares_follow_the_speed_and_become_small_at_the_end() -> None:
-    shares = Shares(10_000)
-    assert len(shares.take(2, None, 2)) == 2 * LEAST
+    shares = Shares(2000)
+    assert len(shares.take(2, None, 2)) == 166
     fast, slow = len(shares.take(2, 1000.0, 2)), len(shares.take(2, 1.0, 2))
     assert fast == 400
-    assert slow == 2 * LEAST
+    assert slow == 119
+    assert len(Shares(40).take(2, 1.0, 2)) == 10
+    assert len(Shares(400).take(1, None, 20)) == LEAST
+    assert len(Shares(40).take(2, None, 1)) == 20
     last = []
     while share := shares.take(2, 1000.0, 2):
         last.append(len(share))

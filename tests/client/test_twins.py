@@ -59,6 +59,13 @@ def test_the_synchronous_client_is_what_the_asyncio_one_generates(generator: Mod
         assert path.read_bytes() == (folder / path.name).read_bytes(), "run: make client"
 
 
+def test_the_synchronous_cluster_is_what_the_asyncio_one_generates(generator: ModuleType, tmp_path: Path) -> None:
+    package = CLIENTS / "snapserv_client" / "cluster"
+    generator.generate(tmp_path, package, generator.GENERATED_OF_CLUSTERS)
+    for path in sorted(tmp_path.iterdir()):
+        assert path.read_bytes() == (package / "sync" / path.name).read_bytes(), "run: make client"
+
+
 def test_both_have_the_same_modules_and_the_same_names(generator: ModuleType) -> None:
     modules = [
         {path.name for path in (CLIENTS / "snapserv_client" / each).glob("*.py")} for each in ("aio", "sync")

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import pickle
 from typing import Any
 
 import numpy as np
 import pytest
 from snapserv_client import Best
-from snapserv_client.cluster import Cluster, ClusterBranch, ClusterSnapshot
+from snapserv_client.cluster import Cluster, ClusterBranch, ClusterSnapshot, aio
 from snapserv_client.errors import BadRequestError, FrozenError, NameTakenError, NotFoundError, UnreachableError
 from snapserv_client.sync import Connection, Server
 
@@ -131,6 +132,22 @@ def test_handles_go_into_tasks_of_ray(shared: Cluster) -> None:
     here = pickle.loads(pickle.dumps(main))
     assert here.info().step == 5
     here.cluster.close()
+
+
+def test_asyncio_has_the_same(shared: Cluster) -> None:
+    async def use() -> None:
+        async with aio.Cluster.join(shared.name) as cluster:
+            main = await cluster.branch("main")
+            await main.reset()
+            assert (await main.step(2)).step == 2
+            snapshot = await main.snapshot()
+            outcomes = await snapshot.expand([{}] * 30, steps=2, spread=True)
+            assert set(outcomes.played) == {host.name for host in cluster.hosts.values()}
+            async with await snapshot.branch(2, spread=True) as branches:
+                assert len({each.host for each in branches}) == 2
+            assert {node.name for node in await cluster.tree()} >= {"root", "main", snapshot.name}
+
+    asyncio.run(use())
 
 
 def test_a_strangers_key_gets_nothing(shared: Cluster) -> None:

@@ -21,6 +21,7 @@ def ray_module() -> Any:
     Raises:
         UnsupportedError: It is not installed.
     """
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")
     try:
         import ray  # an extra
     except ModuleNotFoundError as cause:

@@ -1,7 +1,8 @@
 """How children are shared out among hosts: small shares, which each host fetches when it has finished its last.
 
-A host gets what it plays in about `SHARE_S`, by how fast it was so far, and less towards the end; so nobody has to
-know beforehand how fast a host or a child is, and all finish at nearly the same time.
+A host gets a part of what is left, or what it plays in about `SHARE_S`, by how fast it was so far, if that is more;
+so shares become small towards the end, nobody has to know beforehand how fast a host or a child is, and all finish
+at nearly the same time.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class Shares:
         """
         wanted = max(cores * LEAST, 0 if per_s is None else int(per_s * SHARE_S / IN_FLIGHT))
         fair = -(-len(self._waiting) // (hosts * IN_FLIGHT))
-        size = min(wanted, max(fair, cores), len(self._waiting))
+        guided = fair if hosts == 1 else fair // 3  # a share costs a few clones, so that few large ones cost less
+        size = min(max(wanted, guided), max(fair, cores), len(self._waiting))
         return [self._waiting.popleft() for _ in range(size)]
 
     def give_back(self, share: Sequence[int]) -> None:
