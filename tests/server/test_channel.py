@@ -28,6 +28,9 @@ from snapserv.server.outgoing import MOST_WAITING_BYTES
 from ..conftest import ROOT, ServerProcess, as_nobody, assert_nothing_more, assert_settles, start_server, statistics
 
 Serve = Callable[..., ServerProcess]
+pytestmark = pytest.mark.skipif(
+    os.environ.get(CHANNEL_VARIABLE) == "off", reason=f"{CHANNEL_VARIABLE}=off: there is no side channel"
+)
 TARGET = "tests.simulations.large:Large"
 REGIONS: list[Any] = [
     ("grid", None),

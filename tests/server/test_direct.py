@@ -33,6 +33,9 @@ from snapserv_client.sync.branch import DirectBranch
 from ..conftest import ROOT, ServerProcess, assert_nothing_more, assert_settles, statistics
 
 Serve = Callable[..., ServerProcess]
+pytestmark = pytest.mark.skipif(
+    os.environ.get(CHANNEL_VARIABLE) == "off", reason=f"{CHANNEL_VARIABLE}=off: there is no side channel"
+)
 
 
 def sockets(pid: int) -> int:
