@@ -15,7 +15,7 @@ HOSTS = (1, 2, 10, 100, 1000)
 
 @dataclass(frozen=True)
 class Costs:
-    """What the parts cost, in seconds and bytes; measured by `benchmarks.cluster` or said."""
+    """What the parts cost, in seconds and bytes: assumed, rounded from what was seen on one machine."""
 
     child_s: float = 0.030
     """A child of 50 ticks on one core."""
