@@ -86,6 +86,7 @@ def test_examples_do_what_they_say(
     monkeypatch.setenv("SNAPSERV_STORE", str(store))
     monkeypatch.setenv("SHELL", "/bin/bash")
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     monkeypatch.chdir(tmp_path)
     first = examples(ALL[()])[1:]
     for typed in first:
