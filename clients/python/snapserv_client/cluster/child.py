@@ -18,6 +18,7 @@ from .keyring import write_server_keys
 
 START_WITHIN_S = 600.0
 END_WITHIN_S = 45.0
+FOLDERS, PROCESSES = "snapserv-host-", "processes"
 ORPHAN_GRACE_S = 10.0
 """For so long nodes wait for the next server, where theirs is killed and the host starts another."""
 
@@ -36,7 +37,8 @@ class Child:
     def __init__(self, settings: Settings, admission: Admission, address: str) -> None:
         self._settings = settings
         self._admission = admission
-        self.folder = Path(tempfile.mkdtemp(prefix="snapserv-host-"))
+        remove_left()
+        self.folder = Path(tempfile.mkdtemp(prefix=FOLDERS))
         self.endpoint = f"tcp://{address}:0"
         try:
             write_server_keys(self.folder / "keys", settings.keys)
@@ -77,6 +79,7 @@ class Child:
             self.kill()
             raise self._failure(outcome, in_time=bool(readable))
         self.endpoint = outcome["endpoint"]
+        (self.folder / PROCESSES).write_text(f"{os.getpid()} {self.pid}")
 
     @property
     def pid(self) -> int:
@@ -132,3 +135,14 @@ class Child:
         if not in_time:
             return RequestTimeoutError(f"setup took longer than {START_WITHIN_S:g} s")
         return UnreachableError("a host's server ended before it answered", details={"log": self.log()})
+
+
+def remove_left() -> None:
+    """Remove the folders that hosts of this machine have left which were killed, with the keys in them."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDERS}*"):
+        try:
+            pids = (folder / PROCESSES).read_text().split()
+        except OSError:
+            continue  # it is only beginning, or somebody else's
+        if folder.stat().st_uid == os.geteuid() and not any(Path("/proc", pid).exists() for pid in pids):
+            shutil.rmtree(folder, ignore_errors=True)
