@@ -48,6 +48,7 @@ def test_every_command_speaks_ascii(
     main.snapshot("s")
     few = ("tree", "status", "expand", "pages")
     for name in [*sorted({*USES} - {"drop", "pin"}), "drop"] if encoding == ENCODINGS[0] else few:
+        main.restore("s")
         status, text = said(name, *USES[name], **encoding)
         assert status == 0, text
         assert text.strip()

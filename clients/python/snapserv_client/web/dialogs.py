@@ -86,7 +86,8 @@ def _part(asked: Asked, submit: object) -> Field | Choice | Check:
 
 def _focus_first(has_fields: bool) -> None:
     where = ".dialog .field, .dialog input" if has_fields else ".dialog .act:last-child"
-    ui.run_javascript(f"setTimeout(() => document.querySelector({where!r})?.focus(), 60)")
+    unless = "document.querySelector('.dialog')?.contains(document.activeElement)"
+    ui.run_javascript(f"setTimeout(() => {unless} || document.querySelector({where!r})?.focus(), 60)")
 
 
 def show_keys(keys: Sequence[tuple[str, str]]) -> None:
