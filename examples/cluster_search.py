@@ -109,7 +109,7 @@ def main() -> None:
         steps = sum(stats.steps for stats in cluster.host_stats().values())
         took = time.perf_counter() - began
         print(f"{moves} moves, and the pole {'fell' if played.outputs['terminated'] else 'stands'}")
-        print(f"{steps:,} ticks in {took:.1f} s on {', '.join(sorted(cluster.hosts))}")
+        print(f"{steps:,} ticks in {took:.1f} s on {', '.join(host.name for host in cluster.hosts.values())}")
 
 
 if __name__ == "__main__":
