@@ -62,7 +62,8 @@ def refused(value: Any, kind: Any, of: str = "") -> str:
         (
             {"tick": 1},
             protocol.StepArgs,
-            "there is no 'tick'; there are: ticks, inputs, progress, atomic, timeout_s, record, every, until, snapshot",
+            "there is no 'tick'; there are: "
+            "ticks, inputs, progress, atomic, timeout_s, record, every, until, snapshot",
         ),
         ({}, protocol.ReadArgs, "field is missing"),
         ({"field": "a", "region": [[1, 2]]}, protocol.ReadArgs, "region[0] must have 3 items, not 2"),
