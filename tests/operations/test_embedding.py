@@ -40,11 +40,11 @@ def lives(short_path: Path) -> Iterator[Lives]:
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
     """A folder with a library of one's own, a copy of one of Python's, and a file to read."""
-    import zlib
+    import _queue
 
     folder = tmp_path / "own"
     folder.mkdir()
-    shutil.copy(zlib.__file__, folder / "library.so")
+    shutil.copy(_queue.__file__, folder / "library.so")
     (folder / "data").write_bytes(os.urandom(100_000))
     return folder
 

@@ -190,7 +190,7 @@ def test_a_recording_that_leads_elsewhere_is_refused_and_nothing_is_left(lives: 
             server.load("ten", "old", replay=True)
         assert caught.value.details["code"] == "simulation_error"
         weather.write_text("0.5")
-        code.write_text(source.replace("seed: int = 0", "seed: int = 1"))
+        code.write_text(source.replace("seed: int = 0", "seed: int = 12"))  # Python looks at lengths
         with pytest.raises(RecordingMismatchError) as caught:
             server.load("ten", "old", replay=True)
         assert caught.value.details["differs"] == ["source", "params.seed"]

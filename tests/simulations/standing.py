@@ -16,11 +16,11 @@ class Stands(Simulation):
 
     def setup(self, folder: str, seed: int = 0) -> None:
         self.library = ctypes.PyDLL(f"{folder}/library.so")
-        self.library.PyInit_zlib.restype = ctypes.c_void_p
+        self.library.PyInit__queue.restype = ctypes.c_void_p
         self.data = open(f"{folder}/data", "rb", buffering=0)  # noqa: SIM115 - open for life
 
     def step(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         found = self.data.read(1000)
         self.read += len(found)
-        called = self.library.PyInit_zlib()
+        called = self.library.PyInit__queue()
         return {"bytes": found.hex(), "called": called is not None, "draws": float(self.rng.random())}

@@ -30,6 +30,8 @@ CHANGED_WITHIN_S = 20.0
 AGAIN_AFTER_S = 2.0
 CLAIMED_FOR_S = 10.0
 """For so long a name is kept for who claimed it, and says no more."""
+SETTLED_AFTER_S, SETTLES_WITHIN_S = 10.0, 3.0
+"""So long after a host has joined, and for so long, Ray may say of one that has begun again that it has ended."""
 
 
 class Registry:
@@ -270,8 +272,15 @@ class Registry:
 
     async def _watch(self, number: int, handle: Any) -> None:
         """Wait until Ray says that a host has ended, and have others go on with what it had."""
-        with contextlib.suppress(Exception):
-            await handle.lasting.remote()
+        joined = time.monotonic()
+        while True:
+            try:
+                await handle.lasting.remote()
+                break
+            except Exception:  # noqa: BLE001 - whatever Ray says of an actor that has ended
+                settled = time.monotonic() - joined > SETTLED_AFTER_S
+                if self._ends or settled or not await self._answers(number, handle):
+                    break
         if self._ends:
             return
         info, _ = self._hosts.pop(number)
@@ -281,6 +290,17 @@ class Registry:
             self._starting.pop(info.node, None)
         self._lose(number)
         await self._tell()
+
+    @staticmethod
+    async def _answers(number: int, handle: Any) -> bool:
+        """Return whether a host is there that Ray has begun again: for a moment Ray has it as ended still."""
+        until = time.monotonic() + SETTLES_WITHIN_S
+        while time.monotonic() < until:
+            with contextlib.suppress(Exception):
+                info, _ = await handle.ready.remote()
+                return info is not None and bool(info.number == number)
+            await asyncio.sleep(0.1)
+        return False
 
     def _lose(self, number: int) -> None:
         task = self._lost[number] = asyncio.create_task(self._recover_at_last(number))

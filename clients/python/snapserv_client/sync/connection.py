@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import threading
 import time
 from collections import deque
@@ -26,6 +27,7 @@ from ..wire import Frames
 
 T = TypeVar("T")
 INTERRUPT_WITHIN_S = 5.0
+CTRL_C = (signal.SIGINT,)
 
 
 class Connection(Line):
@@ -65,24 +67,34 @@ class Connection(Line):
         """
         request_id = self.next_id() if request_id is None else request_id
         frames = request.frames(request_id)
-        if self._early:
-            send_frames(self._socket, frames)
-        else:
-            try:
-                send_frames(self._socket, frames, flags=NOBLOCK)
-            except zmq.Again:
-                connect_again(self._socket, self.endpoint)  # it broke while nobody waited for anything
-                send_frames(self._socket, frames)
         limit = timeout_s if timeout_s is not None or request.long else self.timeout_s
+        alone = not self._early
         self._early[request_id] = deque()
         try:
+            self._send(request, frames, alone=alone)
             return self._result(request, request_id, frames, limit, progress, outcome)
         except KeyboardInterrupt:
-            if request.verb in ("step", "expand"):
+            if request.verb in requests.INTERRUPTIBLE:
                 self._stop(request, request_id)
             raise
         finally:
             del self._early[request_id]
+
+    def _send(self, request: Request[Any], frames: Frames, *, alone: bool) -> None:
+        """Send a request; Ctrl-C comes before it is sent or after that, where there is something to be stopped."""
+        if not alone:
+            send_frames(self._socket, frames)
+            return
+        stops = request.verb in requests.INTERRUPTIBLE
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, CTRL_C) if stops else ()
+        try:
+            send_frames(self._socket, frames, flags=NOBLOCK)
+        except zmq.Again:
+            connect_again(self._socket, self.endpoint)  # it broke while nobody waited for anything
+            send_frames(self._socket, frames)
+        finally:
+            if stops:
+                signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
     def next_id(self) -> int:
         """Return the id of a new request.

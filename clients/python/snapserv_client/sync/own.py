@@ -48,8 +48,12 @@ class Stream(Line):
         self, request: Request[Any], request_id: int, timeout_s: float | None, progress: Progress | None
     ) -> Reply:
         """Send a request and wait for its reply; see `snapserv_client.aio.own.Stream.ask`."""
-        self.begin(request, request_id)
-        return self.end(request, request_id, timeout_s, progress)
+        try:
+            self.begin(request, request_id)
+            return self.end(request, request_id, timeout_s, progress)
+        except KeyboardInterrupt:
+            self._stop(request, request_id)
+            raise
 
     def begin(self, request: Request[Any], request_id: int) -> None:
         """Send a request, whose reply is waited for by `end`."""
@@ -75,14 +79,18 @@ class Stream(Line):
             self.close()
             raise LeaseOverError from cause
         except KeyboardInterrupt:
-            if request.verb == "step":
-                self._interrupt(request_id)
-                with contextlib.suppress(SnapservError, LeaseOverError, EOFError, OSError):
-                    self._reply(request_id, time.monotonic() + INTERRUPT_WITHIN_S, None)
-            self.close()
+            self._stop(request, request_id)
             raise
         finally:
             self.busy = False
+
+    def _stop(self, request: Request[Any], request_id: int) -> None:
+        """Interrupt a request and wait until it has stopped; the branch is the server's again."""
+        if request.verb == "step" and not self.closed:
+            self._interrupt(request_id)
+            with contextlib.suppress(SnapservError, LeaseOverError, EOFError, OSError):
+                self._reply(request_id, time.monotonic() + INTERRUPT_WITHIN_S, None)
+        self.close()
 
     def _reply(self, request_id: int, deadline: float | None, progress: Progress | None) -> Reply:
         frames = None
