@@ -257,6 +257,7 @@ class Dispatcher:
     async def _run(self, call: Call, session: Session, args: msgspec.Struct) -> None:
         # What a request changes and what is answered are one record: a server that is killed in the middle has done
         # nothing that its successor would have to know, and the retry does it.
+        call.begun = True
         logs.cause.set(call.named)
         began = time.monotonic()
         with self._ledger.gathering():
@@ -307,6 +308,8 @@ class Dispatcher:
     async def _handle(self, call: Call, args: msgspec.Struct) -> Frames:
         error: SnapservError
         try:
+            if call.given_up:
+                raise asyncio.CancelledError
             result = await HANDLERS[call.verb.name](call, args)
             told = {"notices": call.notices} if call.notices else {}
             return pack({"id": call.id, "ok": result, **told})

@@ -157,7 +157,7 @@ class Call:
 
     It is served by a ``task``, or is a ``quick`` step. ``stepping`` is its step, once that runs; ``expanding`` the
     snapshot that it expands; ``code`` what came of it; ``notices`` what its caller is told besides; ``stream`` what
-    is sent before its reply.
+    is sent before its reply. ``given_up`` says that its task, which had not ``begun`` yet, is not to do it.
     """
 
     service: Service
@@ -170,6 +170,8 @@ class Call:
     stepping: Stepping | None = None
     expanding: Node | None = None
     task: asyncio.Task[None] | None = field(default=None)
+    begun: bool = False
+    given_up: bool = False
     quick: WithoutTask | None = None
     notices: list[protocol.Notice] = field(default_factory=list)
     code: str = "ok"
@@ -178,6 +180,13 @@ class Call:
     def key(self) -> RequestKey:
         """Whose request it is: a cell that does it remembers that."""
         return self.client, self.id
+
+    def cancel(self) -> None:
+        """Have its task give it up, and answer so: one that is cancelled before it has begun says nothing."""
+        if not self.begun:
+            self.given_up = True
+        elif self.task is not None:
+            self.task.cancel()
 
     def told(self, wanted: bool) -> OnProgress:
         """Return what tells the client how far its request has come; nobody, where it does not want to know."""

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,28 @@ def test_ctrl_c_stops_the_step_between_two_ticks(server: Server) -> None:
     stopped = main.info()
     assert stopped.state == "idle"
     assert int(main.read("count")) == stopped.step > 0
+
+
+@pytest.mark.parametrize("direct", [False, True])
+def test_ctrl_c_at_any_moment_leaves_nothing_running(server: Server, direct: bool) -> None:
+    main = server.branch("main")
+    asked = main.direct() if direct else main
+
+    def press(after_s: float) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        time.sleep(after_s)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def ask(key: threading.Thread) -> None:
+        key.start()
+        asked.step(10**9)
+
+    for after_us in range(0, 1000, 25):
+        pressing = threading.Thread(target=press, args=(after_us * 1e-6,))
+        with pytest.raises(KeyboardInterrupt):
+            ask(pressing)
+        pressing.join()
+        assert_settles(lambda: main.info().state, "idle")
 
 
 def test_a_connection_is_refused_in_other_threads_and_after_close(endpoint: str) -> None:

@@ -64,7 +64,7 @@ async def drop(call: Call, args: protocol.DropArgs) -> protocol.DropResult:
                 nodes.cell(each).kill()
             for other in call.service.calls.values():
                 if other.expanding is each and other.task is not None:
-                    other.task.cancel()
+                    other.cancel()
     async with Turn(*(nodes.queue(each) for each in doomed)):
         there = [each for each in reversed(doomed) if each.id in nodes.forest.nodes]
         for start in range(0, len(there), DROPPED_TOGETHER):

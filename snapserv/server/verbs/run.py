@@ -182,8 +182,7 @@ async def interrupt(call: Call, args: protocol.InterruptArgs) -> protocol.Interr
         if mine is None or (mine.stepping is None and mine.task is None):
             return protocol.InterruptResult(False)
         if mine.stepping is None:
-            assert mine.task is not None
-            mine.task.cancel()
+            mine.cancel()
             return protocol.InterruptResult(True)
         running = mine.stepping
     else:

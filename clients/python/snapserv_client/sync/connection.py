@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 import os
-import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import zmq
 
@@ -27,7 +26,6 @@ from ..wire import Frames
 
 T = TypeVar("T")
 INTERRUPT_WITHIN_S = 5.0
-CTRL_C = (signal.SIGINT,)
 
 
 class Connection(Line):
@@ -68,33 +66,29 @@ class Connection(Line):
         request_id = self.next_id() if request_id is None else request_id
         frames = request.frames(request_id)
         limit = timeout_s if timeout_s is not None or request.long else self.timeout_s
-        alone = not self._early
+        alone, sent = not self._early, False
         self._early[request_id] = deque()
         try:
-            self._send(request, frames, alone=alone)
+            self._send(frames, alone=alone)
+            sent = True
             return self._result(request, request_id, frames, limit, progress, outcome)
         except KeyboardInterrupt:
-            if request.verb in requests.INTERRUPTIBLE:
-                self._stop(request, request_id)
+            self._settle(sent=sent)
+            if request.verb in requests.INTERRUPTIBLE and request.node is not None:
+                self._stop(request.node, request_id)
             raise
         finally:
             del self._early[request_id]
 
-    def _send(self, request: Request[Any], frames: Frames, *, alone: bool) -> None:
-        """Send a request; Ctrl-C comes before it is sent or after that, where there is something to be stopped."""
+    def _send(self, frames: Frames, *, alone: bool) -> None:
         if not alone:
             send_frames(self._socket, frames)
             return
-        stops = request.verb in requests.INTERRUPTIBLE
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, CTRL_C) if stops else ()
         try:
             send_frames(self._socket, frames, flags=NOBLOCK)
         except zmq.Again:
             connect_again(self._socket, self.endpoint)  # it broke while nobody waited for anything
             send_frames(self._socket, frames)
-        finally:
-            if stops:
-                signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
     def next_id(self) -> int:
         """Return the id of a new request.
@@ -214,18 +208,35 @@ class Connection(Line):
             self._receive_timeout_ms = wanted
             self._socket.setsockopt(zmq.RCVTIMEO, wanted)
 
-    def _stop(self, request: Request[Any], request_id: int) -> None:
-        """Interrupt a request and wait until it has stopped, so that nothing moves when this returns."""
-        node = request.node
-        if node is None:
-            return
+    def _settle(self, *, sent: bool) -> None:
+        """Have the next message begin, on either way, where Ctrl-C may have come in the midst of one.
+
+        A server takes what is cut short, or an empty message, for none of its protocol.
+        """
+        while self._socket.getsockopt(zmq.RCVMORE):
+            self._socket.recv()
+        if not sent:
+            self._socket.send(b"")
+
+    def _stop(self, node: str | int, request_id: int) -> None:
+        """Interrupt a request and wait until it has stopped, so that nothing moves when this returns.
+
+        It is not sent again meanwhile: what has not come there by now is not to begin.
+        """
         self._last_id += 1
-        interrupt = requests.interrupt(node, request=request_id)
-        send_frames(self._socket, interrupt.frames(self._last_id))
-        try:
-            self._result(request, request_id, request.frames(request_id), INTERRUPT_WITHIN_S, None, None)
-        except SnapservError:
-            return  # `interrupted`, as it should be, or the step had ended with an error of its own
+        stop_id, until = self._last_id, time.monotonic() + INTERRUPT_WITHIN_S
+        send_frames(self._socket, requests.interrupt(node, request=request_id).frames(stop_id))
+        early = self._early[request_id]
+        while not any(reply.final for reply in early) and time.monotonic() < until:
+            self._wait_at_most(until - time.monotonic())
+            try:
+                reply = Reply.parse(receive_frames(self._socket))
+            except zmq.Again:
+                return
+            if reply.id == stop_id and not (reply.ok or {}).get("interrupted"):
+                return  # nothing of it runs
+            if reply.id in self._early:
+                self._early[reply.id].append(reply)
 
     def _check_owner(self) -> None:
         if self.closed:
