@@ -113,9 +113,10 @@ def test_a_copy_that_no_areas_are_left_for_is_refused_and_nothing_is_lost(mechan
                 region.touch(np.arange(0, int(LIMIT * 0.7), 2) * PAGE)
             content = region.array.copy()
             with region.snapshot() as scattered:
-                before = areas(), region.pool.counts["slots"]
-                with pytest.raises(OverBudgetError, match="no area"):
-                    scattered.copy()
+                for _ in range(2):  # the first time Python itself may map something
+                    before = areas(), region.pool.counts["slots"]
+                    with pytest.raises(OverBudgetError, match="no area"):
+                        scattered.copy()
                 assert (areas(), region.pool.counts["slots"]) == before
                 assert scattered.read(0, pages * PAGE) == content.tobytes()
                 assert np.array_equal(region.array, content)
