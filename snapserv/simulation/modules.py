@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import os
@@ -65,6 +64,8 @@ def load_object(target: str, *, wanted: str, fits: Callable[[Any], bool]) -> Any
         raise _failed_import(place, cause) from cause
     found = getattr(module, name, None)
     if found is None:
+        import difflib  # only here: a cell is light
+
         names = [key for key, value in vars(module).items() if fits(value)]
         close = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"there are: {', '.join(names) or 'none'}"

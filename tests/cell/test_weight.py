@@ -13,8 +13,8 @@ MOST_AREAS = 245
 """A fresh branch has some 225 on Python 3.11 to 3.13, most of them of shared libraries."""
 MOST_OWN_KIB = 1_600
 """It has some 1,400 of its own: pages of the heap that the first steps of Python after a clone have written to."""
-MOST_MODULES = 310
-"""In a cell that has no simulation yet: some 300, ours 73 of them."""
+MOST_MODULES = 300
+"""In a cell that has no simulation yet: some 290."""
 
 
 def test_a_fresh_branch_maps_few_areas_and_owns_few_pages(serve: Callable[..., ServerProcess]) -> None:

@@ -193,6 +193,7 @@ def test_the_activity_of_the_server(look: Open, address: str, client: Server) ->
 
 def test_the_keyboard_is_enough(look: Open, address: str) -> None:
     page = look(address)
+    there = len(names(page))
     page.locator("body").press("j")
     page.locator(".tree").focus()
     page.keyboard.press("Home")
@@ -209,7 +210,7 @@ def test_the_keyboard_is_enough(look: Open, address: str) -> None:
     page.keyboard.press("/")
     page.keyboard.type("north")
     expect(page.locator(".tree-row")).to_have_count(1)
-    expect(page.locator(".count")).to_have_text(re.compile(r"1 of \d+"))
+    expect(page.locator(".count")).to_have_text(f"1 of {there}")
     page.keyboard.press("Escape")
     page.keyboard.press("j")
     expect(page.locator(".title")).to_have_text("north-wind")

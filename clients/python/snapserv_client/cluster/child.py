@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -18,7 +19,7 @@ from .keyring import write_server_keys
 
 START_WITHIN_S = 600.0
 END_WITHIN_S = 45.0
-FOLDERS, PROCESSES = "snapserv-host-", "processes"
+FOLDERS, LOCK = "snapserv-host-", "lives"
 ORPHAN_GRACE_S = 10.0
 """For so long nodes wait for the next server, where theirs is killed and the host starts another."""
 
@@ -39,6 +40,7 @@ class Child:
         self._admission = admission
         remove_left()
         self.folder = Path(tempfile.mkdtemp(prefix=FOLDERS))
+        self._lock = claim(self.folder)
         self.endpoint = f"tcp://{address}:0"
         try:
             write_server_keys(self.folder / "keys", settings.keys)
@@ -64,7 +66,7 @@ class Child:
         try:
             with (self.folder / "log").open("ab") as log:
                 self.process = subprocess.Popen(
-                    command, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[told],
+                    command, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[told, self._lock],
                     env={**os.environ, **others}, start_new_session=True,
                 )  # fmt: skip
         except BaseException:
@@ -79,7 +81,6 @@ class Child:
             self.kill()
             raise self._failure(outcome, in_time=bool(readable))
         self.endpoint = outcome["endpoint"]
-        (self.folder / PROCESSES).write_text(f"{os.getpid()} {self.pid}")
 
     @property
     def pid(self) -> int:
@@ -95,6 +96,7 @@ class Child:
         except subprocess.TimeoutExpired:
             self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+        os.close(self._lock)
 
     def kill(self) -> None:
         """End the server at once."""
@@ -137,12 +139,22 @@ class Child:
         return UnreachableError("a host's server ended before it answered", details={"log": self.log()})
 
 
+def claim(folder: Path) -> int:
+    """Return a descriptor by which a folder is in use, for as long as this process or its server has it."""
+    held = os.open(folder / "begins", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    os.rename(folder / "begins", folder / LOCK)
+    return held
+
+
 def remove_left() -> None:
     """Remove the folders that hosts of this machine have left which were killed, with the keys in them."""
     for folder in Path(tempfile.gettempdir()).glob(f"{FOLDERS}*"):
         try:
-            pids = (folder / PROCESSES).read_text().split()
+            if folder.stat().st_uid != os.geteuid():
+                continue
+            with (folder / LOCK).open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
         except OSError:
-            continue  # it is only beginning, or somebody else's
-        if folder.stat().st_uid == os.geteuid() and not any(Path("/proc", pid).exists() for pid in pids):
-            shutil.rmtree(folder, ignore_errors=True)
+            continue  # it is in use, only beginning, or has just gone

@@ -42,9 +42,7 @@ class Host:
         try:
             self._begin(ray.get(self._registry.admit.remote(ray.get_runtime_context().get_node_id())))
         except SnapservError as error:
-            print(
-                f"the host does not begin: {error.code}: {error} {dict(error.details)}", flush=True
-            )  # to Ray's log
+            print(f"this host does not begin: {error.code}: {error}", flush=True)  # to Ray's log of this actor
             self._failed = error
             return
         threading.Thread(target=self._look_after, daemon=True).start()

@@ -66,14 +66,13 @@ class Connection(Line):
         request_id = self.next_id() if request_id is None else request_id
         frames = request.frames(request_id)
         limit = timeout_s if timeout_s is not None or request.long else self.timeout_s
-        alone, sent = not self._early, False
+        alone = not self._early
         self._early[request_id] = deque()
         try:
             self._send(frames, alone=alone)
-            sent = True
             return self._result(request, request_id, frames, limit, progress, outcome)
         except KeyboardInterrupt:
-            self._settle(sent=sent)
+            self._settle()
             if request.verb in requests.INTERRUPTIBLE and request.node is not None:
                 self._stop(request.node, request_id)
             raise
@@ -208,15 +207,15 @@ class Connection(Line):
             self._receive_timeout_ms = wanted
             self._socket.setsockopt(zmq.RCVTIMEO, wanted)
 
-    def _settle(self, *, sent: bool) -> None:
+    def _settle(self) -> None:
         """Have the next message begin, on either way, where Ctrl-C may have come in the midst of one.
 
-        A server takes what is cut short, or an empty message, for none of its protocol.
+        What was cut short ends with a ping's frames, and is refused; where nothing was, it is a ping.
         """
         while self._socket.getsockopt(zmq.RCVMORE):
             self._socket.recv()
-        if not sent:
-            self._socket.send(b"")
+        self._last_id += 1
+        send_frames(self._socket, requests.ping().frames(self._last_id))
 
     def _stop(self, node: str | int, request_id: int) -> None:
         """Interrupt a request and wait until it has stopped, so that nothing moves when this returns.
@@ -225,15 +224,16 @@ class Connection(Line):
         """
         self._last_id += 1
         stop_id, until = self._last_id, time.monotonic() + INTERRUPT_WITHIN_S
-        send_frames(self._socket, requests.interrupt(node, request=request_id).frames(stop_id))
+        stop = requests.interrupt(node, request=request_id)
+        send_frames(self._socket, stop.frames(stop_id))
         early = self._early[request_id]
         while not any(reply.final for reply in early) and time.monotonic() < until:
             self._wait_at_most(until - time.monotonic())
             try:
                 reply = Reply.parse(receive_frames(self._socket))
-            except zmq.Again:
-                return
-            if reply.id == stop_id and not (reply.ok or {}).get("interrupted"):
+            except (zmq.Again, SnapservError):
+                return  # the latter is a final reply that cannot be read
+            if reply.id == stop_id and (reply.error is not None or not stop.understand(reply.ok)):
                 return  # nothing of it runs
             if reply.id in self._early:
                 self._early[reply.id].append(reply)
